@@ -118,7 +118,7 @@ class NotEnoughSpace(PumasError):
     kind = "disk_full"
 
     def __init__(self, needed: int, free: int) -> None:
-        super().__init__(f"Not enough disk space: {needed:,} bytes needed, {free:,} free. Free some space and try again.")
+        super().__init__(f"Not enough disk space: {needed:,} bytes needed, {free:,} free. Free some and try again.")
         self.needed, self.free = needed, free
 
 

@@ -1,0 +1,1 @@
+"""One lossless stream of what happens: a global cursor, topics, replay, and bounded memory."""

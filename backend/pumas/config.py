@@ -1,0 +1,83 @@
+"""Where everything lives and what the caller chose. Plain values; reading them costs nothing.
+
+`Layout` is the only place that knows the names of files and folders below a launcher root.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@functools.cache
+def contracts_folder() -> Path:
+    """The contract's data: beside the checkout, or inside an installed package."""
+    checkout = Path(__file__).resolve().parents[2] / "contracts"
+    return checkout if checkout.is_dir() else Path(__file__).resolve().parent / "_contracts"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below one launcher root, shared with older sidecars."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "launcher-data"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def rpc_file(self) -> Path:
+        return self.data / "rpc.json"
+
+    @property
+    def owner_lock(self) -> Path:
+        return self.data / "owner.lock"
+
+    @property
+    def state_lock(self) -> Path:
+        return self.data / "state.lock"
+
+    @property
+    def jobs_db(self) -> Path:
+        return self.data / "jobs.db"
+
+    @property
+    def library(self) -> Path:
+        return self.root / "shared-resources" / "models"
+
+    @property
+    def models_db(self) -> Path:
+        return self.library / "models.db"
+
+    @property
+    def trash(self) -> Path:
+        """On the library's own volume, so that deleting and restoring are renames."""
+        return self.library / ".trash"
+
+    @property
+    def staging(self) -> Path:
+        return self.library / ".staging"
+
+    @property
+    def workflows(self) -> Path:
+        return self.root / "shared-resources" / "user" / "workflows"
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How the sidecar listens.
+
+    `token` None means that callers are told apart by the operating-system user alone (see `rpc/access.py`).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    token: str | None = None
+    debug: bool = False
+    watch_parent: bool = True

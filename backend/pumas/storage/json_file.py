@@ -1,0 +1,178 @@
+"""JSON state files that are never torn, and never mistaken for empty when they are damaged.
+
+A write is: temporary file, fsync, the current good file kept as `.bak`, rename, fsync of the folder. A read that meets
+a damaged file uses `.bak`; when that is bad too it raises `CorruptState`. Missing is not damaged. Unknown keys stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from pumas.errors import CorruptState, DiskError
+from pumas.storage.files import TEMP_SUFFIX, disk_errors, fsync_folder, write_durably
+
+MAX_STATE_BYTES = 64 * 1024 * 1024
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """`value` is None when neither the file nor a backup exists. `recovered` says that `.bak` was used and why."""
+
+    value: JsonObject | None
+    recovered: str | None = None
+
+
+def backup_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.bak")
+
+
+def parse_object(path: Path) -> JsonObject:
+    """Read one JSON object.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a regular file, too large, not UTF-8, not JSON, or not an object.
+        OSError: it cannot be read.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(file.fileno())
+        if (status.st_mode & 0o170000) != 0o100000:
+            raise ValueError("not a regular file")
+        if status.st_size > MAX_STATE_BYTES:
+            raise ValueError("too large")
+        data = file.read(MAX_STATE_BYTES + 1)
+    value: object = orjson.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return cast(JsonObject, value)
+
+
+def encode(value: JsonObject) -> bytes:
+    """The on-disk form: two-space indent, unescaped UTF-8, readable by older sidecars."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2)
+
+
+def load(path: Path) -> Loaded:
+    """Read the file, or its backup when the file is damaged or missing.
+
+    Raises:
+        CorruptState: something is there but nothing of it can be read.
+    """
+    reason: str | None = None
+    try:
+        return Loaded(parse_object(path))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+    try:
+        value = parse_object(backup_path(path))
+    except FileNotFoundError:
+        if reason is None:
+            return Loaded(None)
+        raise CorruptState(path.name, reason) from None
+    except (OSError, ValueError) as error:
+        raise CorruptState(path.name, reason or f"missing, and its backup: {_reason(error)}") from None
+    return Loaded(value, recovered=reason or "missing")
+
+
+def save(path: Path, value: JsonObject) -> None:
+    """Replace the file durably. The last good content stays beside it as `.bak`.
+
+    Raises:
+        DiskError, NotEnoughSpace, ReadOnly: nothing was changed.
+    """
+    data = encode(value)
+    with disk_errors(f"Writing {path.name}"):
+        if _parses(path):
+            _keep_backup(path)
+        write_durably(path, data)
+
+
+def _parses(path: Path) -> bool:
+    """Only a good file may replace the backup: a damaged one would take the last good copy with it."""
+    try:
+        parse_object(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _keep_backup(path: Path) -> None:
+    backup = backup_path(path)
+    temporary = backup.with_name(f"{backup.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
+    try:
+        # A hard link costs no data and is safe because `path` itself is never written in place, only replaced.
+        os.link(path, temporary)
+    except OSError:
+        write_durably(backup, path.read_bytes())
+        return
+    try:
+        os.replace(temporary, backup)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            # rename(2) of two links to one inode leaves both names in place.
+            temporary.unlink()
+    fsync_folder(path.parent)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return os.strerror(error.errno or 0)
+    return "not valid JSON" if isinstance(error, orjson.JSONDecodeError) else str(error)
+
+
+class StateLock:
+    """A lock over load–modify–save that holds across threads and processes of one launcher root."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # A FileLock is re-entrant within its process, so threads need a lock of their own in front of it.
+        self._threads = threading.Lock()
+
+    @contextlib.contextmanager
+    def held(self, timeout: float = 10.0) -> Generator[None]:
+        """Raises DiskError when the lock cannot be had within `timeout` seconds."""
+        from filelock import FileLock, Timeout
+
+        busy = DiskError(f"{self._path.name} is held by another program; try again.")
+        if not self._threads.acquire(timeout=timeout):
+            raise busy
+        try:
+            with disk_errors(f"Locking {self._path.name}"):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self._path)
+                try:
+                    lock.acquire(timeout=timeout)
+                except Timeout:
+                    raise busy from None
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            self._threads.release()
+
+
+def update(path: Path, lock: StateLock, change: Callable[[JsonObject], None]) -> JsonObject:
+    """Load, let `change` modify the object in place, save, and return it. A missing file starts as `{}`.
+
+    Raises:
+        CorruptState: the state could not be read; nothing is written over it.
+    """
+    with lock.held():
+        value = load(path).value or {}
+        change(value)
+        save(path, value)
+        return value
