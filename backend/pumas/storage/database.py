@@ -116,10 +116,16 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(self._executor(), self.open_sync)
 
     def close_sync(self) -> None:
-        """Close all connections. The file checkpoints itself; a new call opens it again."""
+        """Close all connections that are not in use; the last one checkpoints the file. A new call opens it again."""
         with self._lock:
-            self._drop_connections()
             threads, self._threads = self._threads, None
+            for _ in range(READERS):
+                with contextlib.suppress(queue.Empty):
+                    reader = self._readers.get_nowait()
+                    self._readers.put(None)
+                    if reader is not None:
+                        reader.close()
+            self._drop_connections()
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
 

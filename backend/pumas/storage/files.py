@@ -9,13 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
+import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 from pumas.errors import AlreadyExists, DiskError, NotEnoughSpace, PumasError, ReadOnly
 
 TEMP_SUFFIX = ".pumas-tmp"
+_TEMP_NAME = re.compile(rf"\.(\d+)\.[0-9a-f]{{8}}{re.escape(TEMP_SUFFIX)}$")
+_STARTED = time.time()
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -50,11 +55,35 @@ def disk_errors(what: str) -> Generator[None]:
 
 def fsync_folder(folder: Path) -> None:
     """Make renames and new names in `folder` survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    if sys.platform == "win32":  # folders cannot be opened there, and NTFS journals names by itself
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def make_folders(folder: Path, mode: int = 0o777) -> list[Path]:
+    """Create `folder` and its missing parents durably. Returns those that were made, outermost first."""
+    missing: list[Path] = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    made: list[Path] = []
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=mode)
+            made.append(path)
+        fsync_folder(path.parent)
+    return made
+
+
+def remove_if_empty(folders: list[Path]) -> None:
+    """Remove those folders that are empty, innermost first when listed outermost first; failures do not matter."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -78,14 +107,81 @@ def rename_new(source: Path, target: Path) -> None:
     """Rename a file or folder to a name that must be free, and make it durable on both sides.
 
     Raises:
-        AlreadyExists: `target` is taken; nothing was changed.
+        AlreadyExists: `target` is taken, by an empty folder too; nothing was changed.
+        OSError: nothing was changed. A rename that cannot be made durable is taken back.
     """
-    if os.path.lexists(target):
-        raise AlreadyExists(f"{target.name} already exists in {target.parent.name}.")
-    os.rename(source, target)
-    fsync_folder(target.parent)
-    if source.parent != target.parent:
-        fsync_folder(source.parent)
+    try:
+        _rename_exclusively(source, target)
+    except FileExistsError:
+        raise AlreadyExists(f"{target.name} already exists in {target.parent.name}.") from None
+    try:
+        fsync_folder(target.parent)
+        if source.parent != target.parent:
+            fsync_folder(source.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            _rename_exclusively(target, source)
+        raise
+
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def _rename_exclusively(source: Path, target: Path) -> None:
+    """rename(2) that fails with EEXIST: one system call on Linux (renameat2), as safe as it gets elsewhere."""
+    if sys.platform == "win32":
+        os.rename(source, target)  # never replaces there
+        return
+    if sys.platform == "linux":
+        import ctypes
+
+        renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        if renameat2 is not None:
+            old, new = os.fsencode(source), os.fsencode(target)
+            if renameat2(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(_RENAME_NOREPLACE)) == 0:
+                return
+            code = ctypes.get_errno()
+            if code not in (errno.ENOSYS, errno.EINVAL):  # EINVAL: this file system does not know the flag
+                raise OSError(code, os.strerror(code), str(source), None, str(target))
+    _rename_onto_reserved_name(source, target)
+
+
+def _rename_onto_reserved_name(source: Path, target: Path) -> None:
+    """Take the name first in a way that fails when it is taken, then rename over what was put there."""
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir()
+    else:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        os.rename(source, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            target.rmdir() if target.is_dir() else target.unlink()
+        raise
+
+
+def remove_stale_temporaries(folder: Path) -> None:
+    """Remove what a killed `write_durably` left in `folder`: names of our form whose process is gone."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.endswith(TEMP_SUFFIX)]
+    for name in names:
+        match = _TEMP_NAME.search(name)
+        if match is not None and _is_stale(folder / name, int(match.group(1))):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+
+
+def _is_stale(path: Path, pid: int) -> bool:
+    """A number may be in use again, by this process too (in a container it often is): then the age decides."""
+    import psutil
+
+    if pid != os.getpid() and not psutil.pid_exists(pid):
+        return True
+    with contextlib.suppress(OSError):
+        age = time.time() - path.lstat().st_mtime
+        return age > 24 * 3600 or (pid == os.getpid() and age > time.time() - _STARTED + 1)
+    return False
 
 
 def free_space(folder: Path) -> int:

@@ -1,0 +1,211 @@
+"""Builds the running sidecar: opens what it needs, connects the services, registers the rows, starts and stops them.
+
+The one place that knows all domains. A new domain is one folder, one line in `_services` and one in `_rows`. The port is
+announced before the heavy imports (pydantic, the rows) are done; calls that arrive earlier wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pumas import logs
+from pumas.config import Layout, ServerSettings
+from pumas.errors import PumasError, ReadOnly
+from pumas.events.stream import EventStream
+from pumas.jobs.service import JobService
+from pumas.jobs.store import JobStore
+from pumas.parent import ParentWatch
+from pumas.rpc.http import HttpServer
+from pumas.storage.database import Database, Schema
+from pumas.storage.owner import OwnerLock, own_rpc_file, remove_rpc_file, write_rpc_file
+from pumas.storage.troubles import Troubles
+
+if TYPE_CHECKING:
+    from pumas.rpc.registry import Methods
+
+log = logging.getLogger(__name__)
+
+BACKEND = "python"
+# Worker threads wake the event loop often; the default of 5 ms would let each of them hold it up that long.
+SWITCH_INTERVAL_S = 0.0005
+WORKERS = 16
+THREAD_GRACE_S = 0.15
+
+EXIT_OK, EXIT_FAILED, EXIT_IN_USE = 0, 1, 3
+
+
+@dataclass
+class Services:
+    """Every service of the sidecar, each built with just what it needs."""
+
+    events: EventStream
+    troubles: Troubles
+    databases: tuple[Database, ...]
+    jobs: JobService
+
+    def close_databases(self) -> None:
+        for database in self.databases:
+            database.close_sync()
+
+
+def build_services(layout: Layout) -> Services:
+    events = EventStream()
+    troubles = Troubles()
+    jobs_db = Database(
+        layout.jobs_db,
+        Schema.load("jobs"),
+        disposable=False,
+        synchronous="FULL",
+        on_quarantine=lambda kept, reason: troubles.report(
+            "jobs.db", "damaged_database", f"The list of jobs was damaged ({reason}) and begins anew; see {kept.name}."
+        ),
+    )
+    jobs = JobService(JobStore(jobs_db), events)
+    return Services(events=events, troubles=troubles, databases=(jobs_db,), jobs=jobs)
+
+
+def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
+    """Register the rows of all domains. Imports pydantic, so it runs after the port is open."""
+    from pumas.jobs import methods as jobs
+    from pumas.rpc import builtin
+    from pumas.rpc.registry import Methods
+
+    methods = Methods()
+    builtin.register(methods, stop)
+    jobs.register(methods, services.jobs)
+    return methods
+
+
+class Sidecar:
+    """One run of the server."""
+
+    def __init__(self, layout: Layout, settings: ServerSettings, announce: Callable[[int], None]) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._announce = announce
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            PumasError, OSError: it could not start; the message says why.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with contextlib.suppress(NotImplementedError, AttributeError):
+                loop.add_signal_handler(number, self._stop.set)
+        services = build_services(self._layout)
+        services.events.bind(loop)
+        self._own_root(services)
+        http = HttpServer(token=self._settings.token, events=services.events)
+        port = await http.listen(self._settings.host, self._settings.port)
+        self._announce(port)
+        try:
+            await self._serve(services, http, port)
+        finally:
+            await services.jobs.close()
+            await http.close()
+            remove_rpc_file(self._layout)
+            services.close_databases()
+
+    def _own_root(self, services: Services) -> None:
+        lock = OwnerLock(self._layout)
+        try:
+            lock.acquire()
+        except ReadOnly as error:
+            # Nothing can be changed there, so a second owner could do no harm; reading goes on.
+            services.troubles.report("launcher-data", ReadOnly.kind, str(error))
+            log.warning("read-only launcher root: %s", error)
+        self._lock = lock
+
+    async def _serve(self, services: Services, http: HttpServer, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        watch = ParentWatch(self._stop.set) if self._settings.watch_parent else None
+        try:
+            await asyncio.to_thread(self._write_rpc_file, services, port)
+            methods = await loop.run_in_executor(None, lambda: build_methods(services, self._stop_soon))
+            from pumas.rpc.dispatch import Dispatcher
+
+            try:
+                await services.jobs.open()
+            except PumasError as error:
+                services.troubles.report("jobs.db", error.kind, str(error))
+                log.error("jobs cannot be kept: %s", error)
+            http.ready(Dispatcher(methods))
+            # What was imported stays; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            await self._stop.wait()
+        finally:
+            if watch is not None:
+                watch.close()
+
+    def _stop_soon(self) -> None:
+        """Stop after the reply that says so has been written."""
+        asyncio.get_running_loop().call_later(0.05, self._stop.set)
+
+    def _write_rpc_file(self, services: Services, port: int) -> None:
+        try:
+            write_rpc_file(self._layout, own_rpc_file(port, self._settings.token, BACKEND))
+        except PumasError as error:
+            services.troubles.report("rpc.json", error.kind, str(error))
+            log.warning("clients cannot find this sidecar by its root: %s", error)
+
+
+def announce_port(port: int) -> None:
+    """The one line on stdout."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(f"RPC_PORT={port}\n")
+        sys.stdout.flush()
+
+
+def run_sidecar(layout: Layout, settings: ServerSettings, announce: Callable[[int], None] = announce_port) -> int:
+    """Run until stopped and return the exit status: 0 stopped, 1 could not start, 3 another sidecar owns the root."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    listener = logs.start_logging(
+        layout.logs, debug=settings.debug, secrets=(settings.token,) if settings.token else ()
+    )
+    status = EXIT_OK
+    loop = asyncio.new_event_loop()
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
+    loop.set_default_executor(pool)
+    try:
+        loop.run_until_complete(Sidecar(layout, settings, announce).run())
+    except PumasError as error:
+        status = EXIT_IN_USE if error.kind == "root_in_use" else EXIT_FAILED
+        log.error("%s", error)
+    except OSError as error:
+        status = EXIT_FAILED
+        log.error("cannot listen on %s port %d: %s", settings.host, settings.port, error.strerror or error)
+    except Exception:
+        status = EXIT_FAILED
+        log.exception("the sidecar stopped by a bug")
+    finally:
+        with contextlib.suppress(Exception):
+            listener.stop()
+    _leave(pool, status)
+    return status
+
+
+def _leave(pool: ThreadPoolExecutor, status: int) -> None:
+    """End now when a worker thread is stuck in a system call: the interpreter would wait for it for ever."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    end = time.monotonic() + THREAD_GRACE_S
+    for worker in threading.enumerate():
+        if worker is not threading.current_thread() and not worker.daemon:
+            worker.join(max(0.0, end - time.monotonic()))
+            if worker.is_alive():
+                os._exit(status)

@@ -1,0 +1,98 @@
+"""Deadlines for connections, so that a thousand idle, slow or half-open ones cost the others nothing.
+
+aiohttp closes connections that idle between requests; it waits for ever for the first byte and for a header that
+trickles in. Here a connection without a request under way has a deadline, whatever it sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from pumas.storage.paths import display_name
+
+log = logging.getLogger(__name__)
+
+HEADER_DEADLINE_S = 10.0
+KEEPALIVE_S = 25.0
+MAX_HEADER_BYTES = 16 * 1024
+
+
+class Connection(web.RequestHandler):
+    """One client connection. `peer_checked` remembers the answer of the user check for its life."""
+
+    __slots__ = ("_deadline", "peer_checked")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline: asyncio.TimerHandle | None = None
+        self.peer_checked: bool | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._arm(HEADER_DEADLINE_S)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def request_started(self) -> None:
+        """A whole header has arrived; from here on the handler's own deadlines hold."""
+        self._disarm()
+
+    def request_finished(self) -> None:
+        self._arm(KEEPALIVE_S)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - the library's text, which we do not pass on
+    ) -> web.StreamResponse:
+        """Answer broken HTTP with a fixed sentence: the library's own would quote what the client sent."""
+        if status >= 500:
+            log.error("request failed by a bug", exc_info=exc)
+        else:
+            log.info("refused a malformed request: %s", display_name(type(exc).__name__))
+        if request.writer.output_size > 0:
+            raise ConnectionError("the reply is already under way")
+        text = "Malformed HTTP request." if status < 500 else "Internal error; the log has the details."
+        response = web.Response(status=status, text=text)
+        response.force_close()
+        return response
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._deadline = self._loop.call_later(seconds, self._cut)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _cut(self) -> None:
+        self._deadline = None
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            transport.abort()
+
+
+class ConnectionServer(web.Server):
+    """Makes a `Connection` per client."""
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=KEEPALIVE_S,
+            access_log=None,
+            lingering_time=2.0,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            auto_decompress=False,
+        )

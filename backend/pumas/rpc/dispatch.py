@@ -1,0 +1,160 @@
+"""One JSON-RPC message in, one reply out (https://www.jsonrpc.org/specification). Knows nothing of HTTP.
+
+jsonrpcserver finds the method, binds its arguments, calls it and shapes the response. Envelope checks, batches and
+error texts are ours: the library validates with a slow JSON schema and answers a batch of junk with one error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from jsonrpcserver import Success
+from jsonrpcserver.async_dispatcher import dispatch_to_response_pure
+from jsonrpcserver.exceptions import JsonRpcError
+from jsonrpcserver.response import to_serializable
+from jsonrpcserver.result import Result
+from jsonrpcserver.sentinels import NOCONTEXT
+
+from pumas.rpc import errors as wire
+from pumas.rpc.jsontext import IntegerTooLarge, JsonRefused, decode, encode
+from pumas.rpc.registry import Methods, Row, RpcFailure
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 100
+MAX_IN_FLIGHT = 64
+# A call that has not answered by then is answered for; the work behind it goes on. Long work is a job, so this is
+# only met by a bug or a dead disk.
+CALL_TIMEOUT_S = 30.0
+
+Json = dict[str, Any]
+Bound = Callable[..., Awaitable["Result"]]
+
+
+class Dispatcher:
+    """Answers messages with the rows of a `Methods` table."""
+
+    def __init__(self, methods: Methods) -> None:
+        self._table = _MethodTable({row.name: _bind(row) for row in methods})
+        self._unlimited = {row.name for row in methods if row.wrapper.kind == "builtin"}
+        self._in_flight = 0
+
+    async def reply(self, body: bytes) -> bytes | None:
+        """The reply's bytes, or None when there is nothing to say (notifications)."""
+        try:
+            message = decode(body)
+        except IntegerTooLarge as error:
+            return encode(_error(wire.invalid_params([("", str(error))]), None))
+        except JsonRefused as error:
+            return encode(_error(wire.parse_error(str(error)), None))
+        answer = await (self._batch(cast(list[Any], message)) if isinstance(message, list) else self._one(message))
+        return None if answer is None else encode(answer)
+
+    async def _batch(self, messages: list[Any]) -> list[Json] | Json | None:
+        if not messages:
+            return _error(wire.invalid_request("the batch is empty"), None)
+        if len(messages) > MAX_BATCH:
+            return _error(wire.invalid_request(f"a batch may hold at most {MAX_BATCH} calls"), None)
+        answers = [answer for message in messages if (answer := await self._one(message)) is not None]
+        return answers or None
+
+    async def _one(self, message: Any) -> Json | None:
+        problem = _envelope_problem(message)
+        if problem is not None:
+            return _error(problem, _usable_id(message))
+        if self._in_flight >= MAX_IN_FLIGHT and message["method"] not in self._unlimited:
+            refused = wire.busy(f"{MAX_IN_FLIGHT} calls are in flight; try again in a moment")
+            return _error(refused, message["id"]) if "id" in message else None
+        self._in_flight += 1
+        try:
+            answer = await dispatch_to_response_pure(
+                deserializer=_same,
+                validator=_same,
+                methods=self._table,  # pyright: ignore[reportArgumentType] - the stubs say sync, the async path awaits
+                context=NOCONTEXT,
+                post_process=_to_wire,  # pyright: ignore[reportArgumentType]
+                request=message,
+            )
+            return cast("Json | None", answer)
+        finally:
+            self._in_flight -= 1
+
+
+class _MethodTable(dict[str, Bound]):
+    def __missing__(self, name: str) -> Bound:
+        error = wire.method_not_found(name)
+
+        async def refuse(**_params: Any) -> Result:
+            raise JsonRpcError(error.code, error.message, error.data)
+
+        return refuse
+
+
+def _bind(row: Row) -> Bound:
+    async def call(**params: Any) -> Result:
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                return Success(await row(params))
+        except RpcFailure as failure:
+            raise JsonRpcError(failure.error.code, failure.error.message, failure.error.data) from failure
+        except TimeoutError:
+            error = wire.busy(f"{row.name} took longer than {CALL_TIMEOUT_S:.0f} s")
+            log.error("%s gave no answer in %.0f s", row.name, CALL_TIMEOUT_S)
+            raise JsonRpcError(error.code, error.message, error.data) from None
+
+    async def builtin(**_params: Any) -> Result:
+        return Success(await row({}))
+
+    bound = builtin if row.wrapper.kind == "builtin" else call
+    # jsonrpcserver asks for the signature on every call; a stored one spares it the inspection.
+    bound.__signature__ = inspect.signature(bound)  # pyright: ignore[reportFunctionMemberAccess]
+    return bound
+
+
+def _same(message: Any) -> Any:
+    return message
+
+
+def _envelope_problem(message: Any) -> wire.WireError | None:
+    if not isinstance(message, dict):
+        return wire.invalid_request("a call is a JSON object")
+    message = cast(Json, message)
+    # Older clients leave the version out; a wrong one is a different protocol.
+    if message.get("jsonrpc", "2.0") != "2.0":
+        return wire.invalid_request('jsonrpc must be "2.0"')
+    method = message.get("method")
+    if not isinstance(method, str) or not method:
+        return wire.invalid_request("method must be a non-empty string")
+    if not _is_id(message.get("id")):
+        return wire.invalid_request("id must be a string, a number or null")
+    params = message.get("params")
+    if params is not None and not isinstance(params, dict):
+        return wire.invalid_params([("", "parameters are named: params must be an object")])
+    return None
+
+
+def _is_id(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, int, float)) and not isinstance(value, bool))
+
+
+def _usable_id(message: Any) -> Any:
+    value = cast(Json, message).get("id") if isinstance(message, dict) else None
+    return value if _is_id(value) else None
+
+
+def _error(error: wire.WireError, request_id: Any) -> Json:
+    return {"jsonrpc": "2.0", "error": error.to_object(), "id": request_id}
+
+
+def _to_wire(response: Any) -> Json:
+    answer = cast(Json, to_serializable(response))
+    error = answer.get("error")
+    if error is not None and not isinstance(error.get("data"), dict):
+        # Only the library's own words arrive here without data.kind; its texts may quote internals.
+        log.error("jsonrpcserver failed: %s", error.get("message"))
+        answer["error"] = wire.internal_error().to_object()
+    return answer

@@ -1,0 +1,177 @@
+"""The method table: one row per method, and nothing without a row can be called.
+
+A row says the name on the wire, the parameters, the result, the failures it may answer with, and the function that
+does it. `Methods.call` runs a row in memory, the same way the server does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from pumas.errors import PumasError
+from pumas.rpc import errors as wire
+from pumas.rpc.jsontext import Encoded
+from pumas.rpc.models import Params
+from pumas.rpc.wrap import Wrapper, wrappers
+
+log = logging.getLogger(__name__)
+
+P = TypeVar("P", bound=Params)
+Handler = Callable[[P], Awaitable[Any]]
+_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z_]+)?")
+
+
+class RpcFailure(Exception):
+    """A call that ends in a JSON-RPC error."""
+
+    def __init__(self, error: wire.WireError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    params: type[Params]
+    result: TypeAdapter[Any]
+    handler: Callable[[Any], Awaitable[Any]]
+    errors: tuple[type[PumasError], ...]
+    wrapper: Wrapper
+    summary: str
+    description: str
+
+    async def __call__(self, raw: dict[str, Any]) -> Any:
+        """Validate, run, wrap.
+
+        Raises:
+            RpcFailure: bad parameters, a failure of a method without envelope, or a bug.
+        """
+        try:
+            params = self.params.model_validate(raw)
+        except ValidationError as error:
+            raise RpcFailure(wire.invalid_params(problems(error))) from None
+        try:
+            value = await self.handler(params)
+            return self.wrapper.success(self._plain(value))
+        except PumasError as error:
+            if self.wrapper.has_envelope:
+                return self.wrapper.failed(error)
+            raise RpcFailure(wire.from_exception(error)) from error
+        except RpcFailure:
+            raise
+        except Exception as error:
+            log.exception("%s failed by a bug", self.name)
+            raise RpcFailure(wire.internal_error()) from error
+
+    def _plain(self, value: Any) -> Any:
+        if value is None or isinstance(value, (Encoded, bool, str, int)):
+            return value
+        if isinstance(value, BaseModel):
+            return value.model_dump(mode="json")
+        return self.result.dump_python(value, mode="json")
+
+
+class Methods:
+    """The rows of all domains."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def row(
+        self,
+        name: str,
+        params: type[P],
+        result: Any,
+        *,
+        errors: Sequence[type[PumasError]] = (),
+    ) -> Callable[[Handler[P]], Handler[P]]:
+        """Declare a method. The function's docstring is its documentation: first line summary, rest description.
+
+        `result` is the type of the handler's value before wrapping; `None` means it returns nothing.
+        """
+
+        def declare(handler: Handler[P]) -> Handler[P]:
+            if name in self._rows or not _NAME.fullmatch(name):
+                raise ValueError(f"method name {name!r} is taken or not snake_case")
+            doc = inspect.getdoc(handler)
+            if not doc:
+                raise ValueError(f"method {name} has no docstring")
+            summary, _, description = doc.partition("\n")
+            self._rows[name] = Row(
+                name=name,
+                params=params,
+                result=TypeAdapter(result),
+                handler=handler,
+                errors=tuple(errors),
+                wrapper=wrappers()[name],
+                summary=summary.strip(),
+                description=" ".join(description.split()),
+            )
+            return handler
+
+        return declare
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(sorted(self._rows.values(), key=lambda row: row.name))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def get(self, name: str) -> Row | None:
+        return self._rows.get(name)
+
+    async def call(self, name: str, params: dict[str, Any] | None = None) -> Any:
+        """Run a method in memory and return what the wire would carry.
+
+        Raises:
+            RpcFailure: as a JSON-RPC error would say.
+        """
+        row = self._rows.get(name)
+        if row is None:
+            raise RpcFailure(wire.method_not_found(name))
+        return await row(params or {})
+
+
+_REASONS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a parameter of this method",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+_REASON_TEMPLATES = {
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_long": "must have at most {max_length} items",
+    "too_short": "must have at least {min_length} items",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be one of {expected}",
+    "string_pattern_mismatch": "must match {pattern}",
+}
+
+
+def problems(error: ValidationError) -> list[tuple[str, str]]:
+    """(parameter, reason) pairs that name the parameter and never quote the caller's value."""
+    found: list[tuple[str, str]] = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part)[: wire.MAX_ECHO] for part in item["loc"][:6])
+        template = _REASON_TEMPLATES.get(item["type"])
+        reason = template.format(**item.get("ctx", {})) if template else _REASONS.get(item["type"], item["msg"])
+        found.append((name, reason))
+    return found

@@ -1,0 +1,72 @@
+"""`GET /events`: the event stream as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+`?topics=job,model` chooses topics, `Last-Event-ID` replays what was missed. The first event is `ready`, with the
+cursor from which this reader follows; `resync` says that events were missed and the state must be loaded anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from pumas.events.stream import Event, EventStream
+
+KEEPALIVE_S = 20.0
+# A reader that takes nothing for this long is gone.
+WRITE_DEADLINE_S = 20.0
+MAX_TOPICS = 32
+_TOPIC = re.compile(r"[a-z_]+(\.[a-z_]+)*")
+
+
+async def serve_events(
+    request: web.BaseRequest, events: EventStream, stopping: asyncio.Event, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    topics = [t for t in request.query.get("topics", "").split(",") if t]
+    if len(topics) > MAX_TOPICS or not all(_TOPIC.fullmatch(t) for t in topics) or set(request.query) - {"topics"}:
+        return web.Response(status=400, text="topics is a comma-separated list of topic names.", headers=headers)
+    response = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream; charset=utf-8"})
+    with events.subscribe(topics, after=_cursor(request.headers.get("Last-Event-ID"))) as reader:
+        start = events.cursor
+        await response.prepare(request)
+        await _write(response, b'retry: 2000\nevent: ready\ndata: {"cursor":%d}\n\n' % start)
+        stop = asyncio.ensure_future(stopping.wait())
+        try:
+            while not stopping.is_set():
+                following = asyncio.ensure_future(reader.next())
+                await asyncio.wait((following, stop), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    batch = [following.result(), *reader.pending()]
+                    await _write(response, b"".join(map(_wire, batch)))
+                    continue
+                following.cancel()
+                if not stop.done():
+                    await _write(response, b": still here\n\n")
+        except (ConnectionError, TimeoutError):
+            _abort(request)
+        finally:
+            stop.cancel()
+    return response
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(WRITE_DEADLINE_S):
+        await response.write(data)
+
+
+def _abort(request: web.BaseRequest) -> None:
+    with contextlib.suppress(AttributeError):
+        if request.transport is not None:
+            request.transport.abort()
+
+
+def _wire(event: Event) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.cursor, event.topic.encode(), event.data)
+
+
+def _cursor(text: str | None) -> int | None:
+    """A cursor that cannot be one is a fresh start, not an error."""
+    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) <= 19 else None

@@ -1,0 +1,59 @@
+"""What a desktop shell starts: `python rpc_server.py --port 0`.
+
+Prints `RPC_PORT=<n>` on stdout once it listens, logs to stderr and a file, and ends with its parent. The token comes
+in the environment variable PUMAS_RPC_TOKEN; without it only programs of the same user are answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+DEFAULT_ROOT = Path(__file__).resolve().parents[1]
+TOKEN_VARIABLE = "PUMAS_RPC_TOKEN"  # noqa: S105 - the variable's name
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="rpc_server.py", description="The Pumas sidecar: JSON-RPC 2.0 on loopback.")
+    parser.add_argument("-p", "--port", type=_port, default=0, help="port to listen on; 0 picks a free one (default)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("-d", "--debug", action="store_true", help="log more")
+    parser.add_argument(
+        "--launcher-root",
+        "--launcher_root",
+        type=Path,
+        default=DEFAULT_ROOT,
+        metavar="DIR",
+        help="folder with launcher-data and shared-resources (default: the checkout)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    # Taken out of the environment, so that no child process inherits it.
+    token = os.environ.pop(TOKEN_VARIABLE, "") or None
+    from pumas.app import run_sidecar
+    from pumas.config import Layout, ServerSettings
+    from pumas.rpc.access import LOOPBACK_NAMES
+
+    if token is None and options.host not in LOOPBACK_NAMES:
+        print(f"--host {options.host} needs a token: set {TOKEN_VARIABLE}.", file=sys.stderr)
+        return 2
+    settings = ServerSettings(host=options.host, port=options.port, token=token, debug=options.debug)
+    return run_sidecar(Layout(options.launcher_root.expanduser().resolve()), settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
