@@ -1,7 +1,7 @@
 """Builds the running sidecar: opens what it needs, connects the services, registers the rows, starts and stops them.
 
-The one place that knows all domains. A new domain is one folder, one line in `_services` and one in `_rows`. The port is
-announced before the heavy imports (pydantic, the rows) are done; calls that arrive earlier wait for them.
+The one place that knows all domains. A new domain is one folder, and its lines in `build_services` and `build_methods`.
+The port is announced before the heavy imports (pydantic, the rows) are done; calls that arrive earlier wait for them.
 """
 
 from __future__ import annotations

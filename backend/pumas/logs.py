@@ -1,4 +1,4 @@
-"""Logging that never stops a call and never tells a secret: stderr and a rotating file, written by a thread of their own.
+"""Logging that never stops a call and never tells a secret: stderr and a rotating file, written by a thread.
 
 stdout belongs to the port line alone.
 """
@@ -44,7 +44,7 @@ class _QueueHandler(logging.handlers.QueueHandler):
 
 
 def start_logging(folder: Path | None, *, debug: bool, secrets: tuple[str, ...] = ()) -> logging.handlers.QueueListener:
-    """Send all records to stderr and, where the folder can be written, to `launcher.log`. Stop the returned listener last."""
+    """Send all records to stderr and, where it can be written, to `launcher.log`. Stop the returned listener last."""
     # A dead parent's pipe or a full disk must not raise in whoever logs.
     logging.raiseExceptions = False
     formatter = _Formatter(secrets)

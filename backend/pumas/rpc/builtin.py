@@ -19,7 +19,6 @@ class Stopping(Result):
     status: Literal["shutting_down"]
 
 
-
 def register(methods: Methods, stop: Callable[[], None]) -> None:
     @methods.row("health_check", NoParams, Health)
     async def health_check(_p: NoParams) -> Any:

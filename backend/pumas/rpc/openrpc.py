@@ -34,7 +34,7 @@ def document(methods: Methods) -> Json:
         "info": {
             "title": "Pumas sidecar",
             "version": __version__,
-            "description": "JSON-RPC 2.0 over HTTP: POST /rpc on loopback. Long work is a job; GET /events tells of it.",
+            "description": "JSON-RPC 2.0: POST /rpc on loopback. Long work is a job; GET /events tells of it.",
             "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
         },
         "methods": entries,
@@ -49,7 +49,7 @@ def _method(row: Row, schemas: Json) -> Json:
         "paramStructure": "by-name",
         "params": _params(row, schemas),
         "result": {"name": "result", "schema": result_schema(row, schemas)},
-        "errors": _EVERYWHERE + [] if row.wrapper.has_envelope else _EVERYWHERE + _declared(row),
+        "errors": _EVERYWHERE + ([] if row.wrapper.has_envelope else _declared(row)),
         "x-wrapper": row.wrapper.kind if row.wrapper.key is None else f"{row.wrapper.kind}:{row.wrapper.key}",
         "x-failures": sorted(error.kind for error in row.errors),
     }
@@ -187,7 +187,7 @@ def typescript(openrpc: Json) -> str:
     lines.append("export interface Methods {")
     for method in cast(list[Json], openrpc["methods"]):
         params = "; ".join(
-            f"{p['name']}{'' if p['required'] else '?'}: {_ts(p['schema'])}{'' if p['required'] else ' | null'}"
+            f"{p['name']}: {_ts(p['schema'])}" if p["required"] else f"{p['name']}?: {_nullable(_ts(p['schema']))}"
             for p in method["params"]
         )
         lines.append(f"  /** {method['summary']} */")
@@ -203,6 +203,11 @@ _TS_TYPES = {
     "boolean": "boolean",
     "null": "null",
 }
+
+
+def _nullable(text: str) -> str:
+    """Null means the default for every optional parameter."""
+    return text if text.endswith("| null") else f"{text} | null"
 
 
 def _ts(schema: Json) -> str:

@@ -1,0 +1,134 @@
+"""Run every suite whose toolchain is there, in parallel, and name loudly what could not run.
+
+With CI=true a suite that cannot run is a failure. Arguments go to pytest alone, for a quick look at one part.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+CI = os.environ.get("CI", "").lower() == "true"
+MIN_COVERAGE = 85
+
+# Debian packages that suites need, with the program that each gives.
+DEBIAN = {"strace": "strace"}
+
+
+@dataclass
+class Suite:
+    """`missing` names what the suite lacks on this machine, None when it can run."""
+
+    name: str
+    command: list[str]
+    missing: str | None = None
+
+
+@dataclass
+class Outcome:
+    suite: Suite
+    status: int
+    seconds: float
+    output: str
+
+
+def suites() -> list[Suite]:
+    python = str(BIN / "python")
+    return [
+        Suite("ruff", [str(BIN / "ruff"), "check", "."]),
+        Suite("format", [str(BIN / "ruff"), "format", "--check", "."]),
+        Suite("types", [str(BIN / "pyright")], missing=None if shutil.which("node") else "node, which pyright runs on"),
+        Suite("contracts", [python, "scripts/contracts.py", "--check"]),
+        Suite(
+            "python", pytest_command(), missing=None if shutil.which("strace") else "strace, which the fault tests use"
+        ),
+    ]
+
+
+def pytest_command() -> list[str]:
+    workers = str(max(2, min(8, os.cpu_count() or 2)))
+    return [
+        str(BIN / "python"),
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        workers,
+        "--dist=worksteal",
+        "--cov",
+        "--cov-report=term",
+        f"--cov-fail-under={MIN_COVERAGE}",
+    ]
+
+
+def install_debian() -> None:
+    """Install what is missing where this user may do so; whoever may not is told by the suite's own line."""
+    wanted = [package for program, package in DEBIAN.items() if shutil.which(program) is None]
+    if not wanted or shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    print(f"installing from Debian: {', '.join(wanted)}", flush=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update"], env=environment, **quiet)
+    subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", *wanted], env=environment, **quiet)
+
+
+def run(suite: Suite, done: Callable[[Outcome], None]) -> None:
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.run(
+            suite.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+        output.seek(0)
+        text = output.read().decode("utf-8", "replace")
+    done(Outcome(suite, process.returncode, time.monotonic() - started, text))
+
+
+def report(outcome: Outcome, lock: threading.Lock) -> None:
+    with lock:
+        mark = "ok" if outcome.status == 0 else f"FAILED ({outcome.status})"
+        print(f"\n=== {outcome.suite.name}: {mark} in {outcome.seconds:.0f} s", flush=True)
+        print(outcome.output.rstrip(), flush=True)
+
+
+def main() -> int:
+    if len(sys.argv) > 1:
+        return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT).returncode
+    install_debian()
+    everything = suites()
+    runnable = [suite for suite in everything if suite.missing is None]
+    outcomes: list[Outcome] = []
+    lock = threading.Lock()
+
+    def done(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        report(outcome, lock)
+
+    threads = [threading.Thread(target=run, args=(suite, done)) for suite in runnable]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = [o.suite.name for o in outcomes if o.status != 0]
+    left_out = [suite for suite in everything if suite.missing is not None]
+    print()
+    for suite in left_out:
+        print(f"NOT RUN: {suite.name}: this machine has no {suite.missing}")
+    if failed:
+        print(f"failed suites: {', '.join(failed)}")
+    print(f"{len(runnable) - len(failed)} of {len(everything)} suites passed")
+    return 1 if failed or (CI and left_out) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
