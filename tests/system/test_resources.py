@@ -200,6 +200,36 @@ def test_units_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert host.disk == resources.DiskLoad(usage=25.3, used=25.2, total=100.0, free=70.0)
 
 
+def test_opening_starts_the_first_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[float] = []
+    monkeypatch.setattr(psutil, "cpu_percent", lambda: calls.append(0.0) or 50.0)
+    with resources.host_source(tmp_path) as read:
+        assert len(calls) == 1, "else the first load of a new thread is the meaningless 0.0"
+        assert read().cpu.usage == 50.0
+
+
+def test_the_pace_of_watching() -> None:
+    assert WATCHED.window >= 0.1, "psutil asks for this much between two looks at the processor times"
+    assert WATCHED.max_age > 2 * WATCHED.interval, "a watcher never waits, also when one reading is late"
+    assert WATCHED.park_after > 2.0, "a shell that asks every two seconds keeps it awake"
+
+
+async def test_gpus_and_machine_are_read_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml_asked, measure = threading.Event(), resources.disk.measure
+
+    def load() -> None:
+        nvml_asked.set()
+
+    def after_nvml(path: Path) -> resources.disk.DiskSpace:
+        assert nvml_asked.wait(5)
+        return measure(path)
+
+    monkeypatch.setattr(resources.disk, "measure", after_nvml)
+    monitor = ResourceMonitor(tmp_path, load_nvml=load, pace=QUICK)
+    assert (await monitor.latest()).gpus == ()
+    await monitor.close()
+
+
 async def test_the_real_machine_at_work(tmp_path: Path) -> None:
     """A busy core must show: the first number is measured over the window, not the meaningless zero of a new handle."""
     monitor, done = ResourceMonitor(tmp_path, load_nvml=lambda: None), threading.Event()

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -257,3 +258,50 @@ async def test_when_asked_reads_once_per_question_that_needs_it() -> None:
     sampler = when_asked("test", read, max_age=60.0)
     assert [await sampler.latest() for _ in range(3)] == [1, 1, 1]
     assert all_ended()
+
+
+async def test_a_fresh_reading_is_given_without_a_turn_of_the_loop(source: Source) -> None:
+    sampler = Sampler("test", source, Pace(max_age=60.0))
+    await sampler.latest()
+    with pytest.raises(StopIteration) as given:
+        sampler.latest().send(None)
+    assert given.value.value == 1
+
+
+async def test_a_question_between_the_last_reading_and_the_end_of_the_thread_is_answered(source: Source) -> None:
+    sampler = Sampler("test", source, Pace(max_age=-1.0))  # nothing is ever fresh: every question needs the thread
+    late: list[Future[int]] = []
+    source.gate.clear()
+    sampler.wake().add_done_callback(lambda _reading: late.append(sampler.wake()))  # runs before the thread can park
+    source.gate.set()
+    assert all_ended() and late[0].result(BOUND) == 2
+    assert source.log == ["open", "read", "read", "close"]
+
+
+async def test_a_question_while_the_last_thread_closes_its_source_starts_the_next(hand: Hand) -> None:
+    opened: list[threading.Event] = []
+
+    @contextmanager
+    def slow_to_close() -> Iterator[Callable[[], int]]:
+        may_close = threading.Event()
+        opened.append(may_close)
+        yield lambda: len(opened)
+        assert may_close.wait(BOUND)
+
+    sampler = Sampler("test", slow_to_close, WATCHED, clock=hand.clock, wait=hand.wait)
+    assert await first(sampler, hand) == 1
+    (closing,) = sampling_threads()
+    for _ in range(10):
+        hand.let_go()
+    async with asyncio.timeout(BOUND / 2):
+        while sampler.awake:
+            await asyncio.sleep(0)
+    assert closing.is_alive()
+    hand.now += 3600
+    assert await first(sampler, hand) == 2
+    opened[0].set()
+    closing.join(BOUND)
+    assert sampler.awake, "the end of the old thread is not the end of the new one"
+    opened[1].set()
+    await sampler.close()
+    assert all_ended() and len(opened) == 2
