@@ -26,7 +26,7 @@ def register(methods: Methods, jobs: JobService) -> None:
     async def cancel_job(p: JobId) -> OneJob:
         """Ask a job to stop for good.
 
-        The answer comes at once; the state turns to `cancelled` when the work has stopped and its staged files are gone.
+        The answer comes at once; the state turns to `cancelled` when the work has stopped and cleaned up.
         """
         return OneJob(job=info(await jobs.cancel(p.job_id)))
 
