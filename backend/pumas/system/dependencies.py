@@ -18,6 +18,7 @@ REQUIRED: dict[str, str] = {
     "jsonrpcserver": "jsonrpcserver",
     "nvidia-ml-py": "pynvml",
     "orjson": "orjson",
+    "packaging": "packaging",
     "picklescan": "picklescan",
     "psutil": "psutil",
     "pydantic": "pydantic",

@@ -2,7 +2,7 @@
 
 Role: the one place where the `system` domain leaves the event loop. `resources.py` samples with it while somebody
 watches; `service.py` keeps slow-changing facts with it. It does not know what is read, and never blocks the loop: the
-lock below is held for pointer swaps only, never while something is read.
+lock below is held to swap pointers and to start a thread, never while something is read.
 """
 
 from __future__ import annotations
