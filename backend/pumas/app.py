@@ -31,6 +31,7 @@ from pumas.rpc.http import HttpServer
 from pumas.storage.database import Database, Schema
 from pumas.storage.owner import OwnerLock, own_rpc_file, remove_rpc_file, write_rpc_file
 from pumas.storage.troubles import Troubles
+from pumas.system.service import SystemService
 
 if TYPE_CHECKING:
     from pumas.rpc.registry import Methods
@@ -54,6 +55,7 @@ class Services:
     troubles: Troubles
     databases: tuple[Database, ...]
     jobs: JobService
+    system: SystemService
 
     def close_databases(self) -> None:
         for database in self.databases:
@@ -73,7 +75,9 @@ def build_services(layout: Layout) -> Services:
         ),
     )
     jobs = JobService(JobStore(jobs_db), events)
-    return Services(events=events, troubles=troubles, databases=(jobs_db,), jobs=jobs)
+    return Services(
+        events=events, troubles=troubles, databases=(jobs_db,), jobs=jobs, system=SystemService(layout.root)
+    )
 
 
 def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
@@ -81,10 +85,12 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     from pumas.jobs import methods as jobs
     from pumas.rpc import builtin
     from pumas.rpc.registry import Methods
+    from pumas.system import methods as system
 
     methods = Methods()
     builtin.register(methods, stop)
     jobs.register(methods, services.jobs)
+    system.register(methods, services.system)
     return methods
 
 
@@ -117,6 +123,7 @@ class Sidecar:
             await self._serve(services, http, port)
         finally:
             await services.jobs.close()
+            await services.system.close()
             await http.close()
             remove_rpc_file(self._layout)
             services.close_databases()

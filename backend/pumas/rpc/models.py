@@ -61,9 +61,11 @@ class NoParams(Params):
 
 
 class Result(BaseModel):
-    """An object in a reply."""
+    """An object in a reply. `Model.model_validate(value)` reads the fields from a service's dataclass."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True, validate_by_name=True)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, from_attributes=True, serialize_by_alias=True, validate_by_name=True
+    )
 
 
 class Done(Result):

@@ -1,0 +1,77 @@
+"""The system methods: the machine, this installation, and the summary that a shell polls."""
+
+from __future__ import annotations
+
+from pumas.errors import DiskError, TimedOut
+from pumas.rpc.models import NoParams
+from pumas.rpc.registry import Methods
+from pumas.system import contract as wire
+from pumas.system.service import Status, SystemService
+
+
+def register(methods: Methods, system: SystemService) -> None:
+    @methods.row("get_status", NoParams, wire.Status, errors=[TimedOut])
+    async def get_status(_p: NoParams) -> wire.Status:
+        """Summarise the launcher: what runs, what is missing, what the user should do.
+
+        Made to be polled twice a second: it reads neither disk nor network.
+        """
+        return status(await system.status())
+
+    @methods.row("get_disk_space", NoParams, wire.DiskSpace, errors=[DiskError, TimedOut])
+    async def get_disk_space(_p: NoParams) -> wire.DiskSpace:
+        """Say how full the file system of the launcher root is, in bytes."""
+        return wire.DiskSpace.model_validate(await system.disk_space())
+
+    @methods.row("get_system_resources", NoParams, wire.ResourcesReply, errors=[DiskError, TimedOut])
+    async def get_system_resources(_p: NoParams) -> wire.ResourcesReply:
+        """Show the load of processor, memory, disk and NVIDIA GPUs, sampled in the background while somebody asks."""
+        return wire.ResourcesReply(resources=wire.Resources.model_validate(await system.resources()))
+
+    @methods.row("get_sandbox_info", NoParams, wire.Sandbox, errors=[TimedOut])
+    async def get_sandbox_info(_p: NoParams) -> wire.Sandbox:
+        """Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away."""
+        found = await system.sandbox()
+        return wire.Sandbox(
+            is_sandboxed=found.is_sandboxed, sandbox_type=found.kind.value, limitations=list(found.limitations)
+        )
+
+    @methods.row("check_git", NoParams, bool, errors=[TimedOut])
+    async def check_git(_p: NoParams) -> bool:
+        """Say whether git is installed; only custom nodes need it."""
+        return await system.has_git()
+
+    @methods.row("check_brave", NoParams, bool, errors=[TimedOut])
+    async def check_brave(_p: NoParams) -> bool:
+        """Say whether the Brave browser is installed; it is optional."""
+        return await system.has_brave()
+
+    @methods.row("check_setproctitle", NoParams, bool, errors=[TimedOut])
+    async def check_setproctitle(_p: NoParams) -> bool:
+        """Say whether the Python package setproctitle is there; it is optional."""
+        return await system.has_setproctitle()
+
+    @methods.row("get_missing_dependencies", NoParams, list[str], errors=[TimedOut])
+    async def get_missing_dependencies(_p: NoParams) -> list[str]:
+        """List the packages that the sidecar needs and does not have."""
+        return list(await system.missing_dependencies())
+
+
+def status(facts: Status) -> wire.Status:
+    resources = wire.AppResources.model_validate(facts.comfyui) if facts.comfyui else None
+    return wire.Status(
+        version=facts.version,
+        deps_ready=facts.deps_ready,
+        missing_deps=list(facts.missing_deps),
+        patched=facts.patched,
+        menu_shortcut=facts.menu_shortcut,
+        desktop_shortcut=facts.desktop_shortcut,
+        shortcut_version=facts.shortcut_version,
+        comfyui_running=facts.comfyui_running,
+        running_processes=[wire.AppProcess.model_validate(process) for process in facts.running_processes],
+        app_resources=wire.AppResourcesByApp(comfyui=resources),
+        message=facts.message,
+        release_info=wire.ReleaseInfo.model_validate(facts.release_info),
+        last_launch_log=facts.last_launch_log,
+        last_launch_error=facts.last_launch_error,
+    )

@@ -1,0 +1,105 @@
+-- The library's index: a cache of the metadata.json files, made again from them at any time.
+-- Columns up to updated_at keep the names and meaning that older sidecars know; later ones have defaults, so that an
+-- older sidecar that finds this file can still write its rows. Times are ISO-8601 UTC with microseconds and "Z".
+CREATE TABLE models (
+    id                TEXT NOT NULL UNIQUE,         -- the model's folder, relative to the library, with "/"
+    path              TEXT NOT NULL,                -- the same
+    cleaned_name      TEXT NOT NULL,
+    official_name     TEXT NOT NULL,
+    model_type        TEXT NOT NULL,
+    tags_json         TEXT NOT NULL,
+    hashes_json       TEXT NOT NULL,
+    metadata_json     TEXT NOT NULL,                -- "{}" for a folder without metadata, or with more than 64 KiB of it
+    updated_at        TEXT NOT NULL,
+    subtype           TEXT NOT NULL DEFAULT '',
+    family            TEXT NOT NULL DEFAULT '',
+    tags              TEXT NOT NULL DEFAULT '',     -- joined by spaces, for search
+    description       TEXT NOT NULL DEFAULT '',
+    kinds             TEXT NOT NULL DEFAULT '',     -- subtype, file formats and quantisations, for search
+    facets            TEXT NOT NULL DEFAULT '',     -- what can be filtered by, as words that no query can contain
+    name_key          TEXT NOT NULL DEFAULT '',     -- the official name's words, folded
+    added_date        TEXT,
+    last_used         TEXT,
+    size_bytes        INTEGER,
+    primary_file      TEXT NOT NULL DEFAULT '',     -- the largest model file, relative to the model's folder
+    primary_size      INTEGER,
+    sha256            TEXT NOT NULL DEFAULT '',     -- of the primary file; "" when nobody hashed it
+    repo_id           TEXT NOT NULL DEFAULT '',
+    security_tier     TEXT NOT NULL DEFAULT 'unknown',
+    related_available INTEGER NOT NULL DEFAULT 0,
+    pending_lookup    INTEGER NOT NULL DEFAULT 0,
+    derived           INTEGER NOT NULL DEFAULT 0,   -- 1: a folder without metadata, known by its files alone
+    row               INTEGER PRIMARY KEY
+);
+CREATE INDEX models_newest ON models (updated_at DESC, added_date DESC, id);
+CREATE INDEX models_by_name ON models (name_key);
+CREATE INDEX models_by_sha256 ON models (sha256) WHERE sha256 <> '';
+CREATE INDEX models_by_primary_size ON models (primary_size);
+CREATE INDEX models_pending ON models (row) WHERE pending_lookup = 1;
+
+-- Prefix search over the text columns of `models`. Columns, not positions, are kept (`detail=column`): every query term
+-- is one token, and ranking asks in which column it stands. https://www.sqlite.org/fts5.html
+CREATE VIRTUAL TABLE model_search USING fts5 (
+    id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets,
+    content = 'models', content_rowid = 'row',
+    tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3', detail = column, columnsize = 0
+);
+CREATE TRIGGER model_search_ai AFTER INSERT ON models BEGIN
+    INSERT INTO model_search
+        (rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
+    VALUES (new.row, new.id, new.official_name, new.cleaned_name, new.model_type, new.tags, new.family,
+            new.description, new.kinds, new.facets);
+END;
+CREATE TRIGGER model_search_ad AFTER DELETE ON models BEGIN
+    INSERT INTO model_search (model_search,
+        rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
+    VALUES ('delete', old.row, old.id, old.official_name, old.cleaned_name, old.model_type, old.tags, old.family,
+            old.description, old.kinds, old.facets);
+END;
+CREATE TRIGGER model_search_au AFTER UPDATE ON models BEGIN
+    INSERT INTO model_search (model_search,
+        rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
+    VALUES ('delete', old.row, old.id, old.official_name, old.cleaned_name, old.model_type, old.tags, old.family,
+            old.description, old.kinds, old.facets);
+    INSERT INTO model_search
+        (rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
+    VALUES (new.row, new.id, new.official_name, new.cleaned_name, new.model_type, new.tags, new.family,
+            new.description, new.kinds, new.facets);
+END;
+
+-- What each folder looked like when it was last read. A folder's row is written after those of everything below it.
+CREATE TABLE folders (
+    parent           TEXT NOT NULL,                 -- relative to the library; "" is the library itself
+    name             TEXT NOT NULL,                 -- "" for the library itself, whose parent is "/"
+    mtime_ns         INTEGER NOT NULL,
+    inode            INTEGER NOT NULL,
+    settled          INTEGER NOT NULL,              -- 0: changed so shortly before that the stamp proves nothing
+    is_model         INTEGER NOT NULL,
+    inside           INTEGER NOT NULL,              -- 1: a folder above it is a model
+    has_children     INTEGER NOT NULL,
+    witness          TEXT NOT NULL,                 -- the file whose stamp follows: metadata.json or the primary file
+    witness_mtime_ns INTEGER NOT NULL,
+    witness_size     INTEGER NOT NULL,
+    witness_inode    INTEGER NOT NULL,
+    PRIMARY KEY (parent, name)
+) WITHOUT ROWID;
+CREATE INDEX folders_above_models ON folders (parent, name) WHERE is_model = 0 AND inside = 0;
+
+-- What could not be read, so that it is still listed after a restart although the folder is not read again.
+CREATE TABLE troubles (
+    folder  TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    message TEXT NOT NULL,
+    PRIMARY KEY (folder, subject)
+) WITHOUT ROWID;
+
+CREATE TABLE library_state (
+    only         INTEGER PRIMARY KEY CHECK (only = 1),
+    revision     INTEGER NOT NULL,                  -- grows with every batch that changed a model
+    root_device  INTEGER NOT NULL,
+    root_inode   INTEGER NOT NULL,
+    last_scan    TEXT
+);
+INSERT INTO library_state VALUES (1, 0, 0, 0, NULL);
+PRAGMA user_version = 1;
