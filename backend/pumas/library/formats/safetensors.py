@@ -27,7 +27,8 @@ MAX_ENTRY_BYTES: Final = 16 * 1024
 MAX_NAME_BYTES: Final = 4 * 1024
 MAX_KEYS: Final = 10_000  # of __metadata__
 MAX_TEXT_BYTES: Final = 64 * 1024  # of one metadata value; the rest is cut and said so
-MAX_KEPT_BYTES: Final = 8 * 1024 * 1024  # of metadata and listed names together
+MAX_LISTED_BYTES: Final = 2 * 1024 * 1024  # of their names
+MAX_KEPT_BYTES: Final = 8 * 1024 * 1024  # of all metadata
 
 # dtype -> bits of an element
 DTYPES: Final[dict[str, int]] = {
@@ -107,7 +108,7 @@ class _Parser:
         self.reader = reader
         self.buffer, self.at = b"", 0
         self.result = SafetensorsHeader()
-        self.kept_left = MAX_KEPT_BYTES
+        self.kept_left, self.names_left = MAX_KEPT_BYTES, MAX_LISTED_BYTES
         self.seen: set[int] = set()  # hashes of names: 64 bits of a keyed hash do not collide by accident
         self.metadata_seen = 0
         self.starts, self.ends = array("Q"), array("Q")
@@ -274,8 +275,8 @@ class _Parser:
         self.result.elements[dtype] += elements
         self.starts.append(start)
         self.ends.append(end)
-        if count <= MAX_LISTED:
-            self.keep(len(name))
+        if count <= MAX_LISTED and self.names_left > 0:
+            self.names_left -= len(name)
             self.result.tensors.append(TensorInfo(name, dtype, shape))
 
     def metadata(self) -> None:
