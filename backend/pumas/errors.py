@@ -48,6 +48,18 @@ class NotAModel(PumasError):
     kind = "not_a_model"
 
 
+class SeveralModels(NotAModel):
+    """A folder holds models that have nothing to do with each other; `candidates` are their paths."""
+
+    kind = "several_models"
+
+    def __init__(self, name: str, candidates: list[str]) -> None:
+        shown = ", ".join(path.rsplit("/", 1)[-1][:80] for path in candidates[:5])
+        more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""
+        super().__init__(f"{name} holds {len(candidates)} models ({shown}{more}); import each by its own path.")
+        self.candidates = candidates
+
+
 class MalformedModelFile(PumasError):
     """A model file's header is damaged, hostile, or larger than any real one."""
 
