@@ -1,0 +1,132 @@
+"""Measure, each figure as a ratio to a baseline measured in the same run, and print a table.
+
+Benchmarks are the functions `bench_*` of `tests/bench/bench_*.py`. `--strict` fails when a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "backend"), str(ROOT / "tests")]
+
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from bench.table import Benchmark, Row, Run, Size, number  # noqa: E402
+
+FAULT_RUNS = "PUMAS_FAULT_RUNS"
+"""The environment variable by which the tests in tests/faults learn how many runs of each fault are wanted."""
+
+PREFIX = "bench_"
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """Name -> function, in the order in which the modules have them."""
+    found: dict[str, Benchmark] = {}
+    for path in sorted((ROOT / "tests" / "bench").glob(f"{PREFIX}*.py")):
+        module = importlib.import_module(f"bench.{path.stem}")
+        own = {n: f for n, f in vars(module).items() if n.startswith(PREFIX) and f.__module__ == module.__name__}
+        found |= {name.removeprefix(PREFIX): function for name, function in own.items()}
+    return found
+
+
+def measure(function: Benchmark, size: Size) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="pumas-bench-") as folder:
+        return function(Run(size, Path(folder)))
+
+
+def print_table(rows: list[Row], console: Console) -> None:
+    table = Table()
+    table.add_column("figure")
+    for title in ("measured", "baseline", "ratio", "target"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("ok")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{number(row.measured)} {row.unit}",
+            "" if row.baseline is None else f"{number(row.baseline)} {row.unit}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            row.target,
+            "" if not row.target else "yes" if row.ok else "NO",
+        )
+    console.print(table)
+
+
+def machine() -> dict[str, object]:
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": os.cpu_count(),
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def run_faults(runs: int) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 2), str(ROOT / "tests" / "faults")]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {FAULT_RUNS: str(runs)}).returncode
+
+
+def parse(known: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./launcher bench", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"benchmarks to run (default: all): {', '.join(known)}"
+    )
+    parser.add_argument("--list", action="store_true", help="only list the benchmarks")
+    parser.add_argument("--quick", action="store_true", help="smaller amounts: a look, not the figures that count")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 when a target is missed")
+    parser.add_argument(
+        "--faults",
+        type=int,
+        metavar="N",
+        help=f"run tests/faults in their long form instead, N runs each ({FAULT_RUNS})",
+    )
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; --list shows them")
+    return options
+
+
+def main() -> int:
+    known = benchmarks()
+    options = parse(list(known))
+    if options.faults is not None:
+        return run_faults(options.faults)
+    if options.list:
+        for name, function in known.items():
+            print(f"{name:24} {(function.__doc__ or '').strip().partition(chr(10))[0]}")
+        return 0
+    console = Console(stderr=options.json, width=None if sys.stdout.isatty() else 140, highlight=False)
+    facts = machine()
+    rows: list[Row] = []
+    failed: list[str] = []
+    for name in options.names or known:
+        console.print(f"[dim]{name} …[/dim]")
+        try:
+            rows += measure(known[name], Size.QUICK if options.quick else Size.FULL)
+        except Exception as error:
+            failed.append(name)
+            console.print(f"{name} could not be measured: {type(error).__name__}: {error}", markup=False)
+    print_table(rows, console)
+    if options.json:
+        report = {"size": "quick" if options.quick else "full", "machine": facts, "failed": failed}
+        print(json.dumps(report | {"rows": [row.as_json() for row in rows]}, indent=1))
+    missed = [row.name for row in rows if not row.ok]
+    if missed:
+        console.print(f"missed: {', '.join(missed)}", markup=False)
+    return 1 if failed or (options.strict and missed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

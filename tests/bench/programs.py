@@ -1,0 +1,215 @@
+"""Servers as processes of their own, and clients that load them without being the bottleneck.
+
+Replies are counted by their length: all replies to one request are equally long, which the first one shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BASELINES = Path(__file__).resolve().parent / "baselines"
+TOKEN = "benchmark-token-of-no-importance"
+START_LIMIT_S = 60.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Program:
+    """A running server that has printed `RPC_PORT=`; `start_s` is how long that took, in seconds."""
+
+    def __init__(self, *command: str | Path, errors: Path | None = None) -> None:
+        words = [sys.executable, *map(str, command)]
+        environment = os.environ | {"PUMAS_RPC_TOKEN": TOKEN}
+        started = time.perf_counter()
+        with errors.open("wb") if errors else contextlib.nullcontext(subprocess.DEVNULL) as stderr:
+            self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().decode()
+        self.start_s = time.perf_counter() - started
+        if not line.startswith("RPC_PORT="):
+            self.close()
+            raise RuntimeError(f"{' '.join(words)} printed {line!r} instead of its port")
+        self._started = started
+        self.port = int(line.partition("=")[2])
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def call(self, method: str, **params: Any) -> Any:
+        """The result of one JSON-RPC call on a connection of its own. Raises RuntimeError when it ends in an error."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+        with contextlib.closing(connection):
+            connection.request("POST", "/rpc", body, headers)
+            reply = json.loads(connection.getresponse().read())
+        if "error" in reply:
+            raise RuntimeError(f"{method}: {reply['error']}")
+        return reply["result"]
+
+    def first_reply_s(self) -> float:
+        """Seconds from the start of the process to the end of this, its first, reply."""
+        self.call("health_check")
+        return time.perf_counter() - self._started
+
+    # -- what the kernel says (proc(5)) ------------------------------------------------------------------------------
+
+    def rss_mb(self) -> float:
+        """Resident memory in MB (10^6 bytes)."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE / 1e6
+
+    def cpu_s(self) -> float:
+        """Processor time of all threads so far, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def wakes(self) -> int:
+        """How often any thread has gone to sleep of its own accord so far."""
+        return sum(_voluntary_switches(task / "status") for task in Path(f"/proc/{self.pid}/task").iterdir())
+
+
+def _voluntary_switches(status: Path) -> int:
+    for line in status.read_text().splitlines():
+        if line.startswith("voluntary_ctxt_switches:"):
+            return int(line.split()[1])
+    raise ValueError(f"{status} has no voluntary_ctxt_switches")
+
+
+def sidecar(root: Path, errors: Path | None = None) -> Program:
+    """The sidecar on the launcher root `root`, started as a desktop shell starts it."""
+    root.mkdir(parents=True, exist_ok=True)
+    return Program(ROOT / "backend" / "rpc_server.py", "--launcher-root", root, errors=errors)
+
+
+def baseline(name: str) -> Program:
+    return Program(BASELINES / f"{name}.py")
+
+
+# -- clients ---------------------------------------------------------------------------------------------------------
+
+
+def request_bytes(port: int, method: str, **params: Any) -> bytes:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    head = (
+        f"POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Client:
+    """One kept connection that asks one thing again and again, over a plain socket."""
+
+    def __init__(self, port: int, method: str, **params: Any) -> None:
+        self._request = request_bytes(port, method, **params)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self) -> None:
+        self.socket.sendall(self._request)
+
+    def ask(self) -> tuple[float, bytes]:
+        """Ask once: seconds until the whole reply was there, and the reply's body. Raises like `receive`."""
+        started = time.perf_counter()
+        self.send()
+        body = self.receive()
+        return time.perf_counter() - started, body
+
+    def receive(self) -> bytes:
+        """The body of the next reply.
+
+        Raises:
+            ConnectionError: the server closed the connection or did not answer with 200.
+        """
+        head, _, body = self.receive_some().partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise ConnectionError(head.decode(errors="replace"))
+        missing = _content_length(head) - len(body)
+        while missing > 0:
+            body += (more := self.receive_some())
+            missing -= len(more)
+        return body
+
+    def receive_some(self) -> bytes:
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        return data
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    raise ConnectionError("a reply without a length")
+
+
+def requests_per_second(port: int, method: str, *, connections: int, seconds: float) -> float:
+    """Replies per second when each of `connections` asks again as soon as it is answered."""
+    clients = [Client(port, method) for _ in range(connections)]
+    with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+        for client in clients:
+            stack.enter_context(client)
+            client.ask()
+        length = _reply_length(clients[0])
+        for client in clients:
+            selector.register(client.socket, selectors.EVENT_READ, [client, length])
+        return _drive(selector, clients, length, seconds)
+
+
+def _reply_length(client: Client) -> int:
+    client.send()
+    data = client.receive_some()
+    head, _, body = data.partition(b"\r\n\r\n")
+    if len(body) != _content_length(head):
+        raise ConnectionError("a reply in pieces cannot be counted by its length")
+    return len(data)
+
+
+def _drive(selector: selectors.BaseSelector, clients: list[Client], length: int, seconds: float) -> float:
+    answered = 0
+    for client in clients:
+        client.send()
+    started = time.perf_counter()
+    while (now := time.perf_counter()) < started + seconds:
+        for key, _ in selector.select(1.0):
+            client, missing = key.data
+            missing -= len(client.receive_some())
+            if missing == 0:
+                answered += 1
+                missing = length
+                client.send()
+            key.data[1] = missing
+    return answered / (now - started)
