@@ -1,4 +1,4 @@
-"""Write what is generated from the method table: contracts/openrpc.json, METHODS.md and api.d.ts.
+"""Write what is generated from the method table: contracts/openrpc.json, METHODS.md, api.d.ts, the typed Python client.
 
 `--check` writes nothing and fails when a committed file differs.
 """
@@ -13,21 +13,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "backend"))
 
+from python_client import modules  # noqa: E402
+
 from pumas.app import build_methods, build_services  # noqa: E402
 from pumas.config import Layout  # noqa: E402
 from pumas.rpc import openrpc  # noqa: E402
 
 
 def generated() -> dict[str, str]:
-    """File name -> content."""
+    """Path below the checkout -> content."""
     with tempfile.TemporaryDirectory() as folder:
         services = build_services(Layout(Path(folder)))
         document = openrpc.document(build_methods(services, stop=lambda: None))
         services.close_databases()
+    errors = json.loads((ROOT / "contracts" / "errors.json").read_text(encoding="utf-8"))
     return {
-        "openrpc.json": json.dumps(document, indent=1, ensure_ascii=False) + "\n",
-        "METHODS.md": openrpc.methods_page(document),
-        "api.d.ts": openrpc.typescript(document),
+        "contracts/openrpc.json": json.dumps(document, indent=1, ensure_ascii=False) + "\n",
+        "contracts/METHODS.md": openrpc.methods_page(document),
+        "contracts/api.d.ts": openrpc.typescript(document),
+        **modules(document, errors),
     }
 
 
@@ -35,7 +39,7 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     stale = []
     for name, content in generated().items():
-        path = ROOT / "contracts" / name
+        path = ROOT / name
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             stale.append(name)
             if not check:

@@ -1,0 +1,20 @@
+"""Entry of the `pumas` command: sends `serve` on its short way, everything else to the command tree.
+
+`serve` must start fast, so it is recognised before typer and rich are imported.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status (see `exits.py`)."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["serve"]:
+        from pumas.cli.serve import serve
+
+        return serve(words[1:])
+    from pumas.cli.tree import run
+
+    return run(words)

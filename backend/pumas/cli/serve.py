@@ -1,0 +1,90 @@
+"""`pumas serve`: the sidecar in the foreground, with a token of its own that clients find in `rpc.json`.
+
+Imports nothing that the sidecar does not need anyway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+from pathlib import Path
+
+from pumas.app import announce_port, run_sidecar
+from pumas.config import Layout, ServerSettings
+
+TOKEN_VARIABLE = "PUMAS_RPC_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_BYTES = 32
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pumas serve",
+        description="Run the sidecar until Ctrl-C. Prints RPC_PORT=<n> on stdout once it listens.",
+        epilog=f"A token is made at each start unless {TOKEN_VARIABLE} holds one; clients of the same user find it in "
+        "launcher-data/rpc.json. Exit status: 0 stopped, 1 could not start, 2 wrong usage, 3 the root has a sidecar.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-p", "--port", type=_port, default=0, help="port to listen on; 0 picks a free one (default)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="folder with the library (default: see pumas --help)")
+    parser.add_argument("-d", "--debug", action="store_true", help="log more")
+    parser.add_argument("--end-with-parent", action="store_true", help="stop when the process that started this dies")
+    return parser
+
+
+def serve(arguments: list[str]) -> int:
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    root = _root(options.root)
+    # Taken out of the environment, so that no child process inherits it.
+    token = os.environ.pop(TOKEN_VARIABLE, "") or secrets.token_urlsafe(TOKEN_BYTES)
+    settings = ServerSettings(
+        host=options.host, port=options.port, token=token, debug=options.debug, watch_parent=options.end_with_parent
+    )
+
+    def announce(port: int) -> None:
+        announce_port(port)
+        command = _own_name() + ("" if root == _root(None) else f" --root {root}")
+        sys.stderr.write(
+            f"Pumas listens on http://{_url_host(options.host)}:{port} for {root} (Ctrl-C stops it).\n"
+            f"Type next, in another terminal: {command} import FILE · {command} search WORDS · {command} --help\n"
+        )
+        sys.stderr.flush()
+
+    return run_sidecar(Layout(root), settings, announce)
+
+
+def _root(given: Path | None) -> Path:
+    if given is None:
+        from pumas.client.discovery import default_root
+
+        given = default_root()
+    return given.expanduser().resolve()
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _own_name() -> str:
+    """How the person who reads it can call this command: by name where the shell finds it, else by path."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m pumas"
+    found = shutil.which(called.name)
+    if found is not None and Path(found).resolve() == called.resolve():
+        return called.name
+    relative = os.path.relpath(called)
+    return relative if len(relative) < len(str(called)) else str(called)
