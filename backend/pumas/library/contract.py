@@ -1,0 +1,313 @@
+"""Wire models of the library methods. Sizes are bytes, times ISO-8601 UTC; ids are paths below the library root."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from pumas.rpc.models import MAX_LIST, Name, Params, PathText, Result, Text
+
+ModelIdText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Tags = Annotated[list[Tag], Field(max_length=1000)]
+ModelIds = Annotated[list[ModelIdText], Field(max_length=MAX_LIST)]
+Paths = Annotated[list[PathText], Field(max_length=MAX_LIST)]
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+
+class ModelEntry(Result):
+    path: str
+    size: int | None
+    addedDate: str | None
+    modelType: str = Field(description="The subtype when there is one, else the type, else `unknown`.")
+    officialName: str | None
+    cleanedName: str | None
+    relatedAvailable: bool
+
+
+class ModelId(Params):
+    model_id: ModelIdText = Field(description="The model's path below the library, for example `llm/llama/Llama-8B`.")
+
+
+class RelPath(Params):
+    rel_path: ModelIdText = Field(description="The model's path below the library.")
+
+
+class UpdateOverrides(RelPath):
+    overrides: dict[str, Any] = Field(
+        description="For example `{version_ranges: {comfyui: '>=0.4,<0.9'}}`; replaces what is stored."
+    )
+
+
+class Indexed(Result):
+    indexed_count: int = Field(description="Models in the index.")
+
+
+class StorageScan(Result):
+    modelsFound: int
+    workflowsFound: int
+    customNodesFound: int
+    totalSize: int
+
+
+class TroubleInfo(Result):
+    subject: str = Field(description="A path below the launcher root, or what part of the program it concerns.")
+    kind: str
+    message: str
+
+
+class LibraryStatus(Result):
+    indexing: bool
+    deep_scan_in_progress: bool
+    model_count: int
+    pending_lookups: int
+    last_scan: str | None
+    state: Literal["ready", "offline", "read_only"]
+    trouble_count: int
+    troubles: list[TroubleInfo] = Field(description="What is wrong with files and folders, the first thousand.")
+
+
+class ModelDetail(Result):
+    model_id: str
+    folder: str = Field(description="Absolute path.")
+    metadata: dict[str, Any] = Field(description="metadata.json as it is on disk.")
+    overrides: dict[str, Any]
+
+
+# -- search ----------------------------------------------------------------------------------------------------------
+
+
+class SearchModels(Params):
+    query: Annotated[str, StringConstraints(max_length=1_000_000)] = Field(
+        description="Words; each matches as a prefix, all must match. Empty lists everything, newest first."
+    )
+    limit: int = Field(100, description="Clamped to 1..1000.")
+    offset: int = Field(0, description="Clamped to 0 and above.")
+    model_type: Name | None = Field(None, description="Exactly this type, for example `llm`.")
+    tags: Tags = Field([], description="All of these tags, upper and lower case alike.")
+
+
+class FoundModel(Result):
+    model_id: str
+    id: str
+    path: str
+    file_path: str = Field(description="Absolute path of the model's folder.")
+    official_name: str
+    cleaned_name: str
+    family: str
+    model_type: str
+    subtype: str
+    tags: list[str]
+    description: str
+    repo_id: str | None
+    size_bytes: int | None
+    security_tier: str | None
+    added_date: str | None
+    updated_at: str
+    last_used: str | None
+    related_available: bool
+
+
+class SearchResult(Result):
+    models: list[FoundModel]
+    total_count: int = Field(description="All matches, not only this page.")
+    query_time_ms: float
+    query: str = Field(description="The full-text expression that was used.")
+    matched: Literal["all", "any"] = Field(
+        description="`any` when no model holds all words, and models with some of them are shown instead."
+    )
+
+
+# -- import ----------------------------------------------------------------------------------------------------------
+
+
+class ImportOptions(Params):
+    repo_id: Name | None = Field(None, description="Hub repository that the file is from, `owner/name`.")
+    model_type: Name | None = Field(None, description="`llm`, `diffusion`, …; by default found in the file.")
+    subtype: Text | None = Field(None, description="`checkpoints`, `loras`, …; by default found in the file.")
+    tags: Tags = Field([])
+    security_acknowledged: bool = Field(
+        False, description="Import files that can run code when loaded (pickle). They are scanned all the same."
+    )
+    mode: Literal["copy", "move", "hardlink"] = Field(
+        "copy", description="`copy` shares blocks where the file system can; `move` removes the source once imported."
+    )
+    allow_duplicate: bool = Field(False, description="Import bytes that the library already holds.")
+
+
+class ImportModel(ImportOptions):
+    local_path: PathText = Field(description="Absolute path of a file or folder.")
+    family: Text = Field(description="`unknown`, `imported` or empty: taken from the file.")
+    official_name: Text = Field(description="The shown name.")
+    dry_run: bool = Field(False, description="Only say what would be imported.")
+
+
+class ImportSpec(ImportOptions):
+    path: PathText = Field(description="Absolute path of a file or folder.")
+    family: Text = Field("unknown", description="`unknown`, `imported` or empty: taken from the file.")
+    official_name: Text | None = Field(None, description="The shown name; by default the file's name.")
+
+
+class ImportBatch(Params):
+    legacy_names: ClassVar = {"imports": "import_specs", "specs": "import_specs"}
+
+    import_specs: Annotated[list[ImportSpec], Field(max_length=MAX_LIST)]
+    dry_run: bool = Field(False, description="Only say what would be imported.")
+
+
+class SkippedFile(Result):
+    path: str
+    reason: str
+
+
+class ImportItem(Result):
+    path: str = Field(description="As given.")
+    success: bool
+    model_path: str | None = Field(None, description="Absolute path of the model's folder.")
+    model_id: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    security_tier: Literal["safe", "unknown", "pickle"] | None = None
+    security_findings: list[str] = Field(
+        [], description="What the pickle scanner found. A tripwire, not a wall: no finding does not mean safe."
+    )
+    duplicate_of: str | None = Field(None, description="The model that holds these bytes already.")
+    skipped: list[SkippedFile] = Field([])
+    size: int | None = Field(None, description="Bytes of all files.")
+
+
+class ImportOutcome(ImportItem):
+    job_id: str | None = Field(None, description="The job that did the work, or still does when `pending`.")
+    pending: bool = Field(False, description="The work goes on; follow the job.")
+
+
+class BatchOutcome(Result):
+    success: bool = Field(description="No item failed.")
+    imported: int
+    failed: int
+    results: list[ImportItem]
+    job_id: str | None = None
+    pending: int = Field(0, description="Items that the job still works on.")
+
+
+# -- files on the user's disk ----------------------------------------------------------------------------------------
+
+
+class FilePath(Params):
+    file_path: PathText
+
+
+class FilePaths(Params):
+    legacy_names: ClassVar = {"files": "file_paths"}
+
+    file_paths: Paths
+
+
+class ShardValidation(Result):
+    complete: bool
+    missing_shards: list[int]
+    total_expected: int
+    total_found: int
+    error: str
+
+
+class ShardGroup(Result):
+    files: list[str]
+    validation: ShardValidation
+
+
+class ShardGroups(Result):
+    groups: dict[str, ShardGroup]
+
+
+class FileType(Result):
+    valid: bool
+    detected_type: Literal["safetensors", "gguf", "ggml", "pickle", "onnx", "unknown", "error"]
+    error: str
+
+
+class EmbeddedMetadata(Result):
+    success: bool = Field(description="False when the file holds no metadata that can be read; `error` says why.")
+    file_type: Literal["gguf", "safetensors", "unsupported", "unknown"]
+    metadata: dict[str, Any] | None
+    truncated: dict[str, int] = Field(
+        description="Values shown in part: key -> real number of elements, or of bytes for a text."
+    )
+    error: str | None
+
+
+class LinkCount(Result):
+    link_count: int
+    is_hard_linked: bool
+
+
+class WritableFile(Result):
+    path: str
+    writable: bool = Field(description="It exists and may be removed from its folder.")
+    reason: str | None
+
+
+class WritableFiles(Result):
+    all_writable: bool
+    details: list[WritableFile]
+
+
+# -- trash and verification ------------------------------------------------------------------------------------------
+
+
+class DeleteModel(ModelId):
+    dry_run: bool = Field(False, description="Only say what would go into the trash.")
+
+
+class Deleted(Result):
+    links_removed: int
+    trash_id: str | None = Field(description="For `restore_model`; null for a dry run.")
+    model_ids: list[str] = Field(description="The model and those nested in its folder.")
+    size: int
+
+
+class TrashEntry(Result):
+    trash_id: str
+    model_id: str
+    model_ids: list[str]
+    official_name: str
+    deleted_at: str
+    size: int
+    files: int
+
+
+class TrashList(Result):
+    entries: list[TrashEntry]
+
+
+class RestoreModel(Params):
+    trash_id: Name
+    dry_run: bool = False
+
+
+class Restored(Result):
+    model_id: str
+    model_ids: list[str]
+
+
+class EmptyTrash(Params):
+    trash_ids: Annotated[list[Name], Field(max_length=MAX_LIST)] | None = Field(
+        None, description="Only these entries; by default all."
+    )
+    older_than_days: float = Field(0, ge=0, le=36500, description="Only entries deleted at least so long ago.")
+    dry_run: bool = Field(False, description="Only say what would be removed for ever.")
+
+
+class Emptied(Result):
+    removed: list[TrashEntry]
+    freed: int = Field(description="Bytes.")
+
+
+class VerifyLibrary(Params):
+    model_ids: ModelIds | None = Field(None, description="Only these models; by default all.")
+
+
+class Started(Result):
+    job_id: str
