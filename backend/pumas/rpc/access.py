@@ -11,9 +11,10 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+TCP_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,6 @@ class Refusal:
 
     status: int
     message: str
-
-
-def split_host(text: str) -> tuple[str, int] | None:
-    """Parse a Host header ('name:port', '[v6]:port') into (lower-case name, port), None when it is anything else."""
-    if text.startswith("["):
-        name, bracket, rest = text[1:].partition("]")
-        if not bracket or not rest.startswith(":"):
-            return None
-        port_text = rest[1:]
-    else:
-        name, colon, port_text = text.partition(":")
-        if not colon:
-            return None
-    # isdecimal alone would let digits of other scripts through.
-    if not name or not port_text.isascii() or not port_text.isdecimal() or len(port_text) > 5:
-        return None
-    return name.lower(), int(port_text)
 
 
 class Guard:
@@ -51,8 +35,10 @@ class Guard:
     """
 
     def __init__(self, port: int, token: str | None, extra_hosts: Sequence[str] = ()) -> None:
-        self._hosts = {(name, port) for name in (*LOOPBACK_NAMES, *extra_hosts)}
-        self._origins = {("http", name, port) for name in (*LOOPBACK_NAMES, *extra_hosts)}
+        names = [f"[{name}]" if ":" in name else name for name in (*LOOPBACK_NAMES, *extra_hosts)]
+        self._hosts = {f"{name}:{port}" for name in names}
+        # As browsers write them: https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin
+        self._origins = {f"http://{host}" for host in self._hosts}
         self._token = None if token is None else token.encode("utf-8")
 
     @property
@@ -61,7 +47,8 @@ class Guard:
 
     def check_host(self, values: Sequence[str]) -> Refusal | None:
         """Exactly one Host header, equal to a name of ours with our port: stops DNS rebinding."""
-        if len(values) == 1 and split_host(values[0]) in self._hosts:
+        # Whole texts are compared: what is never taken apart cannot be taken apart wrongly.
+        if len(values) == 1 and values[0].lower() in self._hosts:
             return None
         return Refusal(421, "Misdirected request: the Host header must be this server's loopback address and port.")
 
@@ -69,7 +56,7 @@ class Guard:
         """A browser names the page that sends the request; only pages of this server may."""
         if any(site.strip().lower() not in ("none", "same-origin") for site in fetch_sites) or len(origins) > 1:
             return _FOREIGN
-        if origins and _origin(origins[0]) not in self._origins:
+        if origins and origins[0] not in self._origins:
             return _FOREIGN
         return None
 
@@ -78,25 +65,14 @@ class Guard:
         if self._token is None:
             return None
         scheme, _, given = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-        # Bytes: compare_digest raises on text that is not ASCII. Surrogate escapes are how raw header bytes arrive.
-        given_bytes = given.strip().encode("utf-8", "surrogateescape")
+        # Bytes: compare_digest raises on text that is not ASCII. Header bytes that are not UTF-8 arrive as surrogates.
+        given_bytes = given.strip(" ").encode("utf-8", "surrogatepass")
         if hmac.compare_digest(given_bytes, self._token) and scheme.lower() == "bearer":
             return None
         return Refusal(401, "Unauthorized: send the token of launcher-data/rpc.json as 'Authorization: Bearer TOKEN'.")
 
 
 _FOREIGN = Refusal(403, "Forbidden: requests from web pages of other origins are not answered.")
-
-
-def _origin(text: str) -> tuple[str, str, int] | None:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return None
-    if f"{parts.scheme}://{parts.netloc}" != text or "@" in parts.netloc or parts.hostname is None or port is None:
-        return None
-    return parts.scheme, parts.hostname, port
 
 
 def check_content(content_types: Sequence[str], encodings: Sequence[str]) -> Refusal | None:
@@ -126,21 +102,24 @@ def peer_is_us(peer: tuple[str, int], local: tuple[str, int]) -> bool:
 
 
 def _socket_uid(peer: tuple[str, int], local: tuple[str, int]) -> int | None:
-    """The uid that owns the peer's socket; -1 when the table has no such row."""
-    tables = ("/proc/net/tcp", "/proc/net/tcp6")
-    wanted = {(_kernel_form(a), _kernel_form(b)) for a, b in _forms(peer, local)}
+    """The uid that owns the peer's socket; -1 when the tables have no such row, None when there are no tables.
+
+    A socket that its owner has closed already counts as absent: the kernel shows uid 0 for it, whoever it was.
+    """
     seen = False
-    for table in tables:
+    for table in TCP_TABLES:
         try:
-            with open(table, encoding="ascii") as lines:
-                next(lines, None)
-                seen = True
-                for line in lines:
-                    fields = line.split()
-                    if (fields[1], fields[2]) in wanted:
-                        return int(fields[7])
+            rows = Path(table).read_text(encoding="ascii")
         except OSError:
             continue
+        seen = True
+        for a, b in _forms(peer, local):
+            # One search in C instead of a loop over what may be thousands of rows.
+            _, found, rest = rows.partition(f" {_kernel_form(a)} {_kernel_form(b)} ")
+            if found:
+                fields = rest.split("\n", 1)[0].split()
+                uid, inode = int(fields[4]), int(fields[6])
+                return uid if inode else -1
     return -1 if seen else None
 
 
