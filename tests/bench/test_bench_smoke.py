@@ -65,7 +65,8 @@ def test_measures_take_turns_and_give_medians() -> None:
 
 
 def test_a_percentile_is_a_value_that_occurred() -> None:
-    assert percentile(range(1, 101), 99) == 100
+    assert percentile(range(1, 101), 99) == 99
+    assert percentile(range(1, 12), 99) == 11
     assert percentile([3.0, 1.0, 2.0], 50) == 2.0
     with pytest.raises(ValueError, match="no values"):
         percentile([], 50)

@@ -19,16 +19,21 @@ log = logging.getLogger(__name__)
 HEADER_DEADLINE_S = 10.0
 KEEPALIVE_S = 25.0
 MAX_HEADER_BYTES = 16 * 1024
+COMMON_HEADERS = {"Server": "pumas", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Connection(web.RequestHandler):
-    """One client connection. `peer_checked` remembers the answer of the user check for its life."""
+    """One client connection. `peer_checked` remembers the answer of the user check for its life.
 
-    __slots__ = ("_deadline", "peer_checked")
+    Its timer is not moved with each request: when it goes off it looks at `_cut_at`, which only ever grows.
+    """
+
+    __slots__ = ("_cut_at", "_timer", "peer_checked")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._deadline: asyncio.TimerHandle | None = None
+        self._cut_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.peer_checked: bool | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -36,15 +41,19 @@ class Connection(web.RequestHandler):
         self._arm(HEADER_DEADLINE_S)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._disarm()
+        self._cut_at = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def request_started(self) -> None:
         """A whole header has arrived; from here on the handler's own deadlines hold."""
-        self._disarm()
+        self._cut_at = None
 
     def request_finished(self) -> None:
-        self._arm(KEEPALIVE_S)
+        if self.transport is not None:
+            self._arm(KEEPALIVE_S)
 
     def handle_error(
         self,
@@ -61,21 +70,23 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the reply is already under way")
         text = "Malformed HTTP request." if status < 500 else "Internal error; the log has the details."
-        response = web.Response(status=status, text=text)
+        response = web.Response(status=status, text=text, headers=COMMON_HEADERS)
         response.force_close()
         return response
 
     def _arm(self, seconds: float) -> None:
-        self._disarm()
-        self._deadline = self._loop.call_later(seconds, self._cut)
+        self._cut_at = self._loop.time() + seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._cut_at, self._look_at_deadline)
 
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _cut(self) -> None:
-        self._deadline = None
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        if self._cut_at is None:
+            return
+        if self._loop.time() < self._cut_at:
+            self._timer = self._loop.call_at(self._cut_at, self._look_at_deadline)
+            return
+        self._cut_at = None
         transport = self.transport
         self.force_close()
         if transport is not None:

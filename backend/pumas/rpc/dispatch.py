@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from jsonrpcserver import Success
-from jsonrpcserver.async_dispatcher import dispatch_to_response_pure
+from jsonrpcserver.async_dispatcher import dispatch_request
+from jsonrpcserver.dispatcher import create_request, not_notification, to_response
 from jsonrpcserver.exceptions import JsonRpcError
 from jsonrpcserver.response import to_serializable
 from jsonrpcserver.result import Result
@@ -71,15 +73,12 @@ class Dispatcher:
             return _error(refused, message["id"]) if "id" in message else None
         self._in_flight += 1
         try:
-            answer = await dispatch_to_response_pure(
-                deserializer=_same,
-                validator=_same,
-                methods=self._table,  # pyright: ignore[reportArgumentType] - the stubs say sync, the async path awaits
-                context=NOCONTEXT,
-                post_process=_to_wire,  # pyright: ignore[reportArgumentType]
-                request=message,
+            outcome = await dispatch_request(
+                self._table,  # pyright: ignore[reportArgumentType] - the stubs say sync, the async path awaits
+                NOCONTEXT,
+                create_request(message),
             )
-            return cast("Json | None", answer)
+            return _to_wire(to_response(*outcome)) if not_notification(outcome) else None
         finally:
             self._in_flight -= 1
 
@@ -110,13 +109,19 @@ def _bind(row: Row) -> Bound:
         return Success(await row({}))
 
     bound = builtin if row.wrapper.kind == "builtin" else call
-    # jsonrpcserver asks for the signature on every call; a stored one spares it the inspection.
-    bound.__signature__ = inspect.signature(bound)  # pyright: ignore[reportFunctionMemberAccess]
+    bound.__signature__ = _ANY_PARAMS  # pyright: ignore[reportFunctionMemberAccess]
     return bound
 
 
-def _same(message: Any) -> Any:
-    return message
+class _AnyParams(inspect.Signature):
+    """jsonrpcserver binds the parameters before every call; here the row's model checks them, with better words."""
+
+    def bind(self, *_args: Any, **_kwargs: Any) -> inspect.BoundArguments:
+        return _BOUND
+
+
+_ANY_PARAMS = _AnyParams()
+_BOUND = inspect.BoundArguments(_ANY_PARAMS, OrderedDict())
 
 
 def _envelope_problem(message: Any) -> wire.WireError | None:

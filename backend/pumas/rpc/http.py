@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from pumas.events.stream import EventStream
 from pumas.rpc import access
-from pumas.rpc.connections import Connection, ConnectionServer
+from pumas.rpc.connections import COMMON_HEADERS, Connection, ConnectionServer
 from pumas.rpc.sse import serve_events
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ BODY_DEADLINE_S = 20.0
 BACKLOG = 2048
 
 _HEALTH = b'{"status":"ok"}'
-_COMMON_HEADERS = {"Server": "pumas", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Replies(Protocol):
@@ -111,13 +110,14 @@ class HttpServer:
         )
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
-        path, _, query = request.path_qs.partition("?")
+        # As sent: a library's tidied form would let `/x/../rpc`, `/%72pc` and `http://other/rpc` pass for `/rpc`.
+        path, question, _ = request.raw_path.partition("?")
         method, route = self._routes.get(path, (None, None))
-        if method is None or route is None or (query and path != "/events"):
+        if method is None or route is None or (question and path != "/events"):
             return _refuse(access.Refusal(404, "Not found."))
         if request.method == hdrs.METH_OPTIONS:
             # No CORS headers: pages of other origins were refused above, and our own need none.
-            return web.Response(headers={**_COMMON_HEADERS, "Allow": f"{method}, OPTIONS"})
+            return web.Response(headers={**COMMON_HEADERS, "Allow": f"{method}, OPTIONS"})
         if request.method != method:
             response = _refuse(access.Refusal(405, f"Use {method} for {path}."))
             response.headers["Allow"] = f"{method}, OPTIONS"
@@ -128,7 +128,7 @@ class HttpServer:
         return _json(_HEALTH)
 
     async def _event_stream(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await serve_events(request, self._events, self._stopping, _COMMON_HEADERS)
+        return await serve_events(request, self._events, self._stopping, COMMON_HEADERS)
 
     async def _rpc(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = request.headers
@@ -143,15 +143,16 @@ class HttpServer:
         assert self._dispatcher is not None
         dispatcher = self._dispatcher.result() if self._dispatcher.done() else await asyncio.shield(self._dispatcher)
         answer = await dispatcher.reply(body)
-        return web.Response(status=204, headers=_COMMON_HEADERS) if answer is None else _json(answer)
+        return web.Response(status=204, headers=COMMON_HEADERS) if answer is None else _json(answer)
 
     async def _body(self, request: web.BaseRequest) -> bytes | access.Refusal:
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         content = request.content
-        if content.is_eof() and not content.total_bytes:
-            return b""
+        if content.is_eof():
+            # All of it came with the header, as most bodies do: nothing to wait for.
+            return content.read_nowait()
         chunks: list[bytes] = []
         size = 0
         try:
@@ -172,12 +173,12 @@ class HttpServer:
 
 
 def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers=_COMMON_HEADERS, content_type="application/json")
+    return web.Response(body=body, headers=COMMON_HEADERS, content_type="application/json")
 
 
 def _refuse(refusal: access.Refusal) -> web.Response:
     """A refused request may have a body that nobody reads, so its connection ends."""
-    response = web.Response(status=refusal.status, text=refusal.message, headers=_COMMON_HEADERS)
+    response = web.Response(status=refusal.status, text=refusal.message, headers=COMMON_HEADERS)
     if refusal.status == 401:
         response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     response.force_close()
