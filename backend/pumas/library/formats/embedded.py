@@ -65,7 +65,7 @@ def _of_gguf(header: GgufHeader) -> EmbeddedMetadata:
     for key, value in header.metadata.items():
         if isinstance(value, GgufArray):
             metadata[key] = [_scalar(item) for item in value.first]
-            if len(value.first) < value.length:
+            if not value.whole:
                 truncated[key] = value.length
         else:
             metadata[key] = _scalar(value)

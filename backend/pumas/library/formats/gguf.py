@@ -93,11 +93,15 @@ TENSOR_TYPES: Final[dict[int, tuple[str, int, int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class GgufArray:
-    """An array value: what its elements are, how many there are, and the first of them (none of nested arrays)."""
+    """An array value: what its elements are, how many there are, and the first of them (none of nested arrays).
+
+    `whole` says that `first` holds all of them, uncut.
+    """
 
     item_type: str
     length: int
     first: tuple[GgufScalar, ...]
+    whole: bool
 
 
 GgufScalar = int | float | bool | str
@@ -244,15 +248,16 @@ class _Parser:
             self.reader.spend(length)
             for _ in range(length):
                 self.array(depth + 1)
-            return GgufArray("array", length, ())
+            return GgufArray("array", length, (), whole=not length)
         shown = min(length, MAX_ITEMS if depth == 1 else 0)
         if kind == _STRING:
-            first: tuple[GgufScalar, ...] = tuple(self.cut_string(MAX_ITEM_BYTES)[0] for _ in range(shown))
+            texts = [self.cut_string(MAX_ITEM_BYTES) for _ in range(shown)]
             self.reader.skip_strings(length - shown, self.size)
-            return GgufArray("string", length, first)
+            whole = shown == length and all(size <= MAX_ITEM_BYTES for _, size in texts)
+            return GgufArray("string", length, tuple(text for text, _ in texts), whole)
         first = tuple(self.scalar(kind) for _ in range(shown))
         self.reader.skip((length - shown) * self.smallest[kind])
-        return GgufArray(_SCALARS[kind].name, length, first)
+        return GgufArray(_SCALARS[kind].name, length, first, shown == length)
 
     def tensor_infos(self, count: int) -> tuple[GgufTensor, ...]:
         found: list[GgufTensor] = []
