@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pumas import logs
+from pumas import logs, memory
 from pumas.config import Layout, ServerSettings
 from pumas.errors import PumasError, ReadOnly
 from pumas.events.stream import EventStream
@@ -152,9 +151,7 @@ class Sidecar:
                 services.troubles.report("jobs.db", error.kind, str(error))
                 log.error("jobs cannot be kept: %s", error)
             http.ready(Dispatcher(methods))
-            # What was imported stays; the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
+            memory.settle()
             await self._stop.wait()
         finally:
             if watch is not None:
@@ -182,6 +179,7 @@ def announce_port(port: int) -> None:
 def run_sidecar(layout: Layout, settings: ServerSettings, announce: Callable[[int], None] = announce_port) -> int:
     """Run until stopped and return the exit status: 0 stopped, 1 could not start, 3 another sidecar owns the root."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    memory.share_one_arena()
     listener = logs.start_logging(
         layout.logs, debug=settings.debug, secrets=(settings.token,) if settings.token else ()
     )

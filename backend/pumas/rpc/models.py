@@ -24,7 +24,8 @@ PathText = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 class Params(BaseModel):
     """Named parameters of a method, or an object inside them."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Validators are built at first use: they weigh more than the rest of the class, and most are never needed.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     legacy_names: ClassVar[dict[str, str]] = {}
     """Further spellings that older clients send: spelling -> field."""
@@ -64,7 +65,12 @@ class Result(BaseModel):
     """An object in a reply. `Model.model_validate(value)` reads the fields from a service's dataclass."""
 
     model_config = ConfigDict(
-        extra="ignore", frozen=True, from_attributes=True, serialize_by_alias=True, validate_by_name=True
+        extra="ignore",
+        frozen=True,
+        from_attributes=True,
+        serialize_by_alias=True,
+        validate_by_name=True,
+        defer_build=True,
     )
 
 

@@ -6,6 +6,7 @@ does it. `Methods.call` runs a row in memory, the same way the server does.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import re
@@ -40,12 +41,17 @@ class RpcFailure(Exception):
 class Row:
     name: str
     params: type[Params]
-    result: TypeAdapter[Any]
+    result_type: Any
     handler: Callable[[Any], Awaitable[Any]]
     errors: tuple[type[PumasError], ...]
     wrapper: Wrapper
     summary: str
     description: str
+
+    @functools.cached_property
+    def result(self) -> TypeAdapter[Any]:
+        """Built when first needed: most methods of a run are never called."""
+        return TypeAdapter(self.result_type)
 
     async def __call__(self, raw: dict[str, Any]) -> Any:
         """Validate, run, wrap.
@@ -107,7 +113,7 @@ class Methods:
             self._rows[name] = Row(
                 name=name,
                 params=params,
-                result=TypeAdapter(result),
+                result_type=result,
                 handler=handler,
                 errors=tuple(errors),
                 wrapper=wrappers()[name],
