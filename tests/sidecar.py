@@ -60,7 +60,7 @@ class Reply:
 def parse_reply(data: bytes) -> Reply:
     head, _, body = data.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
-    if not lines[0].startswith("HTTP/1."):
+    if not lines[0].startswith("HTTP/"):
         return Reply(0, {}, data)
     headers: dict[str, str] = {}
     for line in lines[1:]:
@@ -102,7 +102,9 @@ class Sidecar:
         return self._stderr.read_text(encoding="utf-8", errors="replace")
 
     def log(self) -> str:
-        return (self.data / "logs" / "launcher.log").read_text(encoding="utf-8", errors="replace")
+        """The log file's text; empty as long as nothing was logged."""
+        path = self.data / "logs" / "launcher.log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def alive(self) -> bool:
         return self.process.poll() is None

@@ -70,9 +70,9 @@ def test_refusals_quote_nothing() -> None:
         values = case.filled(P, TOKEN)
         guard = access.Guard(P, TOKEN)
         refusal = {
-            "host": lambda v=values: guard.check_host(v),
-            "origin": lambda v=values: guard.check_origin(v, ()),
-            "token": lambda v=values: guard.check_token(v),
+            "host": lambda v=values, g=guard: g.check_host(v),
+            "origin": lambda v=values, g=guard: g.check_origin(v, ()),
+            "token": lambda v=values, g=guard: g.check_token(v),
         }.get(case.guard, lambda: None)()
         if refusal is not None:
             assert TOKEN not in refusal.message

@@ -1,7 +1,7 @@
 """Who may call: the guards of every request, as functions over plain values. One table of cases tests them.
 
-Order (each step tells nothing of what the next would say): Host 421, Origin and Sec-Fetch-Site 403, token or user 401
-or 403, then content type and encoding 415, length 413.
+Order (each step tells nothing of what the next would say): framing 400, Host 421, Origin and Sec-Fetch-Site 403, token
+or user 401 or 403, then content type and encoding 415, length 413.
 """
 
 from __future__ import annotations
@@ -73,6 +73,16 @@ class Guard:
 
 
 _FOREIGN = Refusal(403, "Forbidden: requests from web pages of other origins are not answered.")
+
+
+MALFORMED = Refusal(400, "Malformed HTTP request.")
+
+
+def check_framing(version: tuple[int, int], transfer_encodings: Sequence[str]) -> Refusal | None:
+    """What the HTTP parser lets through although only we or only a proxy would read it that way."""
+    if version not in ((1, 0), (1, 1)) or [t.strip().lower() for t in transfer_encodings] not in ([], ["chunked"]):
+        return MALFORMED
+    return None
 
 
 def check_content(content_types: Sequence[str], encodings: Sequence[str]) -> Refusal | None:

@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 
 from pumas.storage.paths import display_name
 
@@ -23,18 +24,21 @@ COMMON_HEADERS = {"Server": "pumas", "Cache-Control": "no-store", "X-Content-Typ
 
 
 class Connection(web.RequestHandler):
-    """One client connection. `peer_checked` remembers the answer of the user check for its life.
+    """One client connection. Its timer does not move with each request: when it goes off it looks at `_cut_at`.
 
-    Its timer is not moved with each request: when it goes off it looks at `_cut_at`, which only ever grows.
+    `peer_checked` remembers the answer of the user check for its life; `malformed` says that the body under way broke
+    the rules of HTTP. Its timer is not moved with each request: when it goes off it looks at `_cut_at`, which only ever
+    grows.
     """
 
-    __slots__ = ("_cut_at", "_timer", "peer_checked")
+    __slots__ = ("_cut_at", "_timer", "malformed", "peer_checked")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cut_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.peer_checked: bool | None = None
+        self.malformed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -46,6 +50,14 @@ class Connection(web.RequestHandler):
             self._timer.cancel()
             self._timer = None
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # The parser queues its complaint behind the request whose body it was reading, and that would wait for ever.
+        request, queued = self._current_request, self._messages
+        if request is not None and queued and not isinstance(queued[-1][0], RawRequestMessage):
+            self.malformed = True
+            request.content.feed_eof()
 
     def request_started(self) -> None:
         """A whole header has arrived; from here on the handler's own deadlines hold."""
@@ -63,6 +75,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 - the library's text, which we do not pass on
     ) -> web.StreamResponse:
         """Answer broken HTTP with a fixed sentence: the library's own would quote what the client sent."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the caller left; the library ends the connection without a word
         if status >= 500:
             log.error("request failed by a bug", exc_info=exc)
         else:

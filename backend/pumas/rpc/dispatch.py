@@ -22,7 +22,7 @@ from jsonrpcserver.result import Result
 from jsonrpcserver.sentinels import NOCONTEXT
 
 from pumas.rpc import errors as wire
-from pumas.rpc.jsontext import IntegerTooLarge, JsonRefused, decode, encode
+from pumas.rpc.jsontext import JsonRefused, NumberTooLarge, decode, encode
 from pumas.rpc.registry import Methods, Row, RpcFailure
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ MAX_IN_FLIGHT = 64
 # A call that has not answered by then is answered for; the work behind it goes on. Long work is a job, so this is
 # only met by a bug or a dead disk.
 CALL_TIMEOUT_S = 30.0
+LARGE_BODY = 64 * 1024
 
 Json = dict[str, Any]
 Bound = Callable[..., Awaitable["Result"]]
@@ -48,13 +49,14 @@ class Dispatcher:
     async def reply(self, body: bytes) -> bytes | None:
         """The reply's bytes, or None when there is nothing to say (notifications)."""
         try:
-            message = decode(body)
-        except IntegerTooLarge as error:
-            return encode(_error(wire.invalid_params([("", str(error))]), None))
+            # A large text takes long to read; in a thread it does so beside the other calls.
+            message = decode(body) if len(body) <= LARGE_BODY else await asyncio.to_thread(decode, body)
+        except NumberTooLarge as error:
+            return encode(_error(wire.invalid_params([("", str(error))]), _usable_id(error.without_numbers)))
         except JsonRefused as error:
             return encode(_error(wire.parse_error(str(error)), None))
         answer = await (self._batch(cast(list[Any], message)) if isinstance(message, list) else self._one(message))
-        return None if answer is None else encode(answer)
+        return None if answer is None else _encoded(answer)
 
     async def _batch(self, messages: list[Any]) -> list[Json] | Json | None:
         if not messages:
@@ -68,6 +70,10 @@ class Dispatcher:
         problem = _envelope_problem(message)
         if problem is not None:
             return _error(problem, _usable_id(message))
+        params = message.get("params")
+        if params is not None and not isinstance(params, dict):
+            named = wire.invalid_params([("", "parameters are named: params must be an object")])
+            return _error(named, message["id"]) if "id" in message else None
         if self._in_flight >= MAX_IN_FLIGHT and message["method"] not in self._unlimited:
             refused = wire.busy(f"{MAX_IN_FLIGHT} calls are in flight; try again in a moment")
             return _error(refused, message["id"]) if "id" in message else None
@@ -76,7 +82,8 @@ class Dispatcher:
             outcome = await dispatch_request(
                 self._table,  # pyright: ignore[reportArgumentType] - the stubs say sync, the async path awaits
                 NOCONTEXT,
-                create_request(message),
+                # One positional argument: as keywords, names such as `self` would collide with Python's own.
+                create_request({**message, "params": [params or {}]}),
             )
             return _to_wire(to_response(*outcome)) if not_notification(outcome) else None
         finally:
@@ -87,14 +94,14 @@ class _MethodTable(dict[str, Bound]):
     def __missing__(self, name: str) -> Bound:
         error = wire.method_not_found(name)
 
-        async def refuse(**_params: Any) -> Result:
+        async def refuse(_params: Json) -> Result:
             raise JsonRpcError(error.code, error.message, error.data)
 
         return refuse
 
 
 def _bind(row: Row) -> Bound:
-    async def call(**params: Any) -> Result:
+    async def call(params: Json) -> Result:
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 return Success(await row(params))
@@ -105,7 +112,7 @@ def _bind(row: Row) -> Bound:
             log.error("%s gave no answer in %.0f s", row.name, CALL_TIMEOUT_S)
             raise JsonRpcError(error.code, error.message, error.data) from None
 
-    async def builtin(**_params: Any) -> Result:
+    async def builtin(_params: Json) -> Result:
         return Success(await row({}))
 
     bound = builtin if row.wrapper.kind == "builtin" else call
@@ -136,9 +143,6 @@ def _envelope_problem(message: Any) -> wire.WireError | None:
         return wire.invalid_request("method must be a non-empty string")
     if not _is_id(message.get("id")):
         return wire.invalid_request("id must be a string, a number or null")
-    params = message.get("params")
-    if params is not None and not isinstance(params, dict):
-        return wire.invalid_params([("", "parameters are named: params must be an object")])
     return None
 
 
@@ -153,6 +157,17 @@ def _usable_id(message: Any) -> Any:
 
 def _error(error: wire.WireError, request_id: Any) -> Json:
     return {"jsonrpc": "2.0", "error": error.to_object(), "id": request_id}
+
+
+def _encoded(answer: Json | list[Json]) -> bytes:
+    """A result that has no JSON form is a bug of its method, and an internal error for that call alone."""
+    try:
+        return encode(answer)
+    except TypeError:
+        if isinstance(answer, list):
+            return b"[%s]" % b",".join(_encoded(one) for one in answer)
+        log.exception("a result has no JSON form")
+        return encode(_error(wire.internal_error(), answer["id"]))
 
 
 def _to_wire(response: Any) -> Json:

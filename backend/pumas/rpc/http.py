@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, cast
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from pumas.events.stream import EventStream
 from pumas.rpc import access
@@ -29,6 +30,7 @@ BODY_DEADLINE_S = 20.0
 BACKLOG = 2048
 
 _HEALTH = b'{"status":"ok"}'
+_JSON_HEADERS = CIMultiDict(COMMON_HEADERS | {"Content-Type": "application/json"})
 
 
 class Replies(Protocol):
@@ -103,7 +105,8 @@ class HttpServer:
         guard, headers = self._guard, request.headers
         assert guard is not None
         return (
-            guard.check_host(headers.getall(hdrs.HOST, ()))
+            access.check_framing(request.version, headers.getall(hdrs.TRANSFER_ENCODING, ()))
+            or guard.check_host(headers.getall(hdrs.HOST, ()))
             or guard.check_origin(headers.getall(hdrs.ORIGIN, ()), headers.getall("Sec-Fetch-Site", ()))
             or guard.check_token(headers.getall(hdrs.AUTHORIZATION, ()))
             or (None if guard.needs_token else _check_user(connection))
@@ -169,11 +172,13 @@ class HttpServer:
             return access.Refusal(408, f"The request body did not arrive within {BODY_DEADLINE_S:.0f} s.")
         finally:
             self._buffered -= size
+        if cast(Connection, request.protocol).malformed:
+            return access.MALFORMED
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers=COMMON_HEADERS, content_type="application/json")
+    return web.Response(body=body, headers=_JSON_HEADERS)
 
 
 def _refuse(refusal: access.Refusal) -> web.Response:
