@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -56,10 +57,11 @@ def serve(arguments: list[str]) -> int:
 
     def announce(port: int) -> None:
         announce_port(port)
-        command = _own_name() + ("" if root == _root(None) else f" --root {root}")
+        command = _own_name()
+        place = "" if root == _root(None) else f" --root {shlex.quote(str(root))}"
         sys.stderr.write(
             f"Pumas listens on http://{_url_host(options.host)}:{port} for {root} (Ctrl-C stops it).\n"
-            f"Type next, in another terminal: {command} import FILE · {command} search WORDS · {command} --help\n"
+            f"In another terminal: {command} import FILE{place}, then {command} search WORDS{place}\n"
         )
         sys.stderr.flush()
 

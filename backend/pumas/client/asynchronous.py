@@ -95,7 +95,8 @@ class AsyncPumasClient(AsyncMethods):
         if found is not None:
             return found
         if self._endpoint is not None:
-            raise NotReachable("The sidecar has stopped. Start one (pumas serve) and make a new client.")
+            ended = self._own.ended() if self._own else None
+            raise NotReachable(ended or "The sidecar has stopped. Start one (pumas serve) and make a new client.")
         if not self._start:
             raise discovery.not_running(root)
         started = sidecar.start(root)
@@ -133,9 +134,8 @@ class AsyncPumasClient(AsyncMethods):
         except aiohttp.SocketTimeoutError:
             raise NotReachable(f"{endpoint.url} did not answer within {self._timeout:.0f} s.") from None
         except (aiohttp.ClientError, OSError):
-            raise NotReachable(
-                f"Nothing answers at {endpoint.url}. Is the sidecar running? Start one: pumas serve"
-            ) from None
+            ended = await asyncio.to_thread(self._own.ended) if self._own else None
+            raise NotReachable(ended or f"Nothing answers at {endpoint.url}. Start a sidecar: pumas serve") from None
         return wire.value(status, content)
 
     # -- events ------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ TOKEN_VARIABLE = "PUMAS_RPC_TOKEN"  # noqa: S105 - the variable's name
 PORT_PREFIX = "RPC_PORT="
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
+ENDING_S = 1.0
 OWNER_POLL_S = 0.02
 # The exit status by which `pumas serve` says that another sidecar owns the root.
 EXIT_IN_USE = 3
@@ -35,9 +36,17 @@ _TAIL_LINES = 30
 class Sidecar:
     """A running child. `endpoint` is where to call it."""
 
-    def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint) -> None:
-        self._process = process
+    def __init__(self, child: _Child, endpoint: Endpoint) -> None:
+        self._child = child
+        self._process = child.process
         self.endpoint = endpoint
+
+    def ended(self) -> str | None:
+        """How it ended by itself, in its own last words; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # A connection breaks a moment before the process is gone.
+            return f"The sidecar ended with status {self._process.wait(ENDING_S)}: {self._child.last_words()}"
+        return None
 
     def stop(self) -> None:
         """Ask it to end and wait until it has; twice is harmless."""
@@ -107,7 +116,7 @@ def start(root: Path, timeout_s: float = START_TIMEOUT_S) -> Sidecar | Endpoint:
             child.kill()
             raise
         if port is not None:
-            return Sidecar(child.process, _own_endpoint(child.process.pid, port, token))
+            return Sidecar(child, _own_endpoint(child.process.pid, port, token))
         status = child.process.wait()
         if status != EXIT_IN_USE or time.monotonic() > deadline:
             raise NotReachable(f"The sidecar ended with status {status} while starting: {child.last_words()}")

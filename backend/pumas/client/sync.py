@@ -136,14 +136,16 @@ class PumasClient(Methods):
         if not self._endpoint.alive:
             found = discovery.find(self._root) if self._root is not None else None
             if found is None:
-                raise NotReachable("The sidecar has stopped. Start one (pumas serve) and make a new client.")
+                ended = self._own.ended() if self._own else None
+                raise NotReachable(ended or "The sidecar has stopped. Start one (pumas serve) and make a new client.")
             self._endpoint = found
         return self._endpoint
 
     def _unreachable(self, error: Exception) -> NotReachable:
         if isinstance(error, requests.ReadTimeout):
             return NotReachable(f"{self._endpoint.url} did not answer within {self._timeout:.0f} s.")
-        return NotReachable(f"Nothing answers at {self._endpoint.url}. Is the sidecar running? Start one: pumas serve")
+        ended = self._own.ended() if self._own else None
+        return NotReachable(ended or f"Nothing answers at {self._endpoint.url}. Start a sidecar: pumas serve")
 
     # -- events ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,111 @@
+"""Commands about the sidecar itself: status, call, events, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from pumas.cli import arguments, exits
+from pumas.cli.command import Cli, UsageProblem, command
+from pumas.cli.output import size
+from pumas.config import contracts_folder
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "status")(status)
+    command(app, "call")(call)
+    command(app, "events")(events)
+    command(app, "doctor")(doctor)
+
+
+def status(cli: Cli) -> None:
+    """Show the sidecar, the library and what is going on."""
+    client = cli.client
+    library, disk = client.get_library_status(), client.get_disk_space()
+    active = client.list_jobs(states=["queued", "running", "paused"])["jobs"]
+    system = client.get_status()
+    if cli.out.as_json:
+        sidecar = {"url": client.url, "root": str(cli.root), "started_for_this_command": client.started_sidecar}
+        cli.out.document(
+            {"success": True, "sidecar": sidecar, "library": library, "disk": disk, "jobs": active, "status": system}
+        )
+        return
+    where = "started for this command" if client.started_sidecar else client.url
+    cli.out.facts(
+        {
+            "sidecar": where,
+            "root": cli.root,
+            "version": system["version"],
+            "library": f"{library['state']}, {library['model_count']} models",
+            "indexing": "yes" if library["indexing"] else "no",
+            "disk": f"{size(disk['free'])} free of {size(disk['total'])}",
+            "jobs": f"{len(active)} not finished" if active else "none",
+            "troubles": library["trouble_count"] or "none",
+        }
+    )
+    if library["trouble_count"]:
+        cli.out.say("pumas doctor shows the troubles.")
+    if system["message"]:
+        cli.out.say(system["message"])
+
+
+def _method_names(incomplete: str) -> list[str]:
+    """For shell completion."""
+    with suppress(OSError, ValueError, KeyError):
+        openrpc = json.loads((contracts_folder() / "openrpc.json").read_bytes())
+        return [m["name"] for m in openrpc["methods"] if m["name"].startswith(incomplete)]
+    return []
+
+
+def call(
+    cli: Cli,
+    method: Annotated[str, typer.Argument(help="Name on the wire.", autocompletion=_method_names, show_default=False)],
+    params: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]... | -", help="A value is JSON when it parses, else text; - reads stdin."),
+    ] = None,
+) -> None:
+    """Call any method and print its result as JSON."""
+    words = params or []
+    try:
+        given = arguments.document(sys.stdin.read()) if words == ["-"] else arguments.parameters(words)
+    except arguments.BadArgument as error:
+        raise UsageProblem(f"{error}. Give parameters as key=value, or - to read a JSON object.") from None
+    cli.out.document(cli.client.call(method, given))
+
+
+def events(
+    cli: Cli,
+    topic: Annotated[list[str] | None, typer.Option(help="Only this topic or its children; may be repeated.")] = None,
+    after: Annotated[int | None, typer.Option(help="Begin after the event with this cursor.")] = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many events.")] = None,
+) -> None:
+    """Follow the event stream until Ctrl-C; with --json, one JSON document per line."""
+    with cli.client.events(topic or (), after) as stream:
+        for number, event in enumerate(stream, 1):
+            if cli.out.as_json:
+                document: dict[str, Any] = {"topic": event.topic, "cursor": event.cursor, "data": event.data}
+                sys.stdout.write(json.dumps(document) + "\n")
+            else:
+                words = " ".join(f"{key}={value}" for key, value in event.data.items() if value not in (None, ""))
+                cli.out.line(f"{event.cursor or '-'} {event.topic} {words}")
+            sys.stdout.flush()
+            if number == count:
+                return
+
+
+def doctor(cli: Cli) -> int:
+    """Check this installation and its root; each line says ok, warn or fail, and what to do."""
+    from pumas.cli.checks import run_checks
+
+    found = run_checks(cli)
+    failed = any(check.verdict == "fail" for check in found)
+    if cli.out.as_json:
+        cli.out.document({"success": not failed, "checks": [check.to_json() for check in found]})
+    else:
+        cli.out.table(("", "check", "finding", "what to do"), [(c.verdict, c.name, c.finding, c.remedy) for c in found])
+    return exits.FAILED if failed else exits.OK

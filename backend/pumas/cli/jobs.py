@@ -1,0 +1,91 @@
+"""Commands about long work: jobs list, show, watch, cancel, pause, resume."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from pumas.cli import following
+from pumas.cli.command import Cli, command
+from pumas.cli.output import moment
+
+if TYPE_CHECKING:
+    from pumas.client.types import JobInfo
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="As shown by pumas jobs list.", show_default=False)]
+
+
+class State(enum.StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def register(app: typer.Typer) -> None:
+    jobs = typer.Typer(help="Follow and steer long work.", no_args_is_help=True)
+    command(jobs, "list")(list_jobs)
+    command(jobs, "show")(show)
+    command(jobs, "watch")(watch)
+    for verb, meaning in _STEERING.items():
+        _add_steering(jobs, verb, meaning)
+    app.add_typer(jobs, name="jobs")
+
+
+def list_jobs(
+    cli: Cli,
+    state: Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only of this kind, for example import.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+) -> None:
+    """List jobs, newest first."""
+    listed = cli.client.list_jobs(kind=kind, states=[one.value for one in state or ()], limit=limit)
+    if cli.out.as_json:
+        cli.out.document(listed)
+        return
+    rows = [
+        (j["job_id"], j["state"], f"{j['progress']:.0%}", j["title"], moment(j["created_at"]), j["error"] or "")
+        for j in listed["jobs"]
+    ]
+    cli.out.table(("job", "state", "done", "what", "since", "error"), rows)
+    if not rows:
+        cli.out.say("No jobs.")
+
+
+def show(cli: Cli, job_id: JobArgument) -> None:
+    """Show all of one job."""
+    _show(cli, cli.client.get_job(job_id)["job"])
+
+
+def watch(cli: Cli, job_id: JobArgument) -> int:
+    """Follow a job until it ends; the exit status tells whether it completed."""
+    job = following.follow(cli, job_id, "")
+    following.say_end(cli, job)
+    _show(cli, job)
+    return following.status_of(job)
+
+
+_STEERING = {
+    "cancel": "Ask a job to stop for good.",
+    "pause": "Ask a job to stop where it is, to be resumed later.",
+    "resume": "Go on with a paused job, or try a failed one again.",
+}
+
+
+def _add_steering(jobs: typer.Typer, verb: str, meaning: str) -> None:
+    def steer(cli: Cli, job_id: JobArgument) -> None:
+        _show(cli, cli.client.call(f"{verb}_job", {"job_id": job_id})["job"])
+
+    steer.__doc__ = meaning
+    command(jobs, verb)(steer)
+
+
+def _show(cli: Cli, job: JobInfo) -> None:
+    if cli.out.as_json:
+        cli.out.document({"success": True, "job": job})
+    else:
+        cli.out.facts({key: value for key, value in cast(dict[str, Any], job).items() if value not in (None, "")})

@@ -1,0 +1,104 @@
+"""What the command writes: tables for a terminal, tab-separated lines for a pipe, one JSON document for --json.
+
+Results go to stdout, everything said on the way to stderr. Text from model files is stripped of control characters, so
+that no file name can drive the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+STYLES = {
+    "ok": "green",
+    "completed": "green",
+    "warn": "yellow",
+    "paused": "yellow",
+    "cancelled": "yellow",
+    "fail": "red",
+    "failed": "red",
+    "running": "cyan",
+}
+
+
+def clean(value: object) -> str:
+    """One line of printable text."""
+    text = "" if value is None else str(value)
+    return "".join(" " if c in "\t\n\r" else c for c in text if c in "\t\n\r" or unicodedata.category(c) not in _HIDDEN)
+
+
+def size(count: int | float | None) -> str:
+    """Bytes for people, in units of 1024."""
+    if count is None:
+        return ""
+    number = float(count)
+    for unit in _UNITS[:-1]:
+        if abs(number) < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} {_UNITS[-1]}"
+
+
+def moment(stamp: str | None) -> str:
+    """An ISO time cut to the minute (UTC)."""
+    return "" if stamp is None else stamp[:16].replace("T", " ")
+
+
+class Output:
+    """`as_json` decides the form of results; whether stdout is a terminal decides the rest."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.tty = sys.stdout.isatty()
+
+    def document(self, value: Any) -> None:
+        """The JSON document of a result; indented for a person."""
+        pretty = self.tty
+        text = json.dumps(value, ensure_ascii=not pretty, indent=2 if pretty else None)
+        sys.stdout.write(text + "\n")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table; for a pipe, one line per row with tabs between the columns and no heading."""
+        if not self.tty:
+            sys.stdout.writelines("\t".join(clean(cell) for cell in row) + "\n" for row in rows)
+            return
+        drawn = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
+        for column in columns:
+            drawn.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+        for row in rows:
+            drawn.add_row(*(Text(text := clean(cell), style=STYLES.get(text, "")) for cell in row))
+        Console().print(drawn)
+
+    def facts(self, facts: Mapping[str, object]) -> None:
+        """One fact per line."""
+        if not self.tty:
+            sys.stdout.writelines(f"{name}\t{clean(value)}\n" for name, value in facts.items())
+            return
+        drawn = Table.grid(padding=(0, 2))
+        for name, value in facts.items():
+            drawn.add_row(Text(name, style="bold"), Text(text := clean(value), style=STYLES.get(text, "")))
+        Console().print(drawn)
+
+    def line(self, text: str) -> None:
+        sys.stdout.write(clean(text) + "\n")
+
+    def say(self, text: str) -> None:
+        """Something said on the way, which is no part of the result."""
+        sys.stderr.write(f"{clean(text)}\n")
+        sys.stderr.flush()
+
+    def error(self, message: str, kind: str) -> None:
+        """The one line that says what went wrong and what to do; with --json also as the document."""
+        if self.as_json:
+            self.document({"success": False, "error": message, "error_code": kind})
+        self.say(f"pumas: {message}")

@@ -1,0 +1,79 @@
+"""The command tree: which commands there are, how they are reached, and what becomes of an error in any of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pumas import __version__
+from pumas.cli import exits
+from pumas.cli.command import debugging
+from pumas.cli.output import Output
+
+HELP = f"""Your library of AI models, kept by one sidecar: import model files once, find them at once.
+
+Most commands use the sidecar that runs for the root (pumas serve), or start one for as long as they need it.
+With --json each writes one JSON document to stdout. PUMAS_DEBUG=1 shows where an error comes from.
+
+{exits.HELP}
+"""
+
+app = typer.Typer(name="pumas", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pumas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def pumas(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Options of the command as a whole; its help is `HELP`."""
+
+
+@app.command(
+    "serve",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def serve(context: typer.Context) -> int:
+    """Run the sidecar until Ctrl-C; `pumas serve --help` lists its options."""
+    # Reached only when `serve` is not the first word; `main` sends it on its short way otherwise.
+    from pumas.cli.serve import serve as run_serve
+
+    return run_serve(context.args)
+
+
+def run(words: list[str]) -> int:
+    from pumas.cli import general, jobs, library
+
+    for group in (general, library, jobs):
+        group.register(app)
+    out = Output(as_json="--json" in words)
+    try:
+        status = app(args=words, prog_name="pumas", standalone_mode=False)
+        return status if isinstance(status, int) else exits.OK
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "pumas")
+        message = error.format_message()
+        if message:
+            out.error(f"{message.rstrip('.')}. See: {command} --help", "usage")
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        out.say("pumas: stopped.")
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has enough; the interpreter would complain about it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except Exception as error:
+        if debugging():
+            raise
+        out.error(f"internal error ({type(error).__name__}: {error}). PUMAS_DEBUG=1 shows where.", "internal_error")
+        return exits.FAILED
