@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     # Taken out of the environment, so that no child process inherits it.
     token = os.environ.pop(TOKEN_VARIABLE, "") or None
+    from pumas import footprint
+
+    footprint.import_server()
     from pumas.app import run_sidecar
     from pumas.config import Layout, ServerSettings
     from pumas.rpc.access import LOOPBACK_NAMES

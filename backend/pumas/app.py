@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pumas import logs, memory
+from pumas import footprint, logs
 from pumas.config import Layout, ServerSettings
 from pumas.errors import PumasError, ReadOnly
 from pumas.events.stream import EventStream
@@ -151,7 +151,7 @@ class Sidecar:
                 services.troubles.report("jobs.db", error.kind, str(error))
                 log.error("jobs cannot be kept: %s", error)
             http.ready(Dispatcher(methods))
-            memory.settle()
+            footprint.settle()
             await self._stop.wait()
         finally:
             if watch is not None:
@@ -179,7 +179,7 @@ def announce_port(port: int) -> None:
 def run_sidecar(layout: Layout, settings: ServerSettings, announce: Callable[[int], None] = announce_port) -> int:
     """Run until stopped and return the exit status: 0 stopped, 1 could not start, 3 another sidecar owns the root."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    memory.share_one_arena()
+    footprint.share_one_arena()
     listener = logs.start_logging(
         layout.logs, debug=settings.debug, secrets=(settings.token,) if settings.token else ()
     )

@@ -12,6 +12,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status (see `exits.py`)."""
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["serve"]:
+        from pumas import footprint
+
+        footprint.import_server()
         from pumas.cli.serve import serve
 
         return serve(words[1:])

@@ -1,0 +1,62 @@
+"""Keeps the process small and its start short: no certificates, one malloc arena, the rest of start-up given back.
+
+Only glibc has the two doors used here (mallopt(3), malloc_trim(3)); elsewhere nothing happens, and nothing depends on
+it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import sys
+
+_M_ARENA_MAX = -8
+
+# Where OpenSSL looks for root certificates when its caller names no place: SSL_CTX_set_default_verify_paths(3).
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def import_server() -> None:
+    """Import aiohttp with no root certificates, for a process that serves on loopback. Call before any other import.
+
+    aiohttp reads all of them twice when it is imported, a fifth of the start. What makes its own TLS context later, as
+    requests does, has them as always; aiohttp's client in this process would trust nobody.
+    """
+    if "aiohttp" in sys.modules:
+        return
+    before = {name: os.environ.get(name) for name in _CERTIFICATE_VARIABLES}
+    os.environ.update(dict.fromkeys(_CERTIFICATE_VARIABLES, os.devnull))
+    try:
+        importlib.import_module("aiohttp.web")
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def share_one_arena() -> None:
+    """Call before the first thread starts. Without this each worker thread takes memory of its own from the system
+    while what the main thread has freed lies idle."""
+    mallopt = _glibc("mallopt")
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
+
+
+def settle() -> None:
+    """Call once when start-up is over: what it leaves behind is freed, what stays is never looked at again by gc."""
+    gc.collect()
+    gc.freeze()
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _glibc(name: str) -> ctypes._NamedFuncPointer | None:  # pyright: ignore[reportPrivateUsage]
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, TypeError, AttributeError):
+        return None

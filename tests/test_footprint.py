@@ -1,0 +1,53 @@
+"""The sidecar's process has no root certificates in aiohttp, and only there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BACKEND = Path(__file__).resolve().parents[1] / "backend"
+
+PROGRAM = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+os.environ.pop("SSL_CERT_DIR", None)
+os.environ["SSL_CERT_FILE"] = sys.argv[2]
+from pumas import footprint
+footprint.import_server()
+import ssl
+from aiohttp import connector
+of_aiohttp = connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509_ca"]
+own = ssl.create_default_context()
+footprint.share_one_arena()
+footprint.settle()
+print(json.dumps([of_aiohttp, own.cert_store_stats()["x509_ca"], os.environ.get("SSL_CERT_FILE"),
+                  "SSL_CERT_DIR" in os.environ, own.verify_mode == ssl.CERT_REQUIRED]))
+"""
+
+
+def test_only_aiohttp_goes_without_certificates(tmp_path: Path) -> None:
+    bundle = tmp_path / "roots.pem"
+    bundle.write_text(ROOT_CERTIFICATE)
+    command = [sys.executable, "-c", PROGRAM, str(BACKEND), str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [0, 1, str(bundle), False, True]
+
+
+# ISRG Root X2 of Let's Encrypt (https://letsencrypt.org/certs/isrg-root-x2.pem), public and short.
+ROOT_CERTIFICATE = """-----BEGIN CERTIFICATE-----
+MIICGzCCAaGgAwIBAgIQQdKd0XLq7qeAwSxs6S+HUjAKBggqhkjOPQQDAzBPMQsw
+CQYDVQQGEwJVUzEpMCcGA1UEChMgSW50ZXJuZXQgU2VjdXJpdHkgUmVzZWFyY2gg
+R3JvdXAxFTATBgNVBAMTDElTUkcgUm9vdCBYMjAeFw0yMDA5MDQwMDAwMDBaFw00
+MDA5MTcxNjAwMDBaME8xCzAJBgNVBAYTAlVTMSkwJwYDVQQKEyBJbnRlcm5ldCBT
+ZWN1cml0eSBSZXNlYXJjaCBHcm91cDEVMBMGA1UEAxMMSVNSRyBSb290IFgyMHYw
+EAYHKoZIzj0CAQYFK4EEACIDYgAEzZvVn4CDCuwJSvMWSj5cz3es3mcFDR0HttwW
++1qLFNvicWDEukWVEYmO6gbf9yoWHKS5xcUy4APgHoIYOIvXRdgKam7mAHf7AlF9
+ItgKbppbd9/w+kHsOdx1ymgHDB/qo0IwQDAOBgNVHQ8BAf8EBAMCAQYwDwYDVR0T
+AQH/BAUwAwEB/zAdBgNVHQ4EFgQUfEKWrt5LSDv6kviejM9ti6lyN5UwCgYIKoZI
+zj0EAwMDaAAwZQIwe3lORlCEwkSHRhtFcP9Ymd70/aTSVaYgLXTWNLxBo1BfASdW
+tL4ndQavEi51mI38AjEAi/V3bNTIZargCyzuFJ0nN6T5U6VR5CmD1/iQMVtCnwr1
+/q4AaOeMSQ+2b1tbFfLn
+-----END CERTIFICATE-----
+"""
