@@ -20,10 +20,12 @@ MAGIC: Final = b"GGUF"
 MAX_HEADER_BYTES: Final = 128 * 1024 * 1024  # the largest known vocabularies make headers of about 20 MB
 MAX_KEYS: Final = 10_000
 MAX_KEY_BYTES: Final = 65_535  # the specification's
-MAX_TENSORS: Final = 65_536
+MAX_TENSORS: Final = 32_768
+MAX_STEPS: Final = 1_500_000  # keys, tensors, and strings in arrays; the largest vocabularies need half of it
 MAX_NAME_BYTES: Final = 256  # readers of today refuse more than 64 or 128
 MAX_DIMS: Final = 8
 MAX_ARRAY_DEPTH: Final = 4
+_STEPS_PER_ARRAY: Final = 8  # an array inside an array costs about as much as so many strings
 MAX_TEXT_BYTES: Final = 64 * 1024  # of one string value; the rest is cut and said so
 MAX_KEPT_BYTES: Final = 8 * 1024 * 1024  # of all key–values together
 MAX_ITEMS: Final = 64  # of an array
@@ -143,7 +145,7 @@ def read_gguf(file: OpenedFile, *, tensors: bool = True) -> GgufHeader:
 
     Raises `MalformedModelFile` when it is not GGUF, damaged, cut short, or beyond the budgets above.
     """
-    return _Parser(BoundedReader(file, max_bytes=MAX_HEADER_BYTES)).header(tensors)
+    return _Parser(BoundedReader(file, max_bytes=MAX_HEADER_BYTES, max_steps=MAX_STEPS)).header(tensors)
 
 
 class _Parser:
@@ -245,7 +247,7 @@ class _Parser:
             raise self.reader.fail(f"has an array of unknown type {kind}")
         self.reader.check_count("array elements", length, self.smallest[kind])
         if kind == _ARRAY:
-            self.reader.spend(length)
+            self.reader.spend(_STEPS_PER_ARRAY * length)
             for _ in range(length):
                 self.array(depth + 1)
             return GgufArray("array", length, (), whole=not length)

@@ -35,7 +35,7 @@ _TEXTS: Final = {"producer_name", "producer_version", "domain", "doc_string"}
 _MAX_IR_VERSION: Final = 100  # 13 in 2025
 _MAX_TEXT_BYTES: Final = 4 * 1024
 _MAX_READ_BYTES: Final = 32 * 1024 * 1024
-_MAX_FIELDS: Final = 100_000
+_MAX_FIELDS: Final = 20_000
 _MAX_PROPS: Final = 256
 
 

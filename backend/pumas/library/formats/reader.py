@@ -19,7 +19,9 @@ from struct import Struct
 from pumas.errors import FileUnavailable, MalformedModelFile
 
 WINDOW = 256 * 1024  # bytes asked for at a time
-MAX_STEP_SECONDS = 0.4  # processor time of the calling thread, so that a busy machine does not refuse good files
+# The budgets of bytes and steps keep every header below half a second; this is for machines that are much slower. It is
+# processor time of the calling thread, so that a busy machine does not refuse good files.
+MAX_SECONDS = 2.0
 
 
 def display_name(path: str | os.PathLike[str]) -> str:
@@ -120,7 +122,7 @@ class BoundedReader:
         *,
         max_bytes: int,
         max_steps: int = 2_000_000,
-        seconds: float = MAX_STEP_SECONDS,
+        seconds: float = MAX_SECONDS,
         pos: int = 0,
         end: int | None = None,
     ) -> None:

@@ -23,7 +23,9 @@ MAX_HEADER_BYTES: Final = 100_000_000  # the official parser's
 MAX_READ_BYTES: Final = 16 * 1024 * 1024  # ours: the headers of the largest single files are about a third of this
 MAX_TENSORS: Final = 50_000
 MAX_LISTED: Final = 20_000  # tensors whose names and shapes are kept; all of them are counted and checked
-MAX_ENTRY_BYTES: Final = 16 * 1024
+MAX_ENTRY_BYTES: Final = 8 * 1024  # looked ahead
+MAX_DESCRIPTION_BYTES: Final = 2 * 1024
+MAX_DIMS: Final = 64
 MAX_NAME_BYTES: Final = 4 * 1024
 MAX_KEYS: Final = 10_000  # of __metadata__
 MAX_TEXT_BYTES: Final = 64 * 1024  # of one metadata value; the rest is cut and said so
@@ -79,7 +81,7 @@ _TEXT_RUN = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[
 _WHOLE_ESCAPES = re.compile(r"[^\\]*+(?:\\(?:[^u]|u[0-9a-fA-F]{4})[^\\]*+)*+")
 _INT = rb"(?:0|[1-9][0-9]{0,19})"
 _USUAL_ENTRY = re.compile(  # what every writer produces, with the comma that leads to the next entry
-    rb'"([^"\\\x00-\x1f]*+)": ?\{"dtype": ?"([A-Z0-9_]+)", ?"shape": ?\[((?:%b(?:, ?%b)*+)?)\], ?"data_offsets": ?'
+    rb'"([^"\\\x00-\x1f]*+)": ?\{"dtype": ?"([A-Z0-9_]+)", ?"shape": ?\[((?:%b(?:, ?%b){0,63}+)?)\], ?"data_offsets": ?'
     rb"\[(%b), ?(%b)\]\}, ?" % (_INT, _INT, _INT, _INT)
 )
 _FLAT_OBJECT = re.compile(rb'\{(?:[^{}"]*+"[^"\\]*+(?:\\.[^"\\]*+)*+")*+[^{}"]*+\}', re.DOTALL)
@@ -243,7 +245,7 @@ class _Parser:
         self.peek()
         self.ensure(MAX_ENTRY_BYTES)
         value = _FLAT_OBJECT.match(self.buffer, self.at)
-        if value is None or value.end() - value.start() > MAX_ENTRY_BYTES:
+        if value is None or value.end() - value.start() > MAX_DESCRIPTION_BYTES:
             raise self.fail("a tensor has no usable description")
         self.at = value.end()
         try:
@@ -251,7 +253,13 @@ class _Parser:
             dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
         except (ValueError, KeyError, RecursionError) as error:
             raise self.fail("a tensor has no usable description") from error
-        if not isinstance(dtype, str) or not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
+        if (
+            not isinstance(dtype, str)
+            or not _naturals(shape)
+            or not _naturals(offsets)
+            or len(offsets) != 2
+            or len(shape) > MAX_DIMS
+        ):
             raise self.fail("a tensor has no usable description")
         self.tensor(name, dtype, tuple(shape), *offsets)
 

@@ -10,20 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final
 
 from .families import UNKNOWN, Kind, ModelType
 
+_MAX_NAMES: Final = 20_000
+_MAX_TEXT: Final = 1_000_000
+
 
 @dataclass(slots=True)
 class TensorNames:
-    """Names, and shapes where they are known."""
+    """Names, and shapes where they are known. Of very many names only the first count."""
 
     names: Sequence[str]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     _joined: str = ""
 
     def __post_init__(self) -> None:
+        enough = next((n for n, size in enumerate(accumulate(map(len, self.names))) if size > _MAX_TEXT), _MAX_NAMES)
+        self.names = self.names[: min(enough, _MAX_NAMES)]
         self._joined = "\n" + "\n".join(self.names) + "\n"
 
     def has(self, fragment: str) -> bool:
