@@ -1,25 +1,24 @@
 """One JSON-RPC message in, one reply out (https://www.jsonrpc.org/specification). Knows nothing of HTTP.
 
-jsonrpcserver finds the method, binds its arguments, calls it and shapes the response. Envelope checks, batches and
-error texts are ours: the library validates with a slow JSON schema and answers a batch of junk with one error.
+jsonrpcserver reads a call, runs its method and shapes the response. Envelope checks, batches and error texts are ours:
+the library validates with a slow JSON schema and answers a batch of junk with one error. Parameters are the row's to
+check; the library's own look at the function's signature would say less and cost more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from jsonrpcserver import Success
-from jsonrpcserver.async_dispatcher import dispatch_request
-from jsonrpcserver.dispatcher import create_request, not_notification, to_response
+from jsonrpcserver.async_dispatcher import call as call_method
+from jsonrpcserver.dispatcher import create_request, to_response
 from jsonrpcserver.exceptions import JsonRpcError
 from jsonrpcserver.response import to_serializable
 from jsonrpcserver.result import Result
-from jsonrpcserver.sentinels import NOCONTEXT
+from jsonrpcserver.sentinels import NOCONTEXT, NOID
 
 from pumas.rpc import errors as wire
 from pumas.rpc.jsontext import JsonRefused, NumberTooLarge, decode, encode
@@ -79,13 +78,11 @@ class Dispatcher:
             return _error(refused, message["id"]) if "id" in message else None
         self._in_flight += 1
         try:
-            outcome = await dispatch_request(
-                self._table,  # pyright: ignore[reportArgumentType] - the stubs say sync, the async path awaits
-                NOCONTEXT,
-                # One positional argument: as keywords, names such as `self` would collide with Python's own.
-                create_request({**message, "params": [params or {}]}),
-            )
-            return _to_wire(to_response(*outcome)) if not_notification(outcome) else None
+            # One positional argument: as keywords, names such as `self` would collide with Python's own.
+            request = create_request({**message, "params": [params or {}]})
+            method = self._table[request.method]
+            result = await call_method(request, NOCONTEXT, method)  # pyright: ignore[reportArgumentType] - it awaits
+            return _to_wire(to_response(request, result)) if request.id is not NOID else None
         finally:
             self._in_flight -= 1
 
@@ -115,20 +112,7 @@ def _bind(row: Row) -> Bound:
     async def builtin(_params: Json) -> Result:
         return Success(await row({}))
 
-    bound = builtin if row.wrapper.kind == "builtin" else call
-    bound.__signature__ = _ANY_PARAMS  # pyright: ignore[reportFunctionMemberAccess]
-    return bound
-
-
-class _AnyParams(inspect.Signature):
-    """jsonrpcserver binds the parameters before every call; here the row's model checks them, with better words."""
-
-    def bind(self, *_args: Any, **_kwargs: Any) -> inspect.BoundArguments:
-        return _BOUND
-
-
-_ANY_PARAMS = _AnyParams()
-_BOUND = inspect.BoundArguments(_ANY_PARAMS, OrderedDict())
+    return builtin if row.wrapper.kind == "builtin" else call
 
 
 def _envelope_problem(message: Any) -> wire.WireError | None:
