@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # Progress is told at most this often per job; the first and last word always.
 PROGRESS_INTERVAL_S = 0.25
-PARK_TIMEOUT_S = 0.7
+PARK_TIMEOUT_S = 0.5
 
 
 class Runner(Protocol):
@@ -40,13 +40,30 @@ class _Kind:
 
 @dataclass
 class _Active:
-    """A job in memory. `stop` is what the runner should raise at its next check; None means go on."""
+    """A job in memory. `stop` is what the runner should raise at its next check; None means go on.
+
+    `fresh` says that it never ran, so that there is nothing to clean up when it is cancelled.
+    """
 
     job: Job
+    fresh: bool
     stop: type[PumasError] | None = None
-    pause: bool = False
     task: asyncio.Task[None] | None = None
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self, stop: type[PumasError]) -> None:
+        """Tell the runner to stop. A request to cancel is never weakened to a pause."""
+        if self.stop is not Cancelled:
+            self.stop = stop
+        self.asked.set()
+
+    def change(self, **values: Any) -> Job:
+        """Worker threads report and save checkpoints at the same time; none may undo what another wrote."""
+        with self.lock:
+            self.job = changed(self.job, **values)
+            return self.job
 
 
 class JobContext:
@@ -56,6 +73,7 @@ class JobContext:
         self._service = service
         self._active = active
         self._last_report = 0.0
+        self._told: tuple[str, bool] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -73,13 +91,13 @@ class JobContext:
             raise self._active.stop("The job was stopped.")
 
     def report(self, *, stage: str, done: int, total: int, item: str = "", unit: str = "bytes") -> None:
-        """Say how far the work is. Calls beyond a few per second are dropped, except at a new stage and at the end."""
+        """Say how far the work is. Calls beyond a few per second are dropped, except at a new stage and at its end."""
         moment = time.monotonic()
+        telling = (stage, 0 < total <= done)
         with self._lock:
-            new_stage = stage != self._active.job.stage
-            if not new_stage and done < total and moment - self._last_report < PROGRESS_INTERVAL_S:
+            if telling == self._told and moment - self._last_report < PROGRESS_INTERVAL_S:
                 return
-            self._last_report = moment
+            self._last_report, self._told = moment, telling
         self._service.progressed(self._active, stage=stage, done=done, total=total, item=item, unit=unit)
 
     async def save_checkpoint(self, state: Json) -> None:
@@ -90,6 +108,21 @@ class JobContext:
         self._service.keep_sync(self._active, state)
 
 
+@contextlib.asynccontextmanager
+async def _slot(slots: asyncio.Semaphore, asked: asyncio.Event) -> AsyncGenerator[None]:
+    """Hold a free slot; a job that is asked to stop while it waits for one goes on without."""
+    slot, stop = asyncio.ensure_future(slots.acquire()), asyncio.ensure_future(asked.wait())
+    try:
+        await asyncio.wait((slot, stop), return_when=asyncio.FIRST_COMPLETED)
+        yield
+    finally:
+        stop.cancel()
+        if slot.done() and not slot.cancelled():
+            slots.release()
+        else:
+            slot.cancel()
+
+
 class JobService:
     def __init__(self, store: JobStore, events: EventStream) -> None:
         self._store = store
@@ -98,6 +131,8 @@ class JobService:
         self._active: dict[str, _Active] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        # Cancel, pause and resume look at a job and then act on it; two at once could both start it.
+        self._steering = asyncio.Lock()
 
     def register(self, kind: str, run: Runner, *, at_once: int = 1) -> None:
         """Name the runner of a kind. At most `at_once` of them run; further ones wait as `queued`."""
@@ -119,7 +154,7 @@ class JobService:
         self._closing = True
         tasks = [a.task for a in self._active.values() if a.task is not None]
         for active in list(self._active.values()):
-            active.pause, active.stop = True, Interrupted
+            active.ask(Interrupted)
         if tasks:
             await asyncio.wait(tasks, timeout=PARK_TIMEOUT_S)
 
@@ -138,7 +173,7 @@ class JobService:
             updated_at=moment,
         )
         await self._store.save(job)
-        self._launch(job)
+        self._launch(job, fresh=True)
         return job
 
     async def get(self, job_id: str) -> Job:
@@ -169,38 +204,50 @@ class JobService:
         Raises:
             JobNotFound, WrongJobState: unknown, or already finished.
         """
-        job = await self.get(job_id)
-        if job.state.final:
-            raise WrongJobState(f"Job {job_id} is already {job.state}.")
-        active = self._active.get(job_id)
-        if active is None:
-            # Paused: the runner still has to clean up what it staged, so it runs once more, told to stop at once.
-            active = self._launch(changed(job, state=JobState.QUEUED), stop=Cancelled)
-        else:
-            active.pause, active.stop = False, Cancelled
-        return active.job
+        async with self._steering:
+            job = await self.get(job_id)
+            if job.state.final:
+                raise WrongJobState(f"Job {job_id} is already {job.state}.")
+            active = self._active.get(job_id)
+            if active is None:
+                # Paused: the runner still has to clean up what it staged, so it runs once more, told to stop at once.
+                active = self._launch(changed(job, state=JobState.QUEUED), stop=Cancelled)
+            else:
+                active.ask(Cancelled)
+            return active.job
 
     async def pause(self, job_id: str) -> Job:
-        job = await self.get(job_id)
-        active = self._active.get(job_id)
-        if active is None or job.state.final:
-            raise WrongJobState(f"Job {job_id} is {job.state}; only a queued or running job can be paused.")
-        active.pause, active.stop = True, Interrupted
-        return active.job
+        """Ask the job to stop where it is, to be resumed later.
+
+        Raises:
+            JobNotFound, WrongJobState: unknown, not under way, or told to cancel already.
+        """
+        async with self._steering:
+            job = await self.get(job_id)
+            active = self._active.get(job_id)
+            if active is None or job.state.final:
+                raise WrongJobState(f"Job {job_id} is {job.state}; only a queued or running job can be paused.")
+            if active.stop is Cancelled:
+                raise WrongJobState(f"Job {job_id} is being cancelled.")
+            active.ask(Interrupted)
+            return active.job
 
     async def resume(self, job_id: str) -> Job:
         """Run a paused job from its checkpoint, or a failed one again."""
-        job = await self.get(job_id)
-        if job_id in self._active or job.state not in (JobState.PAUSED, JobState.FAILED):
-            raise WrongJobState(f"Job {job_id} is {job.state}; only a paused or failed job can be resumed.")
-        job = changed(job, state=JobState.QUEUED, error=None, error_code=None, finished_at=None)
-        await self._store.save(job)
-        return self._launch(job).job
+        async with self._steering:
+            job = await self.get(job_id)
+            if job_id in self._active or job.state not in (JobState.PAUSED, JobState.FAILED):
+                raise WrongJobState(f"Job {job_id} is {job.state}; only a paused or failed job can be resumed.")
+            job = changed(job, state=JobState.QUEUED, error=None, error_code=None, finished_at=None)
+            await self._store.save(job)
+            return self._launch(job).job
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def _launch(self, job: Job, *, stop: type[PumasError] | None = None) -> _Active:
-        active = _Active(job, stop=stop)
+    def _launch(self, job: Job, *, fresh: bool = False, stop: type[PumasError] | None = None) -> _Active:
+        active = _Active(job, fresh)
+        if stop is not None or self._closing:
+            active.ask(stop or Interrupted)
         self._active[job.id] = active
         self._tell_state(job)
         active.task = asyncio.create_task(self._run(active), name=f"job {job.id}")
@@ -211,7 +258,9 @@ class JobService:
         try:
             if kind is None:
                 raise WrongJobState(f"This version cannot run jobs of kind {active.job.kind!r}.")
-            async with kind.slots:
+            async with _slot(kind.slots, active.asked):
+                if active.stop is not None and (active.fresh or active.stop is Interrupted):
+                    raise active.stop("The job was stopped before it began.")
                 if active.stop is None:
                     await self._set(active, state=JobState.RUNNING)
                 result = await kind.run(JobContext(self, active), active.job.params)
@@ -239,17 +288,16 @@ class JobService:
             active.ended.set()
 
     async def _set(self, active: _Active, **values: Any) -> None:
-        active.job = changed(active.job, **values)
+        job = active.change(**values)
         try:
-            await self._store.save(active.job)
+            await self._store.save(job)
         except PumasError as error:
             # A full disk must not hide how the job ended from those who listen now; the next start parks the row.
             log.error("state of job %s not saved: %s", active.job.id, error)
-        self._tell_state(active.job)
+        self._tell_state(job)
 
     def progressed(self, active: _Active, **values: Any) -> None:
-        active.job = changed(active.job, **values)
-        job = active.job
+        job = active.change(**values)
         self._events.publish_threadsafe(
             "job.progress",
             {
@@ -265,12 +313,10 @@ class JobService:
         )
 
     async def keep(self, active: _Active, state: Json) -> None:
-        active.job = changed(active.job, checkpoint=state)
-        await self._store.save(active.job)
+        await self._store.save(active.change(checkpoint=state))
 
     def keep_sync(self, active: _Active, state: Json) -> None:
-        active.job = changed(active.job, checkpoint=state)
-        self._store.save_sync(active.job)
+        self._store.save_sync(active.change(checkpoint=state))
 
     def _tell_state(self, job: Job) -> None:
         self._events.publish(

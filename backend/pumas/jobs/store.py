@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime
 import enum
+import logging
 import sqlite3
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from pumas.errors import CorruptState
 from pumas.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 KEEP_FINISHED = 1000
 
@@ -62,7 +66,7 @@ class Job:
         """0.0 to 1.0."""
         if self.state is JobState.COMPLETED:
             return 1.0
-        return min(self.done / self.total, 1.0) if self.total > 0 else 0.0
+        return min(max(self.done, 0) / self.total, 1.0) if self.total > 0 else 0.0
 
 
 def now() -> str:
@@ -91,7 +95,10 @@ class JobStore:
             row = c.execute(sql, (job_id,)).fetchone()
             return _job(row) if row else None
 
-        return await self._db.read(query)
+        try:
+            return await self._db.read(query)
+        except (ValueError, TypeError):
+            raise CorruptState(job_id, "its row in jobs.db is damaged") from None
 
     async def list(self, *, kind: str | None, states: tuple[JobState, ...], limit: int, offset: int) -> list[Job]:
         """Newest first."""
@@ -108,7 +115,7 @@ class JobStore:
                 f"SELECT {_COLUMNS} FROM jobs WHERE {' AND '.join(where)} "  # noqa: S608 - fixed words only
                 "ORDER BY created_at DESC, id LIMIT ? OFFSET ?"
             )
-            return [_job(row) for row in c.execute(sql, (*values, limit, offset))]
+            return [job for row in c.execute(sql, (*values, limit, offset)) if (job := _readable(row)) is not None]
 
         return await self._db.read(query)
 
@@ -157,7 +164,17 @@ def _save(c: sqlite3.Connection, job: Job) -> None:
         )
 
 
+def _readable(row: tuple[Any, ...]) -> Job | None:
+    """One damaged row must not hide the others."""
+    try:
+        return _job(row)
+    except (ValueError, TypeError):
+        log.warning("a job's row cannot be read: %r", str(row[0])[:100])
+        return None
+
+
 def _job(row: tuple[Any, ...]) -> Job:
+    """Raises ValueError or TypeError when the row is damaged."""
     return Job(
         id=row[0],
         kind=row[1],
@@ -166,8 +183,8 @@ def _job(row: tuple[Any, ...]) -> Job:
         stage=row[4],
         item=row[5],
         unit=row[6],
-        done=row[7],
-        total=row[8],
+        done=int(row[7]),
+        total=int(row[8]),
         error=row[9],
         error_code=row[10],
         params=orjson.loads(row[11]),
