@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import os
 import queue
 import re
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 READERS = 4
 BUSY_TIMEOUT_S = 30.0
+CLOSE_WAIT_S = 0.2
 # How many SQLite virtual-machine steps run between two looks at the clock: about a millisecond.
 _STEPS_PER_CHECK = 20_000
 
@@ -52,13 +54,23 @@ class Schema:
             raise ValueError(f"schema {name} sets no user_version")
         return cls(name, sql, int(match.group(1)))
 
+    @functools.cached_property
+    def objects(self) -> set[tuple[str, str]]:
+        """Name and text of every table, index and trigger that the schema makes."""
+        conn = sqlite3.connect(":memory:")
+        try:
+            conn.executescript(self.sql)
+            return _objects(conn)
+        finally:
+            conn.close()
+
 
 class Database:
     """One SQLite file in WAL mode.
 
     Args:
-        disposable: the content can be made again from other files. An older or foreign schema is then put aside like
-            a damaged file; otherwise `migrate` must bring it up to date.
+        disposable: the content can be made again from other files. An older schema, or one that another program
+            changed, is then put aside like a damaged file; otherwise `migrate` must bring it up to date.
         synchronous: "FULL" where an answer promises that the row survives a power cut, else "NORMAL".
         on_quarantine: told the new name and the reason when a file was put aside.
     """
@@ -86,7 +98,9 @@ class Database:
             self._readers.put(None)
         self._generation = 0
         self._open = False
+        self._read_only = False
         self._threads: ThreadPoolExecutor | None = None
+        self._write_thread: ThreadPoolExecutor | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -97,28 +111,77 @@ class Database:
             NewerSchema: a newer version of the program wrote it; it is left as it is.
             DiskError, ReadOnly: it cannot be created or opened.
         """
+        if self._open:  # before the lock: a reader must not wait for a long write
+            return
         with self._lock:
             if self._open:
+                return
+            if self._not_writable():
+                self._open_read_only()
                 return
             try:
                 self._writer = self._connect_writer()
             except (sqlite3.DatabaseError, _ForeignSchema) as error:
                 if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
                     raise _convert(error, self.path.name) from error
-                self._quarantine(str(error))
+                self._quarantine(str(error), error.label if isinstance(error, _ForeignSchema) else "damaged")
                 try:
                     self._writer = self._connect_writer()
                 except sqlite3.Error as again:
                     raise _convert(again, self.path.name) from again
             self._open = True
 
+    def _not_writable(self) -> bool:
+        """access(2) says so for read-only file systems too, also to root."""
+        folder = self.path.parent
+        return folder.is_dir() and not (
+            os.access(folder, os.W_OK) and (not self.path.exists() or os.access(self.path, os.W_OK))
+        )
+
+    def _open_read_only(self) -> None:
+        """Serve what is there. Where no shared-memory file can be made SQLite reads only what is declared immutable."""
+        refusal = ReadOnly(f"{self.path.name} is on a read-only file system or may not be written by this user.")
+        if not self.path.is_file():
+            raise refusal
+        try:
+            conn = self._connect_immutable(_Reader)
+            try:
+                version: int = conn.execute("PRAGMA user_version").fetchone()[0]
+            finally:
+                conn.close()
+        except sqlite3.Error as error:
+            raise _convert(error, self.path.name) from error
+        if version > self._schema.version:
+            raise self._newer(version)
+        if version < self._schema.version:
+            raise refusal
+        self._read_only = self._open = True
+
+    def _connect_immutable(self, factory: type[_Reader]) -> _Reader:
+        uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=factory)
+
+    def _newer(self, version: int) -> NewerSchema:
+        return NewerSchema(
+            f"{self.path.name} was written by a newer version (schema {version}, this one knows "
+            f"{self._schema.version}); update, or move the file away to start anew."
+        )
+
     async def open(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor(), self.open_sync)
 
     def close_sync(self) -> None:
-        """Close all connections that are not in use; the last one checkpoints the file. A new call opens it again."""
-        with self._lock:
-            threads, self._threads = self._threads, None
+        """Close all connections that are not in use; the last one checkpoints the file. A new call opens it again.
+
+        A write that holds on longer than `CLOSE_WAIT_S` keeps its connection: ending the process then rolls it back.
+        """
+        executors, self._threads, self._write_thread = (self._threads, self._write_thread), None, None
+        for executor in executors:
+            if executor is not None:
+                executor.shutdown(wait=False, cancel_futures=True)
+        if not self._lock.acquire(timeout=CLOSE_WAIT_S):
+            return
+        try:
             for _ in range(READERS):
                 with contextlib.suppress(queue.Empty):
                     reader = self._readers.get_nowait()
@@ -126,13 +189,19 @@ class Database:
                     if reader is not None:
                         reader.close()
             self._drop_connections()
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+        finally:
+            self._lock.release()
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(READERS + 1, thread_name_prefix=f"db-{self._schema.name}")
+            self._threads = ThreadPoolExecutor(READERS, thread_name_prefix=f"db-{self._schema.name}")
         return self._threads
+
+    def _write_executor(self) -> ThreadPoolExecutor:
+        """A thread of its own: writes that wait for each other must not take the readers' threads."""
+        if self._write_thread is None:
+            self._write_thread = ThreadPoolExecutor(1, thread_name_prefix=f"db-{self._schema.name}-write")
+        return self._write_thread
 
     def _connect(self) -> sqlite3.Connection:
         # Connections move between pool threads but are used by one at a time.
@@ -151,19 +220,21 @@ class Database:
             raise DiskError(f"{self.path.name}: {os.strerror(error.errno or 0)}.") from error
         conn = self._connect()
         try:
-            conn.execute("PRAGMA journal_mode=WAL")
-            conn.execute("PRAGMA wal_autocheckpoint=2000")
             version: int = conn.execute("PRAGMA user_version").fetchone()[0]
             empty: bool = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
             if version > self._schema.version:
-                raise NewerSchema(
-                    f"{self.path.name} was written by a newer version (schema {version}, this one knows "
-                    f"{self._schema.version}); update, or move the file away to start anew."
-                )
+                raise self._newer(version)
+            # Only now: the pragma writes into the file, and a newer version's file is left as it is.
+            conn.execute("PRAGMA journal_mode=WAL")
+            conn.execute("PRAGMA wal_autocheckpoint=2000")
             if empty:
                 self._create(conn)
             elif version < self._schema.version:
                 self._upgrade(conn, version)
+            elif self._disposable and _objects(conn) != self._schema.objects:
+                raise _ForeignSchema("another program changed its tables", label="foreign")
+            elif not {name for name, _ in self._schema.objects} <= {name for name, _ in _objects(conn)}:
+                raise _ForeignSchema("its tables are missing", label="foreign")
         except BaseException:
             conn.close()
             raise
@@ -179,16 +250,16 @@ class Database:
 
     def _upgrade(self, conn: sqlite3.Connection, version: int) -> None:
         if self._migrate is None or self._disposable:
-            raise _ForeignSchema(f"schema {version}, expected {self._schema.version}")
+            raise _ForeignSchema(f"schema {version}, expected {self._schema.version}", label="older")
         with _transaction(conn):
             self._migrate(conn, version)
             conn.execute(f"PRAGMA user_version={self._schema.version}")
 
-    def _quarantine(self, reason: str) -> None:
+    def _quarantine(self, reason: str, label: str = "damaged") -> None:
         """Put the file and its journals aside under a dated name. Nothing is deleted."""
         self._drop_connections()
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        kept = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
+        kept = self.path.with_name(f"{self.path.name}.{label}-{stamp}")
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{self.path}{suffix}", f"{kept}{suffix}")
@@ -203,7 +274,7 @@ class Database:
         self._on_quarantine(kept, reason)
 
     def _drop_connections(self) -> None:
-        self._open = False
+        self._open = self._read_only = False
         self._generation += 1
         if self._writer is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -240,7 +311,7 @@ class Database:
                 if deadline_s is not None:
                     conn.set_progress_handler(None, 0)
         except sqlite3.Error as error:
-            self._on_error(error)
+            self._on_error(error, generation)
             raise _convert(error, self.path.name) from error
         finally:
             self._readers.put(conn)
@@ -248,13 +319,16 @@ class Database:
     def write_sync(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run `fn` on the writer inside one transaction: all of it happens, or nothing."""
         with self._lock:
+            if self._read_only and not self._not_writable():
+                self._drop_connections()
             self.open_sync()
-            assert self._writer is not None
+            if self._writer is None:
+                raise ReadOnly(f"{self.path.name} is on a read-only file system or may not be written by this user.")
             try:
                 with _transaction(self._writer):
                     return fn(self._writer)
             except sqlite3.Error as error:
-                self._on_error(error)
+                self._on_error(error, self._generation)
                 raise _convert(error, self.path.name) from error
 
     async def read(self, fn: Callable[[sqlite3.Connection], T], *, deadline_s: float | None = None) -> T:
@@ -263,28 +337,42 @@ class Database:
         )
 
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor(), self.write_sync, fn)
+        return await asyncio.get_running_loop().run_in_executor(self._write_executor(), self.write_sync, fn)
 
     def _connect_reader(self, generation: int) -> sqlite3.Connection:
-        conn = sqlite3.connect(
-            self.path,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=_Reader,
-        )
-        assert isinstance(conn, _Reader)
+        if self._read_only:
+            conn = self._connect_immutable(_Reader)
+        else:
+            conn = sqlite3.connect(
+                self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, factory=_Reader
+            )
         conn.generation = generation
         conn.execute("PRAGMA query_only=1")
         conn.execute("PRAGMA temp_store=MEMORY")
         conn.execute("PRAGMA cache_size=-2048")
         return conn
 
-    def _on_error(self, error: sqlite3.Error) -> None:
-        """A damaged page met in use puts the file aside, so that the next call starts with a good one."""
-        if _is_damage(error):
+    def connect_readers_sync(self) -> None:
+        """Open every reader now, so that reads go on when the file's drive is pulled."""
+        self.open_sync()
+        for _ in range(READERS):
+            conn = self._readers.get()
+            try:
+                if conn is None:
+                    conn = self._connect_reader(self._generation)
+            except sqlite3.Error as error:
+                raise _convert(error, self.path.name) from error
+            finally:
+                self._readers.put(conn)
+
+    def _on_error(self, error: sqlite3.Error, generation: int) -> None:
+        """A damaged page met in use puts the file aside, so that the next call starts with a good one.
+
+        `generation` is that of the connection that met it: what came after is another file, and good.
+        """
+        if _is_damage(error) and not self._read_only:
             with self._lock:
-                if self._open:
+                if self._open and self._generation == generation:
                     self._quarantine(str(error))
 
 
@@ -293,7 +381,16 @@ class _Reader(sqlite3.Connection):
 
 
 class _ForeignSchema(Exception):
-    """The file is no database of ours: another schema, or not a file at all."""
+    """The file is no database of ours: another schema, or not a file at all. `label` becomes part of its new name."""
+
+    def __init__(self, reason: str, label: str = "damaged") -> None:
+        super().__init__(reason)
+        self.label = label
+
+
+def _objects(conn: sqlite3.Connection) -> set[tuple[str, str]]:
+    rows = conn.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%'")
+    return set(rows)
 
 
 def _is_damage(error: Exception) -> bool:
