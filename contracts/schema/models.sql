@@ -17,6 +17,7 @@ CREATE TABLE models (
     description       TEXT NOT NULL DEFAULT '',
     kinds             TEXT NOT NULL DEFAULT '',     -- subtype, file formats and quantisations, for search
     facets            TEXT NOT NULL DEFAULT '',     -- what can be filtered by, as words that no query can contain
+    other_names       TEXT NOT NULL DEFAULT '',     -- words of cleaned_name and id that the official name lacks
     name_key          TEXT NOT NULL DEFAULT '',     -- the official name's words, folded
     added_date        TEXT,
     last_used         TEXT,
@@ -31,8 +32,9 @@ CREATE TABLE models (
     derived           INTEGER NOT NULL DEFAULT 0,   -- 1: a folder without metadata, known by its files alone
     row               INTEGER PRIMARY KEY
 );
-CREATE INDEX models_newest ON models (updated_at DESC, added_date DESC, id);
-CREATE INDEX models_by_name ON models (name_key);
+CREATE INDEX models_newest ON models (updated_at DESC, added_date DESC, row DESC);
+-- Only short names can equal a query that many models match.
+CREATE INDEX models_by_short_name ON models (name_key) WHERE length(name_key) <= 32;
 CREATE INDEX models_by_sha256 ON models (sha256) WHERE sha256 <> '';
 CREATE INDEX models_by_primary_size ON models (primary_size);
 CREATE INDEX models_pending ON models (row) WHERE pending_lookup = 1;
@@ -40,30 +42,32 @@ CREATE INDEX models_pending ON models (row) WHERE pending_lookup = 1;
 -- Prefix search over the text columns of `models`. Columns, not positions, are kept (`detail=column`): every query term
 -- is one token, and ranking asks in which column it stands. https://www.sqlite.org/fts5.html
 CREATE VIRTUAL TABLE model_search USING fts5 (
-    id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets,
+    official_name, other_names, model_type, tags, family, description, kinds, facets,
     content = 'models', content_rowid = 'row',
-    tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3', detail = column, columnsize = 0
+    tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3 4', detail = column, columnsize = 0
 );
+-- A first reconcile writes many batches: merge their segments less often, and once more when it is done.
+INSERT INTO model_search (model_search, rank) VALUES ('automerge', 16);
 CREATE TRIGGER model_search_ai AFTER INSERT ON models BEGIN
     INSERT INTO model_search
-        (rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
-    VALUES (new.row, new.id, new.official_name, new.cleaned_name, new.model_type, new.tags, new.family,
+        (rowid, official_name, other_names, model_type, tags, family, description, kinds, facets)
+    VALUES (new.row, new.official_name, new.other_names, new.model_type, new.tags, new.family,
             new.description, new.kinds, new.facets);
 END;
 CREATE TRIGGER model_search_ad AFTER DELETE ON models BEGIN
     INSERT INTO model_search (model_search,
-        rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
-    VALUES ('delete', old.row, old.id, old.official_name, old.cleaned_name, old.model_type, old.tags, old.family,
+        rowid, official_name, other_names, model_type, tags, family, description, kinds, facets)
+    VALUES ('delete', old.row, old.official_name, old.other_names, old.model_type, old.tags, old.family,
             old.description, old.kinds, old.facets);
 END;
 CREATE TRIGGER model_search_au AFTER UPDATE ON models BEGIN
     INSERT INTO model_search (model_search,
-        rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
-    VALUES ('delete', old.row, old.id, old.official_name, old.cleaned_name, old.model_type, old.tags, old.family,
+        rowid, official_name, other_names, model_type, tags, family, description, kinds, facets)
+    VALUES ('delete', old.row, old.official_name, old.other_names, old.model_type, old.tags, old.family,
             old.description, old.kinds, old.facets);
     INSERT INTO model_search
-        (rowid, id, official_name, cleaned_name, model_type, tags, family, description, kinds, facets)
-    VALUES (new.row, new.id, new.official_name, new.cleaned_name, new.model_type, new.tags, new.family,
+        (rowid, official_name, other_names, model_type, tags, family, description, kinds, facets)
+    VALUES (new.row, new.official_name, new.other_names, new.model_type, new.tags, new.family,
             new.description, new.kinds, new.facets);
 END;
 

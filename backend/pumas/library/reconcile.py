@@ -1,0 +1,578 @@
+"""Makes the index agree with the files: what changed since the last look is read again, the rest only looked at.
+
+A folder is read again when its own stamp (mtime, inode) changed, or that of its witness: `metadata.json`, or the
+primary file of a folder without one. A stamp so young that a further change could hide behind it proves nothing. A
+folder's row is written after those of everything below it, in batches of one transaction each, so that readers see the
+old or the new state, and a run that was killed is finished by the next one, without a mark or a journal.
+
+What could not be read is never taken for gone: rows stay, the trouble is listed, the parent is looked at again. When
+the library itself is missing, unreadable or another volume than before, nothing is removed (`LibraryOffline`). Links
+to folders are not followed, names that begin with a dot are not looked into, nothing is written outside the index.
+Everything here is for worker threads; when to run is decided in `catalog.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pumas.errors import CorruptState, PumasError
+from pumas.library import store
+from pumas.library.entry import (
+    DamagedMetadata,
+    FoundFile,
+    IndexEntry,
+    from_files,
+    from_metadata,
+    is_model_file,
+    primary_file,
+)
+from pumas.library.store import Batch, Changes, FolderStamp
+from pumas.storage import json_file
+from pumas.storage.database import Database
+from pumas.storage.json_file import JsonObject
+from pumas.storage.paths import MAX_RELATIVE_BYTES, display_name
+from pumas.storage.troubles import Trouble, Troubles
+
+METADATA: Final = "metadata.json"
+_BACKUP: Final = f"{METADATA}.bak"
+_DIFFUSERS: Final = "model_index.json"
+# Folders that are models by their files alone lie at least this deep: `<type>/<family>/…`.
+_LEAST_DEPTH = 2
+_BATCH = 1000
+_CHUNK = 1000
+_MAX_DERIVED_FILES = 10_000
+# Young stamps are not trusted: a change within one tick of the file system's clock leaves no trace in it.
+_FINE_CLOCK_NS = 100_000_000
+_COARSE_CLOCK_NS = 2_500_000_000
+# After so many new rows the search table's segments are worth merging.
+_MERGE_AFTER = 2000
+
+_GONE: Final = (FileNotFoundError, NotADirectoryError)
+
+DAMAGED = "damaged_metadata"
+UNREADABLE = "unreadable"
+ODD_NAME = "unusable_name"
+
+# Type, subtype, family as a model file's content tells them, "" where it does not.
+Identify = Callable[[Path], tuple[str, str, str]]
+
+
+class LibraryOffline(PumasError):
+    """The library's folder is missing, cannot be read, or is an empty one where its volume should be mounted."""
+
+    kind = "offline"
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A folder being read that has folders below it. `names` None: it is unchanged, the index knows its children."""
+
+    path: str
+    stamp: FolderStamp | None
+    inside: int
+    names: list[str] | None
+    position: int = 0
+    after: str = ""
+    begun: bool = False
+
+
+@dataclass
+class Summary:
+    """What one run did. `seen` counts folders looked at, `read` those listed again."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    seen: int = 0
+    read: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Listing:
+    folders: list[str]
+    odd_names: list[str]
+    model_files: list[os.DirEntry[str]]
+    has_metadata: bool
+    has_diffusers: bool
+
+
+class Reconciler:
+    """One library root and its index. Runs do not overlap: `catalog.py` sees to that.
+
+    Args:
+        subject: what stands before a model's id when a trouble names it, such as `shared-resources/models`.
+        on_changes: told after each batch that changed something, from the writing thread.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        database: Database,
+        troubles: Troubles,
+        *,
+        subject: str = "models",
+        identify: Identify = lambda _path: ("", "", ""),
+        on_changes: Callable[[Changes], None] = lambda _changes: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._root = os.fspath(root)
+        self._db = database
+        self._troubles = troubles
+        self._subject = subject
+        self._identify = identify
+        self._on_changes = on_changes
+        self._stop = stop
+
+    def run(self) -> Summary:
+        """Look at the whole library.
+
+        Raises:
+            LibraryOffline: see there; the index is as it was.
+            PumasError: the index could not be written; what was written so far stays and is right.
+        """
+        started = time.perf_counter()
+        identity = self._check_root(first=True)
+        summary = self._walk([("", None)], identity)
+        if not self._stop():
+            moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            self._db.write_sync(lambda c: store.finish_scan(c, *identity, moment))
+            if summary.added >= _MERGE_AFTER:
+                while not self._stop() and self._db.write_sync(store.merge_search_segments):
+                    pass
+        summary.seconds = time.perf_counter() - started
+        return summary
+
+    def refresh(self, model_ids: Iterable[str]) -> Summary:
+        """Read these folders again, whatever their stamps say; those that are gone are removed."""
+        ids = [i for i in dict.fromkeys(model_ids) if i and not i.startswith((".", "/")) and "/." not in i]
+        return self._walk([(i, i) for i in ids], self._check_root(first=False))
+
+    def remove(self, model_ids: Iterable[str]) -> Summary:
+        """Forget these models and all below them, without a look at the disk."""
+        run = _Run(self)
+        run.batch.removed_trees += [i for i in model_ids if i]
+        return run.finish()
+
+    def root_identity(self) -> tuple[int, int]:
+        return self._check_root(first=False)
+
+    def _check_root(self, *, first: bool) -> tuple[int, int]:
+        try:
+            status = os.stat(self._root)
+            with os.scandir(self._root) as entries:
+                empty = first and not any(e.is_dir(follow_symlinks=False) and e.name[0] != "." for e in entries)
+        except OSError as error:
+            raise LibraryOffline(f"The model library cannot be read: {os.strerror(error.errno or 0)}.") from None
+        identity = (status.st_dev, status.st_ino)
+        if empty:
+            known, count = self._db.read_sync(lambda c: (store.state(c), store.model_count(c)))
+            if count and (known.root_device, known.root_inode) != identity:
+                raise LibraryOffline("The model library's folder is empty and is not the one that was indexed.")
+        return identity
+
+    def load_troubles(self) -> None:
+        """List again what earlier runs found: unchanged folders are not read after a restart."""
+        for trouble in self._db.read_sync(store.troubles):
+            self._troubles.report(trouble.subject, trouble.kind, trouble.message)
+
+    # -- the walk ----------------------------------------------------------------------------------------------------
+
+    def _walk(self, starts: Sequence[tuple[str, str | None]], identity: tuple[int, int]) -> Summary:
+        run = _Run(self, identity)
+        try:
+            for path, forced in starts:
+                known = self._db.read_sync(lambda c, p=path: store.folder(c, *store.split(p)))
+                above = self._db.read_sync(lambda c, p=path: store.model_folders(c, _ancestors(p)))
+                run.look(path, known, int(bool(above)), forced=forced is not None)
+                run.drain()
+            run.look_again_at_owners()
+        finally:
+            summary = run.finish()
+        return summary
+
+    # -- used by a run -----------------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> str:
+        return self._root
+
+    @property
+    def database(self) -> Database:
+        return self._db
+
+    def stopped(self) -> bool:
+        return self._stop()
+
+    def named(self, path: str) -> str:
+        return f"{self._subject}/{display_name(path)}" if path else self._subject
+
+    def same_root(self, identity: tuple[int, int]) -> bool:
+        try:
+            return self._check_root(first=False) == identity
+        except LibraryOffline:
+            return False
+
+    def committed(self, batch: Batch, changes: Changes) -> None:
+        for subject in changes.cleared:
+            self._troubles.clear(subject)
+        for troubles in batch.troubles.values():
+            for trouble in troubles:
+                self._troubles.report(trouble.subject, trouble.kind, trouble.message)
+        if changes:
+            self._on_changes(changes)
+
+    def derive(self, path: str, listing: _Listing) -> tuple[IndexEntry, FoundFile] | None:
+        """The row of a folder without metadata, and its primary file."""
+        folder = f"{self._root}/{path}"
+        files = _sizes(listing.model_files)
+        if listing.has_diffusers:
+            files = files + _files_below(folder)
+        primary = primary_file(files)
+        if primary is None:
+            return None
+        identity = ("", "", "")
+        # A header that cannot be read says nothing; the path still does.
+        with contextlib.suppress(PumasError, OSError, ValueError):
+            identity = self._identify(Path(folder, primary.name))
+        try:
+            modified = os.stat(f"{folder}/{primary.name}").st_mtime
+        except OSError:
+            return None
+        return from_files(path, files, modified, identity), primary
+
+
+class _Run:
+    """One walk: a stack of folders being read, and the batch that is being filled."""
+
+    def __init__(self, reconciler: Reconciler, identity: tuple[int, int] | None = None) -> None:
+        self._r = reconciler
+        self._root = reconciler.root
+        self._identity = identity
+        self._stack: list[_Frame] = []
+        self._owners: dict[str, None] = {}
+        self._writer = _BatchWriter(reconciler)
+        self._now_ns = time.time_ns()
+        self.batch = Batch()
+        self.summary = Summary()
+
+    def drain(self) -> None:
+        while self._stack and not self._r.stopped():
+            frame = self._stack[-1]
+            if not self._next_chunk(frame):
+                self._stack.pop()
+                if frame.stamp is not None:
+                    self._add_folder(frame.stamp)
+
+    def _next_chunk(self, frame: _Frame) -> bool:
+        """Look at the next children of a folder; False when there are no more."""
+        if frame.names is None:
+            rows = self._r.database.read_sync(lambda c: store.children(c, frame.path, frame.after, limit=_CHUNK))
+            if not rows:
+                return False
+            frame.after = rows[-1][1]
+            for row in rows:
+                self._child(frame, row[1], FolderStamp._make(row))
+            return True
+        if frame.begun and frame.position >= len(frame.names):
+            return False
+        frame.begun = True
+        names = frame.names[frame.position : frame.position + _CHUNK]
+        frame.position += _CHUNK
+        last = frame.position >= len(frame.names)
+        until = None if last else names[-1]
+        known = {
+            row[1]: row
+            for row in self._r.database.read_sync(lambda c: store.children(c, frame.path, frame.after, until))
+        }
+        frame.after = names[-1] if names else ""
+        for name in names:
+            row = known.pop(name, None)
+            self._child(frame, name, FolderStamp._make(row) if row else None)
+        for name in known:
+            self.batch.removed_trees.append(f"{frame.path}/{name}" if frame.path else name)
+        return True
+
+    def _child(self, frame: _Frame, name: str, known: FolderStamp | None) -> None:
+        path = f"{frame.path}/{name}" if frame.path else name
+        self.look(path, known, frame.inside)
+
+    def look(self, path: str, known: FolderStamp | None, inside: int, *, forced: bool = False) -> None:
+        """Look at one folder and queue what is below it."""
+        self.summary.seen += 1
+        if len(path) > MAX_RELATIVE_BYTES // 4 and len(path.encode()) > MAX_RELATIVE_BYTES:
+            self._note(path, [self._trouble(path, ODD_NAME, "its path is too long; nothing below it is listed")])
+            return
+        full = f"{self._root}/{path}" if path else self._root
+        try:
+            status = os.stat(full, follow_symlinks=not path)
+            if not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(20, "not a folder")
+            if known is not None and not forced and self._unchanged(full, status, known, inside):
+                if known.has_children:
+                    self._stack.append(_Frame(path, None, inside or known.is_model, None))
+                return
+            self._read(path, full, status, known, inside)
+        except _GONE:
+            if not path:
+                raise LibraryOffline("The model library went away while it was being read.") from None
+            self.batch.removed_trees.append(path)
+        except OSError as error:
+            # Rows of models stay as they are. An unsettled row brings the next run here again.
+            reason = f"cannot be read: {os.strerror(error.errno or 0)}"
+            self._note(path, [self._trouble(path, UNREADABLE, reason)])
+            row = known or FolderStamp(*store.split(path), 0, 0, 0, 0, inside, 0, "", 0, 0, 0)
+            self._add_folder(row._replace(settled=0))
+
+    def _unchanged(self, full: str, status: os.stat_result, known: FolderStamp, inside: int) -> bool:
+        if not known.settled or status.st_mtime_ns != known.mtime_ns or status.st_ino != known.inode:
+            return False
+        if known.inside != inside:
+            return False
+        if not known.witness:
+            return True
+        try:
+            witness = os.stat(f"{full}/{known.witness}")
+        except FileNotFoundError:
+            return not known.witness_inode
+        except OSError:
+            return False
+        return (
+            witness.st_mtime_ns == known.witness_mtime_ns
+            and witness.st_size == known.witness_size
+            and witness.st_ino == known.witness_inode
+        )
+
+    def _read(self, path: str, full: str, status: os.stat_result, known: FolderStamp | None, inside: int) -> None:
+        self.summary.read += 1
+        listing = _list(full)
+        troubles = [self._odd_name(path, name) for name in listing.odd_names]
+        witness, entry = "", None
+        if path and listing.has_metadata:
+            # Whatever the file holds, a folder with metadata is a model: what is below it is not taken for others.
+            witness = METADATA
+            stamp = self._stamp_of(full, METADATA)
+            try:
+                metadata, recovered = _load(Path(full, METADATA))
+                entry = from_metadata(path, metadata)
+                if recovered:
+                    troubles.append(self._damaged(path, f"{recovered}; its backup is used instead"))
+            except (CorruptState, DamagedMetadata) as error:
+                reason = str(error) if isinstance(error, DamagedMetadata) else "it and its backup are not usable JSON"
+                troubles.append(self._damaged(path, f"{reason}; repair it or remove it"))
+                derived = self._r.derive(path, listing)
+                entry = derived[0] if derived else None
+        else:
+            stamp = (0, 0, 0)
+            if not inside and path.count("/") + 1 >= _LEAST_DEPTH and (listing.model_files or listing.has_diffusers):
+                derived = self._r.derive(path, listing)
+                if derived is not None:
+                    entry, primary = derived
+                    witness, stamp = primary.name, self._stamp_of(full, primary.name)
+        is_model = int(entry is not None or (bool(path) and listing.has_metadata))
+        if entry is not None:
+            self.batch.entries.append(entry)
+        elif known is not None and known.is_model:
+            self.batch.removed_models.append(path)
+        if inside:
+            self._owners.update(dict.fromkeys(_ancestors(path)))
+        self._note(path, troubles, known)
+        parent, name = store.split(path)
+        settled = self._settled(status.st_mtime_ns) and self._settled(stamp[0])
+        row = FolderStamp(
+            parent, name, status.st_mtime_ns, status.st_ino, int(settled), is_model, inside,
+            int(bool(listing.folders)), witness, *stamp,
+        )  # fmt: skip
+        if listing.folders or (known is not None and known.has_children):
+            self._stack.append(_Frame(path, row, inside or is_model, sorted(listing.folders)))
+        else:
+            self._add_folder(row)
+
+    def _stamp_of(self, full: str, name: str) -> tuple[int, int, int]:
+        """Taken before the file is read, so that a change in between is seen next time."""
+        try:
+            status = os.stat(f"{full}/{name}")
+        except OSError:
+            return (0, 0, 0)
+        return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+    def _settled(self, mtime_ns: int) -> bool:
+        coarse = mtime_ns % 1_000_000_000 == 0
+        return abs(self._now_ns - mtime_ns) > (_COARSE_CLOCK_NS if coarse else _FINE_CLOCK_NS)
+
+    def look_again_at_owners(self) -> None:
+        """A folder inside a model without metadata changed: that model's size and primary file are made again."""
+        if not self._owners or self._r.stopped():
+            return
+        self._flush()
+        self._writer.wait()
+        owners = self._r.database.read_sync(lambda c: store.derived(c, self._owners))
+        for path in owners:
+            known = self._r.database.read_sync(lambda c, p=path: store.folder(c, *store.split(p)))
+            self.look(path, known, known.inside if known else 0, forced=True)
+            self.drain()
+
+    # -- what goes into the batch ------------------------------------------------------------------------------------
+
+    def _add_folder(self, row: FolderStamp) -> None:
+        self.batch.folders.append(row)
+        if self.batch.size >= _BATCH:
+            self._flush()
+
+    def _note(self, path: str, troubles: list[Trouble], known: FolderStamp | None = None) -> None:
+        # A new folder has no troubles to clear, and nearly all folders have none to add.
+        if troubles or known is not None:
+            self.batch.troubles[path] = troubles
+
+    def _trouble(self, path: str, kind: str, what: str) -> Trouble:
+        return Trouble(self._r.named(path), kind, f"{display_name(path) or 'The library'}: {what}.")
+
+    def _damaged(self, path: str, what: str) -> Trouble:
+        subject = f"{path}/{METADATA}"
+        return Trouble(self._r.named(subject), DAMAGED, f"{display_name(subject)}: {what}.")
+
+    def _odd_name(self, path: str, name: str) -> Trouble:
+        child = f"{path}/{name}" if path else name
+        return self._trouble(child, ODD_NAME, "its name is not UTF-8 or its path is too long; rename it")
+
+    def _flush(self) -> None:
+        if not self.batch.size and not self.batch.folders and not self.batch.troubles:
+            return
+        # The volume may have gone while we looked: then everything seemed removed, and nothing may be.
+        removes = bool(self.batch.removed_trees or self.batch.removed_models)
+        if removes and self._identity is not None and not self._r.same_root(self._identity):
+            self.batch = Batch()
+            raise LibraryOffline("The model library went away while it was being read.")
+        batch, self.batch = self.batch, Batch()
+        self._writer.put(batch)
+
+    def finish(self) -> Summary:
+        try:
+            self._flush()
+        finally:
+            self._writer.close(self.summary)
+        return self.summary
+
+
+class _BatchWriter:
+    """Writes batches in order on a thread of its own while the next one is being read; at most two wait."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._r = reconciler
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: list[Future[None]] = []
+        self._counts = [0, 0, 0]
+
+    def put(self, batch: Batch) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="index-writer")
+        while len(self._waiting) >= 2:
+            self._waiting.pop(0).result()
+        self._waiting.append(self._thread.submit(self._write, batch))
+
+    def _write(self, batch: Batch) -> None:
+        changes = self._r.database.write_sync(lambda c: store.apply(c, batch))
+        for position, ids in enumerate((changes.added, changes.changed, changes.removed)):
+            self._counts[position] += len(ids)
+        self._r.committed(batch, changes)
+
+    def wait(self) -> None:
+        while self._waiting:
+            self._waiting.pop(0).result()
+
+    def close(self, summary: Summary) -> None:
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown(wait=True, cancel_futures=True)
+            summary.added, summary.changed, summary.removed = self._counts
+
+
+def _load(path: Path) -> tuple[JsonObject, str | None]:
+    """The metadata, and why its backup had to be used.
+
+    Raises:
+        OSError: it is there and may be good, but cannot be read now.
+        CorruptState: neither file can be used.
+    """
+    try:
+        return json_file.parse_object(path), None
+    except (FileNotFoundError, ValueError):
+        loaded = json_file.load(path)
+        return loaded.value or {}, loaded.recovered
+
+
+def _list(full: str) -> _Listing:
+    """Names in one folder. Only folders and model files are kept, so that a million other files cost no memory."""
+    folders: list[str] = []
+    odd: list[str] = []
+    files: list[os.DirEntry[str]] = []
+    has_metadata = has_diffusers = False
+    with os.scandir(full) as entries:
+        for entry in entries:
+            name = entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if name.startswith("."):
+                    continue
+                (folders if _usable(name) else odd).append(name)
+            elif name in (METADATA, _BACKUP):
+                has_metadata = True
+            elif name == _DIFFUSERS:
+                has_diffusers = True
+            elif is_model_file(name) and len(files) < _MAX_DERIVED_FILES and _usable(name):
+                files.append(entry)
+    return _Listing(folders, odd, files, has_metadata, has_diffusers)
+
+
+def _usable(name: str) -> bool:
+    if name.isascii():
+        return True
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sizes(entries: Iterable[os.DirEntry[str]]) -> list[FoundFile]:
+    found: list[FoundFile] = []
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            status = entry.stat()
+            if stat.S_ISREG(status.st_mode):
+                found.append(FoundFile(entry.name, status.st_size))
+    return found
+
+
+def _files_below(folder: str) -> list[FoundFile]:
+    """Model files in the folders below one, named relative to it; bounded."""
+    found: list[FoundFile] = []
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and _usable(name))
+        if base == folder:
+            continue
+        for name in sorted(names):
+            if is_model_file(name) and _usable(name):
+                with contextlib.suppress(OSError):
+                    status = os.stat(f"{base}/{name}")
+                    if stat.S_ISREG(status.st_mode):
+                        found.append(FoundFile(os.path.relpath(f"{base}/{name}", folder), status.st_size))
+        if len(found) >= _MAX_DERIVED_FILES:
+            break
+    return found
+
+
+def _ancestors(path: str) -> list[str]:
+    """The folders above a path, the nearest first, without the library itself."""
+    parts = path.split("/")
+    return ["/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]

@@ -1,0 +1,320 @@
+"""Search in the index: any text becomes a safe expression, filters and paging happen in SQL, totals are true.
+
+All words must match, each as the beginning of an indexed word; when nothing has them all, models with any of them are
+shown and the result says so. Order, best first: the name is the query; all its words are words of the name; all begin
+words of the name; all are in name, tags or other short fields; the rest, which needs the description. Up to `NARROW`
+matches are weighed one by one inside that order. More than that are taken newest first, because weighing all of, say,
+30,000 matches (FTS5's bm25 does) takes 30 times longer than finding them.
+
+Filters are words too (`words.facet`), so that counting stays one pass over the search table. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+import orjson
+
+from pumas.library.words import facet, same, words
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+MAX_OFFSET = 2**31
+MAX_TEXT = 4096
+MAX_TERMS = 16
+MAX_TERM = 64
+MAX_FILTERS = 64
+DEADLINE_S = 1.0
+
+NARROW = 256
+# A filter that keeps fewer rows is read and sorted; one that keeps more is met soon by walking from the newest on.
+_SORTED = 2000
+_REMEMBERED = 2000
+
+_NAME: Final = "{official_name other_names}"
+_SHORT: Final = "{official_name other_names model_type tags family kinds}"
+
+Match = Literal["all", "any"]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Several types mean any of them, compared exactly. All tags must be there; tags and family without case."""
+
+    model_types: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    subtype: str | None = None
+    family: str | None = None
+
+    def facets(self) -> list[list[str]]:
+        """Groups of facets: of each group at least one must be there."""
+        groups = [[facet("type", t) for t in self.model_types[:MAX_FILTERS]]] if self.model_types else []
+        groups += [[facet("tag", same(tag.strip()))] for tag in self.tags[:MAX_FILTERS]]
+        if self.subtype is not None:
+            groups.append([facet("subtype", self.subtype)])
+        if self.family is not None:
+            groups.append([facet("family", same(self.family.strip()))])
+        return groups
+
+
+class Hit(NamedTuple):
+    """One model found, in the order of the selected columns."""
+
+    id: str
+    official_name: str
+    cleaned_name: str
+    model_type: str
+    subtype: str
+    family: str
+    tags: list[str]
+    description: str
+    primary_file: str
+    repo_id: str
+    size_bytes: int | None
+    security_tier: str
+    added_date: str | None
+    last_used: str | None
+    updated_at: str
+    related_available: bool
+
+
+_HIT_COLUMNS: Final = (
+    "row, id, official_name, cleaned_name, model_type, subtype, family, tags_json, description, primary_file, repo_id, "
+    "size_bytes, security_tier, added_date, last_used, updated_at, related_available"
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """`total` counts all matches. `match` says whether all words were found or only any; `query` is the expression."""
+
+    hits: list[Hit]
+    total: int
+    query: str
+    match: Match
+    took_ms: float
+
+
+@dataclass
+class _Counts:
+    """Totals of one revision of the library."""
+
+    revision: int = -1
+    known: dict[str, int] = field(default_factory=dict[str, int])
+
+
+def terms(text: str) -> list[str]:
+    """The different words of a query, at most MAX_TERMS, each cut to MAX_TERM characters."""
+    return list(dict.fromkeys(word[:MAX_TERM] for word in words(text[:MAX_TEXT])))[:MAX_TERMS]
+
+
+class Searcher:
+    """Stateless but for the totals it remembers until the library changes. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._counts = _Counts()
+
+    def search(
+        self,
+        c: sqlite3.Connection,
+        text: str,
+        *,
+        filters: Filters = Filters(),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Page:
+        """Find models. `limit` None means DEFAULT_LIMIT; it is kept within 1 to MAX_LIMIT, `offset` from 0 on."""
+        started = time.perf_counter()
+        limit = DEFAULT_LIMIT if limit is None else min(max(limit, 1), MAX_LIMIT)
+        offset = min(max(offset, 0), MAX_OFFSET)
+        look = _Look(c, self._current(c), filters.facets())
+        found = terms(text)
+        match: Match = "all"
+        if found:
+            query, rows, total = look.find(found, " AND ", limit, offset)
+            if not total and len(found) > 1:
+                match = "any"
+                query, rows, total = look.find(found, " OR ", limit, offset)
+        else:
+            query, rows, total = look.newest(limit, offset)
+        hits = look.hits(rows)
+        return Page(hits, total, query, match, round((time.perf_counter() - started) * 1000, 3))
+
+    def _current(self, c: sqlite3.Connection) -> _Counts:
+        revision: int = c.execute("SELECT revision FROM library_state").fetchone()[0]
+        counts = self._counts
+        if counts.revision != revision or len(counts.known) > _REMEMBERED:
+            counts = self._counts = _Counts(revision)
+        return counts
+
+
+class _Look:
+    """One search over one snapshot of the index."""
+
+    def __init__(self, c: sqlite3.Connection, counts: _Counts, groups: list[list[str]]) -> None:
+        self._c = c
+        self._counts = counts
+        self._groups = groups
+        self._filter = " AND ".join(f"({' OR '.join(_quoted(f) for f in group)})" for group in groups)
+
+    # -- with words --------------------------------------------------------------------------------------------------
+
+    def find(self, found: list[str], operator: str, limit: int, offset: int) -> tuple[str, list[int], int]:
+        """(the expression without filters, the page's rows, the count of all matches)."""
+        expression = operator.join(f"{_quoted(term)}*" for term in found)
+        matching = self._matching(expression, NARROW + 1, 0)
+        if len(matching) <= NARROW:
+            return expression, self._weighed(matching, found)[offset : offset + limit], len(matching)
+        return expression, self._tiers(found, operator, limit, offset), self._count(expression)
+
+    def _filtered(self, expression: str) -> str:
+        return f"{self._filter} AND ({expression})" if self._filter else expression
+
+    def _matching(self, expression: str, limit: int, offset: int, without: Sequence[int] = ()) -> list[int]:
+        """Rows in the search table's own order, so that it can stop early."""
+        condition = "AND rowid NOT IN (SELECT value FROM json_each(?))" if without else ""
+        sql = f"SELECT rowid FROM model_search WHERE model_search MATCH ? {condition}"  # noqa: S608 - fixed words only
+        sql += " ORDER BY rowid DESC LIMIT ? OFFSET ?"
+        excluded = (_json(without),) if without else ()
+        return [row[0] for row in self._c.execute(sql, (self._filtered(expression), *excluded, limit, offset))]
+
+    def _count(self, expression: str) -> int:
+        match = self._filtered(expression)
+        count = self._counts.known.get(match)
+        if count is None:
+            sql = "SELECT count(*) FROM model_search WHERE model_search MATCH ?"
+            count = self._counts.known[match] = self._c.execute(sql, (match,)).fetchone()[0]
+        return count
+
+    def _tiers(self, found: list[str], operator: str, limit: int, offset: int) -> list[int]:
+        """A page of many matches: tier after tier, inside each the newest first."""
+        named = self._named(found)
+        rows = named[offset : offset + limit]
+        skip = max(offset - len(named), 0)
+        whole = operator.join(map(_quoted, found))
+        begun = operator.join(f"{_quoted(term)}*" for term in found)
+        steps = (f"{_NAME} : ({whole})", f"{_NAME} : ({begun})", f"{_SHORT} : ({begun})", begun)
+        better = ""
+        for step in steps:
+            if len(rows) >= limit:
+                break
+            tier = f"({step}) NOT ({better})" if better else step
+            # What was shown as `named` has all words in its name: it is part of the first tier and of no other.
+            shown = [] if better else named
+            better = step
+            if skip:
+                size = self._count(tier) - len(shown)
+                if skip >= size:
+                    skip -= size
+                    continue
+            rows += self._matching(tier, limit - len(rows), skip, without=shown)
+            skip = 0
+        return rows
+
+    def _named(self, found: list[str]) -> list[int]:
+        """Rows whose whole name is the query; the filters hold for them too."""
+        key = " ".join(found)
+        sql = (
+            "SELECT row FROM models WHERE name_key = ? AND length(name_key) <= 32"
+            + "".join(f" AND ({' OR '.join(['instr(facets, ?)'] * len(group))})" for group in self._groups)
+            + " ORDER BY row DESC LIMIT 100"
+        )
+        return [row[0] for row in self._c.execute(sql, (key, *_flat(self._groups)))]
+
+    def _weighed(self, rows: list[int], found: list[str]) -> list[int]:
+        """Few matches, best first."""
+        key = " ".join(found)
+        sql = (
+            "SELECT row, name_key, other_names, family, tags, model_type, kinds, updated_at FROM models "
+            "WHERE row IN (SELECT value FROM json_each(?))"
+        )
+        weighed: list[tuple[int, int, str, int]] = []
+        for row, name, other_names, family, tags, model_type, kinds, updated in self._c.execute(sql, (_json(rows),)):
+            names = f" {name} {other_names} "
+            labels = f" {' '.join(words(f'{tags} {family}'))} "
+            others_text = f" {' '.join(words(f'{model_type} {kinds}'))} "
+            tier, score = _weight(found, names, labels, others_text)
+            weighed.append((5 if name == key else tier, score, updated, row))
+        weighed.sort(reverse=True)
+        return [item[3] for item in weighed]
+
+    # -- without words -----------------------------------------------------------------------------------------------
+
+    def newest(self, limit: int, offset: int) -> tuple[str, list[int], int]:
+        order = "ORDER BY updated_at DESC, added_date DESC, row DESC LIMIT ? OFFSET ?"
+        if not self._filter:
+            total = self._counts.known.get("")
+            if total is None:
+                total = self._counts.known[""] = self._c.execute("SELECT count(*) FROM models").fetchone()[0]
+            rows = self._c.execute(f"SELECT row FROM models {order}", (limit, offset))  # noqa: S608 - fixed words only
+            return "", [row[0] for row in rows], total
+        total = self._count_filter()
+        if total <= _SORTED:
+            condition, values = "row IN (SELECT rowid FROM model_search WHERE model_search MATCH ?)", [self._filter]
+        else:
+            condition = " AND ".join(f"({' OR '.join(['instr(facets, ?)'] * len(g))})" for g in self._groups)
+            values = list(_flat(self._groups))
+        rows = self._c.execute(f"SELECT row FROM models WHERE {condition} {order}", (*values, limit, offset))  # noqa: S608 - fixed words only
+        return "", [row[0] for row in rows], total
+
+    def _count_filter(self) -> int:
+        count = self._counts.known.get(self._filter)
+        if count is None:
+            sql = "SELECT count(*) FROM model_search WHERE model_search MATCH ?"
+            count = self._counts.known[self._filter] = self._c.execute(sql, (self._filter,)).fetchone()[0]
+        return count
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    def hits(self, rows: list[int]) -> list[Hit]:
+        sql = f"SELECT {_HIT_COLUMNS} FROM models WHERE row IN (SELECT value FROM json_each(?))"  # noqa: S608 - fixed words only
+        found = {row[0]: _hit(row[1:]) for row in self._c.execute(sql, (_json(rows),))}
+        return [found[row] for row in rows]
+
+
+def one(c: sqlite3.Connection, model_id: str) -> Hit | None:
+    row = c.execute(f"SELECT {_HIT_COLUMNS} FROM models WHERE id = ?", (model_id,)).fetchone()  # noqa: S608 - fixed words only
+    return _hit(row[1:]) if row else None
+
+
+def _hit(columns: tuple[Any, ...]) -> Hit:
+    hit = Hit._make(columns)
+    return hit._replace(tags=orjson.loads(columns[6]), related_available=bool(hit.related_available))
+
+
+def _weight(found: list[str], names: str, labels: str, others: str) -> tuple[int, int]:
+    """(tier, score) of one model: 4 all words are in its name, 3 all begin there, 2 all in short fields, 1 the rest.
+
+    Each text is folded words between spaces, so that " term" finds a beginning and " term " a whole word.
+    """
+    tier, score = 4, 0
+    for term in found:
+        for weight, at_best, text in ((16, 4, names), (6, 2, labels), (3, 2, others)):
+            if f" {term} " in text:
+                score += weight
+                tier = min(tier, at_best)
+                break
+            if f" {term}" in text:
+                score += weight - weight // 3
+                tier = min(tier, at_best, 3)
+                break
+        else:
+            tier = 1
+    return tier, score
+
+
+def _quoted(word: str) -> str:
+    """A word holds letters and digits only (or is a facet); the quotes keep AND, OR, NOT and NEAR plain words."""
+    return f'"{word}"'
+
+
+def _json(rows: Iterable[int]) -> str:
+    return orjson.dumps(list(rows)).decode()
+
+
+def _flat(groups: list[list[str]]) -> Iterable[str]:
+    return (item for group in groups for item in group)

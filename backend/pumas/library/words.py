@@ -1,0 +1,44 @@
+"""Text as the index sees it: folded words, and the facets by which models are filtered.
+
+The index's tokenizer (FTS5 `unicode61 remove_diacritics 2`, https://www.sqlite.org/fts5.html#unicode61_tokenizer)
+splits at everything that is neither letter nor number, and folds case and diacritics. `words` does the same to a query
+and to names that are compared outside of SQLite. Nothing here knows SQL.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import unicodedata
+
+# Letters that unicode61 nevertheless takes for separators (New Tai Lue and Vedic vowel signs that changed category).
+_NOT_LETTERS_TO_SQLITE = "\u19b0-\u19c0\u19c8\u19c9\u1cf2\u1cf3"
+_DIACRITICS = re.compile("[\u0300-\u036f]+")
+# `\w` minus "_" is exactly the letters and numbers.
+_WORD = re.compile(rf"[^\W_{_NOT_LETTERS_TO_SQLITE}]+")
+_ASCII_WORD = re.compile("[0-9a-z]+")
+# Private-use characters are letters to unicode61, and `words` never yields one: no query can reach a facet. Three of
+# them hold 51 bits of a digest and are too short for the longer prefix indexes.
+_PLANES, _PLANE_SIZE = (0xF0000, 0x100000), 0xFFFE
+
+
+def words(text: str) -> list[str]:
+    """The folded words of `text`, in order."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    decomposed = unicodedata.normalize("NFD", text.encode("utf-8", "replace").decode())
+    return _WORD.findall(unicodedata.normalize("NFC", _DIACRITICS.sub("", decomposed)).lower())
+
+
+@functools.lru_cache(maxsize=1024)
+def facet(kind: str, value: str) -> str:
+    """The index word for one property, such as ("tag", "chat"); compared exactly, so apply `same` first."""
+    digest = hashlib.blake2b(f"{kind}\0{value}".encode("utf-8", "replace"), digest_size=9).digest()
+    numbers = (int.from_bytes(digest[i : i + 3]) for i in (0, 3, 6))
+    return "".join(chr(_PLANES[n & 1] + (n >> 1) % _PLANE_SIZE) for n in numbers)
+
+
+def same(text: str) -> str:
+    """The form in which two tags are equal: composed, without case."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
