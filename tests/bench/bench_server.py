@@ -6,8 +6,9 @@ import contextlib
 import itertools
 import socket
 import time
+from collections.abc import Callable, Iterator
 
-from bench.programs import Client, Program, baseline, request_bytes, requests_per_second, sidecar
+from bench.programs import Client, Program, baseline, callers, request_bytes, requests_per_second, sidecar
 from bench.table import Row, Run, interleave, percentile
 
 SETTLE_S = 1.5
@@ -60,6 +61,34 @@ def bench_health(run: Run) -> list[Row]:
     return [Row("health_check at 8 connections", measured, "/s", base, ratio_at_least=0.6)]
 
 
+def bench_busy(run: Run) -> list[Row]:
+    """Latency of health_check while four clients ask for get_system_resources in a loop."""
+    with sidecar(run.folder / "root") as ours, Client(ours.port, "health_check") as client:
+        ours.call("get_system_resources")
+        length = run.pick(full=20.0, quick=4.0, tiny=0.2)
+        with callers(ours.port, "get_system_resources", run.pick(full=4, quick=4, tiny=1)):
+            latencies = latencies_ms(client, lambda since: since < length)
+    return latency_rows("health_check beside four resource callers", latencies)
+
+
+def latencies_ms(client: Client, go_on: Callable[[float], bool]) -> list[float]:
+    """Ask every 5 ms while `go_on(seconds since the first)` holds."""
+    found: list[float] = []
+    started = time.perf_counter()
+    while go_on(time.perf_counter() - started) or not found:
+        found.append(client.ask()[0] * 1e3)
+        time.sleep(0.005)
+    return found
+
+
+def latency_rows(name: str, latencies: list[float]) -> list[Row]:
+    return [
+        Row(f"{name}: p99", percentile(latencies, 99), "ms", at_most=10),
+        Row(f"{name}: p50", percentile(latencies, 50), "ms"),
+        Row(f"{name}: slowest", max(latencies), "ms"),
+    ]
+
+
 def bench_idle(run: Run) -> list[Row]:
     """Processor time of an idle sidecar with one reader of /events."""
     length = run.pick(full=60.0, quick=10.0, tiny=0.3)
@@ -76,7 +105,7 @@ def bench_idle(run: Run) -> list[Row]:
 
 
 @contextlib.contextmanager
-def _event_reader(port: int):
+def _event_reader(port: int) -> Iterator[None]:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         head = request_bytes(port, "").partition(b"\r\nContent-Type")[0].replace(b"POST /rpc", b"GET /events")
         connection.sendall(head + b"\r\n\r\n")

@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import multiprocessing
 import os
 import selectors
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +169,33 @@ class Client:
         if not data:
             raise ConnectionError("the server closed the connection")
         return data
+
+
+@contextlib.contextmanager
+def callers(port: int, method: str, count: int) -> Iterator[None]:
+    """`count` processes that each ask `method` again as soon as they are answered, while the block runs."""
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Semaphore(0)
+    processes = [spawn.Process(target=_ask_forever, args=(port, method, ready), daemon=True) for _ in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        for _ in processes:
+            if not ready.acquire(timeout=START_LIMIT_S):
+                raise TimeoutError("a calling process gave no sign")
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _ask_forever(port: int, method: str, ready: Semaphore) -> None:
+    with Client(port, method) as client:
+        client.ask()
+        ready.release()
+        while True:
+            client.ask()
 
 
 def _content_length(head: bytes) -> int:
