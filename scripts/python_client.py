@@ -130,12 +130,13 @@ def _wrapped(text: str, opening: str, closing: str) -> list[str]:
 def _types_module(types: _Types) -> str:
     body = "\n\n".join(types.classes.values())
     return _HEADER.format(doc="What calls answer with and take, as typed dictionaries.") + (
-        f"from typing import {_typing_names(body)}\n\n\n{body}"
+        f"{_typing_import(body)}{body}"
     )
 
 
-def _typing_names(body: str) -> str:
-    return ", ".join(name for name in ("Any", "Literal", "NotRequired", "TypeAlias", "TypedDict") if f"{name}" in body)
+def _typing_import(body: str) -> str:
+    used = [name for name in ("Any", "Literal", "NotRequired", "TypeAlias", "TypedDict") if name in body]
+    return f"from typing import {', '.join(used)}\n\n\n" if used else ""
 
 
 # -- methods ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import collections
 import contextlib
 import os
 import queue
+import re
 import secrets
 import subprocess
 import sys
@@ -31,6 +32,8 @@ OWNER_POLL_S = 0.02
 # The exit status by which `pumas serve` says that another sidecar owns the root.
 EXIT_IN_USE = 3
 _TAIL_LINES = 30
+# Time, level and logger of a log line, which say nothing to the reader of an error.
+_LOG_PREFIX = re.compile(r"^\d{4}-\S+ [A-Z]+ [\w.]+: ")
 
 
 class Sidecar:
@@ -86,7 +89,7 @@ class _Child:
 
     def last_words(self) -> str:
         self._stderr.join(1.0)
-        lines = [line.strip() for line in self.tail if line.strip()]
+        lines = [_LOG_PREFIX.sub("", line).strip() for line in self.tail if line.strip()]
         return lines[-1][:500] if lines else "it said nothing"
 
     def kill(self) -> None:
@@ -118,11 +121,11 @@ def start(root: Path, timeout_s: float = START_TIMEOUT_S) -> Sidecar | Endpoint:
         if port is not None:
             return Sidecar(child, _own_endpoint(child.process.pid, port, token))
         status = child.process.wait()
-        if status != EXIT_IN_USE or time.monotonic() > deadline:
-            raise NotReachable(f"The sidecar ended with status {status} while starting: {child.last_words()}")
-        winner = _await_owner(root, deadline)
+        winner = _await_owner(root, deadline) if status == EXIT_IN_USE else None
         if winner is not None:
             return winner
+        if status != EXIT_IN_USE or time.monotonic() > deadline:
+            raise NotReachable(f"The sidecar ended with status {status} while starting: {child.last_words()}")
 
 
 def _spawn(root: Path, token: str) -> subprocess.Popen[str]:
