@@ -76,7 +76,7 @@ class EventStream:
         Args:
             topics: whole topics or their first words (`job` means `job.state` and `job.progress`); empty means all.
         """
-        reader = Subscription(tuple(topics))
+        reader = Subscription(tuple(topics), start=self._cursor)
         if after is not None:
             self._replay(reader, after)
         self._readers.add(reader)
@@ -90,15 +90,20 @@ class EventStream:
         if after > self._cursor or after < oldest - 1:
             reader.lose(self._cursor)
             return
+        reader.start = after
         for event in self._buffer:
             if event.cursor > after:
                 reader.offer(event)
 
 
 class Subscription:
-    """One reader: an async iterator over events. A reader that falls behind gets one `resync` and goes on from there."""
+    """One reader: an async iterator over events. A reader that falls behind gets one `resync` and goes on from there.
 
-    def __init__(self, topics: tuple[str, ...]) -> None:
+    `start` is the cursor after which it follows.
+    """
+
+    def __init__(self, topics: tuple[str, ...], start: int) -> None:
+        self.start = start
         self._topics = topics
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()

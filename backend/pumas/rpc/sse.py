@@ -30,17 +30,19 @@ async def serve_events(
         return web.Response(status=400, text="topics is a comma-separated list of topic names.", headers=headers)
     response = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream; charset=utf-8"})
     with events.subscribe(topics, after=_cursor(request.headers.get("Last-Event-ID"))) as reader:
-        start = events.cursor
-        await response.prepare(request)
-        await _write(response, b'retry: 2000\nevent: ready\ndata: {"cursor":%d}\n\n' % start)
-        stop = asyncio.ensure_future(stopping.wait())
+        following = stop = None
         try:
+            await response.prepare(request)
+            # With an id, so that a reader whose connection drops before the first event misses nothing either.
+            await _write(
+                response, b'retry: 2000\nid: %d\nevent: ready\ndata: {"cursor":%d}\n\n' % ((reader.start,) * 2)
+            )
+            stop = asyncio.ensure_future(stopping.wait())
             while not stopping.is_set():
                 following = asyncio.ensure_future(reader.next())
                 await asyncio.wait((following, stop), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if following.done():
-                    batch = [following.result(), *reader.pending()]
-                    await _write(response, b"".join(map(_wire, batch)))
+                    await _write(response, b"".join(map(_wire, [following.result(), *reader.pending()])))
                     continue
                 following.cancel()
                 if not stop.done():
@@ -48,7 +50,9 @@ async def serve_events(
         except (ConnectionError, TimeoutError):
             _abort(request)
         finally:
-            stop.cancel()
+            for task in (following, stop):
+                if task is not None:
+                    task.cancel()
     return response
 
 
