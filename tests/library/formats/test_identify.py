@@ -434,7 +434,11 @@ def test_what_is_odd_in_a_folder_is_noted(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     found = identify_folder(sorted(tmp_path.iterdir()))
     assert kind(found) == ("diffusion", "vae", "")
-    assert found.format is FileFormat.SAFETENSORS
+    assert (found.format, found.security_tier) == (FileFormat.SAFETENSORS, SecurityTier.PICKLE)
+    assert identify_folder([model]).security_tier is SecurityTier.SAFE
+    cut = make_torch_zip(tmp_path / "cut.pt", {"a": 1})
+    cut.write_bytes(cut.read_bytes()[:100])
+    assert identify_folder([model, cut]).security_tier is SecurityTier.PICKLE
     text = " ".join(found.notes)
     assert all(word in text for word in ("broken.gguf", "pipe", "pickle"))
     assert str(tmp_path) not in text

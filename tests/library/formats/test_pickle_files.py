@@ -170,10 +170,12 @@ def unscanned(path: Path, reason: str) -> None:
 
 def test_what_could_not_be_looked_through_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.pkl"
+    monkeypatch.setattr(pickle_files, "_SCAN_SECONDS", 600.0)
+    monkeypatch.setattr(pickle_files, "_MAX_MEMO", 1000)
     unscanned(write(path, b"\x80\x04cos\nsystem\n"), "does not end")
     unscanned(write(path, b"\x80\x04B" + struct.pack("<I", 2**31 - 1) + bytes(100)), "too large")
     unscanned(write(path, b"\x80\x02" + b"".join(b"cm%d\nn\n" % n for n in range(2000)) + b"."), "too much")
-    unscanned(write(path, b"\x80\x04" + b"K\x01\x94" * 300_000 + b"."), "too much")
+    unscanned(write(path, b"\x80\x04" + b"K\x01\x94" * 3_000 + b"."), "too much")
     unscanned(make_zip(path, {"a.txt": b""}), "no pickle")
     unscanned(make_zip(path, {"data.pkl": pickle.dumps(1)}, zipfile.ZIP_BZIP2), "cannot be looked through")
     monkeypatch.setattr(pickle_files, "_MAX_OPCODES", 1000)
@@ -203,3 +205,19 @@ def test_an_ordinary_safetensors_file_with_such_a_length_is_not(tmp_path: Path) 
     for length in (0x158, 0x258, 0x280, 0x380, 0x480, 0x4058):
         header = b'{"quite.ordinary.query.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
         assert detect_format(raw_safetensors(tmp_path / "m.bin", header, b"0000")).format is FileFormat.SAFETENSORS
+
+
+def test_an_archive_beyond_four_gigabytes_is_read(tmp_path: Path) -> None:
+    far = 5 * 2**30
+    path = tmp_path / "m.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data/0", bytes(64))
+        archive.start_dir = far  # the next member and the directory stand behind a hole
+        archive.writestr("archive/data.pkl", pickle.dumps(Evil(), 2))
+    assert path.stat().st_size > far
+    assert detect_format(path).valid
+    assert scan_pickle(path).issues == ["posix.system"]
+    with path.open("r+b") as file:
+        file.seek(-22 - 20 + 8, os.SEEK_END)
+        file.write(b"\xff" * 8)  # where the large directory's end record is said to be
+    assert not detect_format(path).valid

@@ -64,11 +64,8 @@ class Identity:
     base_model: str = ""
     repo_url: str = ""
     license: str = ""
+    security_tier: SecurityTier = SecurityTier.UNKNOWN
     notes: tuple[str, ...] = ()
-
-    @property
-    def security_tier(self) -> SecurityTier:
-        return security_tier(self.format)
 
 
 @dataclass(slots=True)
@@ -91,6 +88,7 @@ class _Draft:
             one_line(architecture, 64),
             self.quantization,
             self.parameters,
+            security_tier=security_tier(file_format),
             notes=tuple(self.notes),
             **{key: one_line(value) for key, value in self.claims.items()},
         )
@@ -119,20 +117,22 @@ def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
     """Identify the model that the files of one folder make up; the largest model file, or its set of shards, decides.
 
     `config.json` beside it names the architecture where tensors leave it open. Files that cannot be read are passed
-    over and noted. Raises `NotAModel` when none of the files is a model file.
+    over and noted. One pickle among them, damaged or not, makes the whole folder's tier `pickle`. Raises `NotAModel`
+    when none of the files is a model file.
     """
     texts = [os.fspath(path) for path in paths]
     notes: list[str] = []
     found: dict[str, tuple[int, Identity]] = {}
+    pickles: list[str] = []
     for path in texts:
         try:
-            identity = identify(path)
-            if identity.format is not FileFormat.UNKNOWN:
-                found[path] = os.stat(path).st_size, identity
+            size, file_format = _size_and_format(path)
+            if file_format is FileFormat.PICKLE:
+                pickles.append(path)
+            if file_format is not FileFormat.UNKNOWN:
+                found[path] = size, identify(path)
         except (FileUnavailable, MalformedModelFile) as error:
             notes.append(str(error))
-        except OSError:
-            notes.append(f"{display_name(path)}: disappeared while it was looked at")
     if not found:
         raise NotAModel(" ".join(notes) or "None of the files is a model file that we know.")
     sets = detect_sharded_sets(list(found)).values()
@@ -144,12 +144,15 @@ def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
     config = next((path for path in texts if PurePath(path).name == "config.json"), "")
     if config:
         chosen = _with_config(chosen, _read_config(config))
-    if (
-        any(identity.format is FileFormat.PICKLE for _, identity in found.values())
-        and chosen.format is not FileFormat.PICKLE
-    ):
-        notes.append("The folder also holds pickle files.")
-    return replace(chosen, notes=(*chosen.notes, *notes))
+    if pickles and chosen.format is not FileFormat.PICKLE:
+        notes.append(f"The folder also holds pickle files: {', '.join(map(display_name, pickles[:5]))}.")
+    tier = SecurityTier.PICKLE if pickles else chosen.security_tier
+    return replace(chosen, security_tier=tier, notes=(*chosen.notes, *notes))
+
+
+def _size_and_format(path: str) -> tuple[int, FileFormat]:
+    with open_regular(path) as file:
+        return file.size, sniff(file)
 
 
 def _merged(members: Sequence[Identity], *, whole: bool) -> Identity:
