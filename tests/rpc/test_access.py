@@ -79,7 +79,7 @@ def test_refusals_quote_nothing() -> None:
             assert "evil" not in refusal.message
 
 
-# -- who is at the other end -----------------------------------------------------------------------------------------
+# -- who is at the other end ----------------------------------------------------------------------------------------
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 PEER, LOCAL = ("127.0.0.1", 50000), ("127.0.0.1", P)
@@ -149,7 +149,7 @@ def test_a_real_connection_of_our_own(family: socket.AddressFamily, address: str
         assert not access.peer_is_us(gone, local)
 
 
-# -- weakened copies -------------------------------------------------------------------------------------------------
+# -- weakened copies ------------------------------------------------------------------------------------------------
 
 MUTANTS = [
     ("len(values) == 1 and values[0]", "values and values[0]"),
