@@ -10,9 +10,17 @@ export type Cpu = { "usage": number; "temp": number | null };
 
 export type Disk = { "usage": number; "used": number; "total": number; "free": number };
 
+export type FoundModel = { "model_id": string; "id": string; "path": string; "file_path": string; "official_name": string; "cleaned_name": string; "family": string; "model_type": string; "subtype": string; "tags": Array<string>; "description": string; "repo_id": string | null; "size_bytes": number | null; "security_tier": string | null; "added_date": string | null; "updated_at": string; "last_used": string | null; "related_available": boolean };
+
 export type Gpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null };
 
+export type ImportItem = { "path": string; "success": boolean; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string> };
+
+export type ImportSpec = { "repo_id"?: string | null; "model_type"?: string | null; "subtype"?: string | null; "tags"?: Array<string>; "security_acknowledged"?: boolean; "mode"?: "copy" | "move" | "hardlink"; "allow_duplicate"?: boolean; "path": string; "family"?: string; "official_name"?: string | null };
+
 export type JobInfo = { "job_id": string; "kind": string; "title": string; "state": "queued" | "running" | "paused" | "completed" | "failed" | "cancelled"; "progress": number; "stage": string; "item": string; "done": number; "total": number; "unit": string; "error": string | null; "error_code": string | null; "result": Record<string, unknown> | null; "created_at": string; "updated_at": string; "finished_at": string | null };
+
+export type ModelEntry = { "path": string; "size": number | null; "addedDate": string | null; "modelType": string; "officialName": string | null; "cleanedName": string | null; "relatedAvailable": boolean };
 
 export type NamedGpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null; "name": string | null };
 
@@ -22,21 +30,53 @@ export type ReleaseInfo = { "has_update": boolean; "latest_version": string | nu
 
 export type Resources = { "cpu": Cpu; "gpu": Gpu; "gpus": Array<NamedGpu>; "ram": Ram; "disk": Disk };
 
+export type ShardGroup = { "files": Array<string>; "validation": ShardValidation };
+
+export type ShardValidation = { "complete": boolean; "missing_shards": Array<number>; "total_expected": number; "total_found": number; "error": string };
+
+export type SkippedFile = { "path": string; "reason": string };
+
+export type TrashEntry = { "trash_id": string; "model_id": string; "model_ids": Array<string>; "official_name": string; "deleted_at": string; "size": number; "files": number };
+
+export type TroubleInfo = { "subject": string; "kind": string; "message": string };
+
+export type WritableFile = { "path": string; "writable": boolean; "reason": string | null };
+
 export interface Methods {
   /** Ask a job to stop for good. */
   "cancel_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Say whether the Brave browser is installed; it is optional. */
   "check_brave": { params: {  }; result: boolean };
+  /** Say for each file whether it exists and may be moved away from its folder. */
+  "check_files_writable": { params: { file_paths: Array<string> }; result: { "success": true; "all_writable": boolean; "details": Array<WritableFile> } | { "success": false; "error": string; "error_code": string; "all_writable": false; "details": never[] } };
   /** Say whether git is installed; only custom nodes need it. */
   "check_git": { params: {  }; result: boolean };
   /** Say whether the Python package setproctitle is there; it is optional. */
   "check_setproctitle": { params: {  }; result: boolean };
+  /** Move a model into the trash; `restore_model` brings it back. */
+  "delete_model_with_cascade": { params: { model_id: string; dry_run?: boolean | null }; result: { "success": true; "links_removed": number; "trash_id": string | null; "model_ids": Array<string>; "size": number } | { "success": false; "error": string; "error_code": string; "links_removed": 0 } };
+  /** Group files by the model that they are parts of, by their names; they need not exist. */
+  "detect_sharded_sets": { params: { file_paths: Array<string> }; result: { "success": true; "groups": Record<string, ShardGroup> } | { "success": false; "error": string; "error_code": string; "groups": Record<string, never> } };
+  /** Remove deleted models for ever. */
+  "empty_trash": { params: { trash_ids?: Array<string> | null; older_than_days?: number | null; dry_run?: boolean | null }; result: { "success": true; "removed": Array<TrashEntry>; "freed": number } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Say how full the file system of the launcher root is, in bytes. */
   "get_disk_space": { params: {  }; result: { "success": true; "total": number; "used": number; "free": number; "percent": number } | { "success": false; "error": string; "error_code": string; "total": 0; "used": 0; "free": 0; "percent": 0 } };
+  /** Show what a GGUF or safetensors file says about itself. */
+  "get_embedded_metadata": { params: { file_path: string }; result: { "success": boolean; "file_type": "gguf" | "safetensors" | "unsupported" | "unknown"; "metadata": Record<string, unknown> | null; "truncated": Record<string, number>; "error": string | null } | { "success": false; "error": string; "error_code": string; "file_type": "unknown"; "metadata": null } };
+  /** Count the names (hard links) that a file has. */
+  "get_file_link_count": { params: { file_path: string }; result: { "success": true; "link_count": number; "is_hard_linked": boolean } | { "success": false; "error": string; "error_code": string; "link_count": 1; "is_hard_linked": false } };
   /** Show one job. */
   "get_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
+  /** Say how the library is: how many models, whether it is being read, and what is wrong with which file. */
+  "get_library_status": { params: {  }; result: { "success": true; "indexing": boolean; "deep_scan_in_progress": boolean; "model_count": number; "pending_lookups": number; "last_scan": string | null; "state": "ready" | "offline" | "read_only"; "trouble_count": number; "troubles": Array<TroubleInfo> } | { "success": false; "error": string; "error_code": string; "indexing": false; "model_count": 0 } };
   /** List the packages that the sidecar needs and does not have. */
   "get_missing_dependencies": { params: {  }; result: Array<string> };
+  /** Show one model's metadata and overrides as they are on disk. */
+  "get_model": { params: { model_id: string }; result: { "success": true; "model_id": string; "folder": string; "metadata": Record<string, unknown>; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string } };
+  /** Show which versions of an app a model is limited to. */
+  "get_model_overrides": { params: { rel_path: string }; result: { "success": true; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string; "overrides": Record<string, never> } };
+  /** List all models, keyed by their id. */
+  "get_models": { params: {  }; result: { "success": true; "models": Record<string, ModelEntry> } | { "success": false; "error": string; "error_code": string; "models": Record<string, never> } };
   /** Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away. */
   "get_sandbox_info": { params: {  }; result: { "success": true; "is_sandboxed": boolean; "sandbox_type": string; "limitations": Array<string> } | { "success": false; "error": string; "error_code": string; "is_sandboxed": false; "sandbox_type": "unknown"; "limitations": never[] } };
   /** Summarise the launcher: what runs, what is missing, what the user should do. */
@@ -45,14 +85,36 @@ export interface Methods {
   "get_system_resources": { params: {  }; result: { "success": true; "resources": Resources } | { "success": false; "error": string; "error_code": string; "resources": {'cpu': {'usage': 0.0, 'temp': None}, 'gpu': {'usage': 0.0, 'memory': 0.0, 'memory_total': 0.0, 'temp': None}, 'gpus': [], 'ram': {'usage': 0.0, 'used': 0.0, 'total': 0.0}, 'disk': {'usage': 0.0, 'used': 0.0, 'total': 0.0, 'free': 0.0}} } };
   /** Say that the server answers. Cheap, and answered during any other work. */
   "health_check": { params: {  }; result: { "status": "ok" } };
+  /** Import several files and folders, in order; one that fails does not stop the others. */
+  "import_batch": { params: { import_specs: Array<ImportSpec>; dry_run?: boolean | null }; result: { "success": boolean; "imported": number; "failed": number; "results": Array<ImportItem>; "job_id"?: string | null; "pending"?: number } | { "success": false; "error": string; "error_code": string; "imported": 0; "failed": 0; "results": never[] } };
+  /** Import a model file or folder into the library, as a copy unless asked otherwise. */
+  "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
   /** List jobs, newest first, with their progress. */
   "list_jobs": { params: { kind?: string | null; states?: Array<"queued" | "running" | "paused" | "completed" | "failed" | "cancelled"> | null; limit?: number | null; offset?: number | null }; result: { "success": true; "jobs": Array<JobInfo> } | { "success": false; "error": string; "error_code": string; "jobs": never[] } };
+  /** List deleted models, newest first. */
+  "list_trash": { params: {  }; result: { "success": true; "entries": Array<TrashEntry> } | { "success": false; "error": string; "error_code": string; "entries": never[] } };
+  /** Protect a model's metadata from automatic changes. */
+  "mark_metadata_as_manual": { params: { model_id: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Ask a queued or running job to stop where it is, to be resumed later. */
   "pause_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
+  /** Look at every model folder now and bring the index up to date. */
+  "refresh_model_index": { params: {  }; result: { "success": true; "indexed_count": number } | { "success": false; "error": string; "error_code": string } };
+  /** Bring a deleted model back to where it was. */
+  "restore_model": { params: { trash_id: string; dry_run?: boolean | null }; result: { "success": true; "model_id": string; "model_ids": Array<string> } | { "success": false; "error": string; "error_code": string } };
   /** Go on with a paused or interrupted job, or try a failed one again. */
   "resume_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Return the OpenRPC document of this server (https://spec.open-rpc.org). */
   "rpc.discover": { params: {  }; result: Record<string, unknown> };
+  /** Count models, workflows and bytes. Made to be polled. */
+  "scan_shared_storage": { params: {  }; result: { "success": true; "result": { "modelsFound": number; "workflowsFound": number; "customNodesFound": number; "totalSize": number } } | { "success": false; "error": string; "error_code": string } };
+  /** Search names, tags, families, types and descriptions. */
+  "search_models_fts": { params: { query: string; limit?: number | null; offset?: number | null; model_type?: string | null; tags?: Array<string> | null }; result: { "success": true; "models": Array<FoundModel>; "total_count": number; "query_time_ms": number; "query": string; "matched": "all" | "any" } | { "success": false; "error": string; "error_code": string; "models": never[]; "total_count": 0; "query_time_ms": 0; "query": "" } };
   /** Stop the sidecar: it answers, parks running jobs, and exits 0 within a second. */
   "shutdown": { params: {  }; result: { "status": "shutting_down" } };
+  /** Limit a model to versions of an app, in the syntax of Python version specifiers. */
+  "update_model_overrides": { params: { rel_path: string; overrides: Record<string, unknown> }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
+  /** Say what kind of model file this is, by its content. */
+  "validate_file_type": { params: { file_path: string }; result: { "success": true; "valid": boolean; "detected_type": "safetensors" | "gguf" | "ggml" | "pickle" | "onnx" | "unknown" | "error"; "error": string } | { "success": false; "error": string; "error_code": string; "valid": false; "detected_type": "error" } };
+  /** Start a job that hashes files again and reports what is not as it was recorded. */
+  "verify_library": { params: { model_ids?: Array<string> | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
 }

@@ -25,6 +25,8 @@ from pumas.errors import PumasError, ReadOnly
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
 from pumas.jobs.store import JobStore
+from pumas.library.catalog import Catalog
+from pumas.library.service import LibraryService
 from pumas.parent import ParentWatch
 from pumas.rpc.http import HttpServer
 from pumas.storage.database import Database, Schema
@@ -55,6 +57,7 @@ class Services:
     databases: tuple[Database, ...]
     jobs: JobService
     system: SystemService
+    library: LibraryService
 
     def close_databases(self) -> None:
         for database in self.databases:
@@ -75,13 +78,19 @@ def build_services(layout: Layout) -> Services:
     )
     jobs = JobService(JobStore(jobs_db), events)
     return Services(
-        events=events, troubles=troubles, databases=(jobs_db,), jobs=jobs, system=SystemService(layout.root)
+        events=events,
+        troubles=troubles,
+        databases=(jobs_db,),
+        jobs=jobs,
+        system=SystemService(layout.root),
+        library=LibraryService(layout, Catalog(layout, events, troubles), jobs, events, troubles),
     )
 
 
 def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     """Register the rows of all domains. Imports pydantic, so it runs after the port is open."""
     from pumas.jobs import methods as jobs
+    from pumas.library import methods as library
     from pumas.rpc import builtin
     from pumas.rpc.registry import Methods
     from pumas.system import methods as system
@@ -89,6 +98,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     methods = Methods()
     builtin.register(methods, stop)
     jobs.register(methods, services.jobs)
+    library.register(methods, services.library)
     system.register(methods, services.system)
     return methods
 
@@ -122,6 +132,7 @@ class Sidecar:
             await self._serve(services, http, port)
         finally:
             await services.jobs.close()
+            await services.library.close()
             await services.system.close()
             await http.close()
             remove_rpc_file(self._layout)
@@ -147,6 +158,7 @@ class Sidecar:
 
             try:
                 await services.jobs.open()
+                await services.library.open()
             except PumasError as error:
                 services.troubles.report("jobs.db", error.kind, str(error))
                 log.error("jobs cannot be kept: %s", error)

@@ -105,5 +105,7 @@ CREATE TABLE library_state (
     root_inode   INTEGER NOT NULL,
     last_scan    TEXT
 );
-INSERT INTO library_state VALUES (1, 0, 0, 0, NULL);
+-- A new index begins at a revision that no earlier one had, so that nothing remembered of that one fits this.
+INSERT INTO library_state
+VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL);
 PRAGMA user_version = 1;

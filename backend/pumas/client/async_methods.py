@@ -12,16 +12,38 @@ if TYPE_CHECKING:
 
     from pumas.client.types import (
         CancelJobResult,
+        CheckFilesWritableResult,
+        DeleteModelWithCascadeResult,
+        DetectShardedSetsResult,
+        EmptyTrashResult,
         GetDiskSpaceResult,
+        GetEmbeddedMetadataResult,
+        GetFileLinkCountResult,
         GetJobResult,
+        GetLibraryStatusResult,
+        GetModelOverridesResult,
+        GetModelResult,
+        GetModelsResult,
         GetSandboxInfoResult,
         GetStatusResult,
         GetSystemResourcesResult,
         HealthCheckResult,
+        ImportBatchResult,
+        ImportModelResult,
+        ImportSpec,
         ListJobsResult,
+        ListTrashResult,
+        MarkMetadataAsManualResult,
         PauseJobResult,
+        RefreshModelIndexResult,
+        RestoreModelResult,
         ResumeJobResult,
+        ScanSharedStorageResult,
+        SearchModelsFtsResult,
         ShutdownResult,
+        UpdateModelOverridesResult,
+        ValidateFileTypeResult,
+        VerifyLibraryResult,
     )
 
 
@@ -52,6 +74,14 @@ class AsyncMethods:
         """
         return await self.call("check_brave", {})
 
+    async def check_files_writable(self, file_paths: Sequence[str]) -> CheckFilesWritableResult:
+        """Say for each file whether it exists and may be moved away from its folder.
+
+        Raises:
+            UnsafePath.
+        """
+        return await self.call("check_files_writable", {"file_paths": file_paths})
+
     async def check_git(self) -> bool:
         """Say whether git is installed; only custom nodes need it.
 
@@ -68,6 +98,45 @@ class AsyncMethods:
         """
         return await self.call("check_setproctitle", {})
 
+    async def delete_model_with_cascade(
+        self, model_id: str, *, dry_run: bool | None = None
+    ) -> DeleteModelWithCascadeResult:
+        """Move a model into the trash; `restore_model` brings it back.
+
+        Args:
+            model_id: The model's path below the library, for example `llm/llama/Llama-8B`.
+            dry_run: Only say what would go into the trash.
+
+        Raises:
+            DiskError, DiskFull, ModelNotFound, ReadOnly, UnsafePath.
+        """
+        return await self.call("delete_model_with_cascade", {"model_id": model_id, "dry_run": dry_run})
+
+    async def detect_sharded_sets(self, file_paths: Sequence[str]) -> DetectShardedSetsResult:
+        """Group files by the model that they are parts of, by their names; they need not exist."""
+        return await self.call("detect_sharded_sets", {"file_paths": file_paths})
+
+    async def empty_trash(
+        self,
+        *,
+        trash_ids: Sequence[str] | None = None,
+        older_than_days: float | None = None,
+        dry_run: bool | None = None,
+    ) -> EmptyTrashResult:
+        """Remove deleted models for ever.
+
+        Args:
+            trash_ids: Only these entries; by default all.
+            older_than_days: Only entries deleted at least so long ago.
+            dry_run: Only say what would be removed for ever.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly, TrashEntryNotFound.
+        """
+        return await self.call(
+            "empty_trash", {"trash_ids": trash_ids, "older_than_days": older_than_days, "dry_run": dry_run}
+        )
+
     async def get_disk_space(self) -> GetDiskSpaceResult:
         """Say how full the file system of the launcher root is, in bytes.
 
@@ -75,6 +144,24 @@ class AsyncMethods:
             DiskError, TimedOut.
         """
         return await self.call("get_disk_space", {})
+
+    async def get_embedded_metadata(self, file_path: str) -> GetEmbeddedMetadataResult:
+        """Show what a GGUF or safetensors file says about itself.
+
+        Large arrays and texts are shown in part, and `truncated` says which.
+
+        Raises:
+            UnsafePath.
+        """
+        return await self.call("get_embedded_metadata", {"file_path": file_path})
+
+    async def get_file_link_count(self, file_path: str) -> GetFileLinkCountResult:
+        """Count the names (hard links) that a file has.
+
+        Raises:
+            FileUnavailable, UnsafePath.
+        """
+        return await self.call("get_file_link_count", {"file_path": file_path})
 
     async def get_job(self, job_id: str) -> GetJobResult:
         """Show one job.
@@ -87,6 +174,14 @@ class AsyncMethods:
         """
         return await self.call("get_job", {"job_id": job_id})
 
+    async def get_library_status(self) -> GetLibraryStatusResult:
+        """Say how the library is: how many models, whether it is being read, and what is wrong with which file.
+
+        Raises:
+            DiskError, ReadOnly.
+        """
+        return await self.call("get_library_status", {})
+
     async def get_missing_dependencies(self) -> list[str]:
         """List the packages that the sidecar needs and does not have.
 
@@ -94,6 +189,38 @@ class AsyncMethods:
             TimedOut.
         """
         return await self.call("get_missing_dependencies", {})
+
+    async def get_model(self, model_id: str) -> GetModelResult:
+        """Show one model's metadata and overrides as they are on disk.
+
+        Args:
+            model_id: The model's path below the library, for example `llm/llama/Llama-8B`.
+
+        Raises:
+            CorruptState, ModelNotFound, UnsafePath.
+        """
+        return await self.call("get_model", {"model_id": model_id})
+
+    async def get_model_overrides(self, rel_path: str) -> GetModelOverridesResult:
+        """Show which versions of an app a model is limited to.
+
+        Args:
+            rel_path: The model's path below the library.
+
+        Raises:
+            CorruptState, ModelNotFound, UnsafePath.
+        """
+        return await self.call("get_model_overrides", {"rel_path": rel_path})
+
+    async def get_models(self) -> GetModelsResult:
+        """List all models, keyed by their id.
+
+        Cheap while nothing changes. The first call after a start waits a few seconds for the first look at the disk.
+
+        Raises:
+            DiskError, ReadOnly.
+        """
+        return await self.call("get_models", {})
 
     async def get_sandbox_info(self) -> GetSandboxInfoResult:
         """Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away.
@@ -125,6 +252,72 @@ class AsyncMethods:
         """Say that the server answers. Cheap, and answered during any other work."""
         return await self.call("health_check", {})
 
+    async def import_batch(
+        self, import_specs: Sequence[ImportSpec], *, dry_run: bool | None = None
+    ) -> ImportBatchResult:
+        """Import several files and folders, in order; one that fails does not stop the others.
+
+        Answers within ten seconds with what is done; `pending` items go on in the job.
+
+        Args:
+            dry_run: Only say what would be imported.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, ReadOnly.
+        """
+        return await self.call("import_batch", {"import_specs": import_specs, "dry_run": dry_run})
+
+    async def import_model(
+        self,
+        local_path: str,
+        family: str,
+        official_name: str,
+        *,
+        repo_id: str | None = None,
+        model_type: str | None = None,
+        subtype: str | None = None,
+        tags: Sequence[str] | None = None,
+        security_acknowledged: bool | None = None,
+        mode: Literal["copy", "move", "hardlink"] | None = None,
+        allow_duplicate: bool | None = None,
+        dry_run: bool | None = None,
+    ) -> ImportModelResult:
+        """Import a model file or folder into the library, as a copy unless asked otherwise.
+
+        Answers within ten seconds: with the imported model, or with `pending` and the job that goes on.
+
+        Args:
+            local_path: Absolute path of a file or folder.
+            family: `unknown`, `imported` or empty: taken from the file.
+            official_name: The shown name.
+            repo_id: Hub repository that the file is from, `owner/name`.
+            model_type: `llm`, `diffusion`, …; by default found in the file.
+            subtype: `checkpoints`, `loras`, …; by default found in the file.
+            security_acknowledged: Import files that can run code when loaded (pickle). They are scanned all the same.
+            mode: `copy` shares blocks where the file system can; `move` removes the source once imported.
+            allow_duplicate: Import bytes that the library already holds.
+            dry_run: Only say what would be imported.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return await self.call(
+            "import_model",
+            {
+                "local_path": local_path,
+                "family": family,
+                "official_name": official_name,
+                "repo_id": repo_id,
+                "model_type": model_type,
+                "subtype": subtype,
+                "tags": tags,
+                "security_acknowledged": security_acknowledged,
+                "mode": mode,
+                "allow_duplicate": allow_duplicate,
+                "dry_run": dry_run,
+            },
+        )
+
     async def list_jobs(
         self,
         *,
@@ -141,6 +334,25 @@ class AsyncMethods:
         """
         return await self.call("list_jobs", {"kind": kind, "states": states, "limit": limit, "offset": offset})
 
+    async def list_trash(self) -> ListTrashResult:
+        """List deleted models, newest first.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return await self.call("list_trash", {})
+
+    async def mark_metadata_as_manual(self, model_id: str) -> MarkMetadataAsManualResult:
+        """Protect a model's metadata from automatic changes.
+
+        Args:
+            model_id: The model's path below the library, for example `llm/llama/Llama-8B`.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, ModelNotFound, ReadOnly, UnsafePath.
+        """
+        return await self.call("mark_metadata_as_manual", {"model_id": model_id})
+
     async def pause_job(self, job_id: str) -> PauseJobResult:
         """Ask a queued or running job to stop where it is, to be resumed later.
 
@@ -151,6 +363,24 @@ class AsyncMethods:
             JobNotFound, WrongJobState.
         """
         return await self.call("pause_job", {"job_id": job_id})
+
+    async def refresh_model_index(self) -> RefreshModelIndexResult:
+        """Look at every model folder now and bring the index up to date.
+
+        In a huge library the look may take longer than this call; it goes on, and `library.changed` tells of it.
+
+        Raises:
+            DiskError, ReadOnly.
+        """
+        return await self.call("refresh_model_index", {})
+
+    async def restore_model(self, trash_id: str, *, dry_run: bool | None = None) -> RestoreModelResult:
+        """Bring a deleted model back to where it was.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, ReadOnly, TrashEntryNotFound.
+        """
+        return await self.call("restore_model", {"trash_id": trash_id, "dry_run": dry_run})
 
     async def resume_job(self, job_id: str) -> ResumeJobResult:
         """Go on with a paused or interrupted job, or try a failed one again.
@@ -167,6 +397,78 @@ class AsyncMethods:
         """Return the OpenRPC document of this server (https://spec.open-rpc.org)."""
         return await self.call("rpc.discover", {})
 
+    async def scan_shared_storage(self) -> ScanSharedStorageResult:
+        """Count models, workflows and bytes. Made to be polled.
+
+        Raises:
+            DiskError, ReadOnly.
+        """
+        return await self.call("scan_shared_storage", {})
+
+    async def search_models_fts(
+        self,
+        query: str,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+        model_type: str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> SearchModelsFtsResult:
+        """Search names, tags, families, types and descriptions.
+
+        Every word matches as a prefix; names count more than tags, tags more than descriptions. When no model has all
+        words, models with any of them are shown and `matched` is `any`. No text is a syntax error.
+
+        Args:
+            query: Words; each matches as a prefix, all must match. Empty lists everything, newest first.
+            limit: Clamped to 1..1000.
+            offset: Clamped to 0 and above.
+            model_type: Exactly this type, for example `llm`.
+            tags: All of these tags, upper and lower case alike.
+
+        Raises:
+            DiskError, ReadOnly, TimedOut.
+        """
+        return await self.call(
+            "search_models_fts",
+            {"query": query, "limit": limit, "offset": offset, "model_type": model_type, "tags": tags},
+        )
+
     async def shutdown(self) -> ShutdownResult:
         """Stop the sidecar: it answers, parks running jobs, and exits 0 within a second."""
         return await self.call("shutdown", {})
+
+    async def update_model_overrides(self, rel_path: str, overrides: Mapping[str, Any]) -> UpdateModelOverridesResult:
+        """Limit a model to versions of an app, in the syntax of Python version specifiers.
+
+        Args:
+            rel_path: The model's path below the library.
+            overrides: For example `{version_ranges: {comfyui: '>=0.4,<0.9'}}`; replaces what is stored.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, InvalidInput, ModelNotFound, ReadOnly, UnsafePath.
+        """
+        return await self.call("update_model_overrides", {"rel_path": rel_path, "overrides": overrides})
+
+    async def validate_file_type(self, file_path: str) -> ValidateFileTypeResult:
+        """Say what kind of model file this is, by its content.
+
+        `valid` is false for a file that is none; `detected_type` is `error` when it cannot be read.
+
+        Raises:
+            UnsafePath.
+        """
+        return await self.call("validate_file_type", {"file_path": file_path})
+
+    async def verify_library(self, *, model_ids: Sequence[str] | None = None) -> VerifyLibraryResult:
+        """Start a job that hashes files again and reports what is not as it was recorded.
+
+        A recorded digest is never replaced; a missing one is filled in.
+
+        Args:
+            model_ids: Only these models; by default all.
+
+        Raises:
+            ModelNotFound, UnsafePath.
+        """
+        return await self.call("verify_library", {"model_ids": model_ids})

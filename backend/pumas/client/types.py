@@ -42,12 +42,79 @@ class Disk(TypedDict):
     free: float
 
 
+class FoundModel(TypedDict):
+    model_id: str
+    id: str
+    path: str
+    file_path: str
+    """Absolute path of the model's folder."""
+    official_name: str
+    cleaned_name: str
+    family: str
+    model_type: str
+    subtype: str
+    tags: list[str]
+    description: str
+    repo_id: str | None
+    size_bytes: int | None
+    security_tier: str | None
+    added_date: str | None
+    updated_at: str
+    last_used: str | None
+    related_available: bool
+
+
 class Gpu(TypedDict):
     usage: float
     memory: float
     """GiB in use."""
     memory_total: float
     temp: float | None
+
+
+class ImportItem(TypedDict):
+    path: str
+    """As given."""
+    success: bool
+    model_path: NotRequired[str | None]
+    """Absolute path of the model's folder."""
+    model_id: NotRequired[str | None]
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    security_tier: NotRequired[Literal["safe", "unknown", "pickle"] | None]
+    security_findings: NotRequired[list[str]]
+    """What the pickle scanner found. A tripwire, not a wall: no finding does not mean safe."""
+    duplicate_of: NotRequired[str | None]
+    """The model that holds these bytes already."""
+    skipped: NotRequired[list[SkippedFile]]
+    size: NotRequired[int | None]
+    """Bytes of all files."""
+    dry_run: NotRequired[bool]
+    """Nothing was imported; this is what would have been."""
+    warnings: NotRequired[list[str]]
+    """What a person should know, as sentences."""
+
+
+class ImportSpec(TypedDict):
+    repo_id: NotRequired[str | None]
+    """Hub repository that the file is from, `owner/name`."""
+    model_type: NotRequired[str | None]
+    """`llm`, `diffusion`, …; by default found in the file."""
+    subtype: NotRequired[str | None]
+    """`checkpoints`, `loras`, …; by default found in the file."""
+    tags: NotRequired[list[str]]
+    security_acknowledged: NotRequired[bool]
+    """Import files that can run code when loaded (pickle). They are scanned all the same."""
+    mode: NotRequired[Literal["copy", "move", "hardlink"]]
+    """`copy` shares blocks where the file system can; `move` removes the source once imported."""
+    allow_duplicate: NotRequired[bool]
+    """Import bytes that the library already holds."""
+    path: str
+    """Absolute path of a file or folder."""
+    family: NotRequired[str]
+    """`unknown`, `imported` or empty: taken from the file."""
+    official_name: NotRequired[str | None]
+    """The shown name; by default the file's name."""
 
 
 class JobInfo(TypedDict):
@@ -71,6 +138,17 @@ class JobInfo(TypedDict):
     created_at: str
     updated_at: str
     finished_at: str | None
+
+
+class ModelEntry(TypedDict):
+    path: str
+    size: int | None
+    addedDate: str | None
+    modelType: str
+    """The subtype when there is one, else the type, else `unknown`."""
+    officialName: str | None
+    cleanedName: str | None
+    relatedAvailable: bool
 
 
 class NamedGpu(TypedDict):
@@ -103,9 +181,79 @@ class Resources(TypedDict):
     disk: Disk
 
 
+class ShardGroup(TypedDict):
+    files: list[str]
+    validation: ShardValidation
+
+
+class ShardValidation(TypedDict):
+    complete: bool
+    missing_shards: list[int]
+    total_expected: int
+    total_found: int
+    error: str
+
+
+class SkippedFile(TypedDict):
+    path: str
+    reason: str
+
+
+class TrashEntry(TypedDict):
+    trash_id: str
+    model_id: str
+    model_ids: list[str]
+    official_name: str
+    deleted_at: str
+    size: int
+    files: int
+
+
+class TroubleInfo(TypedDict):
+    subject: str
+    """A path below the launcher root, or what part of the program it concerns."""
+    kind: str
+    message: str
+
+
+class WritableFile(TypedDict):
+    path: str
+    writable: bool
+    """It exists and may be removed from its folder."""
+    reason: str | None
+
+
 class CancelJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
+
+
+class CheckFilesWritableResult(TypedDict):
+    success: Literal[True]
+    all_writable: bool
+    details: list[WritableFile]
+
+
+class DeleteModelWithCascadeResult(TypedDict):
+    success: Literal[True]
+    links_removed: int
+    trash_id: str | None
+    """For `restore_model`; null for a dry run."""
+    model_ids: list[str]
+    """The model and those nested in its folder."""
+    size: int
+
+
+class DetectShardedSetsResult(TypedDict):
+    success: Literal[True]
+    groups: dict[str, ShardGroup]
+
+
+class EmptyTrashResult(TypedDict):
+    success: Literal[True]
+    removed: list[TrashEntry]
+    freed: int
+    """Bytes."""
 
 
 class GetDiskSpaceResult(TypedDict):
@@ -117,9 +265,58 @@ class GetDiskSpaceResult(TypedDict):
     percent: float
 
 
+class GetEmbeddedMetadataResult(TypedDict):
+    success: bool
+    """False when the file holds no metadata that can be read; `error` says why."""
+    file_type: Literal["gguf", "safetensors", "unsupported", "unknown"]
+    metadata: dict[str, Any] | None
+    truncated: dict[str, int]
+    """Values shown in part: key -> real number of elements, or of bytes for a text."""
+    error: str | None
+
+
+class GetFileLinkCountResult(TypedDict):
+    success: Literal[True]
+    link_count: int
+    is_hard_linked: bool
+
+
 class GetJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
+
+
+class GetLibraryStatusResult(TypedDict):
+    success: Literal[True]
+    indexing: bool
+    deep_scan_in_progress: bool
+    model_count: int
+    pending_lookups: int
+    last_scan: str | None
+    state: Literal["ready", "offline", "read_only"]
+    trouble_count: int
+    troubles: list[TroubleInfo]
+    """What is wrong with files and folders, the first thousand."""
+
+
+class GetModelResult(TypedDict):
+    success: Literal[True]
+    model_id: str
+    folder: str
+    """Absolute path."""
+    metadata: dict[str, Any]
+    """metadata.json as it is on disk."""
+    overrides: dict[str, Any]
+
+
+class GetModelOverridesResult(TypedDict):
+    success: Literal[True]
+    overrides: dict[str, Any]
+
+
+class GetModelsResult(TypedDict):
+    success: Literal[True]
+    models: dict[str, ModelEntry]
 
 
 class GetSandboxInfoResult(TypedDict):
@@ -158,9 +355,56 @@ class HealthCheckResult(TypedDict):
     status: Literal["ok"]
 
 
+class ImportBatchResult(TypedDict):
+    success: bool
+    """No item failed."""
+    imported: int
+    failed: int
+    results: list[ImportItem]
+    job_id: NotRequired[str | None]
+    pending: NotRequired[int]
+    """Items that the job still works on."""
+
+
+class ImportModelResult(TypedDict):
+    success: bool
+    path: str
+    """As given."""
+    model_path: NotRequired[str | None]
+    """Absolute path of the model's folder."""
+    model_id: NotRequired[str | None]
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    security_tier: NotRequired[Literal["safe", "unknown", "pickle"] | None]
+    security_findings: NotRequired[list[str]]
+    """What the pickle scanner found. A tripwire, not a wall: no finding does not mean safe."""
+    duplicate_of: NotRequired[str | None]
+    """The model that holds these bytes already."""
+    skipped: NotRequired[list[SkippedFile]]
+    size: NotRequired[int | None]
+    """Bytes of all files."""
+    dry_run: NotRequired[bool]
+    """Nothing was imported; this is what would have been."""
+    warnings: NotRequired[list[str]]
+    """What a person should know, as sentences."""
+    job_id: NotRequired[str | None]
+    """The job that did the work, or still does when `pending`."""
+    pending: NotRequired[bool]
+    """The work goes on; follow the job."""
+
+
 class ListJobsResult(TypedDict):
     success: Literal[True]
     jobs: list[JobInfo]
+
+
+class ListTrashResult(TypedDict):
+    success: Literal[True]
+    entries: list[TrashEntry]
+
+
+class MarkMetadataAsManualResult(TypedDict):
+    success: Literal[True]
 
 
 class PauseJobResult(TypedDict):
@@ -168,10 +412,62 @@ class PauseJobResult(TypedDict):
     job: JobInfo
 
 
+class RefreshModelIndexResult(TypedDict):
+    success: Literal[True]
+    indexed_count: int
+    """Models in the index."""
+
+
+class RestoreModelResult(TypedDict):
+    success: Literal[True]
+    model_id: str
+    model_ids: list[str]
+
+
 class ResumeJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
 
 
+class ScanSharedStorageResultResult(TypedDict):
+    modelsFound: int
+    workflowsFound: int
+    customNodesFound: int
+    totalSize: int
+
+
+class ScanSharedStorageResult(TypedDict):
+    success: Literal[True]
+    result: ScanSharedStorageResultResult
+
+
+class SearchModelsFtsResult(TypedDict):
+    success: Literal[True]
+    models: list[FoundModel]
+    total_count: int
+    """All matches, not only this page."""
+    query_time_ms: float
+    query: str
+    """The full-text expression that was used."""
+    matched: Literal["all", "any"]
+    """`any` when no model holds all words, and models with some of them are shown instead."""
+
+
 class ShutdownResult(TypedDict):
     status: Literal["shutting_down"]
+
+
+class UpdateModelOverridesResult(TypedDict):
+    success: Literal[True]
+
+
+class ValidateFileTypeResult(TypedDict):
+    success: Literal[True]
+    valid: bool
+    detected_type: Literal["safetensors", "gguf", "ggml", "pickle", "onnx", "unknown", "error"]
+    error: str
+
+
+class VerifyLibraryResult(TypedDict):
+    success: Literal[True]
+    job_id: str

@@ -176,6 +176,8 @@ class ImportItem(Result):
     duplicate_of: str | None = Field(None, description="The model that holds these bytes already.")
     skipped: list[SkippedFile] = Field([])
     size: int | None = Field(None, description="Bytes of all files.")
+    dry_run: bool = Field(False, description="Nothing was imported; this is what would have been.")
+    warnings: list[str] = Field([], description="What a person should know, as sentences.")
 
 
 class ImportOutcome(ImportItem):

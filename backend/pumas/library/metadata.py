@@ -8,7 +8,9 @@ written over. A model is a folder below the library that holds `metadata.json`; 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +25,8 @@ from pumas.storage.paths import contained
 METADATA = "metadata.json"
 OVERRIDES = "overrides.json"
 OWN_FILES = frozenset({METADATA, OVERRIDES, f"{METADATA}.bak", f"{OVERRIDES}.bak"})
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def model_folder(library: Path, model_id: str) -> Path:
@@ -39,6 +43,17 @@ def model_folder(library: Path, model_id: str) -> Path:
     return folder
 
 
+def known_folder(library: Path, index: Index, model_id: str) -> Path:
+    """As `model_folder`, and also a folder without metadata that the index shows as a model (put there by hand)."""
+    try:
+        return model_folder(library, model_id)
+    except ModelNotFound:
+        folder = contained(library, model_id, "model_id")
+        if folder.is_dir() and index.contains(model_id):
+            return folder
+        raise
+
+
 class ModelMetadata:
     """Calls block; they come from worker threads."""
 
@@ -49,13 +64,14 @@ class ModelMetadata:
         self._publish = publish
 
     def folder(self, model_id: str) -> Path:
-        """See `model_folder`."""
-        return model_folder(self._library, model_id)
+        """See `known_folder`."""
+        return known_folder(self._library, self._index, model_id)
 
     def load(self, model_id: str) -> JsonObject:
-        """
+        """`{}` for a folder that was put into the library by hand and has none yet.
+
         Raises:
-            ModelNotFound, UnsafePath: see `model_folder`.
+            ModelNotFound, UnsafePath: see `known_folder`.
             CorruptState: neither the file nor its backup can be read.
         """
         return json_file.load(self.folder(model_id) / METADATA).value or {}
@@ -64,7 +80,7 @@ class ModelMetadata:
         """Let `change` modify the metadata in place, save it durably, and tell the index.
 
         Raises:
-            ModelNotFound, UnsafePath: see `model_folder`.
+            ModelNotFound, UnsafePath: see `known_folder`.
             CorruptState, DiskError, NotEnoughSpace, ReadOnly: nothing was changed.
         """
         return self._save(model_id, METADATA, change)
@@ -128,3 +144,36 @@ def check_overrides(overrides: JsonObject) -> None:
             SpecifierSet(specifier)
         except InvalidSpecifier:
             raise InvalidInput(field, "must be a version specifier such as '>=0.4,<0.9'") from None
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One element of `files` in the metadata. `size` is None and digests are "" when nobody wrote them down."""
+
+    name: str
+    size: int | None
+    sha256: str
+    blake3: str
+
+
+def file_entries(metadata: JsonObject) -> list[FileEntry]:
+    """The usable entries of `files`; what is not of that form is left out."""
+    files: object = metadata.get("files")
+    found: list[FileEntry] = []
+    for value in cast(list[object], files) if isinstance(files, list) else []:
+        if not isinstance(value, dict):
+            continue
+        entry = cast(dict[str, object], value)
+        name, size = entry.get("name"), entry.get("size")
+        if isinstance(name, str) and name:
+            known_size = size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
+            found.append(
+                FileEntry(name, known_size, digest_text(entry.get("sha256")), digest_text(entry.get("blake3")))
+            )
+    return found
+
+
+def digest_text(value: object) -> str:
+    """A 256-bit digest in lower-case hex, or "" for anything else."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return text if _DIGEST.fullmatch(text) else ""

@@ -218,12 +218,13 @@ class _Look:
     def _named(self, found: list[str]) -> list[int]:
         """Rows whose whole name is the query; the filters hold for them too."""
         key = " ".join(found)
-        sql = (
-            "SELECT row FROM models WHERE name_key = ? AND length(name_key) <= 32"
-            + "".join(f" AND ({' OR '.join(['instr(facets, ?)'] * len(group))})" for group in self._groups)
-            + " ORDER BY row DESC LIMIT 100"
-        )
+        sql = f"SELECT row FROM models WHERE name_key = ? AND length(name_key) <= 32{self._conditions()}"  # noqa: S608 - fixed words only
+        sql += " ORDER BY row DESC LIMIT 100"
         return [row[0] for row in self._c.execute(sql, (key, *_flat(self._groups)))]
+
+    def _conditions(self) -> str:
+        """The filters as they apply to the table of models, for values in the order of `_flat`."""
+        return "".join(f" AND ({' OR '.join(['instr(facets, ?)'] * len(group))})" for group in self._groups)
 
     def _weighed(self, rows: list[int], found: list[str]) -> list[int]:
         """Few matches, best first."""
@@ -256,7 +257,7 @@ class _Look:
         if total <= _SORTED:
             condition, values = "row IN (SELECT rowid FROM model_search WHERE model_search MATCH ?)", [self._filter]
         else:
-            condition = " AND ".join(f"({' OR '.join(['instr(facets, ?)'] * len(g))})" for g in self._groups)
+            condition = f"1{self._conditions()}"
             values = list(_flat(self._groups))
         rows = self._c.execute(f"SELECT row FROM models WHERE {condition} {order}", (*values, limit, offset))  # noqa: S608 - fixed words only
         return "", [row[0] for row in rows], total

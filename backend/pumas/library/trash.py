@@ -30,7 +30,7 @@ from pumas.errors import (
 )
 from pumas.jobs.store import now
 from pumas.library.index import Index, Publish, follow
-from pumas.library.metadata import METADATA, model_folder
+from pumas.library.metadata import METADATA, known_folder, model_folder
 from pumas.storage import json_file
 from pumas.storage.files import (
     disk_errors,
@@ -83,11 +83,11 @@ class Trash:
         """Move a model, with everything in its folder, into the trash. Families left empty are removed.
 
         Raises:
-            ModelNotFound, UnsafePath: see `metadata.model_folder`.
+            ModelNotFound, UnsafePath: see `metadata.known_folder`.
             DiskError, NotEnoughSpace, ReadOnly: the model is where it was.
         """
         with self._lock.held(), disk_errors(f"Deleting {model_id}"):
-            folder = model_folder(self._library, model_id)
+            folder = known_folder(self._library, self._index, model_id)
             moment = now()
             entry = _describe(folder, model_id, f"{_compact(moment)}-{secrets.token_hex(4)}", moment)
             if dry_run:
