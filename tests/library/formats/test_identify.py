@@ -301,6 +301,7 @@ TENSORS: dict[str, tuple[list[str], tuple[str, str, str]]] = {
         layers("base_model.model.model.layers.{}.self_attn.q_proj", "lora_A.weight", "lora_B.weight"),
         ("llm", "loras", ""),
     ),
+    "a model with one trace of a lora": ([*LLAMA, "model.layers.0.lora_A.weight"], ("llm", "", "")),
     "nothing known": (["alpha_beta", "gamma"], ("unknown", "", "")),
     "no tensors": ([], ("unknown", "", "")),
 }
@@ -388,11 +389,20 @@ def test_packed_weights_are_not_counted(tmp_path: Path) -> None:
     assert (found.quantization, found.parameters) == ("gptq_4bit", None)
 
 
+def test_bytes_that_hold_several_weights_each_are_not_counted(tmp_path: Path) -> None:
+    header = {"mlp.experts.gate_up_proj_blocks": tensor("U8", [30], 0, 30), "norm": tensor("U8", [2], 30, 32)}
+    assert identify(raw_safetensors(tmp_path / "m", header, bytes(32))).parameters is None
+    header = {"lm_head.weight": tensor("F16", [100], 0, 200), "steps": tensor("I32", [1], 200, 204)}
+    assert identify(raw_safetensors(tmp_path / "m", header, bytes(204))).parameters == 101
+
+
 def test_other_containers(tmp_path: Path) -> None:
     whisper = tmp_path / "ggml-small.en-q8_0.bin"
     whisper.write_bytes(b"lmgg" + struct.pack("<II", 51864, 1500) + bytes(64))
     found = identify(whisper)
     assert (*kind(found), found.quantization) == ("audio", "", "whisper", "q8_0")
+    whisper.write_bytes(b"ggml" + struct.pack(">II", 51864, 1500) + bytes(64))
+    assert kind(identify(whisper)) == ("audio", "", "whisper")
     whisper.write_bytes(b"tjgg" + struct.pack("<II", 3, 32000) + bytes(64))
     assert kind(identify(whisper)) == ("llm", "", "")
     whisper.write_bytes(b"algg" + struct.pack("<II", 1, 8) + bytes(64))
@@ -425,6 +435,17 @@ def test_a_folder_is_the_model_that_most_of_it_holds(tmp_path: Path) -> None:
     alone = identify_folder([paths[0], *paths[2:]])
     assert alone.parameters is None
     assert any("1 of 2 parts are missing" in note for note in alone.notes)
+
+
+def test_a_pipeline_is_its_image_model_even_beside_a_larger_text_encoder(tmp_path: Path) -> None:
+    for part, names, width in (("text_encoder", TENSORS["t5 encoder"][0], 64), ("transformer", FLUX, 2)):
+        (tmp_path / part).mkdir()
+        make_safetensors(tmp_path / part / "model.safetensors", dict.fromkeys(names, (width, width)))
+        (tmp_path / part / "config.json").write_text(json.dumps({"model_type": "t5"} if width == 64 else {}))
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert kind(identify_folder(files)) == ("diffusion", "t5", "t5")
+    (tmp_path / "model_index.json").write_text("{}")
+    assert kind(identify_folder([*files, tmp_path / "model_index.json"])) == ("diffusion", "checkpoints", "flux")
 
 
 def test_what_is_odd_in_a_folder_is_noted(tmp_path: Path) -> None:

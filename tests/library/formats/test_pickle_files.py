@@ -119,6 +119,15 @@ def test_a_torch_archive_that_is_cut_short_is_damaged(tmp_path: Path) -> None:
     assert "cut short" in found.error
 
 
+def test_an_archive_of_more_members_than_any_is_refused(tmp_path: Path) -> None:
+    whole = make_torch_zip(tmp_path / "m.pt", STATE).read_bytes()
+    entry = b"PK\1\2" + bytes(42)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 60_000, 60_000, 46 * 60_000, len(whole), 0)
+    found = detect_format(write(tmp_path / "m.pt", whole + entry * 60_000 + end))
+    assert (found.format, found.valid) == (FileFormat.PICKLE, False)
+    assert "60000 ZIP members" in found.error
+
+
 def test_old_torch_files_are_scanned_past_their_first_pickles(tmp_path: Path) -> None:
     path = write(tmp_path / "m.pt", legacy_torch(STATE))
     assert detect_format(path).format is FileFormat.PICKLE

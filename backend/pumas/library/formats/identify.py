@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Final, cast
@@ -27,11 +27,13 @@ from .pickle_files import pickled_names
 from .quantization import agree, detect_quantization, gguf_file_type
 from .reader import OpenedFile, display_name, open_regular
 from .safetensors import SafetensorsHeader
-from .shards import detect_sharded_sets
+from .shards import ShardGroup, detect_sharded_sets
 from .tensor_names import TensorNames, kind_of_tensors
 from .text import one_line
 
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
+_PIPELINE_INDEX: Final = "model_index.json"  # what makes a folder a pipeline of diffusers
+_PIPELINE_CORES: Final = ("transformer", "unet", "prior", "decoder")
 _PACKED_NAMES: Final = (".qweight", ".quant_state", ".weight_packed", ".absmax", ".qzeros", ".codebooks")
 _PACKING_DTYPES: Final = ("U8", "I32", "U32")  # several weights in one element; plain weights are never of these
 _STORED_AS: Final = {
@@ -135,19 +137,29 @@ def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
             notes.append(str(error))
     if not found:
         raise NotAModel(" ".join(notes) or "None of the files is a model file that we know.")
-    sets = detect_sharded_sets(list(found)).values()
-    group = max(sets, key=lambda shards: sum(found[path][0] for path in shards.files))
-    members = [found[path][1] for path in group.files]
-    chosen = _merged(members, whole=group.validation.complete)
+    pipeline = any(PurePath(path).name == _PIPELINE_INDEX for path in texts)
+    group = _main_group(found, pipeline=pipeline)
+    chosen = _merged([found[path][1] for path in group.files], whole=group.validation.complete)
     if group.validation.error:
         notes.append(f"{display_name(group.files[0])}: {group.validation.error}.")
-    config = next((path for path in texts if PurePath(path).name == "config.json"), "")
-    if config:
-        chosen = _with_config(chosen, _read_config(config))
+    config = PurePath(group.files[0]).with_name("config.json")
+    if str(config) in map(str, map(PurePath, texts)):
+        chosen = _with_config(chosen, _read_config(str(config)))
+    if pipeline:
+        chosen = replace(chosen, model_type=ModelType.DIFFUSION, subtype="checkpoints")
     if pickles and chosen.format is not FileFormat.PICKLE:
         notes.append(f"The folder also holds pickle files: {', '.join(map(display_name, pickles[:5]))}.")
     tier = SecurityTier.PICKLE if pickles else chosen.security_tier
     return replace(chosen, security_tier=tier, notes=(*chosen.notes, *notes))
+
+
+def _main_group(found: Mapping[str, tuple[int, Identity]], *, pipeline: bool) -> ShardGroup:
+    """The largest file or set; in a diffusers pipeline a text encoder may be larger than the model that it serves."""
+    groups = list(detect_sharded_sets(list(found)).values())
+    if pipeline:
+        cores = [group for group in groups if PurePath(group.files[0]).parent.name in _PIPELINE_CORES]
+        groups = cores or groups
+    return max(groups, key=lambda group: sum(found[path][0] for path in group.files))
 
 
 def _size_and_format(path: str) -> tuple[int, FileFormat]:
