@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+PARENT = os.getppid()  # first of all: it may die while the rest is loaded
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 DEFAULT_ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +44,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     # Taken out of the environment, so that no child process inherits it.
-    token = os.environ.pop(TOKEN_VARIABLE, "") or None
+    token = os.environ.pop(TOKEN_VARIABLE, None)
+    if token is not None and not token.strip():
+        # Whoever sets the variable wants a token; running without one would be the opposite.
+        print(f"{TOKEN_VARIABLE} is empty: give it a value, or unset it to run without a token.", file=sys.stderr)
+        return 2
     from pumas import footprint
 
     footprint.import_server()
@@ -54,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     if token is None and options.host not in LOOPBACK_NAMES:
         print(f"--host {options.host} needs a token: set {TOKEN_VARIABLE}.", file=sys.stderr)
         return 2
-    settings = ServerSettings(host=options.host, port=options.port, token=token, debug=options.debug)
+    settings = ServerSettings(host=options.host, port=options.port, token=token, debug=options.debug, parent=PARENT)
     return run_sidecar(Layout(options.launcher_root.expanduser().resolve()), settings)
 
 

@@ -150,18 +150,19 @@ class Sidecar:
 
     async def _serve(self, services: Services, http: HttpServer, port: int) -> None:
         loop = asyncio.get_running_loop()
-        watch = ParentWatch(self._stop.set) if self._settings.watch_parent else None
+        parent = self._settings.parent
+        watch = None if parent is None else ParentWatch(parent, self._stop.set)
         try:
             await asyncio.to_thread(self._write_rpc_file, services, port)
             methods = await loop.run_in_executor(None, lambda: build_methods(services, self._stop_soon))
             from pumas.rpc.dispatch import Dispatcher
 
-            try:
-                await services.jobs.open()
-                await services.library.open()
-            except PumasError as error:
-                services.troubles.report("jobs.db", error.kind, str(error))
-                log.error("jobs cannot be kept: %s", error)
+            for name, begin in (("jobs.db", services.jobs.open), ("library", services.library.open)):
+                try:
+                    await begin()
+                except PumasError as error:
+                    services.troubles.report(name, error.kind, str(error))
+                    log.error("%s: %s", name, error)
             http.ready(Dispatcher(methods))
             footprint.settle()
             await self._stop.wait()
@@ -213,6 +214,8 @@ def run_sidecar(layout: Layout, settings: ServerSettings, announce: Callable[[in
     finally:
         with contextlib.suppress(Exception):
             listener.stop()
+    if listener.stuck:
+        os._exit(status)
     _leave(pool, status)
     return status
 

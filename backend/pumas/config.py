@@ -73,11 +73,12 @@ class Layout:
 class ServerSettings:
     """How the sidecar listens.
 
-    `token` None means that callers are told apart by the operating-system user alone (see `rpc/access.py`).
+    `token` None means that callers are told apart by the operating-system user alone (see `rpc/access.py`). The
+    sidecar ends when the process `parent` does; None means that it stays.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     token: str | None = None
     debug: bool = False
-    watch_parent: bool = True
+    parent: int | None = None

@@ -16,16 +16,20 @@ POLL_S = 1.0
 class ParentWatch:
     """Calls `on_death` once, from the event loop."""
 
-    def __init__(self, on_death: Callable[[], None]) -> None:
+    def __init__(self, parent: int, on_death: Callable[[], None]) -> None:
+        """`parent` is the parent's id as it was when this process began: by now it may be gone."""
         self._loop = asyncio.get_running_loop()
         self._on_death = on_death
-        self._parent = os.getppid()
+        self._parent = parent
         self._fd: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        if self._parent <= 1:
+        if parent <= 1:
+            return
+        if os.getppid() != parent:
+            self._loop.call_soon(self._died)
             return
         try:
-            self._fd = os.pidfd_open(self._parent)
+            self._fd = os.pidfd_open(parent)
         except (AttributeError, OSError):
             self._poll()
             return

@@ -51,9 +51,8 @@ def serve(arguments: list[str]) -> int:
     root = _root(options.root)
     # Taken out of the environment, so that no child process inherits it.
     token = os.environ.pop(TOKEN_VARIABLE, "") or secrets.token_urlsafe(TOKEN_BYTES)
-    settings = ServerSettings(
-        host=options.host, port=options.port, token=token, debug=options.debug, watch_parent=options.end_with_parent
-    )
+    parent = os.getppid() if options.end_with_parent else None
+    settings = ServerSettings(host=options.host, port=options.port, token=token, debug=options.debug, parent=parent)
 
     def announce(port: int) -> None:
         announce_port(port)

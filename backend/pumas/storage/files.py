@@ -7,10 +7,12 @@ import and trash for model folders. Nothing here decides what may be deleted.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import os
 import re
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Generator
@@ -159,6 +161,29 @@ def _rename_onto_reserved_name(source: Path, target: Path) -> None:
         with contextlib.suppress(OSError):
             target.rmdir() if target.is_dir() else target.unlink()
         raise
+
+
+def put_aside(path: Path) -> Path:
+    """Keep what cannot be used under a dated name, and return that. A file keeps its old name too until it is replaced,
+    so that a crash in between leaves it damaged, not missing."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    if is_odd(path):
+        os.rename(path, aside)
+        return aside
+    try:
+        os.link(path, aside)
+    except OSError:  # a file system without hard links
+        os.rename(path, aside)
+    return aside
+
+
+def is_odd(path: Path) -> bool:
+    """Something is there that is no regular file: a folder, FIFO, device, socket or symbolic link."""
+    try:
+        return not stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def remove_stale_temporaries(folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, cast
 import orjson
 
 from pumas.errors import CorruptState, DiskError
-from pumas.storage.files import TEMP_SUFFIX, disk_errors, fsync_folder, write_durably
+from pumas.storage.files import TEMP_SUFFIX, disk_errors, fsync_folder, is_odd, put_aside, write_durably
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
 
@@ -88,7 +89,7 @@ def load(path: Path) -> Loaded:
 
 
 def save(path: Path, value: JsonObject) -> None:
-    """Replace the file durably. The last good content stays beside it as `.bak`.
+    """Replace the file durably. The last good content stays beside it as `.bak`, a damaged one under a dated name.
 
     Raises:
         DiskError, NotEnoughSpace, ReadOnly: nothing was changed.
@@ -97,7 +98,9 @@ def save(path: Path, value: JsonObject) -> None:
     with disk_errors(f"Writing {path.name}"):
         if _parses(path):
             _keep_backup(path)
-        write_durably(path, data)
+        elif os.path.lexists(path):
+            put_aside(path)
+        write_durably(path, data, _mode(path))
 
 
 def _parses(path: Path) -> bool:
@@ -109,14 +112,24 @@ def _parses(path: Path) -> bool:
     return True
 
 
+def _mode(path: Path) -> int:
+    """A user's tighter permissions stay."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode) or 0o644
+    except OSError:
+        return 0o644
+
+
 def _keep_backup(path: Path) -> None:
     backup = backup_path(path)
+    if is_odd(backup):
+        put_aside(backup)
     temporary = backup.with_name(f"{backup.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
     try:
         # A hard link costs no data and is safe because `path` itself is never written in place, only replaced.
         os.link(path, temporary)
     except OSError:
-        write_durably(backup, path.read_bytes())
+        write_durably(backup, path.read_bytes(), _mode(path))
         return
     try:
         os.replace(temporary, backup)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pumas.config import Layout
 from pumas.errors import ReadOnly, RootInUse
-from pumas.storage.files import disk_error, write_durably
+from pumas.storage.files import disk_error, is_odd, put_aside, write_durably
+from pumas.storage.json_file import parse_object
 
 START_TOLERANCE_S = 2.0
 
@@ -47,6 +48,8 @@ class OwnerLock:
         path = self._layout.owner_lock
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if is_odd(path):
+                put_aside(path)
             lock = FileLock(path)
             lock.acquire(timeout=0)
         except Timeout:
@@ -59,9 +62,7 @@ class OwnerLock:
 
 
 def _describe_owner(layout: Layout) -> str:
-    owner = None
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        owner = parse_rpc_file(layout.rpc_file)
+    owner = live_owner(layout)
     where = f" It is process {owner.pid}, listening on port {owner.port}, since {owner.started_at}." if owner else ""
     return f"Another sidecar owns this launcher root.{where} Use that one, or stop it first (pumas call shutdown)."
 
@@ -80,6 +81,8 @@ def own_rpc_file(port: int, token: str | None, backend: str) -> RpcFile:
 
 def write_rpc_file(layout: Layout, facts: RpcFile) -> None:
     try:
+        if is_odd(layout.rpc_file):
+            put_aside(layout.rpc_file)
         write_durably(layout.rpc_file, json.dumps(asdict(facts), indent=2).encode(), mode=0o600)
     except OSError as error:
         raise disk_error(error, "Writing rpc.json") from error
@@ -94,7 +97,7 @@ def remove_rpc_file(layout: Layout) -> None:
 
 def parse_rpc_file(path: Path) -> RpcFile:
     """Raises OSError, ValueError, TypeError or KeyError when it is missing or not such a file."""
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw = parse_object(path)
     return RpcFile(int(raw["pid"]), int(raw["port"]), raw["token"], str(raw["backend"]), str(raw["started_at"]))
 
 
