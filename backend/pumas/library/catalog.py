@@ -127,6 +127,11 @@ class LibraryIndex:
     def busy(self) -> bool:
         return self._busy
 
+    @property
+    def opened(self) -> Database | None:
+        """The index when it is open already; never waits."""
+        return self._database
+
     def database(self) -> Database:
         """The open index. Raises what the disk refused, when no place could be used."""
         with self._opening:
@@ -446,7 +451,7 @@ class Catalog:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def _read(self, query: Callable[[sqlite3.Connection], T], *, deadline_s: float | None = None) -> T:
-        database = await asyncio.to_thread(self.index.database)
+        database = self.index.opened or await asyncio.to_thread(self.index.database)
         try:
             return await database.read(query, deadline_s=deadline_s)
         except PumasError:
@@ -454,7 +459,7 @@ class Catalog:
                 raise
         # The index was damaged and put aside under this very query: ask the new one.
         await self._fresh()
-        database = await asyncio.to_thread(self.index.database)
+        database = self.index.opened or await asyncio.to_thread(self.index.database)
         return await database.read(query, deadline_s=deadline_s)
 
     async def _current(self) -> _Totals:
