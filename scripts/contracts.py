@@ -17,13 +17,15 @@ from python_client import modules  # noqa: E402
 
 from pumas.app import build_methods, build_services  # noqa: E402
 from pumas.config import Layout  # noqa: E402
+from pumas.events.stream import EventStream  # noqa: E402
 from pumas.rpc import openrpc  # noqa: E402
+from pumas.storage.troubles import Troubles  # noqa: E402
 
 
 def generated() -> dict[str, str]:
     """Path below the checkout -> content."""
     with tempfile.TemporaryDirectory() as folder:
-        services = build_services(Layout(Path(folder)))
+        services = build_services(Layout(Path(folder)), EventStream(), Troubles())
         document = openrpc.document(build_methods(services, stop=lambda: None))
         services.close_databases()
     errors = json.loads((ROOT / "contracts" / "errors.json").read_text(encoding="utf-8"))

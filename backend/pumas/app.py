@@ -1,7 +1,7 @@
 """Builds the running sidecar: opens what it needs, connects the services, registers the rows, starts and stops them.
 
 The one place that knows all domains. A new domain is one folder, and its lines in `build_services` and `build_methods`.
-The port is announced before the heavy imports (pydantic, the rows) are done; calls that arrive earlier wait for them.
+The port is announced before the domains and pydantic are imported; calls that arrive earlier wait for them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ from pumas import footprint, logs
 from pumas.config import Layout, ServerSettings
 from pumas.errors import PumasError, ReadOnly
 from pumas.events.stream import EventStream
-from pumas.jobs.service import JobService
-from pumas.jobs.store import JobStore
-from pumas.library.catalog import Catalog
-from pumas.library.service import LibraryService
 from pumas.parent import ParentWatch
 from pumas.rpc.http import HttpServer
-from pumas.storage.database import Database, Schema
 from pumas.storage.owner import OwnerLock, own_rpc_file, remove_rpc_file, write_rpc_file
 from pumas.storage.troubles import Troubles
-from pumas.system.service import SystemService
 
 if TYPE_CHECKING:
+    from pumas.jobs.service import JobService
+    from pumas.library.service import LibraryService
     from pumas.rpc.registry import Methods
+    from pumas.storage.database import Database
+    from pumas.system.service import SystemService
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +57,26 @@ class Services:
     system: SystemService
     library: LibraryService
 
+    async def close(self) -> None:
+        """Park what runs. Calls that are under way still find their databases."""
+        await self.jobs.close()
+        await self.library.close()
+        await self.system.close()
+
     def close_databases(self) -> None:
         for database in self.databases:
             database.close_sync()
 
 
-def build_services(layout: Layout) -> Services:
-    events = EventStream()
-    troubles = Troubles()
+def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> Services:
+    """Connect the services of all domains. Imports them, so it runs after the port is open."""
+    from pumas.jobs.service import JobService
+    from pumas.jobs.store import JobStore
+    from pumas.library.catalog import Catalog
+    from pumas.library.service import LibraryService
+    from pumas.storage.database import Database, Schema
+    from pumas.system.service import SystemService
+
     jobs_db = Database(
         layout.jobs_db,
         Schema.load("jobs"),
@@ -122,63 +132,62 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with contextlib.suppress(NotImplementedError, AttributeError):
                 loop.add_signal_handler(number, self._stop.set)
-        services = build_services(self._layout)
-        services.events.bind(loop)
-        self._own_root(services)
-        http = HttpServer(token=self._settings.token, events=services.events)
+        events, troubles = EventStream(), Troubles()
+        events.bind(loop)
+        self._own_root(troubles)
+        http = HttpServer(token=self._settings.token, events=events)
         port = await http.listen(self._settings.host, self._settings.port)
         self._announce(port)
+        parent = self._settings.parent
+        watch = None if parent is None else ParentWatch(parent, self._stop.set)
+        services: Services | None = None
         try:
-            await self._serve(services, http, port)
+            await asyncio.to_thread(self._write_rpc_file, troubles, port)
+            services = await asyncio.to_thread(build_services, self._layout, events, troubles)
+            await self._serve(services, http)
         finally:
-            await services.jobs.close()
-            await services.library.close()
-            await services.system.close()
+            if watch is not None:
+                watch.close()
+            if services is not None:
+                await services.close()
             await http.close()
             remove_rpc_file(self._layout)
-            services.close_databases()
+            if services is not None:
+                services.close_databases()
 
-    def _own_root(self, services: Services) -> None:
+    def _own_root(self, troubles: Troubles) -> None:
         lock = OwnerLock(self._layout)
         try:
             lock.acquire()
         except ReadOnly as error:
             # Nothing can be changed there, so a second owner could do no harm; reading goes on.
-            services.troubles.report("launcher-data", ReadOnly.kind, str(error))
+            troubles.report("launcher-data", ReadOnly.kind, str(error))
             log.warning("read-only launcher root: %s", error)
         self._lock = lock
 
-    async def _serve(self, services: Services, http: HttpServer, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        parent = self._settings.parent
-        watch = None if parent is None else ParentWatch(parent, self._stop.set)
-        try:
-            await asyncio.to_thread(self._write_rpc_file, services, port)
-            methods = await loop.run_in_executor(None, lambda: build_methods(services, self._stop_soon))
-            from pumas.rpc.dispatch import Dispatcher
+    async def _serve(self, services: Services, http: HttpServer) -> None:
+        methods = await asyncio.to_thread(lambda: build_methods(services, self._stop_soon))
+        from pumas.rpc.dispatch import Dispatcher
 
-            for name, begin in (("jobs.db", services.jobs.open), ("library", services.library.open)):
-                try:
-                    await begin()
-                except PumasError as error:
-                    services.troubles.report(name, error.kind, str(error))
-                    log.error("%s: %s", name, error)
-            http.ready(Dispatcher(methods))
-            footprint.settle()
-            await self._stop.wait()
-        finally:
-            if watch is not None:
-                watch.close()
+        for name, begin in (("jobs.db", services.jobs.open), ("library", services.library.open)):
+            try:
+                await begin()
+            except PumasError as error:
+                services.troubles.report(name, error.kind, str(error))
+                log.error("%s: %s", name, error)
+        http.ready(Dispatcher(methods))
+        footprint.settle()
+        await self._stop.wait()
 
     def _stop_soon(self) -> None:
         """Stop after the reply that says so has been written."""
         asyncio.get_running_loop().call_later(0.05, self._stop.set)
 
-    def _write_rpc_file(self, services: Services, port: int) -> None:
+    def _write_rpc_file(self, troubles: Troubles, port: int) -> None:
         try:
             write_rpc_file(self._layout, own_rpc_file(port, self._settings.token, BACKEND))
         except PumasError as error:
-            services.troubles.report("rpc.json", error.kind, str(error))
+            troubles.report("rpc.json", error.kind, str(error))
             log.warning("clients cannot find this sidecar by its root: %s", error)
 
 
