@@ -28,6 +28,10 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_BUFFERED_BYTES = 96 * 1024 * 1024
 BODY_DEADLINE_S = 20.0
 BACKLOG = 2048
+LARGE_REPLY_BYTES = 1024 * 1024
+WRITE_BYTES = 256 * 1024
+# A caller that takes nothing of a large reply for this long is gone.
+WRITE_DEADLINE_S = 20.0
 
 _HEALTH = b'{"status":"ok"}'
 _JSON_HEADERS = CIMultiDict(COMMON_HEADERS | {"Content-Type": "application/json"})
@@ -146,7 +150,9 @@ class HttpServer:
         assert self._dispatcher is not None
         dispatcher = self._dispatcher.result() if self._dispatcher.done() else await asyncio.shield(self._dispatcher)
         answer = await dispatcher.reply(body)
-        return web.Response(status=204, headers=COMMON_HEADERS) if answer is None else _json(answer)
+        if answer is None:
+            return web.Response(status=204, headers=COMMON_HEADERS)
+        return _json(answer) if len(answer) <= LARGE_REPLY_BYTES else await _send_large(request, answer)
 
     async def _body(self, request: web.BaseRequest) -> bytes | access.Refusal:
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
@@ -179,6 +185,21 @@ class HttpServer:
 
 def _json(body: bytes) -> web.Response:
     return web.Response(body=body, headers=_JSON_HEADERS)
+
+
+async def _send_large(request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+    """Write a reply piece by piece: one that is handed over whole is copied, and kept until the next request."""
+    response = web.StreamResponse(headers=_JSON_HEADERS)
+    response.content_length = len(body)
+    await response.prepare(request)
+    view = memoryview(body)
+    for start in range(0, len(view), WRITE_BYTES):
+        try:
+            async with asyncio.timeout(WRITE_DEADLINE_S):
+                await response.write(view[start : start + WRITE_BYTES])
+        except TimeoutError:
+            raise ConnectionError("the caller stopped reading") from None
+    return response
 
 
 def _refuse(refusal: access.Refusal) -> web.Response:
