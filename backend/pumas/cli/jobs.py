@@ -27,7 +27,7 @@ class State(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    jobs = typer.Typer(help="Follow and steer long work.", no_args_is_help=True)
+    jobs = typer.Typer(help="Follow and steer long work.")
     command(jobs, "list")(list_jobs)
     command(jobs, "show")(show)
     command(jobs, "watch")(watch)

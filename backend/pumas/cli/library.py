@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
     command(app, "import")(import_models)
     command(app, "delete")(delete)
     command(app, "verify")(verify)
-    trash = typer.Typer(help="See, restore or remove for ever what was deleted.", no_args_is_help=True)
+    trash = typer.Typer(help="See, restore or remove for ever what was deleted.")
     command(trash, "list")(trash_list)
     command(trash, "restore")(trash_restore)
     command(trash, "empty")(trash_empty)
@@ -164,6 +164,8 @@ def _show_import(cli: Cli, outcome: ImportBatchResult, *, dry_run: bool) -> None
             cli.out.say(f"{item['path']}: the pickle scanner found {finding}")
         for skipped in item.get("skipped", ()):
             cli.out.say(f"{skipped['path']}: left out: {skipped['reason']}")
+        for warning in item.get("warnings", ()):
+            cli.out.say(f"{item['path']}: {warning}")
 
 
 # -- deleting and checking -------------------------------------------------------------------------------------------
@@ -195,13 +197,19 @@ def verify(
     job = following.follow(cli, cli.client.verify_library(model_ids=model_ids)["job_id"], "Verifying")
     following.say_end(cli, job)
     report = job["result"] or {}
-    differing = cast(list[dict[str, Any]], report.get("differences") or [])
+    findings = cast(list[dict[str, Any]], report.get("findings") or [])
     if cli.out.as_json:
-        cli.out.document({"success": job["state"] == "completed" and not differing, "job": job})
+        cli.out.document({"success": job["state"] == "completed" and not findings, "job": job})
     elif job["state"] == "completed":
-        cli.out.facts({key: value for key, value in report.items() if isinstance(value, (int, str))})
-        cli.out.table(("model", "file", "why"), [tuple(one.values()) for one in differing])
-    return exits.FAILED if differing else following.status_of(job)
+        cli.out.table(
+            ("", "model", "file", "why"), [(f["status"], f["model_id"], f["file"], f["message"]) for f in findings]
+        )
+        hidden = f" {report['findings_omitted']} more are not shown." if report["findings_omitted"] else ""
+        cli.out.say(
+            f"{report['models']} models, {report['files']} files, {size(report['bytes'])} read: "
+            f"{len(findings)} not as recorded.{hidden}"
+        )
+    return exits.FAILED if findings else following.status_of(job)
 
 
 # -- trash -----------------------------------------------------------------------------------------------------------

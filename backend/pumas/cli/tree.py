@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pumas import __version__
-from pumas.cli import exits
+from pumas.cli import exits, general, jobs, library
 from pumas.cli.command import debugging
 from pumas.cli.output import Output
 
@@ -21,8 +22,6 @@ With --json each writes one JSON document to stdout. PUMAS_DEBUG=1 shows where a
 {exits.HELP}
 """
 
-app = typer.Typer(name="pumas", help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -30,18 +29,12 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def pumas(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
     """Options of the command as a whole; its help is `HELP`."""
 
 
-@app.command(
-    "serve",
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
 def serve(context: typer.Context) -> int:
     """Run the sidecar until Ctrl-C; `pumas serve --help` lists its options."""
     # Reached only when `serve` is not the first word; `main` sends it on its short way otherwise.
@@ -50,14 +43,22 @@ def serve(context: typer.Context) -> int:
     return run_serve(context.args)
 
 
-def run(words: list[str]) -> int:
-    from pumas.cli import general, jobs, library
-
+@functools.cache
+def tree() -> typer.Typer:
+    """All commands."""
+    app = typer.Typer(name="pumas", help=HELP, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.callback()(pumas)
+    forwards = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command("serve", add_help_option=False, context_settings=forwards)(serve)
     for group in (general, library, jobs):
         group.register(app)
+    return app
+
+
+def run(words: list[str]) -> int:
     out = Output(as_json="--json" in words)
     try:
-        status = app(args=words, prog_name="pumas", standalone_mode=False)
+        status = tree()(args=words or ["--help"], prog_name="pumas", standalone_mode=False)
         return status if isinstance(status, int) else exits.OK
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "pumas")
