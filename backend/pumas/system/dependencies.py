@@ -16,6 +16,7 @@ REQUIRED: dict[str, str] = {
     "blake3": "blake3",
     "filelock": "filelock",
     "jsonrpcserver": "jsonrpcserver",
+    "multidict": "multidict",
     "nvidia-ml-py": "pynvml",
     "orjson": "orjson",
     "packaging": "packaging",
