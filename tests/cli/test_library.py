@@ -92,7 +92,8 @@ def test_relative_paths_are_those_of_the_caller(
 
 def test_import_options(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
     source = make_gguf(tmp_path / "x.gguf", seed=unique(tmp_path))
-    words = ["--family", "quagga", "--name", "Quagga!", "--type", "llm", "--subtype", "chat", "--tag", "a", "--tag", "b", "--json"]
+    words = ["--family", "quagga", "--name", "Quagga!", "--type", "llm", "--subtype", "chat"]
+    words += ["--tag", "a", "--tag", "b", "--json"]
     model_id = imported(pumas("import", str(source), *words, root=server.root))
     metadata = pumas("models", model_id, "--json", root=server.root).json["metadata"]
     assert model_id.startswith("llm/quagga/")
@@ -130,11 +131,11 @@ def test_warnings_and_left_out_files_are_told(pumas: Run, server: Sidecar, tmp_p
     folder = tmp_path / "kudu"
     folder.mkdir()
     make_gguf(folder / "kudu-Q4_K_M.gguf", seed=unique(tmp_path))
-    (folder / "pipe.gguf.part").write_bytes(b"x")
+    (folder / ".note").write_bytes(b"x")
     done = pumas("import", str(folder), root=server.root)
     assert done.status == exits.OK
     assert "The name says q4_k_m, the content says f32." in done.err
-    assert "run.exe: left out: " in done.err
+    assert ".note: left out: hidden" in done.err
 
 
 def test_one_bad_file_does_not_stop_the_others(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
