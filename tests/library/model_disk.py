@@ -51,7 +51,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def make_model(library: Path, model_id: str, files: dict[str, bytes] | None = None, **metadata: Any) -> Path:
+def make_model(library: Path, model_id: str, files: dict[str, bytes] | None = None, /, **metadata: Any) -> Path:
     """A model as an older sidecar leaves it, unless `metadata` says more."""
     folder = library / model_id
     files = {"model.gguf": gguf(hash(model_id) % 1000)} if files is None else files
@@ -83,7 +83,10 @@ def tree(root: Path) -> dict[str, str]:
         for name in [*names, *(f for f in folders if os.path.islink(os.path.join(folder, f)))]:
             path = Path(folder, name)
             key = os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
-            found[key] = f"-> {os.readlink(path)}" if path.is_symlink() else sha256(path.read_bytes())
+            if path.is_symlink():
+                found[key] = f"-> {os.readlink(path)}"
+            else:
+                found[key] = sha256(path.read_bytes()) if path.is_file() else "special"
     return found
 
 
@@ -107,6 +110,9 @@ class DiskIndex:
             for path in self.library.rglob("metadata.json")
             if not any(part.startswith(".") for part in path.relative_to(self.library).parts)
         )
+
+    def contains(self, model_id: str) -> bool:
+        return model_id in self.model_ids()
 
     def find_by_sha256(self, digest: str) -> list[str]:
         return [i for i in self.model_ids() if self._metadata(i).get("hashes", {}).get("sha256") == digest]
