@@ -2,24 +2,37 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pumas.client import discovery
+from pumas.client import PumasClient, discovery
 from pumas.config import Layout
 from pumas.storage.owner import own_rpc_file, write_rpc_file
-from sidecar import TOKEN, Sidecar
+from sidecar import TOKEN, Sidecar, eventually
+
+
+@pytest.fixture(scope="module", autouse=True)
+def port() -> Iterator[int]:
+    """One on which this process listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        PORT.append(listening.getsockname()[1])
+        yield PORT[0]
+
+
+PORT: list[int] = []
 
 
 def write(root: Path, **changes: Any) -> None:
     """An rpc.json of this very process, with some facts changed."""
     layout = Layout(root)
     layout.data.mkdir(exist_ok=True)
-    write_rpc_file(layout, own_rpc_file(1234, "t", "python"))
+    write_rpc_file(layout, own_rpc_file(PORT[0], "t", "python"))
     facts = json.loads(layout.rpc_file.read_text())
     layout.rpc_file.write_text(json.dumps({**facts, **changes}))
 
@@ -46,6 +59,7 @@ def test_a_running_sidecar_is_found(sidecar: Sidecar) -> None:
         {"pid": 0},
         {"pid": "x"},
         {"port": None},
+        {"port": 9},
         {"started_at": "yesterday"},
         {"started_at": 5},
     ],
@@ -55,6 +69,15 @@ def test_a_file_that_names_no_living_owner_is_not_believed(tmp_path: Path, chang
     assert discovery.find(tmp_path) is not None, "unchanged it is good"
     write(tmp_path, **changes)
     assert discovery.find(tmp_path) is None
+
+
+@pytest.mark.parametrize(("host", "url"), [("::1", "http://[::1]"), ("0.0.0.0", "http://127.0.0.1")])  # noqa: S104
+def test_it_is_called_where_it_listens(launch: Callable[..., Sidecar], host: str, url: str) -> None:
+    one = launch("--host", host, ready=False)
+    eventually(lambda: discovery.find(one.root), what="rpc.json")
+    with PumasClient(one.root) as client:
+        assert client.url == f"{url}:{one.port}"
+        assert client.health_check() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "{", '{"pid": 1}'])

@@ -11,14 +11,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self
 
 import typer
 
 from pumas.cli import exits
 from pumas.cli.output import Output
-from pumas.client import NotReachable, PumasClient, PumasError
-from pumas.client.discovery import default_root
+from pumas.client import NotReachable, PumasError, default_root
+
+if TYPE_CHECKING:
+    from pumas.client import PumasClient
 
 P = ParamSpec("P")
 
@@ -67,6 +69,8 @@ class Cli:
         if self._client is None:
             if self.given_root is not None and not self.root.is_dir():
                 raise UsageProblem(f"--root: {self.root} is no folder. Name an existing one.")
+            from pumas.client import PumasClient
+
             self._client = PumasClient(self.root, start=not self.no_start)
         return self._client
 

@@ -12,11 +12,6 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STYLES = {
@@ -72,6 +67,12 @@ class Output:
         if not self.tty:
             sys.stdout.writelines("\t".join(clean(cell) for cell in row) + "\n" for row in rows)
             return
+        # Imported where a terminal needs it: rich costs more than a whole call.
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
         drawn = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
         for column in columns:
             drawn.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
@@ -84,6 +85,10 @@ class Output:
         if not self.tty:
             sys.stdout.writelines(f"{name}\t{clean(value)}\n" for name, value in facts.items())
             return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
         drawn = Table.grid(padding=(0, 2))
         for name, value in facts.items():
             drawn.add_row(Text(name, style="bold"), Text(text := clean(value), style=STYLES.get(text, "")))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import psutil
 
 ROOT_VARIABLE = "PUMAS_ROOT"
+_INCLUDE_LOOPBACK = {"127.0.0.1", "0.0.0.0", "::"}  # noqa: S104 - compared, not bound
 
 
 def default_root() -> Path:
@@ -71,9 +72,22 @@ def find(root: Path) -> Endpoint | None:
         # Bound to a process object only now: look again, so that both name the same process.
         if live_owner(Layout(root)) != owner:
             return None
+        host = _listening_host(process, owner.port)
     except (psutil.Error, OSError):
         return None
-    return Endpoint(f"http://127.0.0.1:{owner.port}", owner.token, process)
+    return Endpoint(f"http://{host}:{owner.port}", owner.token, process) if host else None
+
+
+def _listening_host(process: psutil.Process, port: int) -> str | None:
+    """The address on which that very process listens: on another one the same port may belong to somebody else."""
+    import psutil
+
+    sockets = process.net_connections("tcp")
+    found = {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN and s.laddr and s.laddr.port == port}
+    if found & _INCLUDE_LOOPBACK:
+        return "127.0.0.1"
+    address = min(found, default=None)
+    return f"[{address}]" if address and ":" in address else address
 
 
 def at(url: str, token: str | None) -> Endpoint:
