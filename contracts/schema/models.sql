@@ -71,7 +71,7 @@ CREATE TRIGGER model_search_au AFTER UPDATE ON models BEGIN
             new.description, new.kinds, new.facets);
 END;
 
--- What each folder looked like when it was last read. A folder's row is written after those of everything below it.
+-- What each folder looked like when it was last read. A row is there before, and settled after, those of all below it.
 CREATE TABLE folders (
     parent           TEXT NOT NULL,                 -- relative to the library; "" is the library itself
     name             TEXT NOT NULL,                 -- "" for the library itself, whose parent is "/"

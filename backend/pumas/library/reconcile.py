@@ -2,8 +2,8 @@
 
 A folder is read again when its own stamp (mtime, inode) changed, or that of its witness: `metadata.json`, or the
 primary file of a folder without one. A stamp so young that a further change could hide behind it proves nothing. A
-folder's row is written after those of everything below it, in batches of one transaction each, so that readers see the
-old or the new state, and a run that was killed is finished by the next one, without a mark or a journal.
+folder's row is settled only after those of everything below it, in batches of one transaction each, so that readers see
+the old or the new state, and a run that was killed is finished by the next one, without a mark or a journal.
 
 What could not be read is never taken for gone: rows stay, the trouble is listed, the parent is looked at again. When
 the library itself is missing, unreadable or another volume than before, nothing is removed (`LibraryOffline`). Links
@@ -193,6 +193,7 @@ class Reconciler:
             for path, forced in starts:
                 known = self._db.read_sync(lambda c, p=path: store.folder(c, *store.split(p)))
                 above = self._db.read_sync(lambda c, p=path: store.model_folders(c, _ancestors(p)))
+                run.lead_to(path)
                 run.look(path, known, int(bool(above)), forced=forced is not None)
                 run.drain()
             run.look_again_at_owners()
@@ -264,6 +265,15 @@ class _Run:
         self._now_ns = time.time_ns()
         self.batch = Batch()
         self.summary = Summary()
+
+    def lead_to(self, path: str) -> None:
+        """Every folder that has a row is reached from the library's own row: make those above `path`."""
+        for above in [*_ancestors(path), ""] if path else []:
+            known = self._r.database.read_sync(lambda c, p=above: store.folder(c, *store.split(p)))
+            if known is None:
+                self.batch.folders.append(FolderStamp(*store.split(above), 0, 0, 0, 0, 0, 1, "", 0, 0, 0))
+            elif not known.has_children:
+                self.batch.folders.append(known._replace(settled=0, has_children=1))
 
     def drain(self) -> None:
         while self._stack and not self._r.stopped():
@@ -393,6 +403,9 @@ class _Run:
             int(bool(listing.folders)), witness, *stamp,
         )  # fmt: skip
         if listing.folders or (known is not None and known.has_children):
+            if known is None or not known.has_children:
+                # Unsettled, it promises nothing, but leads to the rows below it should this run be killed.
+                self.batch.folders.append(row._replace(settled=0, has_children=1))
             self._stack.append(_Frame(path, row, inside or is_model, sorted(listing.folders)))
         else:
             self._add_folder(row)

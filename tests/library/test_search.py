@@ -1,0 +1,295 @@
+"""Search against a matcher that looks at every model, and against everything a person may type."""
+
+from __future__ import annotations
+
+import sqlite3
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pumas.library import search, store
+from pumas.library.entry import from_metadata
+from pumas.library.search import Filters, Searcher
+from pumas.library.words import facet, words
+from pumas.storage.database import Schema
+
+
+def open_index() -> sqlite3.Connection:
+    c = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    c.executescript(Schema.load("models").sql)
+    return c
+
+
+def fill(c: sqlite3.Connection, models: dict[str, dict[str, Any]]) -> None:
+    store.apply(c, store.Batch(entries=[from_metadata(i, m) for i, m in models.items()]))
+
+
+@pytest.fixture
+def index() -> Iterator[sqlite3.Connection]:
+    c = open_index()
+    yield c
+    c.close()
+
+
+LIBRARY = {
+    "llm/llama/Llama-3.1-8B": {"official_name": "Llama 3.1 8B", "tags": ["Chat", "café"], "model_type": "llm"},
+    "llm/llama/Code": {"official_name": "Code of Llama", "description": "for quiet harbours", "model_type": "llm"},
+    "llm/qwen/Qwen": {"official_name": "Qwen2.5-7B", "tags": ["llama", "chat"], "model_type": "llm"},
+    "diffusion/flux/flux.1": {
+        "official_name": "FLUX.1-dev",
+        "model_type": "diffusion",
+        "subtype": "checkpoints",
+        "description": "knows llama pictures",
+        "files": [{"name": "flux1-dev-Q8_0.safetensors", "size": 5}],
+    },
+    "audio/yi/模型": {"official_name": "模型 Ünïcode", "tags": ["ÉCOLE"], "model_type": "audio"},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("llama 3.1", ["llm/llama/Llama-3.1-8B"]),
+        ("LLAMA-3_1/8b", ["llm/llama/Llama-3.1-8B"]),
+        ("flux.1", ["diffusion/flux/flux.1"]),
+        ("cafe", ["llm/llama/Llama-3.1-8B"]),
+        ("CAFÉ", ["llm/llama/Llama-3.1-8B"]),
+        ("cafe\u0301", ["llm/llama/Llama-3.1-8B"]),
+        ("ecole", ["audio/yi/模型"]),
+        ("unicode", ["audio/yi/模型"]),
+        ("模", ["audio/yi/模型"]),
+        ("harb quie", ["llm/llama/Code"]),
+        ("safetensors q8_0", ["diffusion/flux/flux.1"]),
+        ("checkp", ["diffusion/flux/flux.1"]),
+        # Name before tag before description; inside the name, whole words before beginnings.
+        ("llama", ["llm/llama/Llama-3.1-8B", "llm/llama/Code", "llm/qwen/Qwen", "diffusion/flux/flux.1"]),
+        ("NOT", []),
+        ("nothing", []),
+        # Nothing to search for is everything.
+        ("***", sorted(LIBRARY)),
+        ("", sorted(LIBRARY)),
+    ],
+)
+def test_finds(index: sqlite3.Connection, text: str, expected: list[str]) -> None:
+    fill(index, LIBRARY)
+    page = Searcher().search(index, text)
+    found = [hit.id for hit in page.hits]
+    if text == "llama":
+        assert set(found[:2]) == set(expected[:2])
+        assert found[2:] == expected[2:]
+    else:
+        assert sorted(found) == sorted(expected)
+    assert page.total == len(expected)
+    assert page.match == "all"
+
+
+def test_any_word_when_no_model_has_all(index: sqlite3.Connection) -> None:
+    fill(index, LIBRARY)
+    page = Searcher().search(index, "flux harbours qwen2 zzz")
+    assert page.match == "any"
+    assert {hit.id for hit in page.hits} == {"diffusion/flux/flux.1", "llm/llama/Code", "llm/qwen/Qwen"}
+    assert " OR " in page.query
+
+
+def test_a_hit_has_everything_that_a_list_shows(index: sqlite3.Connection) -> None:
+    fill(index, LIBRARY)
+    [hit] = Searcher().search(index, "flux").hits
+    assert (hit.subtype, hit.size_bytes, hit.security_tier, hit.primary_file, hit.related_available) == (
+        "checkpoints",
+        5,
+        "safe",
+        "flux1-dev-Q8_0.safetensors",
+        False,
+    )
+    assert search.one(index, hit.id) == hit
+    assert search.one(index, "no/such") is None
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (Filters(model_types=["llm"]), 3),
+        (Filters(model_types=["LLM"]), 0),
+        (Filters(model_types=["llm", "audio"]), 4),
+        (Filters(tags=["CHAT"]), 2),
+        (Filters(tags=["chat", "Llama"]), 1),
+        (Filters(tags=["école"]), 1),
+        (Filters(tags=["cha"]), 0),
+        (Filters(subtype="checkpoints"), 1),
+        (Filters(family="Flux"), 1),
+        (Filters(model_types=["audio"], tags=["chat"]), 0),
+        (Filters(tags=['x" OR "chat']), 0),
+    ],
+)
+@pytest.mark.parametrize("text", ["", "l"])
+def test_filters(index: sqlite3.Connection, filters: Filters, expected: int, text: str) -> None:
+    fill(index, LIBRARY)
+    page = Searcher().search(index, text, filters=filters, limit=1)
+    if not text:
+        assert page.total == expected
+        assert len(page.hits) == min(expected, 1)
+    everything = Searcher().search(index, text, filters=filters)
+    assert everything.total == len(everything.hits)
+
+
+@pytest.mark.parametrize("limit", [None, -1, 0, 1, 5000, 2**70])
+@pytest.mark.parametrize("offset", [-1, 0, 2**70])
+def test_limits_are_kept(index: sqlite3.Connection, limit: int | None, offset: int) -> None:
+    fill(index, LIBRARY)
+    page = Searcher().search(index, "", limit=limit, offset=offset)
+    assert len(page.hits) == (0 if offset > 5 else 1 if limit is not None and limit < 2 else 5)
+    assert page.total == 5
+
+
+# -- many matches ----------------------------------------------------------------------------------------------------
+
+
+def many(count: int = 900) -> dict[str, dict[str, Any]]:
+    kinds = ("llm", "audio", "diffusion")
+    models: dict[str, dict[str, Any]] = {}
+    for n in range(count):
+        where = n % 4
+        models[f"{kinds[n % 3]}/fam/m{n}"] = {
+            "model_type": kinds[n % 3],
+            "official_name": f"{'harbor' if where == 0 else 'harborside' if where == 1 else 'other'} m{n}",
+            "tags": ["harbor"] if where == 2 else ["even"] if n % 2 == 0 else [],
+            "description": "a harbor" if where == 3 else "",
+            "updated_date": f"2026-01-01T00:00:{n % 60:02}.000000Z",
+        }
+    models["llm/fam/harbor"] = {"official_name": "Harbor", "model_type": "llm"}
+    return models
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(model_types=["llm"])])
+@pytest.mark.parametrize("text", ["harbor", "harb", "", "m har", "zzz harbor"])
+def test_pages_neither_overlap_nor_lose_anything(index: sqlite3.Connection, text: str, filters: Filters) -> None:
+    fill(index, many())
+    searcher = Searcher()
+    whole = searcher.search(index, text, filters=filters, limit=1000)
+    assert whole.total == len(whole.hits) > search.NARROW
+    for size in (1000, 7, 50, 333):
+        pages = [
+            searcher.search(index, text, filters=filters, limit=size, offset=o) for o in range(0, whole.total, size)
+        ]
+        assert [hit.id for page in pages for hit in page.hits] == [hit.id for hit in whole.hits]
+        assert {page.total for page in pages} == {whole.total}
+    assert Searcher().search(index, text, filters=filters, limit=50, offset=whole.total).hits == []
+
+
+def test_many_matches_are_ordered_by_where_the_words_stand(index: sqlite3.Connection) -> None:
+    fill(index, many())
+    hits = Searcher().search(index, "harbor", limit=1000).hits
+
+    def place(hit: search.Hit) -> int:
+        name = words(hit.official_name)
+        places = (name == ["harbor"], "harbor" in name, "harborside" in name, "harbor" in hit.tags)
+        return places.index(True) if any(places) else len(places)
+
+    assert hits[0].id == "llm/fam/harbor"
+    assert [place(hit) for hit in hits] == sorted(place(hit) for hit in hits)
+    assert {place(hit) for hit in hits} == {0, 1, 2, 3, 4}
+
+
+def test_totals_are_remembered_only_while_nothing_changes(index: sqlite3.Connection) -> None:
+    fill(index, many())
+    searcher = Searcher()
+    before = searcher.search(index, "harbor", limit=1).total
+    fill(index, {"llm/x/new": {"official_name": "harbor new"}})
+    assert searcher.search(index, "harbor", limit=1).total == before + 1
+    assert searcher.search(index, "", limit=1).total == 902
+
+
+# -- anything a person may type --------------------------------------------------------------------------------------
+
+ODD = [
+    "c++", "a:b", "(x", "o'neil", "*", 'x"y', '"', '""', "AND", "OR NOT NEAR", "NEAR(a b)", "col:x",
+    "{official_name} : a", "^a", "a -b", "- {id} : a", "a*b", "\\", "%", "_", "\0", "a\0b", "\ud800", "x\udfffy",
+    "\ufeff", "\u200b", "٣٤", "ﬁ", "ß", "İ", "ǅ", "ᦰ", "a\u19b0b", "\u1cf2", "\ue000", "\U000f0001\U00100002",
+    "👩\u200d💻", "𞤀𞤁", "क्षि", "ไทย", "가나다", "a" * 1_000_000, "a " * 500_000, '"' * 10_000, "(" * 10_000,
+    " ".join(f"w{n}" for n in range(5000)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD, ids=lambda text: repr(text[:12]))
+def test_no_text_is_a_syntax_error(index: sqlite3.Connection, text: str) -> None:
+    fill(index, LIBRARY)
+    for filters in (Filters(), Filters(model_types=[text], tags=[text], subtype=text, family=text)):
+        page = Searcher().search(index, text, filters=filters)
+        assert page.total == len(page.hits)
+
+
+def test_no_letter_of_any_script_is_a_syntax_error(index: sqlite3.Connection) -> None:
+    """`detail=column` refuses phrases, so what we call one word must be one word to SQLite."""
+    letters = [chr(n) for n in range(0x110000) if unicodedata.category(chr(n))[0] in "LN"]
+    for start in range(0, len(letters), 400):
+        for term in words(" ".join(f"a{letter}b" for letter in letters[start : start + 400])):
+            index.execute("SELECT 1 FROM model_search WHERE model_search MATCH ?", (f'"{term}"*',)).fetchall()
+
+
+def test_no_query_reaches_a_facet(index: sqlite3.Connection) -> None:
+    fill(index, {"llm/a/b": {"official_name": "plain", "model_type": "llm"}})
+    token = facet("type", "llm")
+    assert Searcher().search(index, f"zzz{token}").total == 0
+    assert words(token) == []
+
+
+WORDS = ["ab", "abc", "b", "ba", "c3", "é", "Ünit", "模型", "x.y", "a-b", "AND"]
+
+
+def brute(models: dict[str, dict[str, Any]], terms: Sequence[str], filters: Filters) -> set[str]:
+    def holds(model_id: str, model: dict[str, Any]) -> bool:
+        text = [model_id, model["official_name"], model["description"], model["model_type"], *model["tags"]]
+        known = words(" ".join(text))
+        return all(any(word.startswith(term) for word in known) for term in terms)
+
+    def passes(model: dict[str, Any]) -> bool:
+        tags = {tag.casefold() for tag in model["tags"]}
+        types = filters.model_types
+        return (not types or model["model_type"] in types) and all(t.casefold() in tags for t in filters.tags)
+
+    return {i for i, m in models.items() if holds(i, m) and passes(m)}
+
+
+_model = st.fixed_dictionaries(
+    {
+        "official_name": st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join),
+        "description": st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join),
+        "tags": st.lists(st.sampled_from(WORDS), max_size=3, unique_by=str.casefold),
+        "model_type": st.sampled_from(["llm", "audio"]),
+    }
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(_model, max_size=12),
+    st.lists(st.sampled_from([*WORDS, "a", "mo", "zz"]), max_size=3),
+    st.sampled_from([Filters(), Filters(model_types=["llm"]), Filters(tags=["AB"]), Filters(tags=["é", "b"])]),
+)
+def test_agrees_with_a_look_at_every_model(models: list[dict[str, Any]], text: list[str], filters: Filters) -> None:
+    c = open_index()
+    library = {f"t/f/n{n}": model for n, model in enumerate(models)}
+    fill(c, library)
+    page = Searcher().search(c, " ".join(text), filters=filters)
+    terms = search.terms(" ".join(text))
+    expected = brute(library, terms, filters)
+    if page.match == "any":
+        assert not expected
+        expected = {i for term in terms for i in brute(library, [term], filters)}
+    assert {hit.id for hit in page.hits} == expected
+    assert page.total == len(expected)
+    c.close()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text())
+def test_any_text_is_answered(text: str) -> None:
+    assert Searcher().search(_SHARED, text).total <= len(LIBRARY)
+
+
+_SHARED = open_index()
+fill(_SHARED, LIBRARY)
