@@ -93,7 +93,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         databases=(jobs_db,),
         jobs=jobs,
         system=SystemService(layout.root),
-        library=LibraryService(layout, Catalog(layout, events, troubles), jobs, events, troubles),
+        library=LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from library.model_disk import DiskIndex, Told, tree
+from library.model_disk import DiskIndex, tree
 from pumas.config import Layout
 from pumas.library.import_plan import ImportRequest
 from pumas.library.importing import ImportService
@@ -49,11 +49,8 @@ class Setup:
         self.user = root / "user"
         self.user.mkdir()
         self.index = DiskIndex(self.library)
-        self.told = Told()
         self.staging = Staging(self.library, self.layout.staging)
-        self.service = ImportService(
-            self.layout, StateLock(self.layout.state_lock), self.staging, self.index, self.told
-        )
+        self.service = ImportService(self.layout, StateLock(self.layout.state_lock), self.staging, self.index)
 
     def run(self, *requests: ImportRequest, job: Job | None = None) -> list[dict[str, Any]]:
         outcome = self.service.run_sync(job or Job(), self.service.job_params(requests))

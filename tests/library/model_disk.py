@@ -129,17 +129,3 @@ class DiskIndex:
             return json.loads((self.library / model_id / "metadata.json").read_bytes())
         except (OSError, ValueError):
             return {}
-
-
-class Told:
-    """Stands where the event stream stands."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def __call__(self, topic: str, data: dict[str, Any]) -> None:
-        self.events.append((topic, data))
-
-    @property
-    def topics(self) -> list[str]:
-        return [topic for topic, _data in self.events]

@@ -46,7 +46,6 @@ def test_a_file_becomes_a_model_with_true_metadata(setup: Setup) -> None:
     assert (setup.library / result["model_id"] / "overrides.json").read_bytes() == b"{}"
     assert source.read_bytes() == data
     assert setup.index.refreshed == [result["model_id"]]
-    assert setup.told.events == [("model.added", {"model_ids": [result["model_id"]]})]
     assert setup.staged() == []
     assert job.stages == ["copying", "writing_metadata", "indexing", "complete"]
     assert job.reports[-1] == ("complete", len(data), len(data))
@@ -566,7 +565,7 @@ def test_a_publication_that_was_not_recorded_is_finished_not_repeated(
         elif point == "in_removal":
             patch.setattr(importing, "_remove_sources", killed)
         else:
-            patch.setattr(setup.service, "_publish", killed)
+            patch.setattr(setup.staging, "discard", killed)
         with pytest.raises(Killed):
             setup.one(source, job, mode=mode)
     result = setup.one(source, Job(checkpoint=job.checkpoint), mode=mode)

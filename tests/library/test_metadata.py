@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from library.model_disk import DiskIndex, Told, make_model, tree, write
+from library.model_disk import DiskIndex, make_model, tree, write
 from pumas.errors import CorruptState, InvalidInput, ModelNotFound, PumasError, UnsafePath
 from pumas.library.metadata import ModelMetadata
 from pumas.storage.json_file import StateLock
@@ -24,8 +24,7 @@ class Setup:
         self.library = root / "models"
         self.folder = make_model(self.library, ID)
         self.index = DiskIndex(self.library)
-        self.told = Told()
-        self.models = ModelMetadata(self.library, StateLock(root / "state.lock"), self.index, self.told)
+        self.models = ModelMetadata(self.library, StateLock(root / "state.lock"), self.index)
 
     def stored(self, name: str = "metadata.json") -> Any:
         return json.loads((self.folder / name).read_bytes())
@@ -46,7 +45,6 @@ def test_manual_protects_and_keeps_everything_else(setup: Setup) -> None:
     assert after == before
     assert setup.stored("metadata.json.bak") == before
     assert setup.index.refreshed == [ID]
-    assert setup.told.events == [("model.changed", {"model_ids": [ID]})]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from library.model_disk import DiskIndex, Told, gguf, make_model, tree, write
+from library.model_disk import DiskIndex, gguf, make_model, tree, write
 from pumas.errors import AlreadyExists, DiskError, ModelNotFound, PumasError, TrashEntryNotFound, UnsafePath
 from pumas.library.trash import Trash
 from pumas.storage import files
@@ -24,8 +24,7 @@ class Setup:
         self.folder = make_model(self.library, ID, {"a.gguf": gguf(1), "sub/b.txt": b"text"})
         make_model(self.library, "llm/qwen/two")
         self.index = DiskIndex(self.library)
-        self.told = Told()
-        self.trash = Trash(self.library, self.library / ".trash", StateLock(root / "state.lock"), self.index, self.told)
+        self.trash = Trash(self.library, self.library / ".trash", StateLock(root / "state.lock"), self.index)
 
     def tree(self) -> dict[str, str]:
         return {name: digest for name, digest in tree(self.root).items() if name != "state.lock"}
@@ -51,7 +50,6 @@ def test_delete_and_restore_give_back_the_same_tree(setup: Setup) -> None:
     assert setup.trash.restore(entry.trash_id) == entry
     assert setup.tree() == before
     assert setup.index.refreshed == [ID]
-    assert setup.told.topics == ["model.removed", "model.added"]
     assert setup.trash.list() == []
 
 

@@ -34,7 +34,7 @@ from pumas.library.formats.detect import SecurityTier
 from pumas.library.hashing import Advance, Digests, Stamp, digest_file
 from pumas.library.import_plan import ImportPlan, ImportRequest, candidates, make_plan
 from pumas.library.import_source import SourceFile
-from pumas.library.index import Index, Publish, follow
+from pumas.library.index import Index, follow
 from pumas.library.metadata import METADATA, OVERRIDES, file_entries, model_folder
 from pumas.library.staging import Staging
 from pumas.storage import json_file
@@ -96,12 +96,11 @@ class ItemResult:
 class ImportService:
     """`run` is the runner of the job kind `import`; `job_params` makes its parameters."""
 
-    def __init__(self, layout: Layout, lock: StateLock, staging: Staging, index: Index, publish: Publish) -> None:
+    def __init__(self, layout: Layout, lock: StateLock, staging: Staging, index: Index) -> None:
         self.layout = layout
         self.staging = staging
         self._lock = lock
         self._index = index
-        self._publish = publish
         self._threads: ThreadPoolExecutor | None = None
 
     def plan(self, request: ImportRequest) -> ImportPlan:
@@ -228,7 +227,6 @@ class ImportService:
         result: Json = announced["result"]
         kept = _remove_sources(announced["remove"])
         self.staging.discard(staging_id)
-        self._publish("model.added", {"model_ids": [result["model_id"]]})
         return {**result, "warnings": [*result["warnings"], *kept]}
 
     def finish_killed(self, staging_id: str, announced: Json) -> Json | None:

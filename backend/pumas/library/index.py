@@ -1,21 +1,18 @@
-"""What import, trash, metadata and verify need of the rest of the library: an index to keep true, and someone to tell.
+"""What import, trash, metadata and verify need of the rest of the library: an index to keep true.
 
-The files are the truth and the index follows them, so everything here is called after the disk was made durable.
-How models are stored in the index, and who listens, is not known here.
+The files are the truth and the index follows them, so it is told after the disk was made durable, and it is the index
+that tells listeners (`model.added`, `model.changed`, `model.removed`). How models are stored in it is not known here.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from pumas.errors import PumasError
 
 log = logging.getLogger(__name__)
-
-# Topic and data; callable from any thread (`EventStream.publish_threadsafe`).
-Publish = Callable[[str, dict[str, Any]], None]
 
 
 class Index(Protocol):

@@ -16,7 +16,7 @@ from typing import cast
 
 from pumas.errors import InvalidInput, ModelNotFound
 from pumas.jobs.store import now
-from pumas.library.index import Index, Publish, follow
+from pumas.library.index import Index, follow
 from pumas.storage import json_file
 from pumas.storage.files import remove_stale_temporaries
 from pumas.storage.json_file import JsonObject, StateLock
@@ -57,11 +57,10 @@ def known_folder(library: Path, index: Index, model_id: str) -> Path:
 class ModelMetadata:
     """Calls block; they come from worker threads."""
 
-    def __init__(self, library: Path, lock: StateLock, index: Index, publish: Publish) -> None:
+    def __init__(self, library: Path, lock: StateLock, index: Index) -> None:
         self._library = library
         self._lock = lock
         self._index = index
-        self._publish = publish
 
     def folder(self, model_id: str) -> Path:
         """See `known_folder`."""
@@ -118,7 +117,6 @@ class ModelMetadata:
             remove_stale_temporaries(folder)
         value = json_file.update(folder / name, self._lock, change)
         follow(self._index.refresh, [model_id])
-        self._publish("model.changed", {"model_ids": [model_id]})
         return value
 
 

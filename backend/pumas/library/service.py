@@ -1,7 +1,7 @@
 """The library as its callers see it: find, import, change, delete, bring back, verify.
 
 Puts the parts together and moves their blocking work off the event loop; what each part promises is written there.
-Knows jobs and events, nothing of the wire.
+Knows jobs, nothing of the wire.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from pumas.config import Layout
 from pumas.errors import InvalidInput, PumasError
-from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
 from pumas.jobs.store import Job, JobState, Json
 from pumas.library.catalog import Catalog
@@ -56,9 +55,7 @@ class ModelDetail:
 
 
 class LibraryService:
-    def __init__(
-        self, layout: Layout, catalog: Catalog, jobs: JobService, events: EventStream, troubles: Troubles
-    ) -> None:
+    def __init__(self, layout: Layout, catalog: Catalog, jobs: JobService, troubles: Troubles) -> None:
         self.catalog = catalog
         self._library = layout.library
         self._jobs = jobs
@@ -66,9 +63,9 @@ class LibraryService:
         lock = StateLock(layout.state_lock)
         index = catalog.index
         self._staging = Staging(layout.library, layout.staging)
-        self._models = ModelMetadata(layout.library, lock, index, events.publish_threadsafe)
-        self._trash = Trash(layout.library, layout.trash, lock, index, events.publish_threadsafe)
-        self._imports = ImportService(layout, lock, self._staging, index, events.publish_threadsafe)
+        self._models = ModelMetadata(layout.library, lock, index)
+        self._trash = Trash(layout.library, layout.trash, lock, index)
+        self._imports = ImportService(layout, lock, self._staging, index)
         self._verify = VerifyService(layout, self._models, index, troubles)
         jobs.register(IMPORT, self._imports.run, at_once=2)
         jobs.register(VERIFY, self._verify.run)

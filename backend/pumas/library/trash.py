@@ -3,7 +3,7 @@
 `.trash/<trash_id>/entry.json` says what lies in `model/` and where it belongs. It is on disk before the model is moved
 by one rename, so a model is whole in the library or whole in the trash at every moment. Emptying first renames the
 entry to `<trash_id>.emptying`; what a killed process left half done is finished by `recover`. Links into the model are
-other domains' matter; they hear `model.removed`.
+other domains' matter; they hear of it from the index.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pumas.errors import (
     UnsafePath,
 )
 from pumas.jobs.store import now
-from pumas.library.index import Index, Publish, follow
+from pumas.library.index import Index, follow
 from pumas.library.metadata import METADATA, known_folder, model_folder
 from pumas.storage import json_file
 from pumas.storage.files import (
@@ -69,13 +69,12 @@ class TrashEntry:
 class Trash:
     """Calls block; they come from worker threads."""
 
-    def __init__(self, library: Path, root: Path, lock: StateLock, index: Index, publish: Publish) -> None:
+    def __init__(self, library: Path, root: Path, lock: StateLock, index: Index) -> None:
         """`root` is `Layout.trash`; it is made when first needed."""
         self._library = library
         self._root = root
         self._lock = lock
         self._index = index
-        self._publish = publish
 
     # -- delete and restore ------------------------------------------------------------------------------------------
 
@@ -95,7 +94,6 @@ class Trash:
             self._move_in(folder, entry)
             self._remove_empty_parents(folder)
         follow(self._index.remove, entry.model_ids)
-        self._publish("model.removed", {"model_ids": list(entry.model_ids), "trash_id": entry.trash_id})
         return entry
 
     def _move_in(self, folder: Path, entry: TrashEntry) -> None:
@@ -146,7 +144,6 @@ class Trash:
                 raise
             _remove_entry_without_model(self._root / trash_id)
         follow(self._index.refresh, entry.model_ids)
-        self._publish("model.added", {"model_ids": [*entry.model_ids]})
         return entry
 
     # -- empty -------------------------------------------------------------------------------------------------------
