@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from pumas.errors import CorruptState
+from pumas.errors import CorruptState, UnsafePath
 from pumas.jobs.store import now
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, fsync_folder, make_folders, remove_stale_temporaries, write_durably
@@ -69,8 +69,11 @@ class Staging:
             fsync_folder(self.folder(staging_id))
 
     def discard(self, staging_id: str) -> None:
-        """Remove the folder and then its marker. What cannot be removed now is removed by the next `sweep`."""
-        with contextlib.suppress(OSError):
+        """Remove the folder and then its marker. What cannot be removed now is removed by the next `sweep`.
+
+        A link in the place of the folder leads elsewhere, so it stays, with its marker.
+        """
+        with contextlib.suppress(OSError, UnsafePath):
             _remove_tree(self.folder(staging_id))
             self._marker(staging_id).unlink(missing_ok=True)
             fsync_folder(self._root)
