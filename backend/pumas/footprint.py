@@ -50,6 +50,11 @@ def settle() -> None:
     """Call once when start-up is over: what it leaves behind is freed, what stays is never looked at again by gc."""
     gc.collect()
     gc.freeze()
+    give_back()
+
+
+def give_back() -> None:
+    """Call from a worker thread after work that needed much memory for a moment; takes some milliseconds."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)

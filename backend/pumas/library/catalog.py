@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from pumas import footprint
 from pumas.config import Layout
 from pumas.errors import NewerSchema, PumasError
 from pumas.events.stream import EventStream
@@ -44,6 +45,8 @@ _FULL_SHARE = 0.05
 # More changes than this in one batch are told as one event.
 EVENTS_PER_BATCH = 100
 _SHALLOW_FOLDERS = 2000
+# A look that found more than this leaves memory behind that is worth giving back.
+_MANY_CHANGES = 1000
 _MODELS_PER_PIECE = 500
 
 State = Literal["ready", "offline", "read_only"]
@@ -246,6 +249,8 @@ class LibraryIndex:
             reconciler.refresh(self._meanwhile[:])
         self._above = database.read_sync(lambda c: store.folders_above_models(c, _SHALLOW_FOLDERS))
         self._complete = True
+        if summary.added + summary.changed > _MANY_CHANGES:
+            footprint.give_back()
         return summary
 
     def _reconciler(self, database: Database) -> Reconciler:
