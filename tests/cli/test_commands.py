@@ -155,6 +155,14 @@ def test_as_a_process(spawn: Run, server: Sidecar) -> None:
     assert server.token not in debugged.err
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("pumas jo", ["jobs"]), ("pumas call list_j", ["list_jobs"]), ("pumas jobs pa", ["pause"])]
+)
+def test_completion(spawn: Run, typed: str, offered: list[str]) -> None:
+    env = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_PUMAS_COMPLETE": "complete_bash"}
+    assert spawn(env=env).out.split() == offered
+
+
 def test_serve_is_reached_behind_options_too(pumas: Run) -> None:
     assert pumas("serve", "--help").out.startswith("usage: pumas serve")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 import sidecar as running
-from pumas.cli import exits
+from pumas.cli import exits, following
+from pumas.cli.command import Cli
 from sidecar import Sidecar, eventually
 
 from .terminal import Terminal
@@ -119,6 +121,27 @@ def listening(pid: int, port: int) -> bool:
 
     connections = psutil.Process(pid).net_connections("tcp")
     return sum(1 for c in connections if c.raddr and c.raddr.port == port) == 2
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_ctrl_c_while_a_call_is_under_way(server: Sidecar, tmp_path: Path, stop: bool) -> None:
+    """The call is not broken off: only its answer names the job that is to be cancelled."""
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def call() -> str:
+        job_id = start_job(server, tmp_path / "gate")
+        if stop:
+            signal.pthread_kill(main_thread, signal.SIGINT)
+        return job_id
+
+    with Cli(server.root, as_json=True, no_start=True) as cli:
+        job_id, stopped = following.while_answering(cli, "test", "A test", call)
+        assert stopped is stop
+        assert state(server, job_id) in ("queued", "running")
+        with pytest.raises(following.Stopped):
+            following.interrupted(cli, job_id)
+    assert state(server, job_id) == "cancelled"
 
 
 def test_ctrl_c_ends_the_event_stream(server: Sidecar, terminal: Callable[..., Terminal], tmp_path: Path) -> None:

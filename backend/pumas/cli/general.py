@@ -84,7 +84,7 @@ def events(
     after: Annotated[int | None, typer.Option(help="Begin after the event with this cursor.")] = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many events.")] = None,
 ) -> None:
-    """Follow the event stream until Ctrl-C; with --json, one JSON document per line."""
+    """Follow the event stream until Ctrl-C. With --json, one JSON document per line."""
     with cli.client.events(topic or (), after) as stream:
         for number, event in enumerate(stream, 1):
             if cli.out.as_json:
@@ -99,7 +99,7 @@ def events(
 
 
 def doctor(cli: Cli) -> int:
-    """Check this installation and its root; each line says ok, warn or fail, and what to do."""
+    """Check this installation and its root. Each line says ok, warn or fail, and what to do."""
     from pumas.cli.checks import run_checks
 
     found = run_checks(cli)

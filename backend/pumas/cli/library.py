@@ -66,7 +66,7 @@ def search(
     limit: LimitOption = 50,
     offset: OffsetOption = 0,
 ) -> None:
-    """Find models by words in their names, tags and descriptions, best first."""
+    """Find models, best first, by words in names, tags and descriptions."""
     _find(cli, " ".join(words), model_type, tag, limit, offset)
 
 
@@ -112,7 +112,7 @@ def import_models(
     ] = False,
     dry_run: DryRunOption = False,
 ) -> int:
-    """Bring model files into the library; the source stays where it is unless --move is given."""
+    """Bring model files into the library. The source stays where it is unless --move is given."""
     if move and hardlink:
         raise UsageProblem("--move and --hardlink exclude each other: choose one.")
     if name is not None and len(paths) > 1:
@@ -176,7 +176,7 @@ def delete(
     model_ids: Annotated[list[str], typer.Argument(metavar="MODEL...", help="As shown by pumas models.")],
     dry_run: DryRunOption = False,
 ) -> None:
-    """Move models into the trash, from where pumas trash restore brings them back."""
+    """Move models into the trash. `pumas trash restore` brings them back."""
     done = [cli.client.delete_model_with_cascade(model_id, dry_run=dry_run) for model_id in model_ids]
     if cli.out.as_json:
         cli.out.document({"success": True, "deleted": done})
@@ -193,7 +193,7 @@ def verify(
         list[str] | None, typer.Argument(metavar="[MODEL]...", help="By default all.", show_default=False)
     ] = None,
 ) -> int:
-    """Read every file again and compare it with its digests; nothing is changed."""
+    """Hash the library again. Differences are reported, recorded digests never replaced."""
     job = following.follow(cli, cli.client.verify_library(model_ids=model_ids)["job_id"], "Verifying")
     following.say_end(cli, job)
     report = job["result"] or {}

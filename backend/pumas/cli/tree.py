@@ -36,7 +36,7 @@ def pumas(
 
 
 def serve(context: typer.Context) -> int:
-    """Run the sidecar until Ctrl-C; `pumas serve --help` lists its options."""
+    """Run the sidecar until Ctrl-C. `pumas serve --help` lists its options."""
     # Reached only when `serve` is not the first word; `main` sends it on its short way otherwise.
     from pumas.cli.serve import serve as run_serve
 
