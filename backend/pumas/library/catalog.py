@@ -49,6 +49,8 @@ _SHALLOW_FOLDERS = 2000
 _MANY_CHANGES = 1000
 _MODELS_PER_PIECE = 500
 
+STALE = "index_stale"
+
 State = Literal["ready", "offline", "read_only"]
 
 
@@ -111,6 +113,8 @@ class LibraryIndex:
         self._stopped = False
         self._complete = False
         self._busy = False
+        # The last look could not be written; the index file was replaced by an empty one.
+        self._failed = self._replaced = False
         self._state: State = "ready"
         self._above: list[tuple[str, int, int]] = []
         self._meanwhile: list[str] = []
@@ -187,7 +191,7 @@ class LibraryIndex:
 
     def _rebuild(self, kept: Path, reason: str) -> None:
         """The index file was put aside: what is there now is empty until the next look at the disk."""
-        self._complete = False
+        self._complete, self._replaced = False, True
         message = (
             f"The index could not be used ({reason}) and is being made anew; the old file was kept as {kept.name}."
         )
@@ -238,19 +242,36 @@ class LibraryIndex:
         database = self.database()
         reconciler = self._reconciler(database)
         self._meanwhile.clear()
+        self._replaced = self._failed = False
         try:
-            summary = reconciler.run()
+            summary = self._run(reconciler)
         except LibraryOffline as error:
             self._state, self._complete = "offline", True
             self._troubles.report(self._subject, LibraryOffline.kind, f"{error} Nothing was removed from the index.")
             return None
-        self._troubles.clear_kind(LibraryOffline.kind)
-        if self._meanwhile:
-            reconciler.refresh(self._meanwhile[:])
+        except PumasError as error:
+            # What the index holds is still served; the next call tries again.
+            self._failed = self._complete = True
+            self._troubles.report(self._subject, STALE, f"The index cannot be brought up to date: {error}")
+            raise
+        for kind in (LibraryOffline.kind, STALE):
+            self._troubles.clear_kind(kind)
         self._above = database.read_sync(lambda c: store.folders_above_models(c, _SHALLOW_FOLDERS))
         self._complete = True
         if summary.added + summary.changed > _MANY_CHANGES:
             footprint.give_back()
+        return summary
+
+    def _run(self, reconciler: Reconciler) -> Summary:
+        try:
+            summary = reconciler.run()
+        except PumasError:
+            if not self._replaced:
+                raise
+            # The index was damaged and put aside: fill the new one.
+            summary = reconciler.run()
+        if self._meanwhile:
+            reconciler.refresh(self._meanwhile[:])
         return summary
 
     def _reconciler(self, database: Database) -> Reconciler:
@@ -266,7 +287,7 @@ class LibraryIndex:
 
     def shallow_changed(self) -> bool:
         """Whether a folder above the models changed since the last look: a model came or went. About a millisecond."""
-        if not self._complete:
+        if not self._complete or self._failed:
             return True
         root = os.fspath(self._layout.library)
         for path, mtime_ns, inode in self._above:
@@ -352,6 +373,7 @@ class Catalog:
         self._full_took = 0.0
         self._totals: _Totals | None = None
         self._models: tuple[int, bytes] | None = None
+        self._packing = asyncio.Lock()
 
     async def close(self) -> None:
         await asyncio.to_thread(self.index.close)
@@ -364,11 +386,12 @@ class Catalog:
         Raises:
             PumasError: the index cannot be written.
         """
+        end = time.monotonic() + wait_s
         if self._task is not None:
             # One that is under way may have passed what the caller just changed.
             await asyncio.wait({self._task}, timeout=wait_s)
         task = self._start()
-        await asyncio.wait({task}, timeout=wait_s)
+        await asyncio.wait({task}, timeout=max(end - time.monotonic(), 0))
         return task.result() if task.done() else None
 
     async def search(
@@ -386,9 +409,11 @@ class Catalog:
         """All models as one JSON object: id to `{path, size, addedDate, modelType, officialName, …}`."""
         await self._fresh()
         totals = await self._current()
-        if self._models is None or self._models[0] != totals.revision:
-            self._models = await self._read(_pack_models)
-        return await asyncio.to_thread(zlib.decompress, self._models[1])
+        async with self._packing:
+            if self._models is None or self._models[0] != totals.revision:
+                self._models = await self._read(_pack_models)
+            packed = self._models[1]
+        return await asyncio.to_thread(zlib.decompress, packed)
 
     async def storage_scan(self) -> StorageScan:
         await self._fresh()
