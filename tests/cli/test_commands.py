@@ -217,7 +217,7 @@ def test_method_names_complete() -> None:
 def test_events(pumas: Run, server: Sidecar) -> None:
     job_id = start_job(server)
     with PumasClient(server.root) as client:
-        client.wait_for_job(job_id)
+        client.wait_for_job(job_id, timeout=20)
         # A cursor from before the job: the stream begins at the sidecar's start.
         words = ["events", "--topic", "job.state", "--count", "3"]
         first = replay(client, job_id)
@@ -248,7 +248,7 @@ def replay(client: PumasClient, job_id: str) -> int:
 def test_jobs_list_and_show(pumas: Run, server: Sidecar) -> None:
     job_id = start_job(server)
     with PumasClient(server.root) as client:
-        client.wait_for_job(job_id)
+        client.wait_for_job(job_id, timeout=20)
     row = next(line for line in pumas("jobs", "list", root=server.root).out.splitlines() if line.startswith(job_id))
     assert row.split("\t")[:4] == [job_id, "completed", "100%", "A test job"]
     listed = pumas("jobs", "list", "--state", "completed", "--kind", "test", "--json", root=server.root).json["jobs"]

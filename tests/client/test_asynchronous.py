@@ -135,7 +135,7 @@ async def test_a_cancelled_job_raises(jobs_sidecar: Sidecar, tmp_path: Path) -> 
         await client.cancel_job(job_id)
         with pytest.raises(Cancelled):
             await client.wait_for_job(job_id, timeout=20)
-        assert (await client.wait_for_job(job_id, check=False))["state"] == "cancelled"
+        assert (await client.wait_for_job(job_id, check=False, timeout=20))["state"] == "cancelled"
 
 
 async def test_a_cut_stream_goes_on_where_it_was_cut(trap: Callable[..., Any]) -> None:

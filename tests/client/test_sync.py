@@ -236,7 +236,7 @@ def test_wait_for_a_job(client: PumasClient, tmp_path: Path) -> None:
     assert (job["state"], job["result"], job["progress"]) == ("completed", {"steps": 4}, 1.0)
     assert seen
     assert all(set(p) == {"job_id", "kind", "stage", "item", "done", "total", "unit", "progress"} for p in seen)
-    assert client.wait_for_job(job["job_id"])["state"] == "completed", "one that has ended already"
+    assert client.wait_for_job(job["job_id"], timeout=20)["state"] == "completed", "one that has ended already"
 
 
 def test_a_failed_job_raises_its_error(client: PumasClient) -> None:
@@ -244,7 +244,7 @@ def test_a_failed_job_raises_its_error(client: PumasClient) -> None:
     with pytest.raises(DiskError, match="input/output error") as caught:
         client.wait_for_job(job_id, timeout=20)
     assert caught.value.details["job_id"] == job_id
-    assert client.wait_for_job(job_id, check=False)["state"] == "failed"
+    assert client.wait_for_job(job_id, check=False, timeout=20)["state"] == "failed"
 
 
 def test_a_paused_job_ends_the_wait(client: PumasClient, tmp_path: Path) -> None:
