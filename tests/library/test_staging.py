@@ -39,7 +39,10 @@ def test_the_folder_is_private_marked_and_gone_after_use(library: Path, staging:
     marker = json.loads((library / ".staging/job.0.json").read_bytes())
     assert (marker["job_id"], marker["pid"]) == ("job", os.getpid()) and marker["since"].endswith("Z")
     staging.seal("job.0")
-    assert staging.open("job.0", "job") == folder and (folder / "a/b.gguf").is_file(), "a job that goes on finds it"
+    write(folder / "a/cut.gguf", gguf()[:100])
+    write(folder / "metadata.json.1.0123abcd.pumas-tmp", b"{")
+    assert staging.open("job.0", "job", {"a/b.gguf"}) == folder, "a job that goes on finds what it had finished"
+    assert list(tree(folder)) == ["a/b.gguf"]
     staging.discard("job.0")
     assert os.listdir(library / ".staging") == []
 

@@ -329,7 +329,7 @@ class _Batch:
     def _bring_in(self, index: int, plan: ImportPlan) -> Json:
         service, staging_id = self._service, self._staging_id(index)
         kept = self._staged_before(index, plan)
-        folder = service.staging.open(staging_id, self._work.job_id)
+        folder = service.staging.open(staging_id, self._work.job_id, kept)
         service.make_room(plan, staging_id, sum(digests.size for digests in kept.values()))
         self._report("copying" if plan.new_bytes else "hashing")
         digests = {file.name: self._stage_one(index, plan, folder, file, kept) for file in plan.source.files}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +51,24 @@ class Staging:
         """The folder that will be renamed into the library: the private one is its parent."""
         return self.folder(staging_id) / MODEL
 
-    def open(self, staging_id: str, job_id: str) -> Path:
-        """Make (or, for a job that goes on, find) the model folder of `staging_id`."""
+    def open(self, staging_id: str, job_id: str, keep: Collection[str] = ()) -> Path:
+        """Make the model folder of `staging_id`, or find it again for a job that goes on.
+
+        Args:
+            keep: names of the files in it that are known to be whole; whatever else a killed run left is removed, or it
+                would be published with them.
+        """
         with disk_errors("Preparing the staging folder"):
             make_folders(self._root, mode=0o700)
             write_durably(self._marker(staging_id), json_file.encode(_owner(job_id)), mode=0o600)
             folder = self.folder(staging_id)
             make_folders(folder, mode=0o700)
             make_folders(folder / MODEL)
+            for path, _folders, names in os.walk(folder / MODEL):
+                for name in names:
+                    file = Path(path, name)
+                    if file.relative_to(folder / MODEL).as_posix() not in keep:
+                        file.unlink()
         return folder / MODEL
 
     def seal(self, staging_id: str) -> None:
