@@ -263,7 +263,7 @@ class AsyncMethods:
             dry_run: Only say what would be imported.
 
         Raises:
-            DiskError, DiskFull, InvalidInput, ReadOnly.
+            DiskError, DiskFull, ReadOnly.
         """
         return await self.call("import_batch", {"import_specs": import_specs, "dry_run": dry_run})
 
@@ -299,7 +299,8 @@ class AsyncMethods:
             dry_run: Only say what would be imported.
 
         Raises:
-            DiskError, DiskFull, ReadOnly.
+            DiskError, DiskFull, DuplicateModel, FileUnavailable, InvalidInput, NotAModel, PickleNotAcknowledged,
+            ReadOnly, SeveralModels, UnsafePath.
         """
         return await self.call(
             "import_model",

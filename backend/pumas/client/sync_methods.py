@@ -259,7 +259,7 @@ class Methods:
             dry_run: Only say what would be imported.
 
         Raises:
-            DiskError, DiskFull, InvalidInput, ReadOnly.
+            DiskError, DiskFull, ReadOnly.
         """
         return self.call("import_batch", {"import_specs": import_specs, "dry_run": dry_run})
 
@@ -295,7 +295,8 @@ class Methods:
             dry_run: Only say what would be imported.
 
         Raises:
-            DiskError, DiskFull, ReadOnly.
+            DiskError, DiskFull, DuplicateModel, FileUnavailable, InvalidInput, NotAModel, PickleNotAcknowledged,
+            ReadOnly, SeveralModels, UnsafePath.
         """
         return self.call(
             "import_model",

@@ -8,10 +8,15 @@ from pumas.errors import (
     AlreadyExists,
     CorruptState,
     DiskError,
+    DuplicateModel,
+    FileUnavailable,
     InvalidInput,
     ModelNotFound,
+    NotAModel,
     NotEnoughSpace,
+    PickleNotAcknowledged,
     ReadOnly,
+    SeveralModels,
     TimedOut,
     TrashEntryNotFound,
     UnsafePath,
@@ -30,6 +35,15 @@ from pumas.rpc.registry import Methods
 
 _ON_DISK = (DiskError, NotEnoughSpace, ReadOnly)
 _ON_MODEL = (ModelNotFound, UnsafePath, CorruptState)
+_OF_SOURCE = (
+    UnsafePath,
+    InvalidInput,
+    FileUnavailable,
+    NotAModel,
+    SeveralModels,
+    PickleNotAcknowledged,
+    DuplicateModel,
+)
 
 
 def register(methods: Methods, library: LibraryService) -> None:
@@ -148,7 +162,7 @@ def _register_models(methods: Methods, library: LibraryService) -> None:
 
 
 def _register_imports(methods: Methods, library: LibraryService) -> None:
-    @methods.row("import_model", wire.ImportModel, wire.ImportOutcome, errors=[*_ON_DISK])
+    @methods.row("import_model", wire.ImportModel, wire.ImportOutcome, errors=[*_OF_SOURCE, *_ON_DISK])
     async def import_model(p: wire.ImportModel) -> wire.ImportOutcome:
         """Import a model file or folder into the library, as a copy unless asked otherwise.
 
@@ -161,7 +175,7 @@ def _register_imports(methods: Methods, library: LibraryService) -> None:
             result = answer.results[0]
         return wire.ImportOutcome.model_validate({**result, "job_id": answer.job_id})
 
-    @methods.row("import_batch", wire.ImportBatch, wire.BatchOutcome, errors=[InvalidInput, *_ON_DISK])
+    @methods.row("import_batch", wire.ImportBatch, wire.BatchOutcome, errors=[*_ON_DISK])
     async def import_batch(p: wire.ImportBatch) -> wire.BatchOutcome:
         """Import several files and folders, in order; one that fails does not stop the others.
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from pumas.config import Layout
-from pumas.errors import InvalidInput, PumasError
+from pumas.errors import PumasError
 from pumas.jobs.service import JobService
 from pumas.jobs.store import Job, JobState, Json
 from pumas.library.catalog import Catalog
@@ -41,7 +41,7 @@ IMPORT, VERIFY = "import", "verify"
 class ImportAnswer:
     """What is done so far. `results` are in the order of the requests; `pending` of them are not among them yet."""
 
-    job_id: str
+    job_id: str | None
     results: list[Json]
     pending: int
 
@@ -135,13 +135,9 @@ class LibraryService:
     # -- import and verify -------------------------------------------------------------------------------------------
 
     async def import_models(self, requests: Sequence[ImportRequest]) -> ImportAnswer:
-        """Start an import and answer with what is done within ten seconds; the job goes on with the rest.
-
-        Raises:
-            InvalidInput: no request was given.
-        """
+        """Start an import and answer with what is done within ten seconds; the job goes on with the rest."""
         if not requests:
-            raise InvalidInput("import_specs", "must name at least one file or folder")
+            return ImportAnswer(None, [], 0)
         first = requests[0].path.rstrip("/").rpartition("/")[2]
         title = f"Import {first}" if len(requests) == 1 else f"Import {len(requests)} items"
         job = await self._jobs.start(IMPORT, self._imports.job_params(requests), title=title)

@@ -1,0 +1,159 @@
+"""Plays the examples of `contracts/examples/` against a real sidecar and compares each reply, field by field.
+
+An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
+root), `before` (calls made first; `as` names their result, `${name.key}` quotes it, `until` repeats the call until the
+job is in that state), `params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value
+of a kind. Fields that differ from run to run are named in `contracts/volatile.json`, nowhere else.
+
+`python tests/contract/replay.py --record` fills in the replies of examples that have none, for a person to read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "backend")]
+
+import sidecar as running  # noqa: E402
+
+EXAMPLES = PROJECT / "contracts" / "examples"
+VOLATILE: dict[str, str] = json.loads((PROJECT / "contracts" / "volatile.json").read_text())
+
+_MATCHERS = {
+    "time": lambda v: v is None or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", str(v)) is not None,
+    "text": lambda v: v is None or isinstance(v, str),
+    "number": lambda v: v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)),
+    "flag": lambda v: isinstance(v, bool),
+    "list": lambda v: isinstance(v, list),
+    "object": lambda v: isinstance(v, dict),
+}
+
+
+def all_examples() -> list[Path]:
+    return sorted(EXAMPLES.glob("*/*.json"))
+
+
+def content(spec: dict[str, Any]) -> bytes:
+    """The bytes of a file: `text`, `hex`, `json`, or `gguf` with string metadata."""
+    if "gguf" in spec:
+        return gguf(spec["gguf"])
+    if "json" in spec:
+        return json.dumps(spec["json"]).encode()
+    return bytes.fromhex(spec["hex"]) if "hex" in spec else spec["text"].encode()
+
+
+def gguf(metadata: dict[str, str]) -> bytes:
+    """A GGUF v3 file without tensors (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md)."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    body = b"".join(text(key) + struct.pack("<I", 8) + text(value) for key, value in metadata.items())
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(metadata)) + body
+
+
+class Stage:
+    """One sidecar on a prepared root, for one example."""
+
+    def __init__(self, folder: Path, example: dict[str, Any]) -> None:
+        self.files, self.root = folder / "files", folder / "root"
+        self._names: dict[str, Any] = {}
+        self._example = example
+        for place, specs in ((self.files, example.get("files", {})), (self.root, example.get("root", {}))):
+            place.mkdir(parents=True, exist_ok=True)
+            for name, spec in specs.items():
+                path = place / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content(spec))
+                if "size" in spec:  # the rest is a hole, read as zeros
+                    os.truncate(path, spec["size"])
+
+    def play(self, method: str) -> dict[str, Any]:
+        """The reply without its frame: `{"result": …}` or `{"error": …}`, places written as `$root` and `$files`."""
+        sidecar = running.start(self.root)
+        try:
+            for call in self._example.get("before", []):
+                self._before(sidecar, call)
+            reply = sidecar.rpc(method, self._fill(self._example["params"]))
+        finally:
+            sidecar.close()
+        assert reply.pop("jsonrpc") == "2.0"
+        assert reply.pop("id") == 1
+        return self._unfill(reply)
+
+    def _before(self, sidecar: running.Sidecar, call: dict[str, Any]) -> None:
+        def done() -> bool:
+            result = self._names[call.get("as", "")] = sidecar.result(
+                call["method"], self._fill(call.get("params", {}))
+            )
+            return "until" not in call or result["job"]["state"] == call["until"]
+
+        running.eventually(done, what=f"{call['method']} until {call.get('until')}")
+
+    def _fill(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._fill(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._fill(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        quoted = re.sub(r"\$\{(\w+)\.(\w+)\}", lambda m: self._names[m[1]][m[2]], value)
+        return quoted.replace("$files", str(self.files)).replace("$root", str(self.root))
+
+    def _unfill(self, value: Any) -> Any:
+        text = json.dumps(value).replace(str(self.files), "$files").replace(str(self.root), "$root")
+        for name, result in self._names.items():
+            for key in ("job_id", "trash_id"):
+                if isinstance(result, dict) and result.get(key):
+                    text = text.replace(result[key], f"${{{name}.{key}}}")
+        return json.loads(text)
+
+
+def differences(expected: Any, got: Any, where: str = "") -> list[str]:
+    """Where `got` is not what the example says."""
+    key = where.rpartition(".")[2]
+    if key in VOLATILE:
+        return [] if _MATCHERS[VOLATILE[key]](got) else [f"{where}: {got!r} is no {VOLATILE[key]}"]
+    if isinstance(expected, dict) and "$matches" in expected:
+        return [] if _MATCHERS[expected["$matches"]](got) else [f"{where}: {got!r} is no {expected['$matches']}"]
+    if isinstance(expected, dict) and isinstance(got, dict):
+        found = [f"{where}: {k!r} only in the {'example' if k in expected else 'reply'}" for k in expected.keys() ^ got]
+        for name in expected.keys() & got.keys():
+            found += differences(expected[name], got[name], f"{where}.{name}")
+        return found
+    if isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        pairs = enumerate(zip(expected, got, strict=True))
+        return [found for i, (one, other) in pairs for found in differences(one, other, f"{where}.{i}")]
+    return [] if expected == got and type(expected) is type(got) else [f"{where}: {expected!r} expected, {got!r} came"]
+
+
+def play(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the example, the reply that came)."""
+    example = json.loads(path.read_text(encoding="utf-8"))
+    method = path.name.rsplit(".", 2)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        return example, Stage(Path(folder), example).play(method)
+
+
+def record() -> None:
+    for path in all_examples():
+        example = json.loads(path.read_text(encoding="utf-8"))
+        if "result" in example or "error" in example:
+            continue
+        _, reply = play(path)
+        path.write_text(json.dumps(example | reply, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"{path.relative_to(EXAMPLES)}: {json.dumps(reply)[:300]}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--record"]:
+        sys.exit(__doc__)
+    record()
