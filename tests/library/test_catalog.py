@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from pumas.config import Layout
-from pumas.errors import DiskError, NotEnoughSpace, PumasError
+from pumas.errors import DiskError, NotEnoughSpace
 from pumas.events.stream import EventStream
 from pumas.library import catalog as module
 from pumas.library import store
