@@ -274,6 +274,15 @@ def test_verify(pumas: Run, launch: Any, tmp_path: Path) -> None:
     assert (unknown.status, "No model" in unknown.err) == (exits.FAILED, True)
 
 
+def test_a_verification_that_did_not_end_well(pumas: Run, server: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {"job_id": "verify-1", "title": "Verify", "state": "failed", "error": "Disk error.", "result": None}
+    monkeypatch.setattr("pumas.cli.following.follow", lambda *_: broken)
+    done = pumas("verify", root=server.root)
+    assert (done.status, done.out) == (exits.FAILED, "")
+    assert done.err == "pumas: Verify: failed. Disk error. Go on with: pumas jobs resume verify-1\n"
+    assert pumas("verify", "--json", root=server.root).json["success"] is False
+
+
 def test_status(pumas: Run, server: Sidecar) -> None:
     facts = dict(line.split("\t", 1) for line in pumas("status", root=server.root).out.splitlines())
     assert facts["sidecar"] == f"http://127.0.0.1:{server.port}"
