@@ -123,7 +123,8 @@ def from_metadata(model_id: str, metadata: JsonObject) -> IndexEntry:
     """
     for field, types in _EXPECTED:
         value = metadata.get(field)
-        if value is not None and (not isinstance(value, types) or value is True or value is False):
+        # The exact type, as JSON gives it: true and false are no numbers.
+        if value is not None and type(value) not in types:
             raise DamagedMetadata(f"{field} has a wrong type")
     files = _files(metadata.get("files"))
     encoded = orjson.dumps(metadata)
@@ -226,7 +227,7 @@ def _entry(
     facets = [facet(kind, value) for kind, value in properties if value]
     facets += [tag.facet for tag in tags]
     official_words = words(official_name)
-    described = {*official_words, *words(model_type), *words(family)}
+    described = {*official_words, *_few_words(model_type), *_few_words(family)}
     tag_texts = [tag.text for tag in tags]
     return IndexEntry(
         id=model_id,
@@ -258,6 +259,12 @@ def _entry(
         pending_lookup=int(pending),
         derived=int(derived),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _few_words(text: str) -> tuple[str, ...]:
+    """`words` of types and families, of which a library has few."""
+    return tuple(words(text))
 
 
 def extension(name: str) -> str:

@@ -372,7 +372,7 @@ class _Run:
             witness = METADATA
             stamp = self._stamp_of(full, METADATA)
             try:
-                metadata, recovered = _load(Path(full, METADATA))
+                metadata, recovered = _load(f"{full}/{METADATA}")
                 entry = from_metadata(path, metadata)
                 if recovered:
                     troubles.append(self._damaged(path, f"{recovered}; its backup is used instead"))
@@ -511,7 +511,7 @@ class _BatchWriter:
             summary.added, summary.changed, summary.removed = self._counts
 
 
-def _load(path: Path) -> tuple[JsonObject, str | None]:
+def _load(path: str) -> tuple[JsonObject, str | None]:
     """The metadata, and why its backup had to be used.
 
     Raises:
@@ -521,7 +521,7 @@ def _load(path: Path) -> tuple[JsonObject, str | None]:
     try:
         return json_file.parse_object(path), None
     except (FileNotFoundError, ValueError):
-        loaded = json_file.load(path)
+        loaded = json_file.load(Path(path))
         return loaded.value or {}, loaded.recovered
 
 

@@ -19,8 +19,8 @@ _DIACRITICS = re.compile("[\u0300-\u036f]+")
 _WORD = re.compile(rf"[^\W_{_NOT_LETTERS_TO_SQLITE}]+")
 _ASCII_WORD = re.compile("[0-9a-z]+")
 # Private-use characters are letters to unicode61, and `words` never yields one: no query can reach a facet. Three of
-# them hold 51 bits of a digest and are too short for the longer prefix indexes.
-_PLANES, _PLANE_SIZE = (0xF0000, 0x100000), 0xFFFE
+# them hold 48 bits of a digest and are too short for the longer prefix indexes.
+_PRIVATE_USE, _PRIVATE_USE_SIZE = 0xF0000, 0xFFFE
 
 
 def words(text: str) -> list[str]:
@@ -34,9 +34,11 @@ def words(text: str) -> list[str]:
 @functools.lru_cache(maxsize=1024)
 def facet(kind: str, value: str) -> str:
     """The index word for one property, such as ("tag", "chat"); compared exactly, so apply `same` first."""
-    digest = hashlib.blake2b(f"{kind}\0{value}".encode("utf-8", "replace"), digest_size=9).digest()
-    numbers = (int.from_bytes(digest[i : i + 3]) for i in (0, 3, 6))
-    return "".join(chr(_PLANES[n & 1] + (n >> 1) % _PLANE_SIZE) for n in numbers)
+    digest = hashlib.blake2b(f"{kind}\0{value}".encode("utf-8", "replace"), digest_size=8).digest()
+    high, low = divmod(int.from_bytes(digest), _PRIVATE_USE_SIZE)
+    higher, middle = divmod(high, _PRIVATE_USE_SIZE)
+    last = higher % _PRIVATE_USE_SIZE
+    return chr(_PRIVATE_USE + low) + chr(_PRIVATE_USE + middle) + chr(_PRIVATE_USE + last)
 
 
 def same(text: str) -> str:

@@ -37,7 +37,7 @@ def backup_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.bak")
 
 
-def parse_object(path: Path) -> JsonObject:
+def parse_object(path: str | Path) -> JsonObject:
     """Read one JSON object.
 
     Raises:
@@ -52,7 +52,8 @@ def parse_object(path: Path) -> JsonObject:
             raise ValueError("not a regular file")
         if status.st_size > MAX_STATE_BYTES:
             raise ValueError("too large")
-        data = file.read(MAX_STATE_BYTES + 1)
+        # One more than it should hold: a buffer of the allowed size would cost more than the reading.
+        data = file.read(status.st_size + 1)
     value: object = orjson.loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
