@@ -13,6 +13,7 @@ import pytest
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
+import pumas.library.reconcile  # noqa: F401 - defines a failure of its own
 from pumas import errors
 from pumas.rpc.errors import error_table, from_exception
 from pumas.rpc.wrap import wrappers

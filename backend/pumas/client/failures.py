@@ -98,6 +98,12 @@ class NotAModel(CallFailed):
     kind = "not_a_model"
 
 
+class Offline(CallFailed):
+    """The library's drive is away; nothing was changed."""
+
+    kind = "offline"
+
+
 class PickleNotAcknowledged(CallFailed):
     """The file can run code when loaded; pass security_acknowledged to import it all the same."""
 
@@ -162,6 +168,7 @@ BY_KIND: dict[str, type[CallFailed]] = {
     ModelNotFound.kind: ModelNotFound,
     NewerSchema.kind: NewerSchema,
     NotAModel.kind: NotAModel,
+    Offline.kind: Offline,
     PickleNotAcknowledged.kind: PickleNotAcknowledged,
     ReadOnly.kind: ReadOnly,
     RootInUse.kind: RootInUse,

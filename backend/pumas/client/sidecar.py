@@ -131,7 +131,7 @@ def start(root: Path, timeout_s: float = START_TIMEOUT_S) -> Sidecar | Endpoint:
 def _spawn(root: Path, token: str) -> subprocess.Popen[str]:
     # By path, not by -m: the child must run this very package, wherever it was imported from.
     program = Path(__file__).resolve().parents[1] / "__main__.py"
-    command = [sys.executable, str(program), "serve", "--root", str(root), "--port", "0", "--end-with-parent"]
+    command = [sys.executable, str(program), "serve", "--root", str(root), "--port", "0", "--parent", str(os.getpid())]
     try:
         return subprocess.Popen(
             command,
