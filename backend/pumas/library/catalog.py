@@ -247,7 +247,6 @@ class LibraryIndex:
         reconciler = self._reconciler(database)
         self._meanwhile.clear()
         self._replaced = self._failed = False
-        started = time.time_ns()
         try:
             summary = self._run(reconciler)
         except LibraryOffline as error:
