@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pumas.storage.files import disk_errors
+
 
 def gguf(seed: int = 1, size: int = 4096, architecture: str = "llama") -> bytes:
     """A small GGUF file with one metadata key and no tensors, filled up with bytes that depend on `seed`."""
@@ -105,11 +107,12 @@ class DiskIndex:
         self.removed += model_ids
 
     def model_ids(self) -> list[str]:
-        return sorted(
-            path.parent.relative_to(self.library).as_posix()
-            for path in self.library.rglob("metadata.json")
-            if not any(part.startswith(".") for part in path.relative_to(self.library).parts)
-        )
+        with disk_errors("Reading the library"):
+            return sorted(
+                path.parent.relative_to(self.library).as_posix()
+                for path in self.library.rglob("metadata.json")
+                if not any(part.startswith(".") for part in path.relative_to(self.library).parts)
+            )
 
     def contains(self, model_id: str) -> bool:
         return model_id in self.model_ids()

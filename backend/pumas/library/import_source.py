@@ -101,7 +101,8 @@ def read_source(path: Path) -> Source:
     """Look at a file or folder.
 
     Raises:
-        FileUnavailable: it does not exist, cannot be read, or is no regular file or folder.
+        FileUnavailable: it is no regular file or folder, or something in it cannot be read: no part of a model is left
+            out because of an error.
         NotAModel: nothing in it is a model, a file in it is damaged, or a set of shards is not complete.
         SeveralModels: it holds models that have nothing to do with each other.
     """
@@ -179,7 +180,10 @@ def _walk(folder: Path, prefix: str, skipped: list[Skipped]) -> Iterator[tuple[s
                     f"{display_name(folder.name)} holds more than {MAX_FILES:,} files; import a folder inside it."
                 )
             name = prefix + entry.name
-            reason = _why_not(entry, depth)
+            try:
+                reason = _why_not(entry, depth)
+            except OSError as error:
+                raise FileUnavailable(display_name(name), os.strerror(error.errno or 0).lower()) from None
             if reason:
                 skipped.append(Skipped(display_name(name), reason))
             elif entry.is_dir(follow_symlinks=False):
@@ -197,23 +201,16 @@ def _why_not(entry: os.DirEntry[str], depth: int) -> str:
         return "a link to a folder is not followed"
     if entry.is_dir(follow_symlinks=False):
         return "too deep" if depth >= MAX_DEPTH else ""
-    try:
-        if not entry.is_file():
-            return "the link leads nowhere" if entry.is_symlink() else "not a regular file"
-    except OSError:
-        return "cannot be looked at"
-    return ""
+    if entry.is_file():
+        return ""
+    return "the link leads nowhere" if entry.is_symlink() else "not a regular file"
 
 
 def _named_files(found: Sequence[tuple[str, Path]], skipped: list[Skipped]) -> list[SourceFile]:
     files: list[SourceFile] = []
     taken: set[str] = set()
     for name, path in found:
-        try:
-            file = _source_file(path, name)
-        except FileUnavailable as error:
-            skipped.append(Skipped(display_name(name), str(error)))
-            continue
+        file = _source_file(path, name)
         if file.name in taken:
             skipped.append(Skipped(display_name(name), "another file has the same name once it is cleaned"))
             continue

@@ -477,9 +477,14 @@ def _differing_from_carried(plan: ImportPlan, digests: dict[str, Digests]) -> li
 
 
 def _removable(plan: ImportPlan) -> list[Json]:
-    """The names that the user gave, innermost folders last; what links lead to is not ours to remove."""
-    root = plan.source.path
-    files: list[Json] = [{"path": str(f.found), "stamp": asdict(f.stamp)} for f in plan.source.files]
+    """The names that the user gave, then their folders from the inside; what links lead to is not ours to remove.
+
+    The primary file goes last and the other weights first: what a kill leaves behind is then still recognised as the
+    model that the library has, and not taken for another one.
+    """
+    root, primary = plan.source.path, plan.source.primary
+    ordered = sorted(plan.source.files, key=lambda file: (file is primary, file.format is None))
+    files: list[Json] = [{"path": str(f.found), "stamp": asdict(f.stamp)} for f in ordered]
     folders = {
         parent for f in plan.source.files for parent in f.found.parents if parent == root or root in parent.parents
     }
