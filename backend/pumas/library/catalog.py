@@ -45,8 +45,6 @@ _FULL_SHARE = 0.05
 # More changes than this in one batch are told as one event.
 EVENTS_PER_BATCH = 100
 _SHALLOW_FOLDERS = 2000
-# File systems stamp with the kernel's coarse clock, which moves every 1 to 10 ms.
-_CLOCK_TICK_NS = 20_000_000
 # A look that found more than this leaves memory behind that is worth giving back.
 _MANY_CHANGES = 1000
 _MODELS_PER_PIECE = 500
@@ -119,8 +117,6 @@ class LibraryIndex:
         self._failed = self._replaced = False
         self._state: State = "ready"
         self._above: list[tuple[str, int, int]] = []
-        # Stamps from this span of the clock prove nothing: the folder may have changed again in the same tick.
-        self._doubtful = (0, 0)
         self._meanwhile: list[str] = []
 
     # -- the file ----------------------------------------------------------------------------------------------------
@@ -260,7 +256,6 @@ class LibraryIndex:
             raise
         for kind in (LibraryOffline.kind, STALE):
             self._troubles.clear_kind(kind)
-        self._doubtful = (started - _CLOCK_TICK_NS, time.time_ns())
         self._above = database.read_sync(lambda c: store.folders_above_models(c, _SHALLOW_FOLDERS))
         self._complete = True
         if summary.added + summary.changed > _MANY_CHANGES:
@@ -295,10 +290,7 @@ class LibraryIndex:
         if not self._complete or self._failed:
             return True
         root = os.fspath(self._layout.library)
-        since, until = self._doubtful
         for path, mtime_ns, inode in self._above:
-            if path and since < mtime_ns < until:
-                return True
             try:
                 status = os.stat(f"{root}/{path}" if path else root)
             except OSError:
