@@ -197,6 +197,19 @@ async def test_a_cancel_is_not_weakened(bench: Bench) -> None:
     assert (await bench.jobs.get(job.id)).state is S.CANCELLED
 
 
+@pytest.mark.parametrize(("ask", "end"), [("cancel", S.CANCELLED), ("resume", S.COMPLETED)])
+async def test_what_is_asked_while_a_pause_is_recorded_is_done(bench: Bench, ask: str, end: JobState) -> None:
+    job = await bench.jobs.start("test", {"name": "a"}, title="A")
+    await bench.until(job.id, S.RUNNING)
+    await bench.jobs.pause(job.id)
+    # The state is shown before its row is on disk, so what follows comes while it is being written.
+    while (await bench.jobs.get(job.id)).state is not S.PAUSED:
+        await asyncio.sleep(0)
+    bench.gates["a"].set()
+    await getattr(bench.jobs, ask)(job.id)
+    assert (await bench.until(job.id, end)).state is end
+
+
 async def test_two_calls_at_once_start_one_run(bench: Bench) -> None:
     job = await bench.jobs.start("test", {"name": "a"}, title="A")
     await bench.until(job.id, S.RUNNING)

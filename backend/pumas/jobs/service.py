@@ -235,6 +235,10 @@ class JobService:
     async def resume(self, job_id: str) -> Job:
         """Run a paused job from its checkpoint, or a failed one again."""
         async with self._steering:
+            active = self._active.get(job_id)
+            if active is not None and active.job.state in (JobState.PAUSED, JobState.FAILED):
+                # It shows its state already, but is still recording it.
+                await active.ended.wait()
             job = await self.get(job_id)
             if job_id in self._active or job.state not in (JobState.PAUSED, JobState.FAILED):
                 raise WrongJobState(f"Job {job_id} is {job.state}; only a paused or failed job can be resumed.")
@@ -286,6 +290,9 @@ class JobService:
         finally:
             self._active.pop(active.job.id, None)
             active.ended.set()
+            if active.stop is Cancelled and active.job.state is JobState.PAUSED and not self._closing:
+                # Asked for while the pause was being recorded: what is staged still has to be cleaned up.
+                self._launch(changed(active.job, state=JobState.QUEUED), stop=Cancelled)
 
     async def _set(self, active: _Active, **values: Any) -> None:
         job = active.change(**values)
