@@ -16,6 +16,11 @@ PATIENCE_S = 20.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
+def default_sigint() -> None:
+    """Undo what a test run in the background of a shell inherits: there SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     def __init__(self, *words: str) -> None:
         self._master, child = pty.openpty()
@@ -26,6 +31,7 @@ class Terminal:
             stdout=child,
             stderr=child,
             start_new_session=True,
+            preexec_fn=default_sigint,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "150"},
         )
         os.close(child)

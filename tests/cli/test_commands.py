@@ -67,6 +67,13 @@ def test_no_start_refuses(pumas: Run, tmp_path: Path, line: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_mistyped_root_is_not_made(pumas: Run, tmp_path: Path) -> None:
+    done = pumas("status", root=tmp_path / "mistyped")
+    assert (done.status, done.out) == (exits.USAGE, "")
+    assert "is no folder" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("line", [*COMMANDS, "doctor", "trash", "jobs", "serve"])
 def test_every_command_has_help(pumas: Run, line: str) -> None:
     words = line.split()[: 2 if line.startswith(("jobs ", "trash ")) else 1]
@@ -101,7 +108,6 @@ def test_help_tells_exit_statuses_and_lists_commands(pumas: Run) -> None:
         ("call", "method"),
         ("call health_check word", "key=value"),
         ("call health_check a=1 a=2", "twice"),
-        ("status --root /no/such/folder", "is no folder"),
     ],
 )
 def test_wrong_usage(pumas: Run, line: str, text: str) -> None:

@@ -17,7 +17,7 @@ from pumas.cli import exits, following
 from pumas.cli.command import Cli
 from sidecar import Sidecar, eventually
 
-from .terminal import Terminal
+from .terminal import Terminal, default_sigint
 
 JOB_SERVER = Path(__file__).resolve().parents[1] / "client" / "job_server.py"
 
@@ -105,7 +105,12 @@ def test_ctrl_c_without_a_terminal_cancels(server: Sidecar, tmp_path: Path) -> N
     job_id = start_job(server, tmp_path / "gate")
     words = [sys.executable, "-m", "pumas", "jobs", "watch", job_id, "--root", str(server.root)]
     with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_sigint,
     ) as child:
         eventually(lambda: listening(child.pid, server.port), what="the watching command's event stream")
         child.send_signal(signal.SIGINT)
@@ -124,7 +129,9 @@ def listening(pid: int, port: int) -> bool:
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_ctrl_c_while_a_call_is_under_way(server: Sidecar, tmp_path: Path, stop: bool) -> None:
+def test_ctrl_c_while_a_call_is_under_way(
+    request: pytest.FixtureRequest, server: Sidecar, tmp_path: Path, stop: bool
+) -> None:
     """The call is not broken off: only its answer names the job that is to be cancelled."""
     main_thread = threading.main_thread().ident
     assert main_thread is not None
@@ -135,6 +142,8 @@ def test_ctrl_c_while_a_call_is_under_way(server: Sidecar, tmp_path: Path, stop:
             signal.pthread_kill(main_thread, signal.SIGINT)
         return job_id
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with Cli(server.root, as_json=True, no_start=True) as cli:
         job_id, stopped = following.while_answering(cli, "test", "A test", call)
         assert stopped is stop

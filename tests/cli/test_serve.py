@@ -98,9 +98,10 @@ def test_a_taken_port_is_an_error(serve: Callable[..., subprocess.Popen[str]], t
 
 def test_it_does_not_end_with_its_parent_unless_told(tmp_path: Path) -> None:
     code = (
-        "import subprocess, sys\n"
-        f"c = subprocess.Popen([sys.executable, '-m', 'pumas', 'serve', '--root', {str(tmp_path)!r}] + sys.argv[1:],"
-        " stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)\n"
+        "import os, subprocess, sys\n"
+        f"words = [sys.executable, '-m', 'pumas', 'serve', '--root', {str(tmp_path)!r}]\n"
+        "words += ['--parent', str(os.getpid())] if sys.argv[1:] else []\n"
+        "c = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)\n"
         "print(c.pid, c.stdout.readline().strip(), flush=True)\n"
     )
 
@@ -114,7 +115,7 @@ def test_it_does_not_end_with_its_parent_unless_told(tmp_path: Path) -> None:
     with PumasClient(tmp_path) if discovery.find(tmp_path) else eventually(lambda: _client(tmp_path)) as client:
         assert client.shutdown() == {"status": "shutting_down"}
     eventually(lambda: process_gone(staying), what="the end of the first")
-    leaving = orphan("--end-with-parent")
+    leaving = orphan("ending with its parent")
     eventually(lambda: process_gone(leaving), what="the end of the second")
 
 

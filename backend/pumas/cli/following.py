@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import typer
 
 from pumas.cli import exits
 from pumas.cli.command import Cli
@@ -107,7 +107,7 @@ def interrupted(cli: Cli, job_id: str) -> JobInfo:
     """Cancel the job or let it go on, as the user says; without a terminal to ask at, cancel. A second Ctrl-C leaves at
     once. The job, when it came to its end before it could be cancelled."""
     ask = sys.stdin.isatty() and sys.stderr.isatty()
-    if ask and typer.prompt("\n[c]ancel the job or [d]etach from it?", default="c", err=True).lower().startswith("d"):
+    if ask and _answer("\n[c]ancel the job or [d]etach from it? [c]: ").startswith("d"):
         how = f"pumas jobs resume {job_id}" if cli.client.started_sidecar else f"pumas jobs watch {job_id}"
         fate = "stops with this command and can be resumed" if cli.client.started_sidecar else "goes on"
         raise Detached(f"Job {job_id} {fate}: {how}")
@@ -121,6 +121,15 @@ def interrupted(cli: Cli, job_id: str) -> JobInfo:
     if job["state"] == "cancelled":
         raise Stopped(f"Cancelled. {job['title']}: nothing was left half done.")
     return job
+
+
+def _answer(question: str) -> str:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    # A second Ctrl-C that comes a moment before a blocking read would only be noticed at the next key.
+    while os.name == "posix" and not select.select([sys.stdin], [], [], 0.1)[0]:
+        pass
+    return sys.stdin.readline().strip().lower()
 
 
 def status_of(job: JobInfo) -> int:

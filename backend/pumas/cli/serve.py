@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder with the library (default: see pumas --help)")
     parser.add_argument("-d", "--debug", action="store_true", help="log more")
-    parser.add_argument("--end-with-parent", action="store_true", help="stop when the process that started this dies")
+    parser.add_argument("--parent", type=int, metavar="PID", help="stop when the process that started this, PID, dies")
     return parser
 
 
@@ -51,8 +51,9 @@ def serve(arguments: list[str]) -> int:
     root = _root(options.root)
     # Taken out of the environment, so that no child process inherits it.
     token = os.environ.pop(TOKEN_VARIABLE, "") or secrets.token_urlsafe(TOKEN_BYTES)
-    parent = os.getppid() if options.end_with_parent else None
-    settings = ServerSettings(host=options.host, port=options.port, token=token, debug=options.debug, parent=parent)
+    settings = ServerSettings(
+        host=options.host, port=options.port, token=token, debug=options.debug, parent=options.parent
+    )
 
     def announce(port: int) -> None:
         announce_port(port)
