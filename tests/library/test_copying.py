@@ -78,6 +78,14 @@ def test_shared_blocks_are_hashed_from_the_clone(tmp_path: Path, monkeypatch: py
     assert staged.digests.sha256 == sha256((tmp_path / "target").read_bytes()) == sha256(source.read_bytes())
 
 
+def test_a_source_written_while_its_clone_is_hashed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "source", bytes(3 * BLOCK))
+    monkeypatch.setattr(copying, "_clone", lambda _source, target: os.write(target, bytes(3 * BLOCK)) > 0)
+    with pytest.raises(FileUnavailable, match="changed"):
+        bring(source, tmp_path / "target", advance=lambda _count: os.utime(source, ns=(5, 5)))
+    assert not (tmp_path / "target").exists()
+
+
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_source_that_was_replaced_or_written_is_refused(tmp_path: Path, mode: Mode) -> None:
     source, target = write(tmp_path / "source", b"a" * 100), tmp_path / "target"

@@ -158,6 +158,7 @@ HOSTILE = {
     "version 4": (head(0, 0, 4), "version 4"),
     "no counts": (b"GGUF\3\0\0\0", "cut short"),
     "too many keys for the file": (head(0, 2**60), "more than the file has room"),
+    "one key more than fits": (head(0, 9) + bytes(13 * 9 - 1), "more than the file has room"),
     "too many tensors for the file": (head(2**63, 0), "more than the file has room"),
     "too many keys at all": (head(0, 20_000) + bytes(13 * 20_000), "more than any real"),
     "too many tensors at all": (head(70_000, 0) + bytes(24 * 70_000), "more than any real"),

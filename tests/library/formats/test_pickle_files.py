@@ -2,6 +2,7 @@ import collections
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -195,7 +196,12 @@ def test_what_could_not_be_looked_through_is_said(tmp_path: Path, monkeypatch: p
 
 def test_a_bomb_in_an_archive_is_unpacked_only_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickle_files, "_MAX_OBJECT_BYTES", 100_000)
-    unscanned(make_zip(tmp_path / "m.pt", {"data.pkl": b"N0" * 5_000_000}, zipfile.ZIP_DEFLATED), "too large")
+    path = make_zip(tmp_path / "m.pt", {"data.pkl": b"N0" * 5_000_000}, zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    unscanned(path, "too large")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000
 
 
 def test_a_safetensors_file_that_an_unpickler_would_run_is_a_pickle(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ NAMES = {
     "Q8_0/sub/plain.gguf": "q8_0",
     "Q8_0/sub/other-Q4_0.gguf": "q4_0",
     "model-fp16-Q4_0.gguf": "q4_0",
+    "model-Q8_0-requantized-Q4_0.gguf": "q4_0",
     "C:\\models\\Q5_K_M\\plain.gguf": "q5_k_m",
     # and those that only look as if they had one
     "Qwen3-4B.safetensors": "",

@@ -13,7 +13,6 @@ from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from .reader import BoundedReader, OpenedFile
-from .text import well_formed
 
 MAGIC: Final = b"GGUF"
 
@@ -237,7 +236,7 @@ class _Parser:
         self.keep(kept)
         raw = self.reader.take(kept)
         self.reader.skip(length - kept)
-        return well_formed(raw.decode("utf-8", "ignore" if kept < length else "replace")), length
+        return raw.decode("utf-8", "ignore" if kept < length else "replace"), length
 
     def array(self, depth: int) -> GgufArray:
         if depth > MAX_ARRAY_DEPTH:

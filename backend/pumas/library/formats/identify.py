@@ -290,6 +290,8 @@ def _from_safetensors(header: SafetensorsHeader, size: int) -> _Draft:
     draft.quantization = "" if packed else _STORED_AS.get(_main_dtype(header), "")
     if packed:
         draft.notes.append("Weights are packed, so they were not counted.")
+    if header.trailing:
+        draft.notes.append(f"{header.trailing} bytes follow the last tensor; some programs will refuse the file.")
     meta = header.metadata
     draft.claims = {
         "name": meta.get("modelspec.title", "") or meta.get("ss_output_name", ""),

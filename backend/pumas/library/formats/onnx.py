@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .reader import BoundedReader, OpenedFile
-from .text import well_formed
 
 _VARINT: Final = 0
 _LENGTH: Final = 2
@@ -112,7 +111,7 @@ def _varint(reader: BoundedReader) -> int:
 def _text(reader: BoundedReader, length: int) -> str:
     raw = reader.take(min(length, _MAX_TEXT_BYTES))
     reader.skip(length - len(raw))
-    return well_formed(raw.decode("utf-8", "replace"))
+    return raw.decode("utf-8", "replace")
 
 
 def _prop(raw: bytes, header: OnnxHeader) -> None:
@@ -125,7 +124,7 @@ def _prop(raw: bytes, header: OnnxHeader) -> None:
             if at >= len(raw) or raw[at] >= 0x80:
                 return
             length, at = (length & 0x7F) | raw[at] << 7, at + 1
-        texts[tag] = well_formed(raw[at : at + length].decode("utf-8", "replace"))
+        texts[tag] = raw[at : at + length].decode("utf-8", "replace")
         at += length
     if 0x0A in texts:
         header.props[texts[0x0A]] = texts.get(0x12, "")

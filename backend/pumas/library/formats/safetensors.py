@@ -3,7 +3,8 @@
 The format allows 100 MB of header. Decoding that at once would take seconds and hundreds of megabytes, so the text is
 walked in windows and an entry is forgotten once it was checked. The rules are those of the official parser
 (https://github.com/huggingface/safetensors, `safetensors/src/tensor.rs`): known dtypes, sizes that agree, no holes,
-data that ends with the file. Stricter in two places: a tensor named twice, and fields that hold objects, are refused.
+no data missing. Stricter in two places: a tensor named twice, and fields that hold objects, are refused. Milder in one:
+bytes after the last tensor are counted, not refused.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class SafetensorsHeader:
     tensors: list[TensorInfo] = field(default_factory=list[TensorInfo])
     tensor_count: int = 0
     elements: Counter[str] = field(default_factory=Counter[str])  # per dtype
+    trailing: int = 0  # bytes after the last tensor, which the format does not allow
 
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -330,8 +332,8 @@ class _Parser:
         have = self.reader.file.size - self.reader.end
         if have < end:
             raise self.reader.fail(f"is cut short: {end - have} bytes of tensor data are missing")
-        if have > end:
-            raise self.fail(f"{have - end} bytes follow the last tensor")
+        # The official library refuses such a file too, but nothing of the model is missing.
+        self.result.trailing = have - end
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,16 +12,15 @@ MAX_INT64 = 2**63 - 1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 
 
-def well_formed(text: str) -> str:
-    """Lone surrogates, which no UTF-8 encoder accepts, become the replacement character."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
 def one_line(value: object, limit: int = 256) -> str:
-    """`value` as a single clean line for the index: no control or direction characters; `""` if it is not text."""
+    """`value` as a single clean line for the index; `""` if it is not text.
+
+    Control and direction characters become spaces; lone surrogates, which no UTF-8 encoder accepts, question marks.
+    """
     if not isinstance(value, str):
         return ""
-    return _CONTROL.sub(" ", well_formed(value[: 4 * limit])).strip()[:limit]
+    text = value[: 4 * limit].encode("utf-8", "replace").decode("utf-8")
+    return _CONTROL.sub(" ", text).strip()[:limit]
 
 
 def json_number(value: int | float) -> int | float | str | None:
