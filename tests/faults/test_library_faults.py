@@ -254,6 +254,7 @@ def check_in_trash(case: Case, world: World, files: dict[str, str]) -> None:
     listed = Parts(world.root).trash.list()
     whole = [entry for entry in listed if tree(trash / entry.trash_id / "model") == files]
     assert [entry.model_id for entry in whole] == [KEPT] or (case.op == "empty" and not listed), listed
+    assert all(entry.deleted_at for entry in whole), "the entry was written before the model was moved"
 
 
 def check_retry(case: Case, world: World, fresh: bool) -> None:
