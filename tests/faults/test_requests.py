@@ -23,7 +23,7 @@ from sidecar import PROJECT, Reply, Sidecar
 
 CALL = b'{"jsonrpc":"2.0","method":"health_check","id":1}'
 LEAK = re.compile(
-    rb'Traceback|File "|/work/|/tmp/|/usr/|site-packages|\.py\b|pydantic|jsonrpcserver|orjson|0x[0-9a-f]{6}'
+    rb'Traceback|File "|/tmp/|/usr/|site-packages|\.py\b|pydantic|jsonrpcserver|orjson|0x[0-9a-f]{6}'
 )
 
 
