@@ -19,10 +19,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pumas.config import Layout
+from pumas.events.stream import EventStream
 from pumas.library import reconcile
+from pumas.library.catalog import LibraryIndex
 from pumas.library.reconcile import LibraryOffline, Reconciler, Summary
 from pumas.library.store import Changes
 from pumas.storage.database import Database, Schema
+from pumas.storage.files import TEMP_SUFFIX
 from pumas.storage.troubles import Troubles
 
 
@@ -592,3 +596,18 @@ TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
     max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_what_a_killed_write_left_in_a_model_folder_goes(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    folder = layout.library / "llm" / "a" / "one"
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text('{"official_name": "one"}')
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead, ours = (f"metadata.json.{pid}.0a1b2c3d{TEMP_SUFFIX}" for pid in (int(gone.stdout), os.getpid()))
+    for name in (dead, ours, "notes.tmp"):
+        (folder / name).write_text("{")
+    index = LibraryIndex(layout, EventStream(), Troubles())
+    index.reconcile()
+    index.close()
+    assert sorted(os.listdir(folder)) == sorted(["metadata.json", ours, "notes.tmp"])

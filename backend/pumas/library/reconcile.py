@@ -38,6 +38,7 @@ from pumas.library.entry import (
 from pumas.library.store import Batch, Changes, FolderStamp
 from pumas.storage import json_file
 from pumas.storage.database import Database
+from pumas.storage.files import TEMP_SUFFIX, remove_stale_temporaries
 from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import MAX_RELATIVE_BYTES, display_name
 from pumas.storage.troubles import Trouble, Troubles
@@ -104,6 +105,7 @@ class _Listing:
     model_files: list[os.DirEntry[str]]
     has_metadata: bool
     has_diffusers: bool
+    has_temporaries: bool
 
 
 class Reconciler:
@@ -365,6 +367,10 @@ class _Run:
     def _read(self, path: str, full: str, status: os.stat_result, known: FolderStamp | None, inside: int) -> None:
         self.summary.read += 1
         listing = _list(full)
+        if listing.has_temporaries:
+            # A write that was killed left it; a read-only library keeps it.
+            with contextlib.suppress(OSError):
+                remove_stale_temporaries(Path(full))
         troubles = [self._odd_name(path, name) for name in listing.odd_names]
         witness, entry = "", None
         if path and listing.has_metadata:
@@ -530,7 +536,7 @@ def _list(full: str) -> _Listing:
     folders: list[str] = []
     odd: list[str] = []
     files: list[os.DirEntry[str]] = []
-    has_metadata = has_diffusers = False
+    has_metadata = has_diffusers = has_temporaries = False
     with os.scandir(full) as entries:
         for entry in entries:
             name = entry.name
@@ -544,7 +550,9 @@ def _list(full: str) -> _Listing:
                 has_diffusers = True
             elif is_model_file(name) and len(files) < _MAX_DERIVED_FILES and _usable(name):
                 files.append(entry)
-    return _Listing(folders, odd, files, has_metadata, has_diffusers)
+            elif name.endswith(TEMP_SUFFIX):
+                has_temporaries = True
+    return _Listing(folders, odd, files, has_metadata, has_diffusers, has_temporaries)
 
 
 def _usable(name: str) -> bool:
