@@ -1,0 +1,95 @@
+"""The one door from text to paths: what is refused, and that nothing gets out of its root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pumas.errors import UnsafePath
+from pumas.storage import paths
+
+HOSTILE = [
+    "", ".", "..", "../x", "a/../b", "a/./b", "a//b", "/etc/passwd", "a/", "~/x\\y", "C:\\x", "C:/x", "\\\\host\\share",
+    "a\\b", "a\0b", "a\nb", "a\x7fb", "trailing.", "trailing ", " leading", "a/ b", "con", "NUL.txt", "a/com1",
+    "aux.tar.gz", "lpt9.gguf", "a:b", "a*b", "a?b", 'a"b', "a<b", "a|b", "x" * 256, "a/" * 600 + "b", "\ud800", "a/\x85b",
+]  # fmt: skip
+FINE = ["a", "llm/llama/Llama-3.1-8B", "模型/é", "a b/c", "..a", "a..b", ".hidden", "console", "x" * 255]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_hostile_text_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UnsafePath):
+        paths.contained(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", FINE, ids=ascii)
+def test_plain_names_pass_unchanged(tmp_path: Path, text: str) -> None:
+    assert paths.contained(tmp_path, text) == tmp_path / text
+
+
+def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
+    root, outside = tmp_path / "models", tmp_path / "models-old"
+    for folder in (root, outside):
+        folder.mkdir()
+    (root / "out").symlink_to(outside)
+    (root / "up").symlink_to("..")
+    (root / "self").symlink_to(root)
+    (root / "loop").symlink_to("loop")
+    (root / "in").mkdir()
+    (root / "fine").symlink_to("in")
+    for name in ("out", "out/x", "up", "up/models-old", "self"):
+        with pytest.raises(UnsafePath):
+            paths.contained(root, name)
+    assert paths.contained(root, "fine/x") == root / "fine" / "x"
+
+
+@given(st.text(max_size=40) | st.lists(st.sampled_from(["..", ".", "a", "", "/", "link"]), max_size=6).map("/".join))
+@example("a/../../x")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_passes_stays_below_the_root(tmp_path: Path, text: str) -> None:
+    link = tmp_path / "link"
+    if not link.is_symlink():
+        link.symlink_to("/")
+    try:
+        path = paths.contained(tmp_path, text)
+    except UnsafePath:
+        return
+    assert Path(os.path.realpath(path)).is_relative_to(os.path.realpath(tmp_path))
+    assert Path(os.path.realpath(path)) != Path(os.path.realpath(tmp_path))
+
+
+@given(st.text(max_size=300))
+@example("CON")
+@example("...")
+@example("a/b\\c")
+@settings(max_examples=500, deadline=None)
+def test_a_slug_is_always_a_usable_name(text: str) -> None:
+    name = paths.slug(text, "model")
+    assert paths.relative_path(name) == name
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert len(name.encode()) <= 129
+    assert paths.slug(name, "model") == name
+
+
+@pytest.mark.parametrize("text", ["", "   ", "relative", "a\0b", "/" + "x" * 5000, "\ud800", "~nobody-here/x"])
+def test_a_path_of_the_caller_must_be_absolute_and_clean(text: str) -> None:
+    with pytest.raises(UnsafePath):
+        paths.caller_path(text)
+
+
+def test_a_path_of_the_caller_may_lie_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert paths.caller_path("/srv/a b.gguf") == Path("/srv/a b.gguf")
+    assert paths.caller_path("~/a.gguf") == Path("/home/somebody/a.gguf")
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_any_name_on_disk_can_be_shown(raw: bytes) -> None:
+    shown = paths.display_name(os.fsdecode(raw))
+    shown.encode("utf-8")
+    assert shown.isprintable()
