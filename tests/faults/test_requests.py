@@ -22,9 +22,7 @@ from pumas.rpc.registry import Row
 from sidecar import PROJECT, Reply, Sidecar
 
 CALL = b'{"jsonrpc":"2.0","method":"health_check","id":1}'
-LEAK = re.compile(
-    rb'Traceback|File "|/tmp/|/usr/|site-packages|\.py\b|pydantic|jsonrpcserver|orjson|0x[0-9a-f]{6}'
-)
+LEAK = re.compile(rb'Traceback|File "|/tmp/|/usr/|site-packages|\.py\b|pydantic|jsonrpcserver|orjson|0x[0-9a-f]{6}')
 
 
 def head(sidecar: Sidecar, *lines: bytes, target: bytes = b"POST /rpc HTTP/1.1") -> bytes:

@@ -15,7 +15,8 @@ from pumas.storage import paths
 HOSTILE = [
     "", ".", "..", "../x", "a/../b", "a/./b", "a//b", "/etc/passwd", "a/", "~/x\\y", "C:\\x", "C:/x", "\\\\host\\share",
     "a\\b", "a\0b", "a\nb", "a\x7fb", "trailing.", "trailing ", " leading", "a/ b", "con", "NUL.txt", "a/com1",
-    "aux.tar.gz", "lpt9.gguf", "a:b", "a*b", "a?b", 'a"b', "a<b", "a|b", "x" * 256, "a/" * 600 + "b", "\ud800", "a/\x85b",
+    "aux.tar.gz", "lpt9.gguf", "a:b", "a*b", "a?b", 'a"b', "a<b", "a|b", "x" * 256, "a/" * 600 + "b", "\ud800",
+    "a/\x85b",
 ]  # fmt: skip
 FINE = ["a", "llm/llama/Llama-3.1-8B", "模型/é", "a b/c", "..a", "a..b", ".hidden", "console", "x" * 255]
 
