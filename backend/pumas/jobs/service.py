@@ -190,6 +190,10 @@ class JobService:
         rows = await self._store.list(kind=kind, states=states, limit=limit, offset=offset)
         return [self._active[job.id].job if job.id in self._active else job for job in rows]
 
+    def is_active(self, kind: str) -> bool:
+        """Whether a job of this kind runs or waits; answered from memory."""
+        return any(active.job.kind == kind for active in self._active.values())
+
     async def wait(self, job_id: str, timeout_s: float) -> Job:
         """The job once it is final or paused, or as it is when the time is over."""
         active = self._active.get(job_id)

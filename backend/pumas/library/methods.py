@@ -109,7 +109,7 @@ def _register_finding(methods: Methods, library: LibraryService) -> None:
         troubles = library.troubles()
         return wire.LibraryStatus(
             indexing=status.indexing,
-            deep_scan_in_progress=await library.verifying(),
+            deep_scan_in_progress=library.verifying(),
             model_count=status.model_count,
             pending_lookups=status.pending_lookups,
             last_scan=status.last_scan,

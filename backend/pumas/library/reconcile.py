@@ -526,7 +526,7 @@ def _load(path: str) -> tuple[JsonObject, str | None]:
     """
     try:
         return json_file.parse_object(path), None
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, ValueError):
         loaded = json_file.load(Path(path))
         return loaded.value or {}, loaded.recovered
 

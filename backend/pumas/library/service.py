@@ -105,9 +105,9 @@ class LibraryService:
         """The absolute path of an indexed model's folder."""
         return f"{self._library}/{model_id}"
 
-    async def verifying(self) -> bool:
+    def verifying(self) -> bool:
         """Whether a verification runs or waits."""
-        return bool(await self._jobs.list(kind=VERIFY, states=(JobState.QUEUED, JobState.RUNNING), limit=1))
+        return self._jobs.is_active(VERIFY)
 
     # -- one model ---------------------------------------------------------------------------------------------------
 
