@@ -42,6 +42,7 @@ BACKEND = "python"
 SWITCH_INTERVAL_S = 0.0005
 WORKERS = 16
 THREAD_GRACE_S = 0.15
+OPEN_FILES = 16_384
 
 EXIT_OK, EXIT_FAILED, EXIT_IN_USE = 0, 1, 3
 
@@ -198,9 +199,23 @@ def announce_port(port: int) -> None:
         sys.stdout.flush()
 
 
+def _allow_many_connections() -> None:
+    """Desktops start programs with room for 1,024 open files; idle connections could use that up."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def run_sidecar(layout: Layout, settings: ServerSettings, announce: Callable[[int], None] = announce_port) -> int:
     """Run until stopped and return the exit status: 0 stopped, 1 could not start, 3 another sidecar owns the root."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _allow_many_connections()
     footprint.share_one_arena()
     listener = logs.start_logging(
         layout.logs, debug=settings.debug, secrets=(settings.token,) if settings.token else ()

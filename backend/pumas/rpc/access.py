@@ -7,14 +7,10 @@ or user 401 or 403, then content type and encoding 415, length 413.
 from __future__ import annotations
 
 import hmac
-import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
-TCP_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 @dataclass(frozen=True)
@@ -100,50 +96,3 @@ def check_length(length: int | None, limit: int) -> Refusal | None:
     if length is not None and length > limit:
         return Refusal(413, f"Too large: a request body may have at most {limit} bytes.")
     return None
-
-
-def peer_is_us(peer: tuple[str, int], local: tuple[str, int]) -> bool:
-    """Whether the other end of a loopback connection belongs to our own user (Linux: the kernel's TCP table).
-
-    Where the kernel offers no such table the answer is True: the socket is bound to loopback and nothing better exists.
-    """
-    uid = _socket_uid(peer, local)
-    return uid is None or uid == os.getuid()
-
-
-def _socket_uid(peer: tuple[str, int], local: tuple[str, int]) -> int | None:
-    """The uid that owns the peer's socket; -1 when the tables have no such row, None when there are no tables.
-
-    A socket that its owner has closed already counts as absent: the kernel shows uid 0 for it, whoever it was.
-    """
-    seen = False
-    for table in TCP_TABLES:
-        try:
-            rows = Path(table).read_text(encoding="ascii")
-        except OSError:
-            continue
-        seen = True
-        for a, b in _forms(peer, local):
-            # One search in C instead of a loop over what may be thousands of rows.
-            _, found, rest = rows.partition(f" {_kernel_form(a)} {_kernel_form(b)} ")
-            if found:
-                fields = rest.split("\n", 1)[0].split()
-                uid, inode = int(fields[4]), int(fields[6])
-                return uid if inode else -1
-    return -1 if seen else None
-
-
-Address = tuple[str, int]
-
-
-def _forms(peer: Address, local: Address) -> list[tuple[Address, Address]]:
-    """The pair as given, and with IPv4 mapped into IPv6, as a dual-stack client's row shows it."""
-    mapped = [(f"::ffff:{host}" if "." in host and ":" not in host else host, port) for host, port in (peer, local)]
-    return [(peer, local), (mapped[0], mapped[1])]
-
-
-def _kernel_form(address: Address) -> str:
-    """/proc/net/tcp shows each 32-bit word of an address in host byte order."""
-    packed = ipaddress.ip_address(address[0]).packed
-    words = [int.from_bytes(packed[i : i + 4], "little") for i in range(0, len(packed), 4)]
-    return f"{''.join(f'{word:08X}' for word in words)}:{address[1]:04X}"

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from pumas.events.stream import EventStream
-from pumas.rpc import access
+from pumas.rpc import access, peers
 from pumas.rpc.connections import COMMON_HEADERS, Connection, ConnectionServer
 from pumas.rpc.sse import serve_events
 
@@ -217,7 +217,7 @@ def _check_user(connection: Connection) -> access.Refusal | None:
         transport = connection.transport
         peer = transport.get_extra_info("peername") if transport else None
         local = transport.get_extra_info("sockname") if transport else None
-        connection.peer_checked = bool(peer and local and access.peer_is_us(peer[:2], local[:2]))
+        connection.peer_checked = bool(peer and local and peers.peer_is_us(peer[:2], local[:2]))
     if connection.peer_checked:
         return None
     return access.Refusal(403, "Forbidden: this server answers only programs of the user who started it.")
