@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from library.importing_setup import Job, Setup
 from library.model_disk import gguf, make_model, pickle_bytes, safetensors, sha256, tree, write
 from pumas.errors import Cancelled, DiskError, Interrupted
-from pumas.library import import_plan, importing
+from pumas.library import import_plan, importing, publishing
 from pumas.library.copying import Mode
 from pumas.library.import_plan import ImportRequest
 from pumas.storage import files
@@ -103,14 +103,14 @@ def test_taken_names_get_a_number(setup: Setup) -> None:
 
 
 def test_a_name_taken_in_the_last_moment_gets_a_number_too(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    rename = importing.rename_new
+    rename = publishing.rename_new
 
     def late(source: Path, target: Path) -> None:
         if target.name == "m":
             target.mkdir()
         rename(source, target)
 
-    monkeypatch.setattr(importing, "rename_new", late)
+    monkeypatch.setattr(publishing, "rename_new", late)
     result = setup.one(write(setup.user / "m.gguf", gguf()))
     assert result["model_id"] == "llm/llama/m-2" == setup.metadata("llm/llama/m-2")["model_id"]
     assert os.listdir(setup.library / "llm/llama/m") == []
@@ -455,7 +455,7 @@ def test_a_failed_move_leaves_the_source(setup: Setup, monkeypatch: pytest.Monke
     def fail(_source: Path, _target: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(importing, "rename_new", fail)
+    monkeypatch.setattr(publishing, "rename_new", fail)
     result = setup.one(source, mode=Mode.MOVE)
     assert result["error_code"] == "disk_error" and source.read_bytes() == gguf()
     assert source.stat().st_nlink == 1 and setup.staged() == [] and list(setup.library.glob("llm*")) == []
@@ -550,7 +550,7 @@ def test_a_publication_that_was_not_recorded_is_finished_not_repeated(
     def killed(*_args: object, **_kwargs: object) -> Any:
         raise Killed
 
-    rename = importing.rename_new
+    rename = publishing.rename_new
 
     def rename_and_die(old: Path, new: Path) -> None:
         rename(old, new)
@@ -559,9 +559,9 @@ def test_a_publication_that_was_not_recorded_is_finished_not_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(setup.staging, "discard_job", lambda _job: None)  # a killed process cleans nothing up
         if point == "before_rename":
-            patch.setattr(importing, "rename_new", killed)
+            patch.setattr(publishing, "rename_new", killed)
         elif point == "after_rename":
-            patch.setattr(importing, "rename_new", rename_and_die)
+            patch.setattr(publishing, "rename_new", rename_and_die)
         elif point == "in_removal":
             patch.setattr(importing, "_remove_sources", killed)
         else:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from typing import Protocol
 
 from pumas.config import Layout
 from pumas.errors import (
-    AlreadyExists,
     Cancelled,
     DuplicateModel,
     Interrupted,
@@ -34,27 +32,21 @@ from pumas.library.formats.detect import SecurityTier
 from pumas.library.hashing import Advance, Digests, Stamp, digest_file
 from pumas.library.import_plan import ImportPlan, ImportRequest, candidates, make_plan
 from pumas.library.import_source import SourceFile
-from pumas.library.index import Index, follow
-from pumas.library.metadata import METADATA, OVERRIDES, file_entries, model_folder
+from pumas.library.index import Index
+from pumas.library.metadata import METADATA, file_entries, model_folder
+from pumas.library.publishing import Publisher, size_of
 from pumas.library.staging import Staging
 from pumas.storage import json_file
 from pumas.storage.files import (
     disk_errors,
     fsync_folder,
-    make_folders,
-    remove_if_empty,
-    rename_new,
     require_space,
-    write_durably,
 )
 from pumas.storage.json_file import StateLock
 from pumas.storage.paths import contained, display_name
 
-# Publishing takes milliseconds, but may wait behind another job's fsync on a slow disk.
-_LOCK_TIMEOUT_S = 60.0
 # A file at least this large is worth a checkpoint of its own, so that a resumed import does not copy it again.
 _KEEP_STAGED_FROM = 64 * 1024 * 1024
-_MAX_NAMES = 10_000
 
 
 class Work(Protocol):
@@ -99,7 +91,7 @@ class ImportService:
     def __init__(self, layout: Layout, lock: StateLock, staging: Staging, index: Index) -> None:
         self.layout = layout
         self.staging = staging
-        self._lock = lock
+        self.publisher = Publisher(layout.library, lock, staging, index)
         self._index = index
         self._threads: ThreadPoolExecutor | None = None
 
@@ -179,7 +171,7 @@ class ImportService:
             return set()
         found: set[tuple[str, int]] = set()
         for entry in entries:
-            size = _size_of(folder, entry.name)
+            size = size_of(folder, entry.name)
             if size is not None:
                 found.add((entry.sha256 or (primary.sha256 if size == primary.size else ""), size))
         return found
@@ -187,40 +179,15 @@ class ImportService:
     def publish(
         self, plan: ImportPlan, staging_id: str, digests: dict[str, Digests], announce: Callable[[str], None]
     ) -> str:
-        """Rename the staged model to a free id, after telling `announce` which one is tried. Returns the id."""
-        folder = self.staging.model(staging_id)
-        for model_id in _free_ids(self.layout.library, plan.model_id):
-            with disk_errors("Writing the metadata"):
-                write_durably(folder / METADATA, json_file.encode(plan.metadata(model_id, digests)))
-                write_durably(folder / OVERRIDES, json_file.encode(plan.source.overrides))
-            self.staging.seal(staging_id)
-            announce(model_id)
-            target = contained(self.layout.library, model_id, "model_id")
-            with self._lock.held(_LOCK_TIMEOUT_S), disk_errors(f"Adding {model_id} to the library"):
-                self.require_new(plan, digests)  # again: another job may have added it meanwhile
-                made = make_folders(target.parent)
-                try:
-                    rename_new(folder, target)
-                except AlreadyExists:
-                    continue
-                except BaseException:
-                    remove_if_empty(made)
-                    raise
-                follow(self._index.refresh, [model_id])
-            return model_id
-        raise AlreadyExists(f"There are too many models named {plan.model_id}; choose another name.")
-
-    def was_published(self, staging_id: str, model_id: str, digests: dict[str, str]) -> bool:
-        """Whether the rename that was announced happened: staging gave the folder away and these files are there."""
-        if os.path.lexists(self.staging.model(staging_id)):
-            return False
-        try:
-            folder = model_folder(self.layout.library, model_id)
-            entries = file_entries(json_file.load(folder / METADATA).value or {})
-        except PumasError:
-            return False
-        whole = {entry.name: entry.sha256 for entry in entries if _size_of(folder, entry.name) == entry.size}
-        return whole == digests
+        """Give the staged model its place. Raises as `Publisher.publish`, and DuplicateModel."""
+        return self.publisher.publish(
+            staging_id,
+            plan.model_id,
+            lambda model_id: plan.metadata(model_id, digests),
+            plan.source.overrides,
+            announce=announce,
+            require_new=lambda: self.require_new(plan, digests),
+        )
 
     def finish(self, staging_id: str, announced: Json) -> Json:
         """What follows a publication; may be done again after a kill. Returns the item's result."""
@@ -231,10 +198,8 @@ class ImportService:
 
     def finish_killed(self, staging_id: str, announced: Json) -> Json | None:
         """The result of an item that a killed process had published, else None."""
-        model_id: str = announced["result"]["model_id"]
-        if not self.was_published(staging_id, model_id, announced["digests"]):
+        if not self.publisher.finish_killed(staging_id, announced["result"]["model_id"], announced["digests"]):
             return None
-        follow(self._index.refresh, [model_id])
         return self.finish(staging_id, announced)
 
 
@@ -355,7 +320,7 @@ class _Batch:
         self, index: int, plan: ImportPlan, folder: Path, file: SourceFile, kept: dict[str, Digests]
     ) -> Digests:
         target = contained(folder, file.name, "file name")
-        if file.name in kept and _size_of(folder, file.name) == file.stamp.size:
+        if file.name in kept and size_of(folder, file.name) == file.stamp.size:
             self._advance(file.stamp.size)
             return kept[file.name]
         with disk_errors(f"Staging {file.original_name}"):
@@ -447,19 +412,6 @@ def _failure(request: ImportRequest, plan: ImportPlan | PumasError, error: Pumas
 
 def _skipped(plan: ImportPlan) -> list[dict[str, str]]:
     return [{"path": skipped.path, "reason": skipped.reason} for skipped in plan.source.skipped]
-
-
-def _size_of(folder: Path, name: str) -> int | None:
-    """Size of a file of a model in bytes, None when it is not there; `name` may come from anywhere."""
-    with contextlib.suppress(PumasError, OSError):
-        return contained(folder, name).stat().st_size
-    return None
-
-
-def _free_ids(library: Path, wanted: str) -> Iterator[str]:
-    for number in itertools.chain([""], (f"-{n}" for n in range(2, _MAX_NAMES))):
-        if not os.path.lexists(library / f"{wanted}{number}"):
-            yield f"{wanted}{number}"
 
 
 def _differing_from_carried(plan: ImportPlan, digests: dict[str, Digests]) -> list[str]:
