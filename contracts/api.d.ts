@@ -10,7 +10,7 @@ export type Cpu = { "usage": number; "temp": number | null };
 
 export type Disk = { "usage": number; "used": number; "total": number; "free": number };
 
-export type FoundModel = { "model_id": string; "id": string; "path": string; "file_path": string; "official_name": string; "cleaned_name": string; "family": string; "model_type": string; "subtype": string; "tags": Array<string>; "description": string; "repo_id": string | null; "size_bytes": number | null; "security_tier": string | null; "added_date": string | null; "updated_at": string; "last_used": string | null; "related_available": boolean };
+export type FoundModel = { "model_id": string; "id": string; "path": string; "file_path": string; "official_name": string; "cleaned_name": string; "family": string; "model_type": string; "subtype": string; "tags": Array<string>; "description": string; "repo_id": string | null; "size_bytes": number | null; "security_tier": string | null; "added_date": string | null; "updated_at": string; "last_used": string | null; "related_available": boolean; "state"?: "ok" | "missing" | "offline"; "storage"?: "owned" | "hardlink" | "reflink" | "reference" };
 
 export type Gpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null };
 
@@ -20,7 +20,7 @@ export type ImportSpec = { "repo_id"?: string | null; "model_type"?: string | nu
 
 export type JobInfo = { "job_id": string; "kind": string; "title": string; "state": "queued" | "running" | "paused" | "completed" | "failed" | "cancelled"; "progress": number; "stage": string; "item": string; "done": number; "total": number; "unit": string; "error": string | null; "error_code": string | null; "result": Record<string, unknown> | null; "created_at": string; "updated_at": string; "finished_at": string | null };
 
-export type ModelEntry = { "path": string; "size": number | null; "addedDate": string | null; "modelType": string; "officialName": string | null; "cleanedName": string | null; "relatedAvailable": boolean };
+export type ModelEntry = { "path": string; "size": number | null; "addedDate": string | null; "modelType": string; "officialName": string | null; "cleanedName": string | null; "relatedAvailable": boolean; "state"?: "ok" | "missing" | "offline"; "storage"?: "owned" | "hardlink" | "reflink" | "reference" };
 
 export type NamedGpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null; "name": string | null };
 

@@ -30,6 +30,8 @@ CREATE TABLE models (
     related_available INTEGER NOT NULL DEFAULT 0,
     pending_lookup    INTEGER NOT NULL DEFAULT 0,
     derived           INTEGER NOT NULL DEFAULT 0,   -- 1: a folder without metadata, known by its files alone
+    storage           TEXT NOT NULL DEFAULT 'owned', -- owned, hardlink, reflink or reference: see library/references.py
+    state             TEXT NOT NULL DEFAULT 'ok',   -- ok, missing or offline; only of a reference it is ever not ok
     row               INTEGER PRIMARY KEY
 );
 CREATE INDEX models_newest ON models (updated_at DESC, added_date DESC, row DESC);
@@ -38,6 +40,7 @@ CREATE INDEX models_by_short_name ON models (name_key) WHERE length(name_key) <=
 CREATE INDEX models_by_sha256 ON models (sha256) WHERE sha256 <> '';
 CREATE INDEX models_by_primary_size ON models (primary_size);
 CREATE INDEX models_pending ON models (row) WHERE pending_lookup = 1;
+CREATE INDEX models_by_reference ON models (row) WHERE storage = 'reference';
 
 -- Prefix search over the text columns of `models`. Columns, not positions, are kept (`detail=column`): every query term
 -- is one token, and ranking asks in which column it stands. https://www.sqlite.org/fts5.html
@@ -108,4 +111,4 @@ CREATE TABLE library_state (
 -- A new index begins at a revision that no earlier one had, so that nothing remembered of that one fits this.
 INSERT INTO library_state
 VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

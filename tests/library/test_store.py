@@ -89,6 +89,8 @@ def test_entries_as_the_list_shows_them() -> None:
             "officialName": 'q"',
             "cleanedName": "b",
             "relatedAvailable": False,
+            "state": "ok",
+            "storage": "owned",
         },
         "x/y/z": {
             "path": "x/y/z",
@@ -98,6 +100,8 @@ def test_entries_as_the_list_shows_them() -> None:
             "officialName": "z",
             "cleanedName": "z",
             "relatedAvailable": True,
+            "state": "ok",
+            "storage": "owned",
         },
     }
 

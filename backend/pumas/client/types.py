@@ -62,6 +62,10 @@ class FoundModel(TypedDict):
     updated_at: str
     last_used: str | None
     related_available: bool
+    state: NotRequired[Literal["ok", "missing", "offline"]]
+    """`missing`: its owner removed the files; `offline`: their drive or store is away. Else `ok`."""
+    storage: NotRequired[Literal["owned", "hardlink", "reflink", "reference"]]
+    """`owned`: the bytes are the library's alone; else how they are shared with the program they were adopted from."""
 
 
 class Gpu(TypedDict):
@@ -149,6 +153,10 @@ class ModelEntry(TypedDict):
     officialName: str | None
     cleanedName: str | None
     relatedAvailable: bool
+    state: NotRequired[Literal["ok", "missing", "offline"]]
+    """`missing`: its owner removed the files; `offline`: their drive or store is away. Else `ok`."""
+    storage: NotRequired[Literal["owned", "hardlink", "reflink", "reference"]]
+    """`owned`: the bytes are the library's alone; else how they are shared with the program they were adopted from."""
 
 
 class NamedGpu(TypedDict):

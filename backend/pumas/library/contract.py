@@ -14,6 +14,13 @@ Tags = Annotated[list[Tag], Field(max_length=1000)]
 ModelIds = Annotated[list[ModelIdText], Field(max_length=MAX_LIST)]
 Paths = Annotated[list[PathText], Field(max_length=MAX_LIST)]
 
+State = Literal["ok", "missing", "offline"]
+STATE = "`missing`: its owner removed the files; `offline`: their drive or store is away. Else `ok`."
+Storage = Literal["owned", "hardlink", "reflink", "reference"]
+STORAGE = (
+    "`owned`: the bytes are the library's alone; else how they are shared with the program they were adopted from."
+)
+
 # -- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -25,6 +32,8 @@ class ModelEntry(Result):
     officialName: str | None
     cleanedName: str | None
     relatedAvailable: bool
+    state: State = Field("ok", description=STATE)
+    storage: Storage = Field("owned", description=STORAGE)
 
 
 class ModelId(Params):
@@ -108,6 +117,8 @@ class FoundModel(Result):
     updated_at: str
     last_used: str | None
     related_available: bool
+    state: State = Field("ok", description=STATE)
+    storage: Storage = Field("owned", description=STORAGE)
 
 
 class SearchResult(Result):

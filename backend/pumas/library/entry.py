@@ -40,6 +40,7 @@ MODEL_EXTENSIONS: Final = {
     "bin": "pickle",
 }
 _TIERS: Final = frozenset(("safe", "pickle", "unknown"))
+_STORAGES: Final = frozenset(("owned", "hardlink", "reflink", "reference"))
 _NO_FAMILY: Final = frozenset(("", "unknown", "imported"))
 
 _TEXT = (str,)
@@ -106,6 +107,8 @@ class IndexEntry(NamedTuple):
     related_available: int
     pending_lookup: int
     derived: int
+    storage: str
+    state: str
 
 
 class FoundFile(NamedTuple):
@@ -153,6 +156,7 @@ def from_metadata(model_id: str, metadata: JsonObject) -> IndexEntry:
         base_repo=_has_base_repo(metadata, downloaded_from),
         security_tier=metadata.get("security_tier"),
         pending=metadata.get("pending_online_lookup") is True and metadata.get("match_source") != "manual",
+        storage=metadata.get("storage"),
     )
 
 
@@ -214,6 +218,7 @@ def _entry(
     security_tier: object,
     pending: bool,
     derived: bool = False,
+    storage: object = None,
 ) -> IndexEntry:
     parts = model_id.split("/")
     model_type = model_type or (parts[0] if len(parts) > 1 else "unknown")
@@ -258,6 +263,8 @@ def _entry(
         related_available=int(base_repo and family.lower() not in _NO_FAMILY),
         pending_lookup=int(pending),
         derived=int(derived),
+        storage=storage if isinstance(storage, str) and storage in _STORAGES else "owned",
+        state="ok",
     )
 
 

@@ -35,6 +35,7 @@ _NO_FAMILY = frozenset({"", "imported", "unknown"})
 _DECIDED_HERE = frozenset(
     {"model_id", "family", "model_type", "subtype", "official_name", "cleaned_name", "hashes", "size_bytes", "files"}
     | {"added_date", "updated_date", "security_tier", "format", "quantization", "primary_file"}
+    | {"storage", "references", "adoption"}
 )
 
 

@@ -146,12 +146,16 @@ def check_overrides(overrides: JsonObject) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One element of `files` in the metadata. `size` is None and digests are "" when nobody wrote them down."""
+    """One element of `files` in the metadata. `size` is None and digests are "" when nobody wrote them down.
+
+    `claimed` is the SHA-256 that the name of the file in another program's store gave: nobody here hashed the bytes.
+    """
 
     name: str
     size: int | None
     sha256: str
     blake3: str
+    claimed: str = ""
 
 
 def file_entries(metadata: JsonObject) -> list[FileEntry]:
@@ -165,9 +169,8 @@ def file_entries(metadata: JsonObject) -> list[FileEntry]:
         name, size = entry.get("name"), entry.get("size")
         if isinstance(name, str) and name:
             known_size = size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None
-            found.append(
-                FileEntry(name, known_size, digest_text(entry.get("sha256")), digest_text(entry.get("blake3")))
-            )
+            digests = [digest_text(entry.get(key)) for key in ("sha256", "blake3", "claimed_sha256")]
+            found.append(FileEntry(name, known_size, *digests))
     return found
 
 

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from pumas.errors import CorruptState, PumasError
 from pumas.library import store
 from pumas.library.entry import (
@@ -35,6 +37,7 @@ from pumas.library.entry import (
     is_model_file,
     primary_file,
 )
+from pumas.library.references import REFERENCES, Storage, references, state_of
 from pumas.library.store import Batch, Changes, FolderStamp
 from pumas.storage import json_file
 from pumas.storage.database import Database
@@ -145,6 +148,7 @@ class Reconciler:
         started = time.perf_counter()
         identity = self._check_root(first=True)
         summary = self._walk([("", None)], identity)
+        summary.changed += self._follow_references()
         if not self._stop():
             moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             self._db.write_sync(lambda c: store.finish_scan(c, *identity, moment))
@@ -164,6 +168,25 @@ class Reconciler:
         run = _Run(self)
         run.batch.removed_trees += [i for i in model_ids if i]
         return run.finish()
+
+    def _follow_references(self) -> int:
+        """Files outside the library come and go without a trace in its folders: look at each. Returns the changes."""
+        states: list[tuple[str, str]] = []
+        for model_id, known, listed in self._db.read_sync(store.referencing):
+            if self._stop():
+                return 0
+            with contextlib.suppress(CorruptState, OSError):
+                outside: object = orjson.loads(listed) if listed else None
+                if outside is None:
+                    outside = _load(f"{self._root}/{model_id}/{METADATA}")[0].get(REFERENCES)
+                state = state_of(references(outside))
+                if state != known:
+                    states.append((state.value, model_id))
+        if not states:
+            return 0
+        changes = self._db.write_sync(lambda c: store.set_states(c, states))
+        self.committed(Batch(), changes)
+        return changes.count
 
     def root_identity(self) -> tuple[int, int]:
         return self._check_root(first=False)
@@ -380,6 +403,8 @@ class _Run:
             try:
                 metadata, recovered = _load(f"{full}/{METADATA}")
                 entry = from_metadata(path, metadata)
+                if entry.storage == Storage.REFERENCE:
+                    entry = entry._replace(state=state_of(references(metadata.get(REFERENCES))))
                 if recovered:
                     troubles.append(self._damaged(path, f"{recovered}; its backup is used instead"))
             except (CorruptState, DamagedMetadata) as error:

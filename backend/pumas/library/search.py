@@ -80,11 +80,13 @@ class Hit(NamedTuple):
     last_used: str | None
     updated_at: str
     related_available: bool
+    state: str
+    storage: str
 
 
 _HIT_COLUMNS: Final = (
     "row, id, official_name, cleaned_name, model_type, subtype, family, tags_json, description, primary_file, repo_id, "
-    "size_bytes, security_tier, added_date, last_used, updated_at, related_available"
+    "size_bytes, security_tier, added_date, last_used, updated_at, related_available, state, storage"
 )
 
 

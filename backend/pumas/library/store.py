@@ -159,6 +159,17 @@ def _replace_folders(rows: int) -> str:
     return f"INSERT OR REPLACE INTO folders VALUES {values}"  # noqa: S608 - fixed words only
 
 
+def set_states(c: sqlite3.Connection, states: Sequence[tuple[str, str]]) -> Changes:
+    """Write (state, id) pairs. The revision grows when one of them was another."""
+    changes = Changes()
+    for state, model_id in states:
+        sql = "UPDATE models SET state = ? WHERE id = ? AND state <> ? RETURNING id"
+        changes.changed += _ids(c.execute(sql, (state, model_id, state)))
+    if changes:
+        c.execute("UPDATE library_state SET revision = revision + 1")
+    return changes
+
+
 def finish_scan(c: sqlite3.Connection, device: int, inode: int, moment: str) -> None:
     c.execute("UPDATE library_state SET root_device = ?, root_inode = ?, last_scan = ?", (device, inode, moment))
 
@@ -229,6 +240,13 @@ def split(path: str) -> tuple[str, str]:
     return parent, name
 
 
+def referencing(c: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
+    """Id, state and `references` (JSON) of models whose files lie elsewhere; None where the row does not hold them."""
+    return c.execute(
+        "SELECT id, state, json_extract(metadata_json, '$.references') FROM models WHERE storage = 'reference'"
+    ).fetchall()
+
+
 def model_count(c: sqlite3.Connection) -> int:
     return c.execute("SELECT count(*) FROM models").fetchone()[0]
 
@@ -263,7 +281,8 @@ def entry_objects(c: sqlite3.Connection, after: str, limit: int) -> tuple[str, s
         "SELECT json_group_object(id, json_object('path', id, 'size', size_bytes, 'addedDate', added_date, "
         "'modelType', CASE WHEN subtype <> '' THEN subtype WHEN model_type <> '' THEN model_type ELSE 'unknown' END, "
         "'officialName', official_name, 'cleanedName', cleaned_name, "
-        "'relatedAvailable', json(CASE related_available WHEN 1 THEN 'true' ELSE 'false' END))), max(id) "
+        "'relatedAvailable', json(CASE related_available WHEN 1 THEN 'true' ELSE 'false' END), "
+        "'state', state, 'storage', storage)), max(id) "
         "FROM (SELECT * FROM models WHERE id > ? ORDER BY id LIMIT ?)",
         (after, limit),
     ).fetchone()

@@ -1,7 +1,9 @@
 """Hash the library's files again and say where they differ from what is on record.
 
 A digest that is on record is never replaced, whatever the disk holds now: a difference is reported as a trouble and in
-the job's result. A digest that is missing is filled in, because the bytes were hashed just now. The job goes on after
+the job's result. A digest that is missing is filled in, because the bytes were hashed just now; one that another
+program's file name claimed is compared first, and is `verified` from then on. Files of a reference are read where they
+are. The job goes on after
 the last finished model when it was interrupted.
 """
 
@@ -25,8 +27,9 @@ from pumas.library.hashing import Advance, Digests, digest_file
 from pumas.library.importing import Work
 from pumas.library.index import Index
 from pumas.library.metadata import METADATA, FileEntry, ModelMetadata, digest_text, file_entries
+from pumas.library.references import REFERENCES, Reference, State, file_path, references
 from pumas.storage.json_file import JsonObject
-from pumas.storage.paths import contained, display_name
+from pumas.storage.paths import display_name
 from pumas.storage.troubles import Troubles
 
 MAX_FINDINGS = 1000
@@ -38,12 +41,14 @@ class Status(StrEnum):
     RECORDED = "recorded"
     MISMATCH = "mismatch"
     MISSING = "missing"
+    OFFLINE = "offline"
     UNREADABLE = "unreadable"
 
 
 _TROUBLE_KINDS = {
     Status.MISMATCH: "digest_mismatch",
     Status.MISSING: "file_missing",
+    Status.OFFLINE: "file_offline",
     Status.UNREADABLE: "file_unreadable",
 }
 
@@ -65,19 +70,21 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What the metadata says about one file, the digests of `hashes` counted for the primary one."""
+    """What the metadata says about one file, the digests of `hashes` counted for the primary one. See `FileEntry`."""
 
     name: str
     size: int | None
     sha256: str
     blake3: str
+    claimed: str = ""
 
     def compare(self, found: Digests) -> tuple[str, str] | None:
         """(expected, observed) of the first difference."""
-        for expected, observed in ((self.sha256, found.sha256), (self.blake3, found.blake3)):
+        known = ((self.sha256, found.sha256), (self.blake3, found.blake3), (self.claimed, found.sha256))
+        for expected, observed in known:
             if expected and expected != observed:
                 return expected, observed
-        if not self.sha256 and not self.blake3 and self.size not in (None, found.size):
+        if not any(expected for expected, _ in known) and self.size not in (None, found.size):
             return f"{self.size} bytes", f"{found.size} bytes"
         return None
 
@@ -141,9 +148,10 @@ class VerifyService:
         """Bytes to read for a model, 0 for one that cannot be looked at."""
         try:
             folder = self._models.folder(model_id)
+            outside = _outside(self._models.load(model_id))
         except PumasError:
             return 0
-        return sum(size for _name, size in _files(folder))
+        return sum(size for _name, size in _files(folder)) + sum(reference.size for reference in outside.values())
 
     def _check_model(self, model_id: str, advance: Advance) -> list[Finding]:
         """One finding per file that is on record or looks like a model file."""
@@ -154,7 +162,7 @@ class VerifyService:
             return [Finding(model_id, "", Status.MISSING, str(error))]
         except PumasError as error:
             return [self._told(Finding(model_id, "", Status.UNREADABLE, str(error)))]
-        on_disk = dict(_files(folder))
+        on_disk, outside = dict(_files(folder)), _outside(metadata)
         records = _records(metadata, on_disk)
         names = [*records, *(name for name in on_disk if name not in records and is_model_file(name))]
         findings: list[Finding] = []
@@ -162,7 +170,7 @@ class VerifyService:
         for name in names:
             advance(0)
             record = records.get(name) or _Record(name, None, "", "")
-            findings.append(self._told(_check_file(model_id, folder, record, hashed, advance)))
+            findings.append(self._told(_check_file(model_id, folder, outside, record, hashed, advance)))
         if hashed:
             try:
                 self._record(model_id, metadata, hashed, on_disk)
@@ -208,11 +216,20 @@ def _count(state: Json, model_id: str, findings: Sequence[Finding]) -> None:
                 state["findings_omitted"] += 1
 
 
-def _check_file(model_id: str, folder: Path, record: _Record, hashed: dict[str, Digests], advance: Advance) -> Finding:
+def _check_file(
+    model_id: str,
+    folder: Path,
+    outside: dict[str, Reference],
+    record: _Record,
+    hashed: dict[str, Digests],
+    advance: Advance,
+) -> Finding:
     """Hash one file; into `hashed` goes what may be recorded: digests that contradict nothing."""
     name = record.name
     try:
-        path = contained(folder, name, "file name")
+        path = file_path(folder, outside, name)
+        if name in outside and outside[name].state() is State.OFFLINE:
+            return Finding(model_id, name, Status.OFFLINE, f"{display_name(name)} lies on a drive that is away.")
         if not os.path.lexists(path):
             return Finding(model_id, name, Status.MISSING, f"{display_name(name)} is on record but not on disk.")
         found = digest_file(path, advance)
@@ -254,6 +271,7 @@ def _records(metadata: JsonObject, on_disk: dict[str, int]) -> dict[str, _Record
             entry.size,
             entry.sha256 or digest_text(of_model.get("sha256")),
             entry.blake3 or digest_text(of_model.get("blake3")),
+            entry.claimed,
         )
     records.pop("", None)
     return records
@@ -289,6 +307,9 @@ def _fill_in(metadata: JsonObject, hashed: dict[str, Digests], primary: str) -> 
         if isinstance(name, str) and name in hashed:
             known.add(name)
             put(entry, hashed[name])
+            if entry.get("digest_state") == "claimed":
+                entry["digest_state"] = "verified"
+                added = True
     for name, found in hashed.items():
         if name not in known:
             entries.append({"name": name, "original_name": name, "size": found.size})
@@ -299,6 +320,10 @@ def _fill_in(metadata: JsonObject, hashed: dict[str, Digests], primary: str) -> 
         metadata["hashes"] = hashes
     metadata["files"] = entries
     return added
+
+
+def _outside(metadata: JsonObject) -> dict[str, Reference]:
+    return {reference.name: reference for reference in references(metadata.get(REFERENCES))}
 
 
 def _dict(value: object) -> JsonObject:
