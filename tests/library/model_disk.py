@@ -127,6 +127,10 @@ class DiskIndex:
             if any(f.get("size") in (primary_size, None) for f in self._metadata(i).get("files", []))
         ]
 
+    def duplicated(self) -> list[str]:
+        digests = {i: self._metadata(i).get("hashes", {}).get("sha256") for i in self.model_ids()}
+        return [i for i, digest in digests.items() if digest and list(digests.values()).count(digest) > 1]
+
     def _metadata(self, model_id: str) -> dict[str, Any]:
         try:
             return json.loads((self.library / model_id / "metadata.json").read_bytes())

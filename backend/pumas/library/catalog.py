@@ -346,6 +346,9 @@ class LibraryIndex:
     def find_by_size(self, primary_size: int) -> list[str]:
         return self._ask(lambda c: store.ids_by_primary_size(c, primary_size))
 
+    def duplicated(self) -> list[str]:
+        return self._ask(store.ids_of_duplicates)
+
     def contains(self, model_id: str) -> bool:
         return self._ask(lambda c: store.contains(c, model_id))
 

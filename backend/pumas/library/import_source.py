@@ -28,7 +28,7 @@ MAX_FILES = 20_000
 MAX_DEPTH = 32
 
 # A folder with one of these at its top is a model in itself, whatever lies below.
-_MODEL_MARKS = re.compile(
+MODEL_MARKS = re.compile(
     r"(config|model_index|adapter_config|params|modules|genai_config)\.json|.+\.(safetensors|bin)\.index\.json"
 )
 # What tools leave behind beside models: never part of one.
@@ -154,7 +154,7 @@ def _read_folder(path: Path, real: Path) -> Source:
     weights = [file for file in files if file.format is not None]
     if not weights:
         raise NotAModel(f"{display_name(path.name)} holds no model file that we know; nothing was imported.")
-    if not metadata and not any(_MODEL_MARKS.fullmatch(name) for name, _entry in found):
+    if not metadata and not any(MODEL_MARKS.fullmatch(name) for name, _entry in found):
         _refuse_several(real, weights)
     _require_complete([str(file.found) for file in weights])
     return Source(real, path.name or real.name, tuple(files), tuple(skipped), metadata, overrides)
@@ -192,10 +192,15 @@ def _walk(folder: Path, prefix: str, skipped: list[Skipped]) -> Iterator[tuple[s
                 yield name, Path(entry.path)
 
 
+def is_junk(name: str) -> bool:
+    """A file or folder that is hidden or that a tool left behind."""
+    return name.startswith(".") or name in _JUNK_NAMES or Path(name).suffix.lower() in _JUNK_SUFFIXES
+
+
 def _why_not(entry: os.DirEntry[str], depth: int) -> str:
     if entry.name.startswith("."):
         return "hidden"
-    if entry.name in _JUNK_NAMES or Path(entry.name).suffix.lower() in _JUNK_SUFFIXES:
+    if is_junk(entry.name):
         return "left behind by a program, not part of a model"
     if entry.is_symlink() and entry.is_dir():
         return "a link to a folder is not followed"
@@ -255,7 +260,7 @@ def _candidate(root: Path, weight: str) -> str:
     folders = [folder for folder in Path(weight).parents if folder != root and folder.is_relative_to(root)]
     for folder in reversed(folders):
         try:
-            if any(_MODEL_MARKS.fullmatch(name) for name in os.listdir(folder)):
+            if any(MODEL_MARKS.fullmatch(name) for name in os.listdir(folder)):
                 return str(folder)
         except OSError:
             break
@@ -293,12 +298,12 @@ def _source_file(found: Path, name: str) -> SourceFile:
     with open_regular(found) as opened:
         stamp = Stamp.of(os.fstat(opened.fd))
         real = Path(os.path.realpath(found))
-    file_format = _weights_format(found)
-    target = _target_name(name, file_format)
+    file_format = weights_format(found)
+    target = target_name(name, file_format)
     return SourceFile(found, real, target, display_name(name), stamp, file_format)
 
 
-def _weights_format(path: Path) -> FileFormat | None:
+def weights_format(path: Path) -> FileFormat | None:
     suffix = path.suffix.lower()
     if suffix in _COMPANIONS:
         return None
@@ -310,7 +315,7 @@ def _weights_format(path: Path) -> FileFormat | None:
     return None
 
 
-def _target_name(name: str, file_format: FileFormat | None) -> str:
+def target_name(name: str, file_format: FileFormat | None) -> str:
     """The name in the library: as it is where every supported system can hold it, else cleaned."""
     parts = name.split("/")
     if file_format is not None and not Path(parts[-1]).suffix:

@@ -267,6 +267,12 @@ def ids_by_primary_size(c: sqlite3.Connection, size: int) -> list[str]:
     return _ids(c.execute("SELECT id FROM models WHERE primary_size = ? OR primary_size IS NULL ORDER BY id", (size,)))
 
 
+def ids_of_duplicates(c: sqlite3.Connection) -> list[str]:
+    """Models whose primary file has the digest of another one's."""
+    twins = "SELECT sha256 FROM models WHERE sha256 <> '' GROUP BY sha256 HAVING count(*) > 1"
+    return _ids(c.execute(f"SELECT id FROM models WHERE sha256 <> '' AND sha256 IN ({twins})"))  # noqa: S608 - fixed words only
+
+
 def contains(c: sqlite3.Connection, model_id: str) -> bool:
     return c.execute("SELECT 1 FROM models WHERE id = ?", (model_id,)).fetchone() is not None
 
