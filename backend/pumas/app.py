@@ -29,6 +29,7 @@ from pumas.storage.owner import OwnerLock, own_rpc_file, remove_rpc_file, write_
 from pumas.storage.troubles import Troubles
 
 if TYPE_CHECKING:
+    from pumas.adoption.service import AdoptionService
     from pumas.jobs.service import JobService
     from pumas.library.service import LibraryService
     from pumas.rpc.registry import Methods
@@ -57,10 +58,12 @@ class Services:
     jobs: JobService
     system: SystemService
     library: LibraryService
+    adoption: AdoptionService
 
     async def close(self) -> None:
         """Park what runs. Calls that are under way still find their databases."""
         await self.jobs.close()
+        self.adoption.close()
         await self.library.close()
         await self.system.close()
 
@@ -71,6 +74,7 @@ class Services:
 
 def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> Services:
     """Connect the services of all domains. Imports them, so it runs after the port is open."""
+    from pumas.adoption.service import AdoptionService
     from pumas.jobs.service import JobService
     from pumas.jobs.store import JobStore
     from pumas.library.catalog import Catalog
@@ -87,19 +91,33 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
             "jobs.db", "damaged_database", f"The list of jobs was damaged ({reason}) and begins anew; see {kept.name}."
         ),
     )
+    adoptions_db = Database(
+        layout.adoptions_db,
+        Schema.load("adoptions"),
+        disposable=False,
+        synchronous="FULL",
+        on_quarantine=lambda kept, reason: troubles.report(
+            "adoptions.db",
+            "damaged_database",
+            f"The list of adoptions was damaged ({reason}) and begins anew; see {kept.name}.",
+        ),
+    )
     jobs = JobService(JobStore(jobs_db), events)
+    library = LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles)
     return Services(
         events=events,
         troubles=troubles,
-        databases=(jobs_db,),
+        databases=(jobs_db, adoptions_db),
         jobs=jobs,
         system=SystemService(layout.root),
-        library=LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles),
+        library=library,
+        adoption=AdoptionService(layout, library.parts, jobs, adoptions_db),
     )
 
 
 def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     """Register the rows of all domains. Imports pydantic, so it runs after the port is open."""
+    from pumas.adoption import methods as adoption
     from pumas.jobs import methods as jobs
     from pumas.library import methods as library
     from pumas.rpc import builtin
@@ -110,6 +128,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     builtin.register(methods, stop)
     jobs.register(methods, services.jobs)
     library.register(methods, services.library)
+    adoption.register(methods, services.adoption)
     system.register(methods, services.system)
     return methods
 
@@ -170,7 +189,12 @@ class Sidecar:
         methods = await asyncio.to_thread(lambda: build_methods(services, self._stop_soon))
         from pumas.rpc.dispatch import Dispatcher
 
-        for name, begin in (("jobs.db", services.jobs.open), ("library", services.library.open)):
+        begins = (
+            ("jobs.db", services.jobs.open),
+            ("library", services.library.open),
+            ("adoption", services.adoption.open),
+        )
+        for name, begin in begins:
             try:
                 await begin()
             except PumasError as error:

@@ -48,6 +48,10 @@ class Layout:
         return self.data / "jobs.db"
 
     @property
+    def adoptions_db(self) -> Path:
+        return self.data / "adoptions.db"
+
+    @property
     def library(self) -> Path:
         return self.root / "shared-resources" / "models"
 

@@ -174,3 +174,31 @@ class Busy(PumasError):
 
 class TimedOut(PumasError):
     kind = "timed_out"
+
+
+class StoredModelNotFound(PumasError):
+    """No store that was looked at holds this model."""
+
+    kind = "stored_model_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No store holds {name[:200]!r}; scan_model_stores shows what can be adopted.")
+
+
+class AdoptionNotFound(PumasError):
+    kind = "adoption_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name[:200]!r} was not adopted; list_adoptions shows what was.")
+
+
+class LastCopy(PumasError):
+    """What should be removed holds the only copy of some bytes."""
+
+    kind = "last_copy"
+
+    def __init__(self, model_id: str, name: str) -> None:
+        super().__init__(
+            f"{model_id} holds the last copy of {name[:200]}: the program that it came from removed or replaced its "
+            "own. Delete the model instead; it then goes into the trash."
+        )

@@ -32,7 +32,8 @@ class Certainty(StrEnum):
 class Piece:
     """One file in one place. `store` is the store's path, or `LIBRARY`; `model` is what the model is called there.
 
-    `name` is its name in the model. `bytes_id` is equal for two names of one file: device and inode, for a clone those of what it was cloned from.
+    `name` is its name in the model. `bytes_id` is equal for two names of one file: device and inode, for a clone those
+    of what it was cloned from.
     """
 
     store: str

@@ -72,6 +72,10 @@ class Scanner:
             return read_store(look, location.path)
         return read_tree(look, location.kind, location.path)
 
+    def holder(self, model: StoredModel) -> str | None:
+        """The model of the library that has all bytes of this one, or claims to."""
+        return _held([model], self._ours([model], lambda: None)).get(model.id)
+
     def _locations(self, folders: Sequence[Path], *, known: bool) -> list[Location]:
         found = [location for folder in folders for location in locations_in(folder)]
         found += known_locations(self._around()) if known else []

@@ -8,6 +8,12 @@ from __future__ import annotations
 from pumas.client.errors import CallFailed
 
 
+class AdoptionNotFound(CallFailed):
+    """No such adoption."""
+
+    kind = "adoption_not_found"
+
+
 class AlreadyExists(CallFailed):
     """The place is taken; nothing was changed."""
 
@@ -74,6 +80,12 @@ class JobNotFound(CallFailed):
     kind = "job_not_found"
 
 
+class LastCopy(CallFailed):
+    """Ours is the only copy by now; nothing was removed."""
+
+    kind = "last_copy"
+
+
 class MalformedModelFile(CallFailed):
     """A model file's header is damaged or hostile."""
 
@@ -128,6 +140,12 @@ class SeveralModels(CallFailed):
     kind = "several_models"
 
 
+class StoredModelNotFound(CallFailed):
+    """No store that was looked at holds this model."""
+
+    kind = "stored_model_not_found"
+
+
 class TimedOut(CallFailed):
     """The work took too long and was stopped."""
 
@@ -153,6 +171,7 @@ class WrongJobState(CallFailed):
 
 
 BY_KIND: dict[str, type[CallFailed]] = {
+    AdoptionNotFound.kind: AdoptionNotFound,
     AlreadyExists.kind: AlreadyExists,
     Busy.kind: Busy,
     Cancelled.kind: Cancelled,
@@ -164,6 +183,7 @@ BY_KIND: dict[str, type[CallFailed]] = {
     Interrupted.kind: Interrupted,
     InvalidInput.kind: InvalidInput,
     JobNotFound.kind: JobNotFound,
+    LastCopy.kind: LastCopy,
     MalformedModelFile.kind: MalformedModelFile,
     ModelNotFound.kind: ModelNotFound,
     NewerSchema.kind: NewerSchema,
@@ -173,6 +193,7 @@ BY_KIND: dict[str, type[CallFailed]] = {
     ReadOnly.kind: ReadOnly,
     RootInUse.kind: RootInUse,
     SeveralModels.kind: SeveralModels,
+    StoredModelNotFound.kind: StoredModelNotFound,
     TimedOut.kind: TimedOut,
     TrashEntryNotFound.kind: TrashEntryNotFound,
     UnsafePath.kind: UnsafePath,

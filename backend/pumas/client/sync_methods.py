@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pumas.client.types import (
+        AdoptItem,
+        AdoptModelsResult,
         CancelJobResult,
         CheckFilesWritableResult,
         DeleteModelWithCascadeResult,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         ImportBatchResult,
         ImportModelResult,
         ImportSpec,
+        ListAdoptionsResult,
         ListJobsResult,
         ListTrashResult,
         MarkMetadataAsManualResult,
@@ -38,9 +41,11 @@ if TYPE_CHECKING:
         RefreshModelIndexResult,
         RestoreModelResult,
         ResumeJobResult,
+        ScanModelStoresResult,
         ScanSharedStorageResult,
         SearchModelsFtsResult,
         ShutdownResult,
+        UndoAdoptionResult,
         UpdateModelOverridesResult,
         ValidateFileTypeResult,
         VerifyLibraryResult,
@@ -52,6 +57,30 @@ class Methods:
 
     def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
         raise NotImplementedError
+
+    def adopt_models(
+        self,
+        items: Sequence[AdoptItem],
+        *,
+        mode: Literal["auto", "reflink", "hardlink", "reference"] | None = None,
+        dry_run: bool | None = None,
+        folders: Sequence[str] | None = None,
+    ) -> AdoptModelsResult:
+        """Take models of other programs into the library without copying a byte.
+
+        One that fails does not stop the others. Answers within ten seconds with what is done; `pending` items go on
+        in the job. `undo_adoption` takes back.
+
+        Args:
+            mode: `reflink` and `hardlink` need the library's volume; `reference` leaves the files where they are.
+            `auto` takes the first that is possible. Bytes are never copied.
+            dry_run: Only say what would be done.
+            folders: Where to look for a `stored_id` besides the known places.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, ReadOnly, StoredModelNotFound, UnsafePath.
+        """
+        return self.call("adopt_models", {"items": items, "mode": mode, "dry_run": dry_run, "folders": folders})
 
     def cancel_job(self, job_id: str) -> CancelJobResult:
         """Ask a job to stop for good.
@@ -315,6 +344,19 @@ class Methods:
             },
         )
 
+    def list_adoptions(
+        self, *, undone: bool | None = None, limit: int | None = None, offset: int | None = None
+    ) -> ListAdoptionsResult:
+        """List what was adopted, newest first, and whether it is still there.
+
+        Args:
+            undone: Also those that were taken back.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return self.call("list_adoptions", {"undone": undone, "limit": limit, "offset": offset})
+
     def list_jobs(
         self,
         *,
@@ -394,6 +436,24 @@ class Methods:
         """Return the OpenRPC document of this server (https://spec.open-rpc.org)."""
         return self.call("rpc.discover", {})
 
+    def scan_model_stores(
+        self, *, folders: Sequence[str] | None = None, known: bool | None = None, job_id: str | None = None
+    ) -> ScanModelStoresResult:
+        """Find the models of other programs on this machine, and which bytes exist more than once.
+
+        Looks at names, sizes and small manifests; no model file is opened. Hugging Face's cache, Ollama, LM Studio,
+        ComfyUI, A1111 and Forge are found by themselves. Answers within ten seconds, else `pending` with a job.
+
+        Args:
+            folders: Further folders to look into, absolute.
+            known: Look where programs keep their models by themselves.
+            job_id: The `job_id` of an earlier answer that was `pending`.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, JobNotFound, ReadOnly, UnsafePath.
+        """
+        return self.call("scan_model_stores", {"folders": folders, "known": known, "job_id": job_id})
+
     def scan_shared_storage(self) -> ScanSharedStorageResult:
         """Count models, workflows and bytes. Made to be polled.
 
@@ -434,6 +494,22 @@ class Methods:
     def shutdown(self) -> ShutdownResult:
         """Stop the sidecar: it answers, parks running jobs, and exits 0 within a second."""
         return self.call("shutdown", {})
+
+    def undo_adoption(
+        self, *, adoption_id: str | None = None, model_id: str | None = None, dry_run: bool | None = None
+    ) -> UndoAdoptionResult:
+        """Take an adoption back: our names for the files go, the owner's files stay as they are.
+
+        Refused when the owner has the bytes no more; `delete_model_with_cascade` then moves them into the trash.
+
+        Args:
+            dry_run: Only say what would be removed.
+
+        Raises:
+            AdoptionNotFound, CorruptState, DiskError, DiskFull, InvalidInput, LastCopy, ModelNotFound, ReadOnly,
+            UnsafePath.
+        """
+        return self.call("undo_adoption", {"adoption_id": adoption_id, "model_id": model_id, "dry_run": dry_run})
 
     def update_model_overrides(self, rel_path: str, overrides: Mapping[str, Any]) -> UpdateModelOverridesResult:
         """Limit a model to versions of an app, in the syntax of Python version specifiers.

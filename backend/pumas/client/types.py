@@ -8,6 +8,71 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 
+class AdoptItem(TypedDict):
+    stored_id: NotRequired[str | None]
+    """From `scan_model_stores`; or give `store` and `name`."""
+    store: NotRequired[str | None]
+    name: NotRequired[str | None]
+    revision: NotRequired[str | None]
+    """With `name`, where a store has several; by default `main`."""
+    official_name: NotRequired[str | None]
+    """The shown name; by default the store's."""
+    family: NotRequired[str | None]
+    """By default found in the file."""
+    model_type: NotRequired[str | None]
+    """By default found in the file."""
+    subtype: NotRequired[str | None]
+    """By default found in the file or by the store's folder."""
+    tags: NotRequired[list[str]]
+    security_acknowledged: NotRequired[bool]
+    """Adopt files that can run code when loaded (pickle)."""
+    allow_duplicate: NotRequired[bool]
+    """Adopt bytes that the library already has."""
+
+
+class AdoptedItem(TypedDict):
+    store: str
+    name: str
+    success: bool
+    adoption_id: NotRequired[str | None]
+    """For `undo_adoption`."""
+    model_id: NotRequired[str | None]
+    model_path: NotRequired[str | None]
+    """Absolute path of the model's folder."""
+    mode: NotRequired[Literal["hardlink", "reflink", "reference"] | None]
+    """How the bytes are shared."""
+    size: NotRequired[int]
+    """Bytes that were not copied."""
+    security_tier: NotRequired[Literal["safe", "unknown", "pickle"] | None]
+    security_findings: NotRequired[list[str]]
+    warnings: NotRequired[list[str]]
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    duplicate_of: NotRequired[str | None]
+    dry_run: NotRequired[bool]
+
+
+class AdoptionInfo(TypedDict):
+    adoption_id: str
+    model_id: str
+    official_name: str
+    mode: Literal["hardlink", "reflink", "reference"]
+    kind: Literal["huggingface", "ollama", "lm_studio", "comfyui", "webui", "pumas", "folder"]
+    store: str
+    name: str
+    revision: str | None
+    size: int
+    """Bytes that were not copied."""
+    present: bool
+    """The model is in the library; else it was deleted, moved or taken back."""
+    state: Literal["ok", "missing", "offline"]
+    """`missing`: its owner removed the files; `offline`: their drive or store is away. Else `ok`."""
+    undone: bool
+    trash_id: str | None
+    """Where a model that was taken back was left."""
+    created_at: str
+
+
 class AppProcess(TypedDict):
     pid: int
     source: str
@@ -168,6 +233,13 @@ class NamedGpu(TypedDict):
     name: str | None
 
 
+class Place(TypedDict):
+    store: str
+    """The store's path, or `library`."""
+    model: str
+    path: str
+
+
 class Ram(TypedDict):
     usage: float
     used: float
@@ -178,6 +250,19 @@ class ReleaseInfo(TypedDict):
     has_update: bool
     latest_version: str | None
     current_version: str | None
+
+
+class Repeated(TypedDict):
+    certainty: Literal["shared", "duplicate", "possible"]
+    """`shared`: one file under several names already. `duplicate`: the same SHA-256. `possible`: only size and name
+    are the same."""
+    size: int
+    freed: int
+    """What one shared copy would free."""
+    sha256: str | None
+    verified: bool
+    """All its digests were computed by us; else some are only claimed."""
+    places: list[Place]
 
 
 class Resources(TypedDict):
@@ -207,6 +292,58 @@ class SkippedFile(TypedDict):
     reason: str
 
 
+class Store(TypedDict):
+    kind: Literal["huggingface", "ollama", "lm_studio", "comfyui", "webui", "pumas", "folder"]
+    path: str
+    size: int
+    """Bytes of all models, each file counted once."""
+    truncated: bool
+    """There is more than a scan looks at."""
+    models: list[StoredModel]
+    problems: list[StoreProblem]
+    more_problems: int
+
+
+class StoreProblem(TypedDict):
+    path: str
+    """Relative to the store."""
+    kind: str
+    message: str
+
+
+class StoredFile(TypedDict):
+    name: str
+    """The name it gets in a model."""
+    path: str
+    """Where the bytes are, absolute, links resolved."""
+    size: int
+    links: int
+    """Names (hard links) that the bytes have."""
+    claimed_sha256: str | None
+    """What the store says; nobody here hashed the bytes."""
+
+
+class StoredModel(TypedDict):
+    stored_id: str
+    """For `adopt_models`; the same in every scan."""
+    name: str
+    title: str
+    repo_id: str | None
+    revision: str | None
+    """The commit, in a Hugging Face cache."""
+    refs: list[str]
+    """Branches or tags that mean this one."""
+    size: int
+    format: str
+    """By its name: `gguf`, `safetensors`, …; empty when that does not say."""
+    quantization: str
+    in_library: str | None
+    """The model of the library that has these bytes already."""
+    problem: str | None
+    """Why it cannot be adopted as it is."""
+    files: list[StoredFile]
+
+
 class TrashEntry(TypedDict):
     trash_id: str
     model_id: str
@@ -229,6 +366,19 @@ class WritableFile(TypedDict):
     writable: bool
     """It exists and may be removed from its folder."""
     reason: str | None
+
+
+class AdoptModelsResult(TypedDict):
+    success: bool
+    """No item failed."""
+    adopted: int
+    failed: int
+    size: int
+    """Bytes that were not copied."""
+    results: list[AdoptedItem]
+    job_id: str | None
+    pending: NotRequired[int]
+    """Items that the job still works on."""
 
 
 class CancelJobResult(TypedDict):
@@ -401,6 +551,14 @@ class ImportModelResult(TypedDict):
     """The work goes on; follow the job."""
 
 
+class ListAdoptionsResult(TypedDict):
+    success: Literal[True]
+    adoptions: list[AdoptionInfo]
+    total_count: int
+    size: int
+    """Bytes that need no space of their own, of those shown that are present."""
+
+
 class ListJobsResult(TypedDict):
     success: Literal[True]
     jobs: list[JobInfo]
@@ -437,6 +595,25 @@ class ResumeJobResult(TypedDict):
     job: JobInfo
 
 
+class ScanModelStoresResult(TypedDict):
+    success: Literal[True]
+    pending: NotRequired[bool]
+    """The scan goes on; ask again with `job_id`."""
+    job_id: str
+    stores: list[Store]
+    repeated: list[Repeated]
+    """Bytes in several places, the largest gains first."""
+    omitted: NotRequired[int]
+    """Repeated files beyond those shown."""
+    shared_bytes: NotRequired[int]
+    """Saved already by files with several names."""
+    freed_bytes: NotRequired[int]
+    """What sharing all duplicates would free."""
+    possible_bytes: NotRequired[int]
+    """What could be freed if the possible ones are equal."""
+    seconds: NotRequired[float]
+
+
 class ScanSharedStorageResultResult(TypedDict):
     modelsFound: int
     workflowsFound: int
@@ -463,6 +640,22 @@ class SearchModelsFtsResult(TypedDict):
 
 class ShutdownResult(TypedDict):
     status: Literal["shutting_down"]
+
+
+class UndoAdoptionResult(TypedDict):
+    success: Literal[True]
+    adoption_id: str
+    model_id: str
+    mode: Literal["hardlink", "reflink", "reference"]
+    size: int
+    """Bytes of the files whose names were removed; the owner still has them."""
+    removed: list[str]
+    kept_in_store: list[str]
+    """The owner's files, untouched."""
+    trash_id: str | None
+    """Set when the folder held more; `reasons` say what."""
+    reasons: list[str]
+    dry_run: bool
 
 
 class UpdateModelOverridesResult(TypedDict):

@@ -83,6 +83,47 @@ def stage_file(source: Path, target: Path, mode: Mode, *, expected: Stamp, advan
     return Staged(digests, method, expected)
 
 
+def share_file(source: Path, target: Path, method: Method, *, expected: Stamp) -> bool:
+    """Make `target` (which must not exist) share the bytes of `source`, without reading them, durably.
+
+    Args:
+        method: REFLINK or HARDLINK.
+        expected: as for `stage_file`.
+
+    Returns False, with no target left, when this pair of places cannot share in that way. Raises as `stage_file`.
+    """
+    if os.path.lexists(target):
+        raise AlreadyExists(f"{target.name} already exists in {target.parent.name}.")
+    with open_regular(source) as opened:
+        _require_same(opened, expected)
+        try:
+            done = _shared(source, opened, target, method)
+            _require_same(opened, expected)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                target.unlink()
+            raise
+    if not done:
+        with contextlib.suppress(OSError):
+            target.unlink()
+    return done
+
+
+def _shared(source: Path, opened: OpenedFile, target: Path, method: Method) -> bool:
+    if method is Method.HARDLINK:
+        if not _hardlink(source, opened, target):
+            return False
+        with disk_errors(f"Writing {target.name}"):
+            os.fsync(opened.fd)  # whoever wrote the source may not have
+        return True
+    with _created(opened, target) as fd:
+        if not _clone(opened.fd, fd):
+            return False
+        with disk_errors(f"Writing {target.name}"):
+            os.fsync(fd)
+    return True
+
+
 def _require_same(opened: OpenedFile, expected: Stamp) -> None:
     if Stamp.of(os.fstat(opened.fd)) != expected:
         raise FileUnavailable(opened.name, "was changed or replaced since the import began; import it again")

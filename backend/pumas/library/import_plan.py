@@ -162,6 +162,17 @@ def make_plan(layout: Layout, request: ImportRequest, find_by_size: Callable[[in
     source = read_source(path)
     weights = [file.found for file in source.weights]
     identity = identify(weights[0]) if len(weights) == 1 else identify_folder(weights)
+    return plan_of(layout, request, source, identity, find_by_size)
+
+
+def plan_of(
+    layout: Layout,
+    request: ImportRequest,
+    source: Source,
+    identity: Identity,
+    find_by_size: Callable[[int], list[str]],
+) -> ImportPlan:
+    """The plan for files that were looked at already."""
     model_type = request.model_type or _text(source, "model_type") or identity.model_type
     official_name = request.official_name or _text(source, "official_name") or source.title
     return ImportPlan(

@@ -42,7 +42,7 @@ _COMPANIONS = frozenset(
     | {".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg", ".mp4", ".wav", ".info", ".spm", ".vocab", ".license"}
 )
 # A file with such a name that is not what it says (a git LFS pointer, an error page) makes the import fail.
-_MUST_BE_MODELS = frozenset({".safetensors", ".gguf", ".ckpt", ".pth", ".onnx"})
+MUST_BE_MODELS = frozenset({".safetensors", ".gguf", ".ckpt", ".pth", ".onnx"})
 _SUFFIX_OF = {FileFormat.GGUF: ".gguf", FileFormat.SAFETENSORS: ".safetensors", FileFormat.ONNX: ".onnx"}
 _OF_MANY = re.compile(r"-[0-9]+-of-[0-9]+(\.[^.]+)?$")
 _METADATA_KEYS = frozenset({"official_name", "model_type", "hashes", "cleaned_name", "model_id"})
@@ -310,7 +310,7 @@ def weights_format(path: Path) -> FileFormat | None:
     detected = detect_format(os.fspath(path))
     if detected.valid:
         return detected.format
-    if detected.format is not FileFormat.UNKNOWN or suffix in _MUST_BE_MODELS:
+    if detected.format is not FileFormat.UNKNOWN or suffix in MUST_BE_MODELS:
         raise NotAModel(f"{detected.error or display_name(path.name)}; nothing was imported.")
     return None
 

@@ -20,7 +20,9 @@ from pumas.jobs.store import Job, JobState, Json
 from pumas.library.catalog import Catalog
 from pumas.library.import_plan import ImportRequest
 from pumas.library.importing import ImportService
+from pumas.library.index import Index
 from pumas.library.metadata import ModelMetadata
+from pumas.library.publishing import Publisher
 from pumas.library.staging import Staging
 from pumas.library.trash import Trash, TrashEntry
 from pumas.library.verify import VerifyService
@@ -54,6 +56,17 @@ class ModelDetail:
     overrides: Json
 
 
+@dataclass(frozen=True)
+class LibraryParts:
+    """What another domain needs that brings models in by itself. Calls block; they come from worker threads."""
+
+    index: Index
+    staging: Staging
+    publisher: Publisher
+    models: ModelMetadata
+    trash: Trash
+
+
 class LibraryService:
     def __init__(self, layout: Layout, catalog: Catalog, jobs: JobService, troubles: Troubles) -> None:
         self.catalog = catalog
@@ -66,6 +79,7 @@ class LibraryService:
         self._models = ModelMetadata(layout.library, lock, index)
         self._trash = Trash(layout.library, layout.trash, lock, index)
         self._imports = ImportService(layout, lock, self._staging, index)
+        self.parts = LibraryParts(index, self._staging, self._imports.publisher, self._models, self._trash)
         self._verify = VerifyService(layout, self._models, index, troubles)
         jobs.register(IMPORT, self._imports.run, at_once=2)
         jobs.register(VERIFY, self._verify.run)
