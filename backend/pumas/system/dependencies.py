@@ -21,8 +21,10 @@ REQUIRED: dict[str, str] = {
     "orjson": "orjson",
     "packaging": "packaging",
     "picklescan": "picklescan",
+    "platformdirs": "platformdirs",
     "psutil": "psutil",
     "pydantic": "pydantic",
+    "pyyaml": "yaml",
     "requests": "requests",
 }
 """Distributions that the sidecar imports, now or at the first use of a feature, and the module that shows that each is
