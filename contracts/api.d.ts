@@ -62,7 +62,7 @@ export type WritableFile = { "path": string; "writable": boolean; "reason": stri
 
 export interface Methods {
   /** Take models of other programs into the library without copying a byte. */
-  "adopt_models": { params: { items: Array<AdoptItem>; mode?: "auto" | "reflink" | "hardlink" | "reference" | null; dry_run?: boolean | null; folders?: Array<string> | null }; result: { "success": boolean; "adopted": number; "failed": number; "size": number; "results": Array<AdoptedItem>; "job_id": string | null; "pending"?: number } | { "success": false; "error": string; "error_code": string; "results": never[] } };
+  "adopt_models": { params: { items: Array<AdoptItem>; mode?: "auto" | "reflink" | "hardlink" | "reference" | null; dry_run?: boolean | null; folders?: Array<string> | null }; result: { "success": boolean; "adopted": number; "failed": number; "size": number; "results": Array<AdoptedItem>; "job_id": string | null; "pending": number } | { "success": false; "error": string; "error_code": string; "results": never[] } };
   /** Ask a job to stop for good. */
   "cancel_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Say whether the Brave browser is installed; it is optional. */
@@ -128,7 +128,7 @@ export interface Methods {
   /** Return the OpenRPC document of this server (https://spec.open-rpc.org). */
   "rpc.discover": { params: {  }; result: Record<string, unknown> };
   /** Find the models of other programs on this machine, and which bytes exist more than once. */
-  "scan_model_stores": { params: { folders?: Array<string> | null; known?: boolean | null; job_id?: string | null }; result: { "success": true; "pending"?: boolean; "job_id": string; "stores": Array<Store>; "repeated": Array<Repeated>; "omitted"?: number; "shared_bytes"?: number; "freed_bytes"?: number; "possible_bytes"?: number; "seconds"?: number } | { "success": false; "error": string; "error_code": string; "stores": never[]; "repeated": never[] } };
+  "scan_model_stores": { params: { folders?: Array<string> | null; known?: boolean | null; job_id?: string | null }; result: { "success": true; "pending": boolean; "job_id": string; "stores": Array<Store>; "repeated": Array<Repeated>; "omitted": number; "shared_bytes": number; "freed_bytes": number; "possible_bytes": number; "seconds": number } | { "success": false; "error": string; "error_code": string; "stores": never[]; "repeated": never[] } };
   /** Count models, workflows and bytes. Made to be polled. */
   "scan_shared_storage": { params: {  }; result: { "success": true; "result": { "modelsFound": number; "workflowsFound": number; "customNodesFound": number; "totalSize": number } } | { "success": false; "error": string; "error_code": string } };
   /** Search names, tags, families, types and descriptions. */

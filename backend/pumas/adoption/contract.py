@@ -80,15 +80,15 @@ class Repeated(Result):
 
 
 class StoreScan(Result):
-    pending: bool = Field(False, description="The scan goes on; ask again with `job_id`.")
+    pending: bool = Field(description="The scan goes on; ask again with `job_id`.")
     job_id: str
     stores: list[Store]
     repeated: list[Repeated] = Field(description="Bytes in several places, the largest gains first.")
-    omitted: int = Field(0, description="Repeated files beyond those shown.")
-    shared_bytes: int = Field(0, description="Saved already by files with several names.")
-    freed_bytes: int = Field(0, description="What sharing all duplicates would free.")
-    possible_bytes: int = Field(0, description="What could be freed if the possible ones are equal.")
-    seconds: float = 0.0
+    omitted: int = Field(description="Repeated files beyond those shown.")
+    shared_bytes: int = Field(description="Saved already by files with several names.")
+    freed_bytes: int = Field(description="What sharing all duplicates would free.")
+    possible_bytes: int = Field(description="What could be freed if the possible ones are equal.")
+    seconds: float
 
 
 # -- adopt -----------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class AdoptOutcome(Result):
     size: int = Field(description="Bytes that were not copied.")
     results: list[AdoptedItem]
     job_id: str | None
-    pending: int = Field(0, description="Items that the job still works on.")
+    pending: int = Field(description="Items that the job still works on.")
 
 
 # -- list and undo ---------------------------------------------------------------------------------------------------

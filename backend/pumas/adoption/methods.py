@@ -43,9 +43,8 @@ def register(methods: Methods, adoption: AdoptionService) -> None:
         """
         answer = await adoption.scan(p.folders, known=p.known) if p.job_id is None else await adoption.scanned(p.job_id)
         if answer.scan is None:
-            return wire.StoreScan.model_validate(
-                {"pending": True, "job_id": answer.job_id, "stores": [], "repeated": []}
-            ).model_dump()
+            sums = dict.fromkeys(("omitted", "shared_bytes", "freed_bytes", "possible_bytes", "seconds"), 0)
+            return {"pending": True, "job_id": answer.job_id, "stores": [], "repeated": [], **sums}
         return _scan(answer.scan, answer.job_id)
 
     @methods.row(

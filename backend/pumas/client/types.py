@@ -377,7 +377,7 @@ class AdoptModelsResult(TypedDict):
     """Bytes that were not copied."""
     results: list[AdoptedItem]
     job_id: str | None
-    pending: NotRequired[int]
+    pending: int
     """Items that the job still works on."""
 
 
@@ -597,21 +597,21 @@ class ResumeJobResult(TypedDict):
 
 class ScanModelStoresResult(TypedDict):
     success: Literal[True]
-    pending: NotRequired[bool]
+    pending: bool
     """The scan goes on; ask again with `job_id`."""
     job_id: str
     stores: list[Store]
     repeated: list[Repeated]
     """Bytes in several places, the largest gains first."""
-    omitted: NotRequired[int]
+    omitted: int
     """Repeated files beyond those shown."""
-    shared_bytes: NotRequired[int]
+    shared_bytes: int
     """Saved already by files with several names."""
-    freed_bytes: NotRequired[int]
+    freed_bytes: int
     """What sharing all duplicates would free."""
-    possible_bytes: NotRequired[int]
+    possible_bytes: int
     """What could be freed if the possible ones are equal."""
-    seconds: NotRequired[float]
+    seconds: float
 
 
 class ScanSharedStorageResultResult(TypedDict):
