@@ -164,7 +164,7 @@ def _undo(cli: Cli, what: str, *, dry_run: bool) -> int:
     if cli.out.as_json:
         cli.out.document(undone)
         return exits.OK
-    cli.out.line(f"{'would be taken back' if dry_run else 'taken back'}\t{undone['model_id']}")
+    cli.out.table(("", "model"), [("would be taken back" if dry_run else "taken back", undone["model_id"])])
     for reason in undone["reasons"]:
         cli.out.say(reason)
     if undone["trash_id"]:
