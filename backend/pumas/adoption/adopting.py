@@ -8,6 +8,7 @@ it back (`recover`), and a resumed job finds what was done. The owner's store is
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from pumas.adoption.store import Adoption, AdoptionState, Journal
 from pumas.config import Layout
 from pumas.errors import (
     Cancelled,
+    CorruptState,
     DuplicateModel,
     Interrupted,
     InvalidInput,
@@ -43,6 +45,8 @@ from pumas.library.staging import Staging
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.paths import contained
+
+log = logging.getLogger(__name__)
 
 _METHODS = {Storage.REFLINK: Method.REFLINK, Storage.HARDLINK: Method.HARDLINK}
 
@@ -255,7 +259,11 @@ class Adopter:
         if not self._journal.exists or not self._layout.staging.is_dir():
             return
         for row in self._journal.unfinished():
-            self._settle(row)
+            try:
+                self._settle(row)
+            except CorruptState as error:
+                # Nobody can say now; the next start asks again.
+                log.warning("adoption %s of %s stays open: %s", row.id, row.model_id, error)
 
     def _settle(self, row: Adoption) -> None:
         """`begun` becomes `adopted` when its model is in the library, else it never was; an undo that had not moved
