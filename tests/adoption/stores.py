@@ -53,10 +53,10 @@ class World:
 
     def __init__(self, root: Path, **environment: str) -> None:
         self.home = root / "home"
-        self.home.mkdir(parents=True)
+        self.home.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(root / "launcher")
         self.library = self.layout.library
-        self.library.mkdir(parents=True)
+        self.library.mkdir(parents=True, exist_ok=True)
         self.index = DiskIndex(self.library)
         self.environment = environment
         self.scanner = Scanner(self.layout, self.index, self.around)
