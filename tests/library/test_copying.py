@@ -13,7 +13,7 @@ import pytest
 from library.model_disk import sha256, write
 from pumas.errors import AlreadyExists, Cancelled, FileUnavailable, InvalidInput, NotEnoughSpace
 from pumas.library import copying
-from pumas.library.copying import Method, Mode, Staged, stage_file
+from pumas.library.copying import Method, Mode, Staged, share_file, stage_file
 from pumas.library.hashing import BLOCK, Stamp, no_advance
 
 
@@ -151,3 +151,46 @@ def test_execute_bits_are_dropped_and_privacy_is_kept(tmp_path: Path) -> None:
     bring(source, tmp_path / "target")
     assert (tmp_path / "target").stat().st_mode & 0o777 == 0o600
     shutil.rmtree(tmp_path)
+
+
+# -- sharing without reading -------------------------------------------------------------------------------------------
+
+
+def share(source: Path, target: Path, method: Method) -> bool:
+    return share_file(source, target, method, expected=Stamp.of(source.stat()))
+
+
+def test_a_shared_file_is_the_same_file_and_was_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "source", b"data")
+    monkeypatch.setattr(copying, "digest_open", None)  # a call would fail
+    assert share(source, tmp_path / "target", Method.HARDLINK)
+    assert os.path.samefile(source, tmp_path / "target")
+
+
+@pytest.mark.parametrize("method", [Method.HARDLINK, Method.REFLINK])
+def test_what_cannot_be_shared_is_never_copied(tmp_path: Path, other_volume: Path, method: Method) -> None:
+    source = write(other_volume / "source", b"data")
+    assert share(source, tmp_path / "target", method) is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clone_shares_by_the_ioctl_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "source", b"data")
+    monkeypatch.setattr(copying, "_clone", lambda source, target: os.write(target, os.pread(source, 99, 0)) > 0)
+    assert share(source, tmp_path / "target", Method.REFLINK)
+    assert (tmp_path / "target").read_bytes() == b"data"
+    assert not os.path.samefile(source, tmp_path / "target")
+
+
+@pytest.mark.parametrize("method", [Method.HARDLINK, Method.REFLINK])
+def test_sharing_refuses_what_changed_or_is_taken(tmp_path: Path, method: Method) -> None:
+    source = write(tmp_path / "source", b"data")
+    stamp = Stamp.of(source.stat())
+    source.write_bytes(b"other")
+    with pytest.raises(FileUnavailable):
+        share_file(source, tmp_path / "target", method, expected=stamp)
+    assert not (tmp_path / "target").exists()
+    taken = write(tmp_path / "taken", b"kept")
+    with pytest.raises(AlreadyExists):
+        share(source, taken, method)
+    assert taken.read_bytes() == b"kept"

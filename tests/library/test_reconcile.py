@@ -611,3 +611,73 @@ def test_what_a_killed_write_left_in_a_model_folder_goes(tmp_path: Path) -> None
     index.reconcile()
     index.close()
     assert sorted(os.listdir(folder)) == sorted(["metadata.json", ours, "notes.tmp"])
+
+
+# -- files outside the library -----------------------------------------------------------------------------------------
+
+
+def referenced(library: Library, store: Path, *names: str) -> Path:
+    """A model whose files lie in another program's store; returns its folder."""
+    outside = [
+        {"name": n, "path": str(store / n), "size": 1, "mtime_ns": 1, "store": str(store), "mount": "/"} for n in names
+    ]
+    files = [{"name": n, "size": 1} for n in names]
+    return library.write("llm/a/one", storage="reference", references=outside, files=files)
+
+
+def state_of(library: Library, model_id: str = "llm/a/one") -> tuple[str, str]:
+    sql = "SELECT state, storage FROM models WHERE id = ?"
+    return library.database.read_sync(lambda c: c.execute(sql, (model_id,)).fetchone())
+
+
+def test_an_owner_who_removes_a_file_and_a_drive_that_is_away(library: Library, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "x.gguf").write_bytes(b"x")
+    referenced(library, store, "x.gguf")
+    library.run()
+    assert state_of(library) == ("ok", "reference")
+    steps: list[tuple[Callable[[], object], str]] = [
+        (lambda: store.rename(tmp_path / "away"), "offline"),
+        (lambda: (tmp_path / "away").rename(store), "ok"),
+        (lambda: (store / "x.gguf").unlink(), "missing"),
+        (lambda: (store / "x.gguf").write_bytes(b"x"), "ok"),
+    ]
+    for change, expected in steps:
+        before = library.rows()
+        library.told.clear()
+        change()
+        assert library.run().changed == 1
+        assert state_of(library) == (expected, "reference")
+        assert [changes.changed for changes in library.told] == [["llm/a/one"]]
+        assert library.rows() == before, "nothing else of the row changed, and it was not removed"
+        assert library.run().changed == 0
+    library.check_search()
+
+
+def test_a_reference_without_its_files_is_indexed_all_the_same(library: Library, tmp_path: Path) -> None:
+    folder = referenced(library, tmp_path / "store", "x.gguf", "y.gguf")
+    library.run()
+    assert state_of(library) == ("offline", "reference")
+    # More metadata than a row holds: then the file itself is asked.
+    value = json.loads((folder / "metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps({**value, "notes": "x" * 100_000}))
+    library.run()
+    (tmp_path / "store").mkdir()
+    library.run()
+    assert state_of(library) == ("missing", "reference")
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", "copy", ["reference"], {"a": 1}])
+def test_an_unknown_storage_is_owned(library: Library, value: object) -> None:
+    library.write("llm/a/one", storage=value, references="x")
+    library.run()
+    assert state_of(library) == ("ok", "owned")
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], [5], [{"path": "/x"}]])
+def test_odd_references_are_no_reason_to_fail(library: Library, value: object) -> None:
+    library.write("llm/a/one", storage="reference", references=value)
+    library.run()
+    library.run()
+    assert state_of(library) == ("ok", "reference")

@@ -243,7 +243,8 @@ def split(path: str) -> tuple[str, str]:
 def referencing(c: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
     """Id, state and `references` (JSON) of models whose files lie elsewhere; None where the row does not hold them."""
     return c.execute(
-        "SELECT id, state, json_extract(metadata_json, '$.references') FROM models WHERE storage = 'reference'"
+        "SELECT id, state, CASE json_type(metadata_json, '$.references') WHEN 'array' "
+        "THEN json_extract(metadata_json, '$.references') END FROM models WHERE storage = 'reference'"
     ).fetchall()
 
 
