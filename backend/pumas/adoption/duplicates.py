@@ -89,11 +89,11 @@ def _all(pieces: list[Piece]) -> Iterator[Repeated]:
     digests = {key: next((p.sha256 for p in group if p.sha256), "") for key, group in by_bytes.items()}
     for key, group in by_bytes.items():
         if len({piece.path for piece in group}) > 1:
-            yield _repeated(Certainty.SHARED, group, digests[key])
+            yield _repeated(Certainty.SHARED, group, digests[key], 0)
     known = _grouped(((group[0].size, digests[key]), group) for key, group in by_bytes.items() if digests[key])
     for (_size, digest), groups in known.items():
         if len(groups) > 1:
-            yield _repeated(Certainty.DUPLICATE, [piece for group in groups for piece in group], digest)
+            yield _repeated(Certainty.DUPLICATE, [p for group in groups for p in group], digest, len(groups) - 1)
     named = _grouped(
         ((group[0].size, name), key)
         for key, group in by_bytes.items()
@@ -104,18 +104,20 @@ def _all(pieces: list[Piece]) -> Iterator[Repeated]:
     for keys in named.values():
         one = frozenset(keys)
         # Two digests that differ are no duplicates, two that agree were told above.
-        unsure = len(one) > 1 and any(not digests[key] for key in one) and one not in told
-        if unsure:
+        unsure = sum(not digests[key] for key in one)
+        if len(one) > 1 and unsure and one not in told:
             told.add(one)
-            yield _repeated(Certainty.POSSIBLE, [piece for key in keys for piece in by_bytes[key]], "")
+            pieces_here = [piece for key in keys for piece in by_bytes[key]]
+            copies = unsure if unsure < len(one) else unsure - 1
+            yield _repeated(Certainty.POSSIBLE, pieces_here, "", copies)
 
 
-def _repeated(certainty: Certainty, pieces: list[Piece], digest: str) -> Repeated:
-    different = {piece.bytes_id for piece in pieces}
+def _repeated(certainty: Certainty, pieces: list[Piece], digest: str, copies: int) -> Repeated:
+    """`copies`: how many of them sharing would make unnecessary."""
     return Repeated(
         certainty,
         pieces[0].size,
-        pieces[0].size * (len(different) - 1),
+        pieces[0].size * copies,
         digest,
         bool(digest) and all(piece.verified for piece in pieces if piece.sha256),
         tuple(sorted(pieces, key=lambda piece: (piece.store != LIBRARY, piece.path))),
