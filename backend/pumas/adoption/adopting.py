@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -47,6 +48,8 @@ from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.paths import contained
 
 log = logging.getLogger(__name__)
+
+_CHECKPOINT_EVERY_S = 0.5
 
 _METHODS = {Storage.REFLINK: Method.REFLINK, Storage.HARDLINK: Method.HARDLINK}
 
@@ -90,13 +93,20 @@ class Adopter:
         is done so far stands under `results` in the job's checkpoint."""
         results: list[Json] = list(work.checkpoint.get("results") or [])
         stores: dict[tuple[str, str], Store] = {}
+        saved = time.monotonic()
         try:
             for number, request in enumerate(requests[len(results) :], len(results)):
                 work.check()
                 work.report(stage="adopting", done=number, total=len(requests), item=request.name, unit="models")
                 results.append(self._result(work, number, request, stores))
-                work.save_checkpoint_sync({"results": results})
-        except Interrupted:
+                # The journal has each result; the checkpoint grows with all of them and is written now and then.
+                if time.monotonic() - saved > _CHECKPOINT_EVERY_S:
+                    work.save_checkpoint_sync({"results": results})
+                    saved = time.monotonic()
+        except (Cancelled, Interrupted) as stopped:
+            work.save_checkpoint_sync({"results": results})
+            if isinstance(stopped, Cancelled):
+                self._staging.discard_job(work.job_id)
             raise
         except BaseException:
             self._staging.discard_job(work.job_id)

@@ -60,7 +60,7 @@ class Scanner:
         look = Look(check)
         stores = tuple(self.read(look, location) for location in self._locations(folders, known=known))
         models = [model for store in stores for model in store.models]
-        ours = list(self._ours(models, check))
+        ours = list(self._ours(models, self._index.duplicated(), check))
         duplicates = find([*_pieces(models), *(piece for _id, piece in ours)])
         return Scan(stores, _held(models, ours), duplicates, time.perf_counter() - started)
 
@@ -74,7 +74,7 @@ class Scanner:
 
     def holder(self, model: StoredModel) -> str | None:
         """The model of the library that has all bytes of this one, or claims to."""
-        return _held([model], self._ours([model], lambda: None)).get(model.id)
+        return _held([model], self._ours([model])).get(model.id)
 
     def _locations(self, folders: Sequence[Path], *, known: bool) -> list[Location]:
         found = [location for folder in folders for location in locations_in(folder)]
@@ -85,9 +85,11 @@ class Scanner:
 
     # -- our own library ---------------------------------------------------------------------------------------------
 
-    def _ours(self, models: Sequence[StoredModel], check: Callable[[], None]) -> Iterator[tuple[str, Piece]]:
-        """Files of our models that may be like one in a store, by their sizes, or like another one of ours."""
-        ids = set(self._index.duplicated())
+    def _ours(
+        self, models: Sequence[StoredModel], also: Iterable[str] = (), check: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[str, Piece]]:
+        """Files of our models that may be like one in a store, by their sizes, and those of the models `also`."""
+        ids = set(also)
         for size in {model.primary.size for model in models}:
             ids.update(self._index.find_by_size(size))
         for number, model_id in enumerate(sorted(ids)):
