@@ -48,6 +48,12 @@ def ollama_model(root: Path, name: str, data: bytes, *, extra: dict[str, bytes] 
     return root / "blobs" / f"sha256-{sha256(data)}"
 
 
+def environment(home: Path) -> dict[str, str]:
+    """Nothing of the machine that the tests run on."""
+    empty = dict.fromkeys(("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "OLLAMA_MODELS", "PUMAS_ROOT"), "")
+    return {**empty, "HOME": str(home), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": str(home / "d")}
+
+
 class World:
     """A home folder, a launcher with a library, and a scanner that sees nothing else of the machine."""
 
@@ -93,4 +99,16 @@ def names(models: Sequence[StoredModel]) -> list[str]:
     return sorted(model.name for model in models)
 
 
-__all__ = ["COMMIT", "World", "gguf", "hf_file", "kinds", "names", "ollama_model", "only", "sha256", "write"]
+__all__ = [
+    "COMMIT",
+    "World",
+    "environment",
+    "gguf",
+    "hf_file",
+    "kinds",
+    "names",
+    "ollama_model",
+    "only",
+    "sha256",
+    "write",
+]

@@ -14,7 +14,7 @@ import sidecar as running
 from sidecar import Sidecar
 
 from .adopting_setup import snapshot
-from .stores import gguf, hf_file, ollama_model, sha256, write
+from .stores import environment, gguf, hf_file, ollama_model, sha256, write
 
 ROCKET = "registry.ollama.ai/library/rocket/latest"
 Launch = Callable[..., Sidecar]
@@ -31,12 +31,6 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(launch: Launch, home: Path) -> Iterator[Sidecar]:
     yield launch(env=environment(home))
-
-
-def environment(home: Path) -> dict[str, str]:
-    """Nothing of the machine that the tests run on."""
-    empty = dict.fromkeys(("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "OLLAMA_MODELS", "PUMAS_ROOT"), "")
-    return {**empty, "HOME": str(home), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": str(home / "d")}
 
 
 def stored_id(server: Sidecar, kind: str) -> str:
