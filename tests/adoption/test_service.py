@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sidecar as running
+from pumas.adoption import service
+from pumas.adoption.planning import AdoptMode
+from pumas.adoption.scan import Scanner
+from pumas.errors import JobNotFound, PumasError, TimedOut
+from pumas.events.stream import EventStream
+from pumas.jobs.service import JobService
+from pumas.jobs.store import JobStore
+from pumas.library.publishing import Publisher
+from pumas.library.service import LibraryParts
+from pumas.storage.database import Database, Schema
+from pumas.storage.json_file import StateLock
 from sidecar import Sidecar
 
-from .adopting_setup import snapshot
+from .adopting_setup import Setup, snapshot
 from .stores import environment, gguf, hf_file, ollama_model, sha256, write
 
 ROCKET = "registry.ollama.ai/library/rocket/latest"
@@ -180,3 +193,108 @@ def test_a_kill_in_the_middle_of_many_leaves_whole_models_only(launch: Launch, h
     assert len(again.result("get_models")["models"]) == 60
     assert list((library / ".staging").iterdir()) == []
     assert snapshot(tmp_path / "more") == before
+
+
+@pytest.mark.parametrize("damage", ["empty", "random", "folder", "fifo"])
+def test_a_damaged_journal_is_put_aside_and_the_models_say_what_they_are(
+    launch: Launch, home: Path, damage: str
+) -> None:
+    first = launch(env=environment(home))
+    result = adopt(first, stored_id(first, "ollama"))
+    first.close()
+    database = first.data / "adoptions.db"
+    for path in first.data.glob("adoptions.db*"):
+        path.unlink()
+    if damage == "folder":
+        database.mkdir()
+    elif damage == "fifo":
+        os.mkfifo(database)
+    else:
+        database.write_bytes(b"" if damage == "empty" else os.urandom(5000))
+    second = launch(env=environment(home))
+    assert second.result("list_adoptions")["adoptions"] == []
+    assert state(second, result["model_id"]) == ("ok", "hardlink")
+    assert second.result("undo_adoption", {"model_id": result["model_id"]})["adoption_id"] == result["adoption_id"]
+    assert adopt(second, stored_id(second, "ollama"))["success"]
+
+
+# -- what takes long ---------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    """The service in this process, with a scanner that waits for the test."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("ANSWER_WITHIN_S", "FIND_WITHIN_S", "ADOPT_WITHIN_S"):
+            monkeypatch.setattr(service, name, 0.05)
+        self.setup = Setup(root)
+        self.go = threading.Event()
+        self.events = EventStream()
+        self.events.bind(asyncio.get_running_loop())
+        self.jobs_db = Database(self.setup.layout.jobs_db, Schema.load("jobs"), disposable=False)
+        self.jobs = JobService(JobStore(self.jobs_db), self.events)
+        publisher = Publisher(
+            self.setup.library, StateLock(self.setup.layout.state_lock), self.setup.staging, self.setup.index
+        )
+        parts = LibraryParts(self.setup.index, self.setup.staging, publisher, self.setup.models, self.setup.trash)
+        self.service = service.AdoptionService(
+            self.setup.layout, parts, self.jobs, self.setup.database, self.setup.around
+        )
+        real = Scanner.scan
+
+        def scan(scanner: Scanner, folders: Any, *, known: bool, check: Callable[[], None] = lambda: None) -> Any:
+            while not self.go.wait(0.01):
+                check()
+            return real(scanner, folders, known=known, check=check)
+
+        monkeypatch.setattr(Scanner, "scan", scan)
+
+    async def close(self) -> None:
+        self.go.set()
+        await self.jobs.close()
+        self.service.close()
+        self.jobs_db.close_sync()
+
+
+@pytest.fixture
+async def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Slow]:
+    one = Slow(tmp_path, monkeypatch)
+    await one.jobs.open()
+    await one.service.open()
+    yield one
+    await one.close()
+
+
+async def test_a_long_scan_is_a_job_that_is_asked_again(slow: Slow) -> None:
+    write(slow.setup.lm_studio / "x.gguf", gguf(1))
+    answer = await slow.service.scan([], known=True)
+    assert answer.scan is None
+    assert (await slow.service.scanned(answer.job_id)).scan is None
+    slow.go.set()
+    await slow.jobs.wait(answer.job_id, 10)
+    done = await slow.service.scanned(answer.job_id)
+    assert done.scan is not None
+    assert [model.name for model in done.scan.models()] == ["x"]
+
+
+async def test_a_scan_that_is_cancelled_says_so(slow: Slow) -> None:
+    answer = await slow.service.scan([], known=True)
+    await slow.jobs.cancel(answer.job_id)
+    await slow.jobs.wait(answer.job_id, 10)
+    with pytest.raises(PumasError, match="Cancelled"):
+        await slow.service.scanned(answer.job_id)
+
+
+async def test_finding_what_to_adopt_does_not_take_for_ever(slow: Slow) -> None:
+    with pytest.raises(TimedOut):
+        await slow.service.adopt([service.Wanted(id="folder-1")], AdoptMode.AUTO, [], dry_run=False)
+
+
+async def test_only_the_last_scans_are_kept(slow: Slow) -> None:
+    slow.go.set()
+    ids = [(await slow.service.scan([], known=False)).job_id for _ in range(4)]
+    for job_id in ids:
+        await slow.jobs.wait(job_id, 10)
+    assert (await slow.service.scanned(ids[-1])).scan is not None
+    with pytest.raises(JobNotFound):
+        await slow.service.scanned(ids[0])

@@ -20,6 +20,7 @@ from pumas.errors import (
     NotEnoughSpace,
     ReadOnly,
     StoredModelNotFound,
+    TimedOut,
     UnsafePath,
 )
 from pumas.jobs.store import Json
@@ -51,7 +52,7 @@ def register(methods: Methods, adoption: AdoptionService) -> None:
         "adopt_models",
         wire.AdoptModels,
         wire.AdoptOutcome,
-        errors=[StoredModelNotFound, InvalidInput, UnsafePath, *_ON_DISK],
+        errors=[StoredModelNotFound, InvalidInput, UnsafePath, TimedOut, *_ON_DISK],
     )
     async def adopt_models(p: wire.AdoptModels) -> wire.AdoptOutcome:
         """Take models of other programs into the library without copying a byte.

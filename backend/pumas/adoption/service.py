@@ -22,7 +22,7 @@ from pumas.adoption.scan import Scan, Scanner
 from pumas.adoption.store import Adoption, AdoptionState, Journal
 from pumas.adoption.undoing import Undoer, Undone
 from pumas.config import Layout
-from pumas.errors import InvalidInput, JobNotFound, PumasError, StoredModelNotFound
+from pumas.errors import InvalidInput, JobNotFound, PumasError, StoredModelNotFound, TimedOut
 from pumas.jobs.service import JobContext, JobService
 from pumas.jobs.store import Job, JobState, Json
 from pumas.library.metadata import METADATA
@@ -38,6 +38,9 @@ T = TypeVar("T")
 
 SCAN, ADOPT = "scan_stores", "adopt"
 _KEPT_SCANS = 2
+# Finding what to adopt and then answering with what is done must not take longer than a call may.
+FIND_WITHIN_S = 4.0
+ADOPT_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -180,14 +183,21 @@ class AdoptionService:
             folders: where else to look for ids, as they were given to the scan.
 
         Raises:
-            StoredModelNotFound, InvalidInput, UnsafePath: one of `wanted` cannot be found; nothing was done.
+            StoredModelNotFound, InvalidInput, UnsafePath, TimedOut: one of `wanted` cannot be found; nothing was done.
         """
         if not wanted:
             return AdoptAnswer(None, [], 0)
-        requests = await self._in_thread(lambda: self._requests(wanted, mode, folders, dry_run=dry_run))
+        finding = asyncio.ensure_future(
+            asyncio.to_thread(lambda: self._requests(wanted, mode, folders, dry_run=dry_run))
+        )
+        try:
+            requests = await asyncio.wait_for(asyncio.shield(finding), FIND_WITHIN_S)
+        except TimeoutError:
+            finding.add_done_callback(lambda done: done.exception())
+            raise TimedOut("Finding these models took too long; scan first, then adopt by stored_id.") from None
         title = f"Adopt {requests[0].name}" if len(requests) == 1 else f"Adopt {len(requests)} models"
         job = await self._jobs.start(ADOPT, {"requests": [request.to_json() for request in requests]}, title=title)
-        job = await self._jobs.wait(job.id, ANSWER_WITHIN_S)
+        job = await self._jobs.wait(job.id, ADOPT_WITHIN_S)
         return _answer(job, requests)
 
     async def _run_adopt(self, context: JobContext, params: Json) -> Json:
@@ -271,7 +281,7 @@ class AdoptionService:
         """See `Undoer.undo`. Raises InvalidInput unless exactly one of the two is given."""
         if (adoption_id is None) == (model_id is None):
             raise InvalidInput("adoption_id", "give either adoption_id or model_id")
-        return await self._in_thread(
+        return await asyncio.to_thread(
             lambda: self._undoer.undo(adoption_id=adoption_id, model_id=model_id, dry_run=dry_run)
         )
 

@@ -78,7 +78,7 @@ class Methods:
             folders: Where to look for a `stored_id` besides the known places.
 
         Raises:
-            DiskError, DiskFull, InvalidInput, ReadOnly, StoredModelNotFound, UnsafePath.
+            DiskError, DiskFull, InvalidInput, ReadOnly, StoredModelNotFound, TimedOut, UnsafePath.
         """
         return self.call("adopt_models", {"items": items, "mode": mode, "dry_run": dry_run, "folders": folders})
 
