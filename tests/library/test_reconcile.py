@@ -635,8 +635,10 @@ def test_an_owner_who_removes_a_file_and_a_drive_that_is_away(library: Library, 
     store.mkdir()
     (store / "x.gguf").write_bytes(b"x")
     referenced(library, store, "x.gguf")
+    age(library)
     library.run()
     assert state_of(library) == ("ok", "reference")
+    assert library.run().read <= 1, "from here on the model's own folder is not read again"
     steps: list[tuple[Callable[[], object], str]] = [
         (lambda: store.rename(tmp_path / "away"), "offline"),
         (lambda: (tmp_path / "away").rename(store), "ok"),
@@ -662,6 +664,7 @@ def test_a_reference_without_its_files_is_indexed_all_the_same(library: Library,
     # More metadata than a row holds: then the file itself is asked.
     value = json.loads((folder / "metadata.json").read_text())
     (folder / "metadata.json").write_text(json.dumps({**value, "notes": "x" * 100_000}))
+    age(library)
     library.run()
     (tmp_path / "store").mkdir()
     library.run()

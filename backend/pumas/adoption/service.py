@@ -19,7 +19,7 @@ from pumas.adoption.found import Look
 from pumas.adoption.locations import Surroundings, known_locations, locations_in
 from pumas.adoption.planning import AdoptMode, AdoptRequest
 from pumas.adoption.scan import Scan, Scanner
-from pumas.adoption.store import Adoption, AdoptionState, Journal
+from pumas.adoption.store import Adoption, Journal
 from pumas.adoption.undoing import Undoer, Undone
 from pumas.config import Layout
 from pumas.errors import InvalidInput, JobNotFound, PumasError, StoredModelNotFound, TimedOut
@@ -264,8 +264,6 @@ class AdoptionService:
         return await asyncio.to_thread(read)
 
     def _listed(self, row: Adoption) -> ListedAdoption:
-        if row.state is AdoptionState.UNDONE:
-            return ListedAdoption(row, False, State.OK)
         try:
             if not self._adopter.holds(row):
                 return ListedAdoption(row, False, State.OK)
