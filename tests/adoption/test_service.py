@@ -14,7 +14,6 @@ import pytest
 
 import sidecar as running
 from pumas.adoption import service
-from pumas.adoption.planning import AdoptMode
 from pumas.adoption.scan import Scanner
 from pumas.errors import JobNotFound, PumasError, TimedOut
 from pumas.events.stream import EventStream
@@ -287,7 +286,7 @@ async def test_a_scan_that_is_cancelled_says_so(slow: Slow) -> None:
 
 async def test_finding_what_to_adopt_does_not_take_for_ever(slow: Slow) -> None:
     with pytest.raises(TimedOut):
-        await slow.service.adopt([service.Wanted(id="folder-1")], AdoptMode.AUTO, [], dry_run=False)
+        await slow.service.adopt([service.Wanted(id="folder-1")], "auto", [], dry_run=False)
 
 
 async def test_only_the_last_scans_are_kept(slow: Slow) -> None:

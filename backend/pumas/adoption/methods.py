@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pumas.adoption import contract as wire
-from pumas.adoption.duplicates import Repeated
-from pumas.adoption.found import Store, StoredModel
-from pumas.adoption.planning import AdoptMode
-from pumas.adoption.scan import Scan
-from pumas.adoption.service import AdoptionService, ListedAdoption, Wanted
+from pumas.adoption.service import AdoptionService
 from pumas.adoption.store import AdoptionState
+from pumas.adoption.values import ListedAdoption, Wanted
 from pumas.errors import (
     AdoptionNotFound,
     CorruptState,
@@ -25,6 +24,11 @@ from pumas.errors import (
 )
 from pumas.jobs.store import Json
 from pumas.rpc.registry import Methods
+
+if TYPE_CHECKING:
+    from pumas.adoption.duplicates import Repeated
+    from pumas.adoption.found import Store, StoredModel
+    from pumas.adoption.scan import Scan
 
 _ON_DISK = (DiskError, NotEnoughSpace, ReadOnly)
 
@@ -60,9 +64,7 @@ def register(methods: Methods, adoption: AdoptionService) -> None:
         One that fails does not stop the others. Answers within ten seconds with what is done; `pending` items go on in
         the job. `undo_adoption` takes back.
         """
-        answer = await adoption.adopt(
-            [_wanted(item) for item in p.items], AdoptMode(p.mode), p.folders, dry_run=p.dry_run
-        )
+        answer = await adoption.adopt([_wanted(item) for item in p.items], p.mode, p.folders, dry_run=p.dry_run)
         results = [wire.AdoptedItem.model_validate(result) for result in answer.results]
         failed = sum(not result.success for result in results)
         return wire.AdoptOutcome(

@@ -1,36 +1,34 @@
 """Adoption as its callers see it: scan other programs' stores, take models in without copying, list, undo.
 
-Scans and adoptions are jobs that are answered at once when they are quick. The last scan is kept in memory, so that an
-id from it is found again without another look; ids from older ones are looked up by a new scan.
+Scans and adoptions are jobs that are answered at once when they are quick. The last scans are kept in memory, so that
+an id from them is found again without another look; older ids are looked up by a new scan. The work itself is
+`work.py`, loaded when it is first needed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
-from pumas.adoption.adopting import Adopter, find_model
-from pumas.adoption.found import Look
-from pumas.adoption.locations import Surroundings, known_locations, locations_in
-from pumas.adoption.planning import AdoptMode, AdoptRequest
-from pumas.adoption.scan import Scan, Scanner
-from pumas.adoption.store import Adoption, Journal
-from pumas.adoption.undoing import Undoer, Undone
+from pumas.adoption.store import Journal
+from pumas.adoption.values import ListedAdoption, Wanted
 from pumas.config import Layout
-from pumas.errors import InvalidInput, JobNotFound, PumasError, StoredModelNotFound, TimedOut
+from pumas.errors import InvalidInput, JobNotFound, PumasError, TimedOut
 from pumas.jobs.service import JobContext, JobService
 from pumas.jobs.store import Job, JobState, Json
-from pumas.library.metadata import METADATA
-from pumas.library.references import REFERENCES, State, references, state_of
 from pumas.library.service import ANSWER_WITHIN_S, LibraryParts
-from pumas.storage import json_file
 from pumas.storage.database import Database
-from pumas.storage.paths import caller_path
+
+if TYPE_CHECKING:
+    from pumas.adoption.locations import Surroundings
+    from pumas.adoption.scan import Scan
+    from pumas.adoption.undoing import Undone
+    from pumas.adoption.work import AdoptionWork
 
 log = logging.getLogger(__name__)
 
@@ -52,40 +50,12 @@ class ScanAnswer:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One thing to adopt: by the id of a scan, or by store and name."""
-
-    id: str | None = None
-    store: str | None = None
-    name: str | None = None
-    revision: str | None = None
-    official_name: str = ""
-    family: str = ""
-    model_type: str = ""
-    subtype: str = ""
-    tags: tuple[str, ...] = ()
-    security_acknowledged: bool = False
-    allow_duplicate: bool = False
-
-
-@dataclass(frozen=True)
 class AdoptAnswer:
     """What is done so far; `pending` items are not among the results yet."""
 
     job_id: str | None
     results: list[Json]
     pending: int
-
-
-@dataclass(frozen=True)
-class ListedAdoption:
-    """A row with what is true now. `present`: the model is in its place; `files` say where the owner's are."""
-
-    row: Adoption
-    present: bool
-    state: State
-    official_name: str = ""
-    files: tuple[str, ...] = field(default=())
 
 
 class AdoptionService:
@@ -97,13 +67,12 @@ class AdoptionService:
         database: Database,
         around: Callable[[], Surroundings] | None = None,
     ) -> None:
-        self._layout = layout
+        """`around` says where programs keep their models; by default what this machine says."""
         self._jobs = jobs
         self._journal = Journal(database)
-        self._around = around or (lambda: Surroundings.real(layout))
-        self._scanner = Scanner(layout, parts.index, self._around)
-        self._adopter = Adopter(layout, self._scanner, self._journal, parts.staging, parts.publisher, parts.index)
-        self._undoer = Undoer(layout.trash, parts.models, parts.trash, self._journal)
+        self._make_work: Callable[[], AdoptionWork] = lambda: _work(layout, parts, self._journal, around)
+        self._work: AdoptionWork | None = None
+        self._making = threading.Lock()
         self._scans: dict[str, Scan] = {}
         self._threads: ThreadPoolExecutor | None = None
         jobs.register(SCAN, self._run_scan)
@@ -112,9 +81,18 @@ class AdoptionService:
     async def open(self) -> None:
         """Finish or take back what a killed process left half done. Call after the library is open."""
         try:
-            await asyncio.to_thread(self._adopter.recover)
+            if await asyncio.to_thread(lambda: self._journal.exists and bool(self._journal.unfinished())):
+                await asyncio.to_thread(lambda: self.work.recover())
         except PumasError as error:
             log.warning("not every adoption of an earlier run could be looked after: %s", error)
+
+    @property
+    def work(self) -> AdoptionWork:
+        """Loads much at its first use: from worker threads only."""
+        with self._making:
+            if self._work is None:
+                self._work = self._make_work()
+            return self._work
 
     def close(self) -> None:
         if self._threads is not None:
@@ -135,8 +113,8 @@ class AdoptionService:
             UnsafePath: one of the folders is no absolute path.
             InvalidInput: one of them is no folder.
         """
-        paths = await asyncio.to_thread(_folders, folders)
-        params: Json = {"folders": [str(path) for path in paths], "known": known}
+        paths = await asyncio.to_thread(_checked, folders)
+        params: Json = {"folders": paths, "known": known}
         job = await self._jobs.start(SCAN, params, title="Scan the model stores of other programs")
         return await self.scanned(job.id)
 
@@ -160,8 +138,9 @@ class AdoptionService:
         return ScanAnswer(job.id, scan)
 
     async def _run_scan(self, context: JobContext, params: Json) -> Json:
-        folders = [Path(folder) for folder in params["folders"]]
-        scan = await self._in_thread(lambda: self._scanner.scan(folders, known=params["known"], check=context.check))
+        scan = await self._in_thread(
+            lambda: self.work.scan(params["folders"], known=params["known"], check=context.check)
+        )
         while len(self._scans) >= _KEPT_SCANS:
             self._scans.pop(next(iter(self._scans)))
         self._scans[context.job_id] = scan
@@ -174,9 +153,7 @@ class AdoptionService:
 
     # -- adopt -------------------------------------------------------------------------------------------------------
 
-    async def adopt(
-        self, wanted: Sequence[Wanted], mode: AdoptMode, folders: Sequence[str], *, dry_run: bool
-    ) -> AdoptAnswer:
+    async def adopt(self, wanted: Sequence[Wanted], mode: str, folders: Sequence[str], *, dry_run: bool) -> AdoptAnswer:
         """Take models in and answer with what is done within ten seconds; the job goes on with the rest.
 
         Args:
@@ -188,7 +165,9 @@ class AdoptionService:
         if not wanted:
             return AdoptAnswer(None, [], 0)
         finding = asyncio.ensure_future(
-            asyncio.to_thread(lambda: self._requests(wanted, mode, folders, dry_run=dry_run))
+            asyncio.to_thread(
+                lambda: self.work.requests(wanted, mode, folders, list(self._scans.values()), dry_run=dry_run)
+            )
         )
         try:
             requests = await asyncio.wait_for(asyncio.shield(finding), FIND_WITHIN_S)
@@ -198,57 +177,10 @@ class AdoptionService:
         title = f"Adopt {requests[0].name}" if len(requests) == 1 else f"Adopt {len(requests)} models"
         job = await self._jobs.start(ADOPT, {"requests": [request.to_json() for request in requests]}, title=title)
         job = await self._jobs.wait(job.id, ADOPT_WITHIN_S)
-        return _answer(job, requests)
+        return _answer(job, [(request.store, request.name) for request in requests])
 
     async def _run_adopt(self, context: JobContext, params: Json) -> Json:
-        requests = [AdoptRequest.from_json(value) for value in params["requests"]]
-        return await self._in_thread(lambda: self._adopter.run(context, requests))
-
-    def _requests(
-        self, wanted: Sequence[Wanted], mode: AdoptMode, folders: Sequence[str], *, dry_run: bool
-    ) -> list[AdoptRequest]:
-        paths = _folders(folders)
-        ids = {one.id for one in wanted if one.id is not None}
-        by_id = {model.id: model for scan in self._scans.values() for model in scan.models() if model.id in ids}
-        if ids - by_id.keys():
-            fresh = self._scanner.scan(paths, known=True)
-            by_id |= {model.id: model for model in fresh.models() if model.id in ids}
-        requests: list[AdoptRequest] = []
-        for one in wanted:
-            if one.id is not None:
-                if one.id not in by_id:
-                    raise StoredModelNotFound(one.id)
-                model = by_id[one.id]
-                request = AdoptRequest(model.kind, model.store, model.name, model.revision)
-            else:
-                request = self._by_name(one)
-            requests.append(
-                replace(
-                    request,
-                    mode=mode,
-                    official_name=one.official_name,
-                    family=one.family,
-                    model_type=one.model_type,
-                    subtype=one.subtype,
-                    tags=one.tags,
-                    security_acknowledged=one.security_acknowledged,
-                    allow_duplicate=one.allow_duplicate,
-                    dry_run=dry_run,
-                )
-            )
-        return requests
-
-    def _by_name(self, one: Wanted) -> AdoptRequest:
-        if one.store is None or one.name is None:
-            raise InvalidInput("items", "each needs the stored_id of a scan, or store and name")
-        (folder,) = _folders([one.store], "store")
-        kinds = {location.path: location for location in known_locations(self._around())}
-        for location in [kinds.get(found.path, found) for found in locations_in(folder)]:
-            store = self._scanner.read(Look(), location)
-            if any(model.name == one.name for model in store.models):
-                model = find_model(store.models, one.name, one.revision)
-                return AdoptRequest(location.kind, location.path, model.name, model.revision)
-        raise StoredModelNotFound(one.name)
+        return await self._in_thread(lambda: self.work.adopt(context, params["requests"]))
 
     # -- adoptions ---------------------------------------------------------------------------------------------------
 
@@ -258,42 +190,35 @@ class AdoptionService:
         def read() -> tuple[list[ListedAdoption], int]:
             if not self._journal.exists:
                 return [], 0
-            rows, total = self._journal.list(undone=undone, limit=limit, offset=offset)
-            return [self._listed(row) for row in rows], total
+            return self.work.adoptions(undone=undone, limit=limit, offset=offset)
 
         return await asyncio.to_thread(read)
-
-    def _listed(self, row: Adoption) -> ListedAdoption:
-        try:
-            if not self._adopter.holds(row):
-                return ListedAdoption(row, False, State.OK)
-            metadata = json_file.load(self._layout.library / row.model_id / METADATA).value or {}
-        except PumasError:
-            return ListedAdoption(row, False, State.OK)
-        outside = references(metadata.get(REFERENCES))
-        name = metadata.get("official_name")
-        files = tuple(reference.path for reference in outside)
-        return ListedAdoption(row, True, state_of(outside), name if isinstance(name, str) else "", files)
 
     async def undo(self, *, adoption_id: str | None, model_id: str | None, dry_run: bool) -> Undone:
         """See `Undoer.undo`. Raises InvalidInput unless exactly one of the two is given."""
         if (adoption_id is None) == (model_id is None):
             raise InvalidInput("adoption_id", "give either adoption_id or model_id")
         return await asyncio.to_thread(
-            lambda: self._undoer.undo(adoption_id=adoption_id, model_id=model_id, dry_run=dry_run)
+            lambda: self.work.undo(adoption_id=adoption_id, model_id=model_id, dry_run=dry_run)
         )
 
 
-def _folders(texts: Sequence[str], field: str = "folders") -> list[Path]:
+def _work(
+    layout: Layout, parts: LibraryParts, journal: Journal, around: Callable[[], Surroundings] | None
+) -> AdoptionWork:
+    from pumas.adoption.work import AdoptionWork
+
+    return AdoptionWork(layout, parts, journal, around)
+
+
+def _checked(folders: Sequence[str]) -> list[str]:
     """Raises UnsafePath, InvalidInput."""
-    paths = [caller_path(text, field) for text in texts]
-    for path in paths:
-        if not path.is_dir():
-            raise InvalidInput(field, f"{path.name[:100]} is no folder that can be looked into")
-    return paths
+    from pumas.adoption.work import given_folders
+
+    return [str(path) for path in given_folders(folders)]
 
 
-def _answer(job: Job, requests: Sequence[AdoptRequest]) -> AdoptAnswer:
+def _answer(job: Job, requests: Sequence[tuple[str, str]]) -> AdoptAnswer:
     if job.state is JobState.COMPLETED:
         return AdoptAnswer(job.id, list((job.result or {})["results"]), 0)
     done: list[Json] = list((job.checkpoint or {}).get("results") or [])
@@ -302,12 +227,12 @@ def _answer(job: Job, requests: Sequence[AdoptRequest]) -> AdoptAnswer:
     # The job itself ended early (cancelled, interrupted, a full disk): the items it had not reached say why.
     rest: list[Json] = [
         {
-            "store": request.store,
-            "name": request.name,
+            "store": store,
+            "name": name,
             "success": False,
             "error": job.error or f"The adoption is {job.state}.",
             "error_code": job.error_code or str(job.state),
         }
-        for request in requests[len(done) :]
+        for store, name in requests[len(done) :]
     ]
     return AdoptAnswer(job.id, done + rest, 0)
