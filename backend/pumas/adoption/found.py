@@ -23,7 +23,8 @@ from pumas.library.formats.quantization import parse_quantization
 from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import MAX_ABSOLUTE_BYTES, display_name
 
-MAX_ENTRIES: Final = 1_000_000
+# A folder is listed whole before it is sorted, so this bounds memory too.
+MAX_ENTRIES: Final = 300_000
 MAX_MODELS: Final = 20_000
 MAX_PROBLEMS: Final = 500
 MAX_MANIFEST_BYTES: Final = 1024 * 1024

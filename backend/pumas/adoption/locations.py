@@ -39,7 +39,7 @@ class Surroundings:
 
     @classmethod
     def real(cls, launcher: Layout) -> Surroundings:
-        return cls(dict(os.environ), Path.home(), launcher)
+        return cls(dict(os.environ), Path(os.path.expanduser("~")), launcher)
 
     def folder(self, variable: str) -> Path | None:
         """An environment variable that names a folder, `~` and `$NAME` expanded."""
