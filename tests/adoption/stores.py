@@ -68,7 +68,7 @@ class World:
         self.scanner = Scanner(self.layout, self.index, self.around)
 
     def around(self) -> Surroundings:
-        return Surroundings(self.environment, self.home, self.layout)
+        return Surroundings(self.environment, self.home, self.layout, system=self.home.parent / "system")
 
     @property
     def cache(self) -> Path:

@@ -40,6 +40,8 @@ def found(world: World) -> dict[str, str]:
         (["home/stable-diffusion-webui/models"], {}, {"home/stable-diffusion-webui/models": "webui"}),
         (["other/shared-resources/models"], {"PUMAS_ROOT": "$T/other"}, {"other/shared-resources/models": "pumas"}),
         ([], {"PUMAS_ROOT": "$T/launcher"}, {}),
+        (["d/pumas/shared-resources/models"], {"XDG_DATA_HOME": "$T/d"}, {"d/pumas/shared-resources/models": "pumas"}),
+        (["system/usr/share/ollama/.ollama/models"], {}, {"system/usr/share/ollama/.ollama/models": "ollama"}),
         ([], {"HF_HOME": "", "OLLAMA_MODELS": "/no/such/folder"}, {}),
     ],
 )

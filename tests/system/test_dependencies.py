@@ -9,7 +9,7 @@ import pytest
 from pumas.system import dependencies
 
 CHECKOUT = Path(__file__).parents[2]
-OF_THE_CLI = {"rich", "typer"}
+OF_THE_CLI = {"platformdirs", "rich", "typer"}
 
 
 def program(folder: Path, name: str) -> Path:

@@ -7,7 +7,6 @@ are small and only read; one that cannot be read says nothing. What lies in a st
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,12 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the rules look at."""
+    """What the rules look at. `system` is where the folders begin that belong to no user."""
 
     environment: Mapping[str, str]
     home: Path
     launcher: Layout
+    system: Path = Path("/")
 
     @classmethod
     def real(cls, launcher: Layout) -> Surroundings:
@@ -107,9 +107,8 @@ def _ollama(around: Surroundings) -> Iterator[Path]:
     if named is not None:
         yield named
     yield around.home / ".ollama" / "models"
-    if sys.platform != "win32":
-        yield Path("/usr/share/ollama/.ollama/models")
-        yield Path("/var/lib/ollama")
+    yield around.system / "usr" / "share" / "ollama" / ".ollama" / "models"
+    yield around.system / "var" / "lib" / "ollama"
 
 
 def _lm_studio(around: Surroundings) -> Iterator[Path]:
@@ -151,11 +150,12 @@ def _webui(around: Surroundings) -> Iterator[Path]:
 
 
 def _pumas(around: Surroundings) -> Iterator[Path]:
-    import platformdirs
-
-    others = [around.folder("PUMAS_ROOT"), platformdirs.user_data_path("pumas", appauthor=False)]
+    """Those of `client/discovery.py`, on each system."""
+    data = around.folder("XDG_DATA_HOME") or around.home / ".local" / "share"
+    local = around.folder("LOCALAPPDATA") or around.home / "AppData" / "Local"
+    defaults = [folder / "pumas" for folder in (data, around.home / "Library" / "Application Support", local)]
     own = os.path.realpath(around.launcher.root)
-    for root in others:
+    for root in (around.folder("PUMAS_ROOT"), *defaults):
         if root is not None and os.path.realpath(root) != own:
             yield Layout(root).library
 

@@ -21,7 +21,6 @@ REQUIRED: dict[str, str] = {
     "orjson": "orjson",
     "packaging": "packaging",
     "picklescan": "picklescan",
-    "platformdirs": "platformdirs",
     "psutil": "psutil",
     "pydantic": "pydantic",
     "pyyaml": "yaml",
