@@ -14,7 +14,9 @@ from importlib.util import find_spec
 REQUIRED: dict[str, str] = {
     "aiohttp": "aiohttp",
     "blake3": "blake3",
+    "cachetools": "cachetools",
     "filelock": "filelock",
+    "huggingface-hub": "huggingface_hub",
     "jsonrpcserver": "jsonrpcserver",
     "multidict": "multidict",
     "nvidia-ml-py": "pynvml",
@@ -25,6 +27,7 @@ REQUIRED: dict[str, str] = {
     "pydantic": "pydantic",
     "pyyaml": "yaml",
     "requests": "requests",
+    "tenacity": "tenacity",
 }
 """Distributions that the sidecar imports, now or at the first use of a feature, and the module that shows that each is
 there. `git` is not among them: only custom nodes use it and say so. A browser and `setproctitle` are conveniences."""
