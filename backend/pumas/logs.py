@@ -116,7 +116,12 @@ def start_logging(folder: Path | None, *, debug: bool, secrets: tuple[str, ...] 
                 put_aside(path)
             handlers.append(
                 logging.handlers.RotatingFileHandler(
-                    path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8", delay=True
+                    path,
+                    maxBytes=MAX_BYTES,
+                    backupCount=BACKUPS,
+                    encoding="utf-8",
+                    errors="backslashreplace",
+                    delay=True,
                 )
             )
         except OSError:
