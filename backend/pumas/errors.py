@@ -202,3 +202,134 @@ class LastCopy(PumasError):
             f"{model_id} holds the last copy of {name[:200]}: the program that it came from removed or replaced its "
             "own. Delete the model instead; it then goes into the trash."
         )
+
+
+class NetworkError(PumasError):
+    """A host outside could not be used. `host` is its name, with the port where that is unusual; "" when none is meant.
+
+    Messages name the host alone: an address may carry a signature or a token in its path or query.
+    """
+
+    kind = "network_error"
+
+    def __init__(self, host: str, message: str) -> None:
+        super().__init__(message)
+        self.host = host
+
+
+class Offline(NetworkError):
+    """Offline mode is on, so nothing was sent."""
+
+    kind = "network_offline"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host, f"Offline mode is on, so {host[:253]} was not asked; set_network_settings turns it off.")
+
+
+class ConnectionFailed(NetworkError):
+    """No answer, or only a part of it. `cause` is one of `dns refused unreachable reset timeout tls proxy cut`."""
+
+    kind = "connection_failed"
+
+    def __init__(self, host: str, reason: str, cause: str = "cut") -> None:
+        super().__init__(host, f"{host[:253]} {reason}.")
+        self.reason, self.cause = reason, cause
+
+
+class HttpStatus(NetworkError):
+    """The host answered with a status that means failure."""
+
+    kind = "http_error"
+
+    def __init__(self, status: int, host: str) -> None:
+        meaning = _STATUS.get(status) or ("has a problem of its own" if status >= 500 else "refused the request")
+        super().__init__(host, f"{host[:253]} {meaning} (HTTP {status}).")
+        self.status = status
+
+
+_STATUS = {
+    401: "wants a token, or does not accept the one it got",
+    403: "does not allow this",
+    404: "has no such thing",
+    407: "cannot be reached because the proxy wants a password",
+    410: "does not have this any more",
+    451: "may not give this for legal reasons",
+}
+
+
+class RateLimited(NetworkError):
+    """The host asked to wait, and how long: `retry_after_s` seconds from now."""
+
+    kind = "rate_limited"
+
+    def __init__(self, host: str, retry_after_s: float) -> None:
+        super().__init__(host, f"{host[:253]} allows no more requests now; try again in {_whole(retry_after_s)} s.")
+        self.retry_after_s = retry_after_s
+
+
+class CircuitOpen(NetworkError):
+    """The host failed several times in a row and is left alone for `retry_after_s` seconds."""
+
+    kind = "circuit_open"
+
+    def __init__(self, host: str, retry_after_s: float) -> None:
+        super().__init__(
+            host, f"{host[:253]} failed repeatedly and is left alone; try again in {_whole(retry_after_s)} s."
+        )
+        self.retry_after_s = retry_after_s
+
+
+class InvalidReply(NetworkError):
+    """What the host sent is not what was asked for: no JSON, too long, not HTTP, redirected to where we do not go."""
+
+    kind = "invalid_reply"
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(host, f"{host[:253]} sent something unusable: {reason}.")
+
+
+def _whole(seconds: float) -> int:
+    return max(1, -int(-seconds // 1))
+
+
+class RepoNotFound(PumasError):
+    """The hub shows no such repository to this caller: there is none, it is private, or it was disabled."""
+
+    kind = "repo_not_found"
+
+    def __init__(self, repo_id: str, reason: str = "has no model repository of that name, or a private one") -> None:
+        super().__init__(f"The hub {reason}: {repo_id[:200]}.")
+        self.repo_id = repo_id
+
+
+class RevisionNotFound(PumasError):
+    kind = "revision_not_found"
+
+    def __init__(self, repo_id: str, revision: str) -> None:
+        super().__init__(f"{repo_id[:200]} has no branch, tag or commit {revision[:100]!r} on the hub.")
+        self.repo_id, self.revision = repo_id, revision
+
+
+class GatedRepo(PumasError):
+    """The files of a repository are only given to users who accepted its terms."""
+
+    kind = "gated_repo"
+
+    def __init__(self, repo_id: str, page: str) -> None:
+        super().__init__(
+            f"{repo_id[:200]} is gated: accept its terms at {page[:300]}, and let the hub know you by HF_TOKEN or by "
+            "logging in with `hf auth login`."
+        )
+        self.repo_id = repo_id
+
+
+class TokenRefused(PumasError):
+    """The hub does not know the token; without a valid one it answers nothing."""
+
+    kind = "token_refused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The hub does not accept the token from HF_TOKEN or the token file; make a new one, log in again with "
+            "`hf auth login`, or remove it."
+        )
