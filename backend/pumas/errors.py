@@ -333,3 +333,19 @@ class TokenRefused(PumasError):
             "The hub does not accept the token from HF_TOKEN or the token file; make a new one, log in again with "
             "`hf auth login`, or remove it."
         )
+
+
+class DigestMismatch(PumasError):
+    """What arrived is not what the hub lists, also at a second try; nothing of it was kept."""
+
+    kind = "digest_mismatch"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name[:200]} did not arrive as the hub lists it: {reason}. Try again later.")
+
+
+class DownloadNotFound(PumasError):
+    kind = "download_not_found"
+
+    def __init__(self, download_id: str) -> None:
+        super().__init__(f"No download {download_id[:100]!r}; list_model_downloads shows the known ones.")

@@ -32,10 +32,28 @@ class Cancelled(CallFailed):
     kind = "cancelled"
 
 
+class CircuitOpen(CallFailed):
+    """A host failed repeatedly and is left alone for a while."""
+
+    kind = "circuit_open"
+
+
+class ConnectionFailed(CallFailed):
+    """A host could not be reached, or the connection broke."""
+
+    kind = "connection_failed"
+
+
 class CorruptState(CallFailed):
     """A state file and its backup cannot be read; nothing was changed."""
 
     kind = "corrupt_state"
+
+
+class DigestMismatch(CallFailed):
+    """What was downloaded is not what the hub lists, also at a second try."""
+
+    kind = "digest_mismatch"
 
 
 class DiskError(CallFailed):
@@ -50,6 +68,12 @@ class DiskFull(CallFailed):
     kind = "disk_full"
 
 
+class DownloadNotFound(CallFailed):
+    """There is no such download."""
+
+    kind = "download_not_found"
+
+
 class DuplicateModel(CallFailed):
     """The same bytes are already in the library."""
 
@@ -62,6 +86,18 @@ class FileUnavailable(CallFailed):
     kind = "file_unavailable"
 
 
+class GatedRepo(CallFailed):
+    """The repository's terms have to be accepted on the hub first."""
+
+    kind = "gated_repo"
+
+
+class HttpError(CallFailed):
+    """A host answered with a failure."""
+
+    kind = "http_error"
+
+
 class Interrupted(CallFailed):
     """Stopped with the sidecar; it can be resumed."""
 
@@ -72,6 +108,12 @@ class InvalidInput(CallFailed):
     """A value cannot be used."""
 
     kind = "invalid_input"
+
+
+class InvalidReply(CallFailed):
+    """A host sent something that cannot be used."""
+
+    kind = "invalid_reply"
 
 
 class JobNotFound(CallFailed):
@@ -98,6 +140,18 @@ class ModelNotFound(CallFailed):
     kind = "model_not_found"
 
 
+class NetworkError(CallFailed):
+    """A host outside could not be used."""
+
+    kind = "network_error"
+
+
+class NetworkOffline(CallFailed):
+    """Offline mode is on; nothing was sent."""
+
+    kind = "network_offline"
+
+
 class NewerSchema(CallFailed):
     """The file was written by a newer version."""
 
@@ -122,10 +176,28 @@ class PickleNotAcknowledged(CallFailed):
     kind = "pickle_not_acknowledged"
 
 
+class RateLimited(CallFailed):
+    """A host asked to wait before the next request."""
+
+    kind = "rate_limited"
+
+
 class ReadOnly(CallFailed):
     """The place cannot be written."""
 
     kind = "read_only"
+
+
+class RepoNotFound(CallFailed):
+    """The hub shows no such repository."""
+
+    kind = "repo_not_found"
+
+
+class RevisionNotFound(CallFailed):
+    """The repository has no such branch, tag or commit."""
+
+    kind = "revision_not_found"
 
 
 class RootInUse(CallFailed):
@@ -152,6 +224,12 @@ class TimedOut(CallFailed):
     kind = "timed_out"
 
 
+class TokenRefused(CallFailed):
+    """The hub does not accept the token."""
+
+    kind = "token_refused"
+
+
 class TrashEntryNotFound(CallFailed):
     """No such entry in the trash."""
 
@@ -175,26 +253,39 @@ BY_KIND: dict[str, type[CallFailed]] = {
     AlreadyExists.kind: AlreadyExists,
     Busy.kind: Busy,
     Cancelled.kind: Cancelled,
+    CircuitOpen.kind: CircuitOpen,
+    ConnectionFailed.kind: ConnectionFailed,
     CorruptState.kind: CorruptState,
+    DigestMismatch.kind: DigestMismatch,
     DiskError.kind: DiskError,
     DiskFull.kind: DiskFull,
+    DownloadNotFound.kind: DownloadNotFound,
     DuplicateModel.kind: DuplicateModel,
     FileUnavailable.kind: FileUnavailable,
+    GatedRepo.kind: GatedRepo,
+    HttpError.kind: HttpError,
     Interrupted.kind: Interrupted,
     InvalidInput.kind: InvalidInput,
+    InvalidReply.kind: InvalidReply,
     JobNotFound.kind: JobNotFound,
     LastCopy.kind: LastCopy,
     MalformedModelFile.kind: MalformedModelFile,
     ModelNotFound.kind: ModelNotFound,
+    NetworkError.kind: NetworkError,
+    NetworkOffline.kind: NetworkOffline,
     NewerSchema.kind: NewerSchema,
     NotAModel.kind: NotAModel,
     Offline.kind: Offline,
     PickleNotAcknowledged.kind: PickleNotAcknowledged,
+    RateLimited.kind: RateLimited,
     ReadOnly.kind: ReadOnly,
+    RepoNotFound.kind: RepoNotFound,
+    RevisionNotFound.kind: RevisionNotFound,
     RootInUse.kind: RootInUse,
     SeveralModels.kind: SeveralModels,
     StoredModelNotFound.kind: StoredModelNotFound,
     TimedOut.kind: TimedOut,
+    TokenRefused.kind: TokenRefused,
     TrashEntryNotFound.kind: TrashEntryNotFound,
     UnsafePath.kind: UnsafePath,
     WrongJobState.kind: WrongJobState,

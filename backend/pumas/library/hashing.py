@@ -65,16 +65,18 @@ class _Hash(Protocol):
 _Item = tuple[bytearray, int] | None
 
 
-class _DigestPair:
+class DigestPair:
     """A ring of buffers with a hashing thread at two of its stations. Leaving the `with` block ends the threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: int = _BLOCKS_UNDER_WAY) -> None:
+        """`buffers` of BLOCK bytes each go round, at least 2."""
         from blake3 import blake3
 
         self._sha256, self._blake3 = hashlib.sha256(), blake3()
         self._free: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._to_sha256: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._to_blake3: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._buffers = buffers
         self._made = 0
         self._size = 0
         self._failure: BaseException | None = None
@@ -98,7 +100,7 @@ class _DigestPair:
 
         return threading.Thread(target=work, name=f"hash-{name}", daemon=True)
 
-    def __enter__(self) -> _DigestPair:
+    def __enter__(self) -> DigestPair:
         for thread in self._threads:
             thread.start()
         return self
@@ -115,12 +117,16 @@ class _DigestPair:
 
     def buffer(self) -> bytearray:
         """A buffer of BLOCK bytes that no thread reads any more; waits for one when all are under way."""
-        if self._made < _BLOCKS_UNDER_WAY:
+        if self._made < self._buffers:
             self._made += 1
             return bytearray(BLOCK)
         item = self._free.get()
         assert item is not None
         return item[0]
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Take a buffer round again whose content is not to be hashed."""
+        self._free.put((buffer, 0))
 
     def put(self, buffer: bytearray, length: int) -> None:
         self._size += length
@@ -142,7 +148,7 @@ def digest_open(source: OpenedFile, advance: Advance, sink: Sink | None = None) 
     """
     stamp = Stamp.of(os.fstat(source.fd))
     offset = 0
-    with _DigestPair() as pair:
+    with DigestPair() as pair:
         while offset < stamp.size:
             buffer = pair.buffer()
             count = _read_into(source, memoryview(buffer)[: min(BLOCK, stamp.size - offset)], offset)

@@ -1,0 +1,275 @@
+"""One file that arrives in blocks: connections take segments of it, a hashing thread follows, and the digest decides.
+
+Blocks lie in a `PartFile`. Should the digest be wrong although every block is as it was written, some bytes were wrong
+when they came: they are fetched again and compared until the digest is right, once. How many connections work on a file
+and when is decided in `fetching.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pumas.downloads.content import Changed, Content, Reply, invalid
+from pumas.downloads.part import MIB, PartFile, Span
+from pumas.downloads.shared import LOOK_S, Shared
+from pumas.errors import DigestMismatch, PumasError
+from pumas.library.hashing import BLOCK, DigestPair, Digests
+
+MOST_CONNECTIONS = 4
+MOST_RESTARTS = 5
+_SMALLEST_SEGMENT = 8 * MIB
+_LARGEST_SEGMENT = 64 * MIB
+_SEGMENT_S = 3.0
+_HASH_BUFFERS = 3
+# A connection that brings less than this for so long is given up for a new one.
+_SLOWEST, _SLOWEST_FOR_S = 256.0, 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Blocks `first` up to, not including, `stop`; `ranged` is False for a server that only gives the whole file."""
+
+    first: int
+    stop: int
+    generation: int
+    ranged: bool
+
+
+class LargeFile:
+    """`fetch` is called by connections, `verify` by one thread of its own."""
+
+    def __init__(self, content: Content, part: PartFile, shared: Shared) -> None:
+        self.content = content
+        self.part = part
+        self._path = content.wanted.path
+        self._shared = shared
+        self._lock = threading.Lock()
+        self._taken = bytearray(part.count)
+        self._busy = 0
+        self._generation: int = 0
+        self._resetting = False
+        self._ranged = True
+        self._restarts = 0
+        self._segment = _SMALLEST_SEGMENT
+        shared.meter.arrived(self._path, part.arrived())
+
+    # -- fetching ----------------------------------------------------------------------------------------------------
+
+    def take(self) -> Segment | None:
+        """The next segment that nobody fetches, or None when there is none at the moment."""
+        with self._lock:
+            if self._resetting:
+                if self._busy:
+                    return None
+                self.part.forget_all()
+                self._taken = bytearray(self.part.count)
+                self._resetting = False
+            if self._busy >= (MOST_CONNECTIONS if self._ranged else 1):
+                return None
+            blocks = self._free_blocks() if self._ranged else (0, 0 if self.part.complete else self.part.count)
+            if blocks is None or blocks[0] == blocks[1]:
+                return None
+            self._busy += 1
+            self._taken[blocks[0] : blocks[1]] = b"\1" * (blocks[1] - blocks[0])
+            return Segment(blocks[0], blocks[1], self._generation, self._ranged)
+
+    def _free_blocks(self) -> tuple[int, int] | None:
+        for first, stop in self.part.missing():
+            at = self._taken.find(0, first, stop)
+            if at >= 0:
+                end = self._taken.find(1, at, stop)
+                return at, min(stop if end < 0 else end, at + max(1, self._segment // self.part.block_size))
+        return None
+
+    def fetch(self, segment: Segment) -> None:
+        """Bring a segment, or as much of it as comes. Raises as `Content.open`, and the disk's failures."""
+        began = time.monotonic()
+        try:
+            brought = self._bring(segment)
+            self._adapt(brought, time.monotonic() - began)
+        except Changed as changed:
+            self._begin_anew(segment.generation, str(changed), ranged=changed.ranges)
+        finally:
+            with self._lock:
+                self._busy -= 1
+                self._taken[segment.first : segment.stop] = bytes(segment.stop - segment.first)
+
+    def _bring(self, segment: Segment) -> int:
+        span = Span(self.part.span(segment.first).start, self.part.span(segment.stop - 1).stop)
+        reply = self.content.open(span if segment.ranged else None, self.part.etag)
+        with self._shared.connections.reading(reply, self):
+            self._name_content(reply)
+            buffer = memoryview(bytearray(min(self.part.block_size, span.size)))
+            for block in range(segment.first, segment.stop):
+                view = buffer[: self.part.span(block).size]
+                self._fill(reply, view)
+                if segment.generation != self._generation:
+                    self._shared.meter.dropped(self._path, len(view))
+                    return 0
+                self._keep(block, view)
+            if not segment.ranged and reply.read_into(memoryview(bytearray(1))):
+                raise invalid(reply, f"more than the {self.part.size:,} bytes of {self._path}")
+        return span.size
+
+    def _name_content(self, reply: Reply) -> None:
+        if reply.headers.get("Content-Encoding", "identity") != "identity":
+            raise invalid(reply, f"{self._path} in a compressed form, although it was asked not to")
+        etag = reply.headers.get("ETag", "")
+        with self._lock:
+            if etag and not self.part.etag:
+                self.part.name_content(etag)
+        if etag and etag != self.part.etag:
+            raise Changed("it has changed on the server")
+
+    def _fill(self, reply: Reply, view: memoryview) -> None:
+        """Read a whole block; on a failure what had come of it is lost."""
+        shared, filled, began = self._shared, 0, time.monotonic()
+        try:
+            while filled < len(view):
+                count = reply.read_into(view[filled : filled + shared.bandwidth.bite()])
+                if not count:
+                    raise invalid(reply, f"{self._path} ends too early")
+                filled += count
+                shared.meter.received(self._path, count)
+                shared.patience.progressed()
+                shared.bandwidth.take(count, shared.stop)
+                seconds = time.monotonic() - began
+                if seconds > _SLOWEST_FOR_S and filled / seconds < _SLOWEST and shared.bandwidth.rate is None:
+                    raise invalid(reply, f"{self._path} comes with less than {_SLOWEST:.0f} bytes per second")
+        except BaseException:
+            shared.meter.dropped(self._path, filled)
+            raise
+
+    def _keep(self, block: int, view: memoryview) -> None:
+        self.part.write(block, view)
+        self._shared.meter.dropped(self._path, len(view))
+        self._shared.meter.arrived(self._path, self.part.arrived())
+
+    def _adapt(self, brought: int, seconds: float) -> None:
+        """Ask for as much at a time as takes some seconds: few requests on a fast line, little lost on a slow one."""
+        if brought and seconds > 0:
+            self._segment = int(min(_LARGEST_SEGMENT, max(_SMALLEST_SEGMENT, brought / seconds * _SEGMENT_S)))
+
+    def _begin_anew(self, generation: int, why: str, *, ranged: bool) -> None:
+        with self._lock:
+            if generation != self._generation:
+                return
+            self._restarts += 1
+            if self._restarts > MOST_RESTARTS:
+                raise DigestMismatch(self._path, f"it was begun {MOST_RESTARTS} times because {why}")
+            self._generation += 1
+            self._resetting = True
+            self._ranged = ranged
+        self._shared.meter.restarted(self._path, why)
+        self._shared.connections.end(self)
+
+    # -- verifying ---------------------------------------------------------------------------------------------------
+
+    def verify(self) -> Digests:
+        """Follow the blocks as they arrive; returns the digests once they are those expected.
+
+        Raises:
+            DigestMismatch: the bytes are wrong, also those of a second try.
+            DiskError, and what the second try raises.
+        """
+        repaired = False
+        while True:
+            generation = self._generation
+            digests = self._follow(generation)
+            if digests is None:
+                continue
+            found = self._digest(digests)
+            if found == self.content.wanted.expected:
+                self.part.sync()
+                return digests
+            if repaired:
+                raise DigestMismatch(self._path, f"expected {self.content.wanted.expected}, got {found}, twice")
+            repaired = True
+            if not self._ranged:
+                self._begin_anew(generation, "its digest was wrong", ranged=False)
+            elif (mended := self._repair(generation)) is not None:
+                self.part.sync()
+                return mended
+
+    def _digest(self, digests: Digests) -> str:
+        return self.content.wanted.digest(digests.sha256, self._pieces())
+
+    def _pieces(self) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(self.part.block_size))
+        for block in range(self.part.count):
+            view = buffer[: self.part.span(block).size]
+            self.part.read(block, view)
+            yield view
+
+    def _follow(self, generation: int) -> Digests | None:
+        """The digests of all blocks, waiting for those to come; None when the file was begun anew meanwhile."""
+        with DigestPair(_HASH_BUFFERS) as pair:
+            for block in range(self.part.count):
+                while not (self.part.wait_for(block, LOOK_S) and self._hash(block, pair)):
+                    self._shared.stop()
+                    if generation != self._generation:
+                        return None
+            digests = pair.digests()
+        return digests if generation == self._generation else None
+
+    def _hash(self, block: int, pair: DigestPair) -> bool:
+        """False for a block that the disk did not keep as it was; it is then fetched again."""
+        buffers: list[tuple[bytearray, int]] = []
+        left = self.part.span(block).size
+        while left:
+            buffers.append((pair.buffer(), min(left, BLOCK)))
+            left -= buffers[-1][1]
+        if not self.part.read(block, *(memoryview(buffer)[:size] for buffer, size in buffers)):
+            for buffer, _size in buffers:
+                pair.give_back(buffer)
+            self.part.forget(block)
+            return False
+        for buffer, size in buffers:
+            pair.put(buffer, size)
+        return True
+
+    def _repair(self, generation: int) -> Digests | None:
+        """Fetch the file again, segment by segment, until the digest is right. None: there was nothing to mend, or the
+        file was begun anew.
+
+        The hub gives one digest per file, so which of the blocks is wrong is only seen by comparing.
+        """
+        meter = self._shared.meter
+        meter.retries(0.0, f"The digest of {self._path} is wrong; looking for the bytes that arrived damaged.")
+        step = max(1, _SMALLEST_SEGMENT // self.part.block_size)
+        for first in range(0, self.part.count, step):
+            mended: set[int] = set()
+            while not self._compare(first, min(first + step, self.part.count), mended):
+                if generation != self._generation:
+                    return None
+            if mended:
+                digests = self._follow(generation)
+                if digests is None or self._digest(digests) == self.content.wanted.expected:
+                    return digests
+        return None
+
+    def _compare(self, first: int, stop: int, mended: set[int]) -> bool:
+        """Bring these blocks again and keep those that differ, which are added to `mended`; False: not all came."""
+        span = Span(self.part.span(first).start, self.part.span(stop - 1).stop)
+        try:
+            reply = self.content.open(span, self.part.etag)
+            with self._shared.connections.reading(reply, self):
+                buffer = memoryview(bytearray(self.part.block_size))
+                for block in range(first, stop):
+                    view = buffer[: self.part.span(block).size]
+                    self._fill(reply, view)
+                    self._shared.meter.dropped(self._path, len(view))
+                    if not self.part.matches(block, view):
+                        self.part.write(block, view)
+                        mended.add(block)
+        except Changed as changed:
+            self._begin_anew(self._generation, str(changed), ranged=changed.ranges)
+            return False
+        except PumasError as error:
+            self._shared.stop()
+            self._shared.wait_after(error)
+            return False
+        return True

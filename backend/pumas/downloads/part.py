@@ -1,0 +1,230 @@
+"""A file that has not arrived yet: `<name>.part` holds its bytes, `<name>.blocks` says which blocks are there.
+
+Blocks are written in any order by several threads, each with its CRC-32, recorded after the bytes. A killed process
+loses at most the blocks that were under way; after a power cut a record may be there without its bytes, and then the
+CRC says so. The CRC only finds what the disk did to a block: whether the bytes are the right ones is decided by the
+whole file's digest (`large.py`). Nothing here knows the network.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pumas.storage.files import disk_errors
+
+MIB = 1024 * 1024
+SMALLEST_BLOCK = MIB
+LARGEST_BLOCK = 2 * MIB
+_MAGIC = b"PUMASBK1"
+_HEADER = struct.Struct("<8sQI64s512s")  # magic, size, block size, digest (hex), ETag
+_RECORD = struct.Struct("<II")  # state, CRC-32
+_MISSING, _WHOLE = 0, 1
+
+
+def block_size_for(size: int) -> int:
+    """Bytes per block: small enough that a kill costs little (each connection loses at most one), large enough that the
+    records of a terabyte take a few MiB."""
+    block = SMALLEST_BLOCK
+    while block < LARGEST_BLOCK and size // block > 16_384:
+        block *= 2
+    return block
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes from `start` up to, not including, `stop`."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+class PartFile:
+    """The blocks of one file. All methods may be called from any thread, and all that touch the disk block.
+
+    `size` is in bytes, `digest` the expected digest in hex: another digest means another file, begun anew.
+    """
+
+    def __init__(self, folder: Path, name: str, size: int, digest: str) -> None:
+        """Open what is there, or create it.
+
+        Raises:
+            DiskError, NotEnoughSpace, ReadOnly.
+        """
+        self.path = folder / f"{name}.part"
+        self._records_path = folder / f"{name}.blocks"
+        self.size = size
+        self.block_size = block_size_for(size)
+        self.count = -(-size // self.block_size)
+        self._digest = digest
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._etag = ""
+        self._whole = bytearray(self.count)
+        self._crcs = array("I", bytes(4 * self.count))
+        with disk_errors("Opening a partial download"):
+            self._data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            self._records = os.open(self._records_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            if not self._load():
+                self._reset()
+            os.ftruncate(self._data, size)
+
+    # -- what is there -----------------------------------------------------------------------------------------------
+
+    @property
+    def etag(self) -> str:
+        """The server's name for the content of which the blocks are parts; "" before the first."""
+        return self._etag
+
+    def arrived(self) -> int:
+        """Bytes of whole blocks."""
+        with self._lock:
+            whole = sum(self._whole)
+            last_is_short = self.count and self._whole[-1]
+            return whole * self.block_size - (self.count * self.block_size - self.size if last_is_short else 0)
+
+    def span(self, block: int) -> Span:
+        return Span(block * self.block_size, min((block + 1) * self.block_size, self.size))
+
+    def missing(self, *, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Runs of missing blocks (first, one past the last) from block `start` on."""
+        with self._lock:
+            whole = bytes(self._whole)
+        at = whole.find(_MISSING, start)
+        while at >= 0:
+            end = whole.find(_WHOLE, at)
+            end = self.count if end < 0 else end
+            yield at, end
+            at = whole.find(_MISSING, end)
+
+    def is_whole(self, block: int) -> bool:
+        return bool(self._whole[block])
+
+    @property
+    def complete(self) -> bool:
+        """Whether no block is missing."""
+        return self._whole.find(_MISSING) < 0
+
+    def wait_for(self, block: int, timeout_s: float) -> bool:
+        """Whether `block` has arrived, waiting for it up to `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._whole[block]), timeout_s)
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    def name_content(self, etag: str) -> None:
+        """Remember the ETag of the content under way."""
+        with self._lock, disk_errors("Writing a partial download"):
+            self._etag = etag if len(etag.encode()) <= 512 else ""
+            os.pwrite(self._records, self._header(), 0)
+
+    def write(self, block: int, data: memoryview) -> None:
+        """Keep a whole block: first its bytes, then the record of it."""
+        crc = zlib.crc32(data)
+        with disk_errors("Writing a download"):
+            _pwrite_all(self._data, data, block * self.block_size)
+            os.pwrite(self._records, _RECORD.pack(_WHOLE, crc), _HEADER.size + block * _RECORD.size)
+        with self._changed:
+            self._whole[block], self._crcs[block] = _WHOLE, crc
+            self._changed.notify_all()
+
+    def read(self, block: int, *buffers: memoryview) -> bool:
+        """Fill `buffers` (together of the block's length) from the disk.
+
+        Returns False when its bytes are not those that were written.
+        """
+        at, crc = block * self.block_size, 0
+        for buffer in buffers:
+            if not self._read_at(at, buffer):
+                return False
+            at += len(buffer)
+            crc = zlib.crc32(buffer, crc)
+        return crc == self._crcs[block]
+
+    def _read_at(self, offset: int, buffer: memoryview) -> bool:
+        """False when the file ends before the buffer is full."""
+        done = 0
+        with disk_errors("Reading a partial download"):
+            while done < len(buffer):
+                got = os.preadv(self._data, [buffer[done:]], offset + done)
+                if got == 0:
+                    return False
+                done += got
+        return True
+
+    def matches(self, block: int, data: memoryview) -> bool:
+        """Whether these bytes are those of the block that was written."""
+        return self.is_whole(block) and zlib.crc32(data) == self._crcs[block]
+
+    def forget(self, block: int) -> None:
+        """Count a block as missing."""
+        with self._changed:
+            self._whole[block] = _MISSING
+        with disk_errors("Writing a partial download"):
+            os.pwrite(self._records, _RECORD.pack(_MISSING, 0), _HEADER.size + block * _RECORD.size)
+
+    def forget_all(self) -> None:
+        """Begin anew: the content is another one."""
+        with self._lock, disk_errors("Writing a partial download"):
+            self._reset()
+
+    def sync(self) -> None:
+        """Make all bytes durable."""
+        with disk_errors("Writing a download"):
+            os.fsync(self._data)
+
+    def close(self) -> None:
+        for fd in (self._data, self._records):
+            if fd >= 0:
+                os.close(fd)
+        self._data = self._records = -1
+
+    def remove_records(self) -> None:
+        """The file is whole and named; its records are of no more use."""
+        with disk_errors("Finishing a download"):
+            self._records_path.unlink(missing_ok=True)
+
+    # -- the records' form -------------------------------------------------------------------------------------------
+
+    def _header(self) -> bytes:
+        return _HEADER.pack(_MAGIC, self.size, self.block_size, self._digest.encode(), self._etag.encode())
+
+    def _reset(self) -> None:
+        self._etag = ""
+        self._whole = bytearray(self.count)
+        self._crcs = array("I", bytes(4 * self.count))
+        os.ftruncate(self._records, 0)
+        os.pwrite(self._records, self._header(), 0)
+
+    def _load(self) -> bool:
+        """False when there are no records, or those of another file."""
+        data = os.pread(self._records, _HEADER.size + self.count * _RECORD.size, 0)
+        if len(data) < _HEADER.size:
+            return False
+        magic, size, block_size, digest, etag = _HEADER.unpack_from(data)
+        known = (magic, size, block_size, digest.rstrip(b"\0"))
+        if known != (_MAGIC, self.size, self.block_size, self._digest.encode()):
+            return False
+        self._etag = etag.rstrip(b"\0").decode("utf-8", "replace")
+        on_disk = os.fstat(self._data).st_size
+        for block in range(min(self.count, (len(data) - _HEADER.size) // _RECORD.size)):
+            state, crc = _RECORD.unpack_from(data, _HEADER.size + block * _RECORD.size)
+            if state == _WHOLE and self.span(block).stop <= on_disk:
+                self._whole[block], self._crcs[block] = _WHOLE, crc
+        return True
+
+
+def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
