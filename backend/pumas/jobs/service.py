@@ -32,10 +32,36 @@ class Runner(Protocol):
     def __call__(self, context: JobContext, params: Json) -> Awaitable[Json]: ...
 
 
+class Turns(Protocol):
+    """Who of a kind may run now. Called on the event loop."""
+
+    async def take(self, job_id: str) -> None:
+        """Return when it is this job's turn. May be cancelled; then no turn was taken."""
+        ...
+
+    def give_back(self, job_id: str) -> None:
+        """The job that had a turn has stopped."""
+        ...
+
+
+class Slots:
+    """At most `at_once` run, the others follow in the order they came."""
+
+    def __init__(self, at_once: int) -> None:
+        self._slots = asyncio.Semaphore(at_once)
+
+    async def take(self, job_id: str) -> None:  # noqa: ARG002 - all jobs are alike here
+        await self._slots.acquire()
+
+    def give_back(self, job_id: str) -> None:  # noqa: ARG002
+        self._slots.release()
+
+
 @dataclass
 class _Kind:
     run: Runner
-    slots: asyncio.Semaphore
+    turns: Turns
+    keeps_failed: bool
 
 
 @dataclass
@@ -81,6 +107,11 @@ class JobContext:
         return self._active.job.id
 
     @property
+    def done(self) -> int:
+        """What was reported last, also by an earlier run."""
+        return self._active.job.done
+
+    @property
     def checkpoint(self) -> Json:
         """What the runner saved last, `{}` at the first start."""
         return dict(self._active.job.checkpoint or {})
@@ -109,18 +140,18 @@ class JobContext:
 
 
 @contextlib.asynccontextmanager
-async def _slot(slots: asyncio.Semaphore, asked: asyncio.Event) -> AsyncGenerator[None]:
-    """Hold a free slot; a job that is asked to stop while it waits for one goes on without."""
-    slot, stop = asyncio.ensure_future(slots.acquire()), asyncio.ensure_future(asked.wait())
+async def _turn(turns: Turns, job_id: str, asked: asyncio.Event) -> AsyncGenerator[None]:
+    """Hold a turn; a job that is asked to stop while it waits for one goes on without."""
+    turn, stop = asyncio.ensure_future(turns.take(job_id)), asyncio.ensure_future(asked.wait())
     try:
-        await asyncio.wait((slot, stop), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((turn, stop), return_when=asyncio.FIRST_COMPLETED)
         yield
     finally:
         stop.cancel()
-        if slot.done() and not slot.cancelled():
-            slots.release()
+        if turn.done() and not turn.cancelled():
+            turns.give_back(job_id)
         else:
-            slot.cancel()
+            turn.cancel()
 
 
 class JobService:
@@ -134,9 +165,16 @@ class JobService:
         # Cancel, pause and resume look at a job and then act on it; two at once could both start it.
         self._steering = asyncio.Lock()
 
-    def register(self, kind: str, run: Runner, *, at_once: int = 1) -> None:
-        """Name the runner of a kind. At most `at_once` of them run; further ones wait as `queued`."""
-        self._kinds[kind] = _Kind(run, asyncio.Semaphore(at_once))
+    def register(
+        self, kind: str, run: Runner, *, at_once: int = 1, turns: Turns | None = None, keeps_failed: bool = False
+    ) -> None:
+        """Name the runner of a kind. At most `at_once` of them run, or as `turns` says; others wait as `queued`.
+
+        Args:
+            keeps_failed: a failed job keeps what it had done for `resume`, so it can still be cancelled, and its runner
+                then cleans up.
+        """
+        self._kinds[kind] = _Kind(run, turns or Slots(at_once), keeps_failed)
 
     async def open(self) -> None:
         """Park what a killed process left running."""
@@ -210,11 +248,12 @@ class JobService:
         """
         async with self._steering:
             job = await self.get(job_id)
-            if job.state.final:
+            kind = self._kinds.get(job.kind)
+            if job.state.final and not (job.state is JobState.FAILED and kind is not None and kind.keeps_failed):
                 raise WrongJobState(f"Job {job_id} is already {job.state}.")
             active = self._active.get(job_id)
             if active is None:
-                # Paused: the runner still has to clean up what it staged, so it runs once more, told to stop at once.
+                # Paused or failed: the runner still has to clean up what it staged, so it runs once more, told to stop at once.
                 active = self._launch(changed(job, state=JobState.QUEUED), stop=Cancelled)
             else:
                 active.ask(Cancelled)
@@ -266,7 +305,7 @@ class JobService:
         try:
             if kind is None:
                 raise WrongJobState(f"This version cannot run jobs of kind {active.job.kind!r}.")
-            async with _slot(kind.slots, active.asked):
+            async with _turn(kind.turns, active.job.id, active.asked):
                 if active.stop is not None and (active.fresh or active.stop is Interrupted):
                     raise active.stop("The job was stopped before it began.")
                 if active.stop is None:

@@ -30,13 +30,13 @@ from pumas.jobs.store import Json
 from pumas.library.copying import Mode, can_clone, stage_file
 from pumas.library.formats.detect import SecurityTier
 from pumas.library.hashing import Advance, Digests, Stamp, digest_file
+from pumas.library.holdings import Holdings
 from pumas.library.import_plan import ImportPlan, ImportRequest, candidates, make_plan
 from pumas.library.import_source import SourceFile
 from pumas.library.index import Index
-from pumas.library.metadata import METADATA, file_entries, model_folder
+from pumas.library.metadata import file_entries
 from pumas.library.publishing import Publisher, size_of
 from pumas.library.staging import Staging
-from pumas.storage import json_file
 from pumas.storage.files import (
     disk_errors,
     fsync_folder,
@@ -93,6 +93,7 @@ class ImportService:
         self.staging = staging
         self.publisher = Publisher(layout.library, lock, staging, index)
         self._index = index
+        self.holdings = Holdings(layout.library, index)
         self._threads: ThreadPoolExecutor | None = None
 
     def plan(self, request: ImportRequest) -> ImportPlan:
@@ -153,28 +154,9 @@ class ImportService:
         """Raise DuplicateModel when one model of the library holds all the weights of `plan`."""
         if plan.request.allow_duplicate:
             return
-        primary = digests[plan.source.primary.name]
-        ours = {(digests[file.name].sha256, file.stamp.size) for file in plan.source.weights}
-        for model_id in self.twins(primary):
-            if ours <= self._weights_of(model_id, primary):
-                raise DuplicateModel(model_id)
-
-    def _weights_of(self, model_id: str, primary: Digests) -> set[tuple[str, int]]:
-        """(SHA-256, size) of the files that the model really has on disk; empty for one that is gone or damaged.
-
-        Older sidecars hashed the primary file only: its digest counts for the file of its size.
-        """
-        try:
-            folder = model_folder(self.layout.library, model_id)
-            entries = file_entries(json_file.load(folder / METADATA).value or {})
-        except PumasError:
-            return set()
-        found: set[tuple[str, int]] = set()
-        for entry in entries:
-            size = size_of(folder, entry.name)
-            if size is not None:
-                found.add((entry.sha256 or (primary.sha256 if size == primary.size else ""), size))
-        return found
+        twin = self.holdings.model_with({(digests[f.name].sha256, f.stamp.size) for f in plan.source.weights})
+        if twin is not None:
+            raise DuplicateModel(twin)
 
     def publish(
         self, plan: ImportPlan, staging_id: str, digests: dict[str, Digests], announce: Callable[[str], None]

@@ -18,6 +18,7 @@ from pumas.errors import PumasError
 from pumas.jobs.service import JobService
 from pumas.jobs.store import Job, JobState, Json
 from pumas.library.catalog import Catalog
+from pumas.library.holdings import Holdings
 from pumas.library.import_plan import ImportRequest
 from pumas.library.importing import ImportService
 from pumas.library.index import Index
@@ -65,6 +66,7 @@ class LibraryParts:
     publisher: Publisher
     models: ModelMetadata
     trash: Trash
+    holdings: Holdings
 
 
 class LibraryService:
@@ -79,15 +81,17 @@ class LibraryService:
         self._models = ModelMetadata(layout.library, lock, index)
         self._trash = Trash(layout.library, layout.trash, lock, index)
         self._imports = ImportService(layout, lock, self._staging, index)
-        self.parts = LibraryParts(index, self._staging, self._imports.publisher, self._models, self._trash)
+        self.parts = LibraryParts(
+            index, self._staging, self._imports.publisher, self._models, self._trash, self._imports.holdings
+        )
         self._verify = VerifyService(layout, self._models, index, troubles)
         jobs.register(IMPORT, self._imports.run, at_once=2)
         jobs.register(VERIFY, self._verify.run)
 
     async def open(self) -> None:
         """Finish what a killed process left half done. Call after the jobs are open."""
-        open_jobs = {job.id for job in await self._jobs.list(kind=IMPORT, states=(JobState.PAUSED,), limit=10_000)}
-        await asyncio.to_thread(self._recover, open_jobs)
+        unfinished = await self._jobs.list(states=(JobState.PAUSED, JobState.FAILED), limit=10_000)
+        await asyncio.to_thread(self._recover, {job.id for job in unfinished})
 
     def _recover(self, open_jobs: set[str]) -> None:
         steps: tuple[Callable[[], object], ...] = (
