@@ -51,19 +51,23 @@ CREATE VIRTUAL TABLE model_search USING fts5 (
 );
 -- A first reconcile writes many batches: merge their segments less often, and once more when it is done.
 INSERT INTO model_search (model_search, rank) VALUES ('automerge', 16);
-CREATE TRIGGER model_search_ai AFTER INSERT ON models BEGIN
+-- Bytes of postings kept in memory before they become a segment; a batch of a thousand models has about so many.
+INSERT INTO model_search (model_search, rank) VALUES ('hashsize', 4194304);
+-- FTS5 writes what it holds at each statement's savepoint, so a batch adds its new rows by one statement at its end: rows
+-- beyond `searchable` are none of the triggers' business.
+CREATE TRIGGER model_search_ai AFTER INSERT ON models WHEN new.row <= (SELECT searchable FROM library_state) BEGIN
     INSERT INTO model_search
         (rowid, official_name, other_names, model_type, tags, family, description, kinds, facets)
     VALUES (new.row, new.official_name, new.other_names, new.model_type, new.tags, new.family,
             new.description, new.kinds, new.facets);
 END;
-CREATE TRIGGER model_search_ad AFTER DELETE ON models BEGIN
+CREATE TRIGGER model_search_ad AFTER DELETE ON models WHEN old.row <= (SELECT searchable FROM library_state) BEGIN
     INSERT INTO model_search (model_search,
         rowid, official_name, other_names, model_type, tags, family, description, kinds, facets)
     VALUES ('delete', old.row, old.official_name, old.other_names, old.model_type, old.tags, old.family,
             old.description, old.kinds, old.facets);
 END;
-CREATE TRIGGER model_search_au AFTER UPDATE ON models BEGIN
+CREATE TRIGGER model_search_au AFTER UPDATE ON models WHEN old.row <= (SELECT searchable FROM library_state) BEGIN
     INSERT INTO model_search (model_search,
         rowid, official_name, other_names, model_type, tags, family, description, kinds, facets)
     VALUES ('delete', old.row, old.official_name, old.other_names, old.model_type, old.tags, old.family,
@@ -106,9 +110,10 @@ CREATE TABLE library_state (
     revision     INTEGER NOT NULL,                  -- grows with every batch that changed a model
     root_device  INTEGER NOT NULL,
     root_inode   INTEGER NOT NULL,
-    last_scan    TEXT
+    last_scan    TEXT,
+    searchable   INTEGER NOT NULL DEFAULT 9223372036854775807 -- rows beyond it are not in model_search yet
 );
 -- A new index begins at a revision that no earlier one had, so that nothing remembered of that one fits this.
 INSERT INTO library_state
-VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL);
-PRAGMA user_version = 2;
+VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL, 9223372036854775807);
+PRAGMA user_version = 3;

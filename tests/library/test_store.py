@@ -42,6 +42,20 @@ def test_triggers_follow_insert_update_and_delete() -> None:
     assert (found(c, "mead"), found(c, "boat")) == ([], [])
 
 
+def test_search_agrees_with_a_batch_that_adds_edits_and_repeats() -> None:
+    c = open_index()
+    first = from_metadata("llm/a/one", {"official_name": "Harbor"})
+    store.apply(c, store.Batch(entries=[first]))
+    edited = from_metadata("llm/a/one", {"official_name": "Meadow"})
+    new, again = (from_metadata("llm/a/two", {"official_name": name}) for name in ("Orchard", "Quarry"))
+    store.apply(c, store.Batch(entries=[new, edited, again]))
+    terms = {term: found(c, term) for term in ("harb", "mead", "orch", "quar")}
+    assert terms == {"harb": [], "mead": ["llm/a/one"], "orch": [], "quar": ["llm/a/two"]}
+    columns = "path, cleaned_name, official_name, model_type, tags_json, hashes_json, metadata_json, updated_at"
+    c.execute(f"INSERT INTO models (id, {columns}) SELECT 'x/y/z', {columns} FROM models WHERE id = 'llm/a/two'")  # noqa: S608
+    assert found(c, "quar") == ["llm/a/two", "x/y/z"]  # as an older sidecar writes a row
+
+
 def test_a_batch_says_what_it_changed() -> None:
     c = open_index()
     entries = [from_metadata(f"llm/f/m{n:03}", {"official_name": f"n{n}"}) for n in range(250)]

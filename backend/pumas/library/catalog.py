@@ -440,6 +440,11 @@ class Catalog:
         await self._fresh()
         return await self._read(lambda c: store.ids_by_sha256(c, digest.lower()))
 
+    async def from_hub(self) -> list[tuple[str, str]]:
+        """Id and hub repository (`owner/name`) of each model that is known to be from one."""
+        await self._fresh()
+        return await self._read(store.from_hub)
+
     # -- freshness ---------------------------------------------------------------------------------------------------
 
     async def _fresh(self, *, wait: bool = True) -> None:

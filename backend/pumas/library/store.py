@@ -19,6 +19,11 @@ from pumas.storage.troubles import Trouble
 
 _ROWS_PER_STATEMENT = 100
 _COLUMNS: Final = IndexEntry._fields
+_SEARCHED: Final = "official_name, other_names, model_type, tags, family, description, kinds, facets"
+_SEARCH_NEW_ROWS: Final = (
+    f"INSERT INTO model_search (rowid, {_SEARCHED}) "  # noqa: S608 - fixed words only
+    f"SELECT row, {_SEARCHED} FROM models WHERE row > ? ORDER BY row"
+)
 ROOT_PARENT: Final = "/"
 
 
@@ -91,10 +96,8 @@ def apply(c: sqlite3.Connection, batch: Batch) -> Changes:
         _remove_tree(c, tree, changes)
     for model_id in batch.removed_models:
         changes.removed += _ids(c.execute("DELETE FROM models WHERE id = ? RETURNING id", (model_id,)))
-    newest: int = c.execute("SELECT coalesce(max(row), 0) FROM models").fetchone()[0]
-    for part, sql in _statements(batch.entries, _upsert_models):
-        for row, model_id in c.execute(sql, part).fetchall():
-            (changes.added if row > newest else changes.changed).append(model_id)
+    if batch.entries:
+        _write_entries(c, batch.entries, changes)
     for part, sql in _statements(batch.folders, _replace_folders):
         c.execute(sql, part)
     for folder, troubles in batch.troubles.items():
@@ -106,6 +109,17 @@ def apply(c: sqlite3.Connection, batch: Batch) -> Changes:
     if changes:
         c.execute("UPDATE library_state SET revision = revision + 1")
     return changes
+
+
+def _write_entries(c: sqlite3.Connection, entries: Sequence[IndexEntry], changes: Changes) -> None:
+    newest: int = c.execute("SELECT coalesce(max(row), 0) FROM models").fetchone()[0]
+    c.execute("UPDATE library_state SET searchable = ?", (newest,))
+    for part, sql in _statements(entries, _upsert_models):
+        for row, model_id in c.execute(sql, part).fetchall():
+            (changes.added if row > newest else changes.changed).append(model_id)
+    if changes.added:
+        c.execute(_SEARCH_NEW_ROWS, (newest,))
+    c.execute("UPDATE library_state SET searchable = ?", (MAX_INT64,))
 
 
 def _remove_tree(c: sqlite3.Connection, path: str, changes: Changes) -> None:
@@ -280,6 +294,11 @@ def contains(c: sqlite3.Connection, model_id: str) -> bool:
 
 def ids(c: sqlite3.Connection) -> list[str]:
     return _ids(c.execute("SELECT id FROM models ORDER BY id"))
+
+
+def from_hub(c: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Id and hub repository (`owner/name`) of each model that is known to be from one."""
+    return c.execute("SELECT id, repo_id FROM models WHERE repo_id <> '' ORDER BY id").fetchall()
 
 
 def entry_objects(c: sqlite3.Connection, after: str, limit: int) -> tuple[str, str] | None:
