@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
@@ -21,8 +20,17 @@ from .client import ask, fetch
 
 TESTS = Path(__file__).parents[1]
 FILE = f"/{BIG}/resolve/main/{BIG_FILE}"
-GIVEN = {"data": b"\0\xff", "bytes_per_s": 5.0, "keep": 3, "offset": 2, "shift": 1, "value": None, "code": 500}
-GIVEN |= {"paths": ["../x", "lone-\udcff"], "name": "ETag"}
+GIVEN = {
+    "data": b"\0\xff",
+    "bytes_per_s": 5.0,
+    "keep": 3,
+    "offset": 2,
+    "shift": 1,
+    "value": None,
+    "code": 500,
+    "paths": ["../x", "lone-\udcff"],
+    "name": "ETag",
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +90,7 @@ def test_wrong_orders_are_refused(remote: RemoteHub, order: str, body: bytes, st
 
 def test_orders_by_hand(remote: RemoteHub) -> None:
     order = b'{"actions": [{"action": "Status", "code": 503}], "kind": "models", "times": 2}'
-    opener = build_opener(ProxyHandler({}))
-    assert opener.open(Request(f"{remote.url}/_test/rules", order), timeout=10).status == 200
+    assert ask(f"{remote.url}/_test/rules", "POST", body=order).status == 200
     assert [ask(f"{remote.url}/api/models").status for _ in range(3)] == [503, 503, 200]
 
 
