@@ -160,8 +160,8 @@ class HubClient:
         if self._environment.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").lower() in _TRUE:
             return None
         names = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-        texts = [self._environment.get(name, "") for name in names]
-        return next(filter(None, map(_clean, texts)), None) or _clean(_read_small(self._token_file()))
+        given = next((token for name in names if (token := _clean(self._environment.get(name, "")))), "")
+        return given or _clean(_read_small(self._token_file())) or None
 
     def _token_file(self) -> Path:
         get = self._environment.get

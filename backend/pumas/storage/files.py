@@ -209,6 +209,10 @@ def _is_stale(path: Path, pid: int) -> bool:
     return False
 
 
+MARGIN = 64 * 1024 * 1024
+"""Bytes that stay free on a disk when we write to it."""
+
+
 def free_space(folder: Path) -> int:
     """Bytes that this user can still write on the file system of `folder` (or of its nearest existing parent)."""
     while not folder.exists():
@@ -216,7 +220,7 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def require_space(folder: Path, needed: int, margin: int = 64 * 1024 * 1024) -> None:
+def require_space(folder: Path, needed: int, margin: int = MARGIN) -> None:
     """Raise NotEnoughSpace unless `needed` bytes plus a margin are free where `folder` lies."""
     free = free_space(folder)
     if needed + margin > free:
