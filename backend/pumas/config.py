@@ -52,6 +52,10 @@ class Layout:
         return self.data / "adoptions.db"
 
     @property
+    def download_settings(self) -> Path:
+        return self.data / "metadata" / "downloads.json"
+
+    @property
     def library(self) -> Path:
         return self.root / "shared-resources" / "models"
 

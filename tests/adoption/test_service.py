@@ -19,6 +19,7 @@ from pumas.errors import JobNotFound, PumasError, TimedOut
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
 from pumas.jobs.store import JobStore
+from pumas.library.holdings import Holdings
 from pumas.library.publishing import Publisher
 from pumas.library.service import LibraryParts
 from pumas.storage.database import Database, Schema
@@ -234,7 +235,10 @@ class Slow:
         publisher = Publisher(
             self.setup.library, StateLock(self.setup.layout.state_lock), self.setup.staging, self.setup.index
         )
-        parts = LibraryParts(self.setup.index, self.setup.staging, publisher, self.setup.models, self.setup.trash)
+        holdings = Holdings(self.setup.layout.library, self.setup.index)
+        parts = LibraryParts(
+            self.setup.index, self.setup.staging, publisher, self.setup.models, self.setup.trash, holdings
+        )
         self.service = service.AdoptionService(
             self.setup.layout, parts, self.jobs, self.setup.database, self.setup.around
         )

@@ -41,9 +41,8 @@ class Bandwidth:
         return self._rate
 
     def limit(self, rate: int | None) -> None:
-        """Raises InvalidInput when `rate` is below one KiB per second."""
-        if rate is not None and rate < SLOWEST:
-            raise InvalidInput("bytes_per_second", f"must be at least {SLOWEST}; pause downloads to stop them")
+        """Raises InvalidInput as `check_rate`."""
+        check_rate(rate)
         with self._changed:
             self._grant()
             self._rate = rate
@@ -81,6 +80,12 @@ class Bandwidth:
             self._granted += max(0.0, moment - self._at) * self._rate
             self._granted = min(self._granted, self._taken + self._rate * _BURST_S)
         self._at = moment
+
+
+def check_rate(rate: int | None) -> None:
+    """Raises InvalidInput when `rate` is below one KiB per second."""
+    if rate is not None and rate < SLOWEST:
+        raise InvalidInput("bytes_per_second", f"must be at least {SLOWEST}; pause downloads to stop them")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
@@ -34,7 +35,9 @@ class Reply(Protocol):
     def read(self, limit: int) -> bytes: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class Changed(PumasError):

@@ -90,6 +90,7 @@ class Fetch:
     def _work(self) -> None:
         while (task := self._next()) is not None:
             try:
+                self._shared.hold()
                 task()
             except PumasError as error:
                 if not self._may_go_on(error):

@@ -110,6 +110,8 @@ class LargeFile:
                     self._shared.meter.dropped(self._path, len(view))
                     return 0
                 self._keep(block, view)
+                if not self._shared.gate.is_open():
+                    return 0
             if not segment.ranged and reply.read_into(memoryview(bytearray(1))):
                 raise invalid(reply, f"more than the {self.part.size:,} bytes of {self._path}")
         return span.size
@@ -186,6 +188,7 @@ class LargeFile:
                 self.part.sync()
                 return digests
             if repaired:
+                self.part.forget_all()
                 raise DigestMismatch(self._path, f"expected {self.content.wanted.expected}, got {found}, twice")
             repaired = True
             if not self._ranged:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 
-from pumas.downloads.bandwidth import Bandwidth
+from pumas.downloads.bandwidth import Bandwidth, Gate
 from pumas.downloads.content import Reply
 from pumas.downloads.meter import Meter
 from pumas.downloads.patience import Patience
@@ -53,10 +53,13 @@ class Connections:
 class Shared:
     """One run of one download. Ends for all of its threads with the first call of `fail`."""
 
-    def __init__(self, meter: Meter, bandwidth: Bandwidth, check: Callable[[], None], patience: Patience) -> None:
+    def __init__(
+        self, meter: Meter, bandwidth: Bandwidth, gate: Gate, check: Callable[[], None], patience: Patience
+    ) -> None:
         """`check` raises when the job was told to stop."""
         self.meter = meter
         self.bandwidth = bandwidth
+        self.gate = gate
         self.patience = patience
         self.connections = Connections()
         self.changed = threading.Condition()
@@ -68,6 +71,13 @@ class Shared:
         if self.failure is not None:
             raise self.failure
         self._check()
+
+    def hold(self) -> None:
+        """Return while downloads may run; wait when the schedule says otherwise."""
+        if not self.gate.is_open():
+            self.meter.phase("waiting", "Outside the hours in which downloads run.")
+            self.gate.wait(self.stop)
+            self.meter.phase("")
 
     def fail(self, error: BaseException) -> None:
         with self.changed:

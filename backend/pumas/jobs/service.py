@@ -228,6 +228,11 @@ class JobService:
         rows = await self._store.list(kind=kind, states=states, limit=limit, offset=offset)
         return [self._active[job.id].job if job.id in self._active else job for job in rows]
 
+    def is_cancelling(self, job_id: str) -> bool:
+        """Whether the job was told to stop for good and has not ended yet; answered from memory."""
+        active = self._active.get(job_id)
+        return active is not None and active.stop is Cancelled and not active.job.state.final
+
     def is_active(self, kind: str) -> bool:
         """Whether a job of this kind runs or waits; answered from memory."""
         return any(active.job.kind == kind for active in self._active.values())

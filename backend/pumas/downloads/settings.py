@@ -1,0 +1,107 @@
+"""What the user set for downloads, and their order: `launcher-data/metadata/downloads.json`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from pumas.downloads.bandwidth import SLOWEST, Schedule, check_rate
+from pumas.downloads.queue import MOST_AT_ONCE
+from pumas.errors import PumasError
+from pumas.storage import json_file
+from pumas.storage.json_file import JsonObject, StateLock
+from pumas.storage.troubles import Troubles
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadSettings:
+    """`bytes_per_second` None means no limit, `schedule` None at any time; `order` holds ids of unfinished ones."""
+
+    bytes_per_second: int | None = None
+    at_once: int = AT_ONCE
+    schedule: Schedule | None = None
+    order: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput as `check_rate`."""
+        check_rate(self.bytes_per_second)
+
+
+class SettingsFile:
+    """Calls block; they come from worker threads. Keys that are not ours are kept."""
+
+    def __init__(self, path: Path, lock: StateLock, troubles: Troubles) -> None:
+        self._path = path
+        self._lock = lock
+        self._troubles = troubles
+
+    def load(self) -> DownloadSettings:
+        """The defaults where nothing usable is written; what is damaged is reported, and kept when it is replaced."""
+        try:
+            return _read(json_file.load(self._path).value or {})
+        except PumasError as error:
+            self._troubles.report(self._path.name, error.kind, str(error))
+            return DownloadSettings()
+
+    def save(self, settings: DownloadSettings) -> None:
+        """Raises the disk's failures; then nothing was changed."""
+        with self._lock.held():
+            try:
+                value = json_file.load(self._path).value or {}
+            except PumasError:
+                value = {}
+            json_file.save(self._path, {**value, **_written(settings)})
+
+    def save_order(self, settings: DownloadSettings, order: Sequence[str]) -> DownloadSettings:
+        """Keep the order; a disk that refuses costs the order at the next start, not the download."""
+        changed = replace(settings, order=tuple(order))
+        if changed != settings:
+            try:
+                self.save(changed)
+            except PumasError as error:
+                log.warning("the order of downloads is not kept: %s", error)
+        return changed
+
+
+def _written(settings: DownloadSettings) -> JsonObject:
+    schedule = settings.schedule
+    return {
+        "bytes_per_second": settings.bytes_per_second,
+        "at_once": settings.at_once,
+        "schedule": None
+        if schedule is None
+        else {"start": schedule.start, "end": schedule.end, "days": list(schedule.days)},
+        "order": list(settings.order),
+    }
+
+
+def _read(value: JsonObject) -> DownloadSettings:
+    """Each value by itself: one that makes no sense is as good as not there."""
+    rate, at_once, order = value.get("bytes_per_second"), value.get("at_once"), value.get("order")
+    return DownloadSettings(
+        bytes_per_second=rate if isinstance(rate, int) and not isinstance(rate, bool) and rate >= SLOWEST else None,
+        at_once=at_once if isinstance(at_once, int) and 1 <= at_once <= MOST_AT_ONCE else AT_ONCE,
+        schedule=_schedule(value.get("schedule")),
+        order=tuple(text for text in _list(order) if isinstance(text, str)),
+    )
+
+
+def _schedule(value: Any) -> Schedule | None:
+    if not isinstance(value, dict):
+        return None
+    given = cast(dict[str, Any], value)
+    try:
+        return Schedule(given["start"], given["end"], tuple(_list(given.get("days"))))
+    except (PumasError, KeyError, TypeError):
+        return None
+
+
+def _list(value: object) -> list[Any]:
+    return cast(list[Any], value) if isinstance(value, list) else []

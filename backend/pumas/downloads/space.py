@@ -1,0 +1,49 @@
+"""Room on the disk for all downloads together: what one was promised is not promised to another.
+
+A promise shrinks as bytes arrive. The rest of the machine may still fill the disk, so writing can fail all the same; a
+download then waits here until there is room again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pumas.errors import NotEnoughSpace
+from pumas.storage.files import free_space
+
+# Left for everything else that lives on the volume.
+MARGIN = 256 * 1024 * 1024
+
+Remaining = Callable[[], int]
+
+
+class Space:
+    def __init__(self, folder: Path, free: Callable[[Path], int] = free_space) -> None:
+        self._folder = folder
+        self._free = free
+        self._lock = threading.Lock()
+        self._promised: dict[str, Remaining] = {}
+
+    def available(self, apart_from: str = "") -> int:
+        """Bytes that nobody was promised, never negative. Raises the disk's failures."""
+        with self._lock:
+            others = sum(remaining() for owner, remaining in self._promised.items() if owner != apart_from)
+        return max(0, self._free(self._folder) - MARGIN - others)
+
+    def promise(self, owner: str, remaining: Remaining) -> None:
+        """Keep room for what `remaining` says is still to be written, now and later.
+
+        Raises:
+            NotEnoughSpace: there is no room for all of it; nothing was promised.
+        """
+        needed, free = remaining(), self.available(owner)
+        if needed > free:
+            raise NotEnoughSpace(needed, free)
+        with self._lock:
+            self._promised[owner] = remaining
+
+    def release(self, owner: str) -> None:
+        with self._lock:
+            self._promised.pop(owner, None)
