@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.hub import Generated, Hub, HubContent, Options, Repo
+from fixtures.hub.repositories import TOKENS
 from library.importing_setup import Job
 from library.model_disk import DiskIndex
 from pumas.config import Layout
@@ -43,7 +44,7 @@ class DownloadJob(Job):
 def repository(files: Mapping[str, Any], repo_id: str = REPO) -> HubContent:
     repo = Repo(repo_id, "text-generation", "transformers", "mit")
     repo.commit(dict(files))
-    return HubContent.of(repo)
+    return HubContent.of(repo, users=TOKENS)
 
 
 def one_file(size: int, name: str = "weights.safetensors") -> HubContent:

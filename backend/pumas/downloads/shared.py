@@ -11,7 +11,7 @@ from pumas.downloads.bandwidth import Bandwidth, Gate
 from pumas.downloads.content import Reply
 from pumas.downloads.meter import Meter
 from pumas.downloads.patience import Patience
-from pumas.errors import CircuitOpen, NetworkError, Offline, PumasError, RateLimited
+from pumas.errors import CircuitOpen, Interrupted, NetworkError, Offline, PumasError, RateLimited
 
 # How often a thread that waits looks whether it should stop.
 LOOK_S = 0.2
@@ -67,9 +67,9 @@ class Shared:
         self._check = check
 
     def stop(self) -> None:
-        """Raise when the run has failed or the job was told to stop. Called at least every LOOK_S."""
+        """Raise when the run has ended or the job was told to stop. Called at least every LOOK_S."""
         if self.failure is not None:
-            raise self.failure
+            raise Interrupted("The download has ended.")
         self._check()
 
     def hold(self) -> None:
