@@ -73,6 +73,7 @@ class _Request:
     follow: bool
     retry: bool
     patience: Patience
+    preload: int | None
     stop: Stop | None
     on_wait: OnWait | None
     failed_at: Host | None = None
@@ -155,6 +156,7 @@ class NetworkClient:
         stop: Stop | None = None,
         on_wait: OnWait | None = None,
         patience_s: float = float("inf"),
+        preload: int | None = None,
     ) -> Response:
         """One exchange; the answer's body is left to be read, and the answer to be closed.
 
@@ -168,6 +170,8 @@ class NetworkClient:
                 the head of the answer; ends all that by raising.
             on_wait: told the seconds and the reason before each wait.
             patience_s: the longest time to spend waiting between attempts, all waits together.
+            preload: read a body of at most so many bytes at once, as a part of the attempt: one that breaks off is
+                fetched again. `read` and `json` then find it there.
 
         Raises:
             InvalidInput: no http(s) URL, or headers that cannot be sent.
@@ -186,6 +190,7 @@ class NetworkClient:
             follow=follow_redirects,
             retry=retry,
             patience=Patience(patience_s),
+            preload=preload,
             stop=stop,
             on_wait=on_wait,
         )
@@ -218,7 +223,7 @@ class NetworkClient:
             self._blame(request, error)
             asked.count(failed=1)
             raise
-        if response.status >= 500 or response.status == 429:
+        if response.failed:
             self._blame(request, response.failure())
             asked.count(failed=1)
         else:
@@ -250,7 +255,7 @@ class NetworkClient:
             response, asked = self._hop(request, hop)
             location = response.headers.get("location")
             if not request.follow or response.status not in REDIRECTS or not location:
-                return response
+                return response if request.preload is None or response.failed else response.preload(request.preload)
             response.drain()
             hop = _next(hop, asked, response.status, location)
         raise InvalidReply(hop.address.origin.netloc, "it redirects too often")
@@ -346,8 +351,8 @@ def _without_secrets(headers: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in _SECRET}
 
 
-def _next(hop: _Hop, asked: Address, status: int, location: str) -> _Hop:
-    """The hop that a redirect asks for. Raises InvalidReply for one that we do not follow."""
+def check_redirect(asked: Address, location: str) -> Address:
+    """Where an answer of `asked` redirects to. Raises InvalidReply for a place where we do not go."""
     host = asked.origin.netloc
     try:
         address = asked.join(location.strip())
@@ -357,6 +362,12 @@ def _next(hop: _Hop, asked: Address, status: int, location: str) -> _Hop:
         raise InvalidReply(host, "it redirects to a place without encryption")
     if address.origin.loopback and not asked.origin.loopback:
         raise InvalidReply(host, "it redirects into this machine")
+    return address
+
+
+def _next(hop: _Hop, asked: Address, status: int, location: str) -> _Hop:
+    """The hop that a redirect asks for. Raises InvalidReply."""
+    address = check_redirect(asked, location)
     headers = hop.headers if address.origin == hop.address.origin == asked.origin else _without_secrets(hop.headers)
     # RFC 9110 15.4: 303 always, 301 and 302 by long habit for POST.
     if (status == 303 and hop.method != "HEAD") or (status in (301, 302) and hop.method == "POST"):

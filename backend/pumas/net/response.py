@@ -45,6 +45,7 @@ class Response:
         """Seconds that the answer asks to wait before the next request."""
         self._raw, self._host, self._count = raw, host, count
         self._reading = threading.Lock()
+        self._body: bytes | None = None
         self._closed = False
         self._failed = False
 
@@ -75,6 +76,10 @@ class Response:
             InvalidReply: more than `limit` bytes, or not encoded as it says.
             ConnectionFailed: as for `read_into`, or not complete within five minutes.
         """
+        if self._body is not None:
+            if len(self._body) > limit:
+                raise self._too_long(limit)
+            return self._body
         parts: list[bytes] = []
         size, ends = 0, time.monotonic() + WHOLE_BODY_S
         with self._reading:
@@ -83,7 +88,7 @@ class Response:
                 size += len(data)
                 if size > limit:
                     self._end()
-                    raise InvalidReply(self._host, f"it is longer than {limit:,} bytes")
+                    raise self._too_long(limit)
                 if time.monotonic() > ends:
                     self._end()
                     raise ConnectionFailed(self._host, "sends too slowly", "timeout")
@@ -97,6 +102,12 @@ class Response:
         except orjson.JSONDecodeError:
             raise InvalidReply(self._host, _looks_like(data)) from None
 
+    def preload(self, limit: int) -> Response:
+        """Read the body now and end the exchange; it can then be read any number of times. Raises as `read`."""
+        with self:
+            self._body = self.read(limit)
+        return self
+
     def drain(self) -> None:
         """Read a short rest and close, so that the connection can be used again."""
         target = memoryview(bytearray(DRAIN))
@@ -104,6 +115,11 @@ class Response:
             left = DRAIN
             while left > 0 and (size := self.read_into(target[:left])):
                 left -= size
+
+    @property
+    def failed(self) -> bool:
+        """Whether the host did not do its part: 5xx, or a request to come back later. Other refusals are answers."""
+        return self.status >= 500 or isinstance(self.failure(), RateLimited)
 
     def failure(self) -> NetworkError:
         """What a status from 400 on means."""
@@ -142,6 +158,9 @@ class Response:
         if self._closed:
             raise self._closed_early()
         return got
+
+    def _too_long(self, limit: int) -> InvalidReply:
+        return InvalidReply(self._host, f"it is longer than {limit:,} bytes")
 
     def _closed_early(self) -> ConnectionFailed:
         return ConnectionFailed(self._host, "was not read to the end: the connection was closed here", "cut")
