@@ -70,8 +70,9 @@ def split(path: str) -> tuple[str, str]:
 
 def extension(name: str) -> str:
     """Lower case, without its dot; `""` when there is none. External data of ONNX files counts as one kind."""
-    suffix = name.rpartition(".")[2].lower() if "." in name else ""
-    return "onnx_data" if suffix.startswith("onnx_data") else suffix
+    lowered = name.lower()
+    suffix = lowered.rpartition(".")[2] if "." in name else ""
+    return "onnx_data" if suffix.startswith("onnx_data") or lowered.endswith(".onnx.data") else suffix
 
 
 def role(path: str) -> Role:

@@ -95,10 +95,7 @@ def choose(model: HubModel, *, quant: str | None = None, filenames: Sequence[str
     chosen = tuple(by_path[path] for path in contents.paths if path in set(paths))
     weights = contents.weights_in(file.path for file in chosen)
     _require_complete(weights)
-    refused = {
-        **contents.refused,
-        **dict.fromkeys(map(_shown, model.unusable), "the hub gives no usable size or digest"),
-    }
+    refused = refusals(model, contents)
     return Choice(
         files=chosen,
         skipped=(*contents.helpers, *refused),
@@ -107,6 +104,12 @@ def choose(model: HubModel, *, quant: str | None = None, filenames: Sequence[str
         offered=tuple(path for path in contents.of_role(Role.PROJECTOR) if path not in paths),
         refused=refused,
     )
+
+
+def refusals(model: HubModel, contents: Contents) -> dict[str, str]:
+    """Every file of the repository that cannot be used here, as it may be shown, and why."""
+    odd = dict.fromkeys(map(shown, model.unusable), "the hub gives no usable size or digest")
+    return {**contents.refused, **odd}
 
 
 def options(model: HubModel) -> list[DownloadOption]:
@@ -235,9 +238,9 @@ class Contents:
                 path for path in self.paths if fnmatchcase(path, name)
             ]
             if not matching:
-                why = self.refused.get(_shown(name))
-                there = f"fits no file of the repository; there is {_listed(map(_shown, self._labelled_weights))}"
-                raise InvalidInput("filenames", f"{_shown(name)[:200]!r} {why or there}")
+                why = self.refused.get(shown(name))
+                there = f"fits no file of the repository; there is {_listed(map(shown, self._labelled_weights))}"
+                raise InvalidInput("filenames", f"{shown(name)[:200]!r} {why or there}")
             found += matching
         sets = {(kinds.split(path)[0], kinds.base(path), kinds.extension(path)) for path in found if _is_shard(path)}
         found += [
@@ -281,7 +284,7 @@ class Contents:
         if quants:
             return f"; there is {_listed(quants)}"
         weights = [*self.usable_weights, *self.of_role(Role.PROJECTOR)]
-        return f"; there is {_listed(map(_shown, weights))}" if weights else ""
+        return f"; there is {_listed(map(shown, weights))}" if weights else ""
 
 
 _HOLDS_WEIGHTS: Final = frozenset({Role.WEIGHTS, Role.FOREIGN})
@@ -302,13 +305,13 @@ def usable_paths(paths: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         try:
             folded = _folded(relative_path(path, "name"))
         except UnsafePath as error:
-            refused[_shown(path)] = str(error).removeprefix("name: ")
+            refused[shown(path)] = str(error).removeprefix("name: ")
             continue
         above = _parents(folded)
         if path.rpartition("/")[2].lower() in _OURS:
-            refused[_shown(path)] = "has the name of a file that the library keeps for itself"
+            refused[shown(path)] = "has the name of a file that the library keeps for itself"
         elif folded in taken or folded in folders or any(folder in taken for folder in above):
-            refused[_shown(path)] = "is the same name as another file's on some file systems"
+            refused[shown(path)] = "is the same name as another file's on some file systems"
         else:
             taken[folded] = path
             folders.update(above)
@@ -325,7 +328,8 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
+    """A hub's path as it may be shown: well-formed, without control characters, of a bounded length."""
     text = path.encode("utf-8", "backslashreplace").decode()
     return display_name(text)[:300]
 
@@ -421,4 +425,4 @@ def _require_complete(weights: Sequence[str]) -> None:
     for group in detect_sharded_sets(weights).values():
         if not group.validation.complete:
             reason = group.validation.error or "parts are missing"
-            raise InvalidInput("filenames", f"{_shown(group.files[0])}: on the hub, {reason}")
+            raise InvalidInput("filenames", f"{shown(group.files[0])}: on the hub, {reason}")
