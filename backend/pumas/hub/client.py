@@ -33,6 +33,7 @@ from pumas.errors import (
 )
 from pumas.hub.model import HUB, HubListing, HubModel, is_commit, parse_repo_id
 from pumas.net.address import Address, base, parse
+from pumas.net.transport import Timeouts
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from pumas.net.client import NetworkClient
 
 MAX_REVISION: Final = 200
+# A person waits for the answer, or nobody does any more.
+TIMEOUTS: Final = Timeouts(connect_s=5.0, read_s=20.0)
+PATIENCE_S: Final = 15.0
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
 _MAX_TOKEN_BYTES: Final = 4096
 # What a listing is asked for: everything that a search result shows, in one request. Sizes are not to be had this way.
@@ -121,8 +125,9 @@ class HubClient:
     def card_text(self, repo_id: str, commit: str, limit: int) -> str:
         """The model card (README.md), cut after `limit` bytes; `""` when there is none. Raises as `model`."""
         url = self.file_url(repo_id, commit, "README.md")
-        headers = {**self.headers_for(url), "Accept-Encoding": "identity"}
-        with self._network.send("GET", url, headers=headers, accept=(401, 403, 404)) as response:
+        with self._network.send(
+            "GET", url, headers=self.headers_for(url), accept=(401, 403, 404), timeouts=TIMEOUTS, patience_s=PATIENCE_S
+        ) as response:
             if response.status == 404:
                 return ""
             if response.status in (401, 403):
@@ -197,10 +202,12 @@ class HubClient:
         from huggingface_hub import errors
 
         from pumas.hub.reading import Unreadable
+        from pumas.net.httpx_transport import asking
 
         host = self._origin.origin.netloc
         try:
-            yield
+            with asking(timeouts=TIMEOUTS, patience_s=PATIENCE_S):
+                yield
         except NetworkError:
             raise
         except errors.GatedRepoError:

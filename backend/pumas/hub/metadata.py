@@ -136,13 +136,17 @@ def family(model: HubModel | HubListing, model_type: ModelType, architecture: st
         return named
     if architecture:
         return one_line(family_of(architecture), 64) or "unknown"
-    names = " ".join((model.name, *model.base_model))
-    return family_in_text(names) or _image_family(model) or "unknown"
+    return family_in_text(_names(model)) or _image_family(model) or "unknown"
 
 
 def _image_family(model: HubModel | HubListing) -> str:
-    names = " ".join((model.name, *model.base_model)).lower()
+    names = _names(model).lower()
     return next((name for fragment, name in _IMAGE_FAMILIES if fragment in names), "")
+
+
+def _names(model: HubModel | HubListing) -> str:
+    """Where a family may be named: the repository, what it was made from, and tags, which often are architectures."""
+    return " ".join((model.name, *model.base_model, *tags_of(model)))
 
 
 def tags_of(model: HubModel | HubListing) -> list[str]:
