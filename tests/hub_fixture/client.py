@@ -46,10 +46,10 @@ def ask(
         connection.close()
 
 
-def fetch(url: str, headers: Mapping[str, str] | None = None, **more: float) -> Answer:
+def fetch(url: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Follow redirects, as every download must."""
     for _ in range(5):
-        answer = ask(url, headers=headers, timeout_s=more.get("timeout_s", 10.0))
+        answer = ask(url, headers=headers)
         if "Location" not in answer.headers:
             return answer
         url = urljoin(url, answer.headers["Location"])

@@ -132,15 +132,17 @@ def test_answers_go_wrong_once(small: Hub, name: str) -> None:
 @pytest.mark.parametrize("name", NO_ANSWER)
 def test_nothing_comes_back(small: Hub, name: str) -> None:
     action, expected = NO_ANSWER[name]
-    small.fault(action, kind="file")
+    rule = small.fault(action, kind="file")
+    location = ask(small.url + FILE).headers["Location"]
     with pytest.raises(expected):
-        fetch(small.url + FILE, timeout_s=0.2)
+        ask(location, timeout_s=0.5)
+    small.wait_until(lambda: rule.seen == 1)
     assert fetch(small.url + FILE).body == DATA
 
 
 def test_a_stall_gives_what_came_before_and_ends_when_the_client_leaves(small: Hub) -> None:
     small.fault(Stall(1_000), kind="file")
-    answer = fetch(small.url + FILE, timeout_s=0.2)
+    answer = ask(ask(small.url + FILE).headers["Location"], timeout_s=0.5)
     assert (answer.body, type(answer.error)) == (DATA[:1_000], TimeoutError)
     small.wait_until(lambda: all(record.ended for record in small.requests))
     assert small.requests[-1].bytes_sent == 1_000
