@@ -308,7 +308,9 @@ def usable_paths(paths: Iterable[str]) -> tuple[list[str], dict[str, str]]:
             refused[shown(path)] = str(error).removeprefix("name: ")
             continue
         above = _parents(folded)
-        if path.rpartition("/")[2].lower() in _OURS:
+        if not path.isprintable():
+            refused[shown(path)] = "has characters that cannot be seen"
+        elif path.rpartition("/")[2].lower() in _OURS:
             refused[shown(path)] = "has the name of a file that the library keeps for itself"
         elif folded in taken or folded in folders or any(folder in taken for folder in above):
             refused[shown(path)] = "is the same name as another file's on some file systems"
