@@ -126,6 +126,16 @@ def test_the_rate_of_a_connection_holds_over_its_requests(small: Hub) -> None:
     assert len({record.connection for record in paced}) == 1
 
 
+def test_a_rate_changes_while_content_is_on_its_way() -> None:
+    content = HubContent.of(big_repository(5_000_000))
+    with Hub(content, Options(connection_rate=100_000)) as hub, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(fetch, f"{hub.url}/{BIG}/resolve/main/{BIG_FILE}")
+        hub.wait_until(lambda: hub.bytes_sent() > 0)
+        hub.options = replace(hub.options, connection_rate=None)
+        # At the first rate it would take 50 s.
+        assert len(answer.result(20).body) == 5_000_000
+
+
 def test_all_that_was_sent_arrives_before_a_reset() -> None:
     content = HubContent.of(big_repository(40_000_000))
     with Hub(content) as hub:
