@@ -41,10 +41,12 @@ class HubStore:
         row = self._try(lambda: self._db.read_sync(read) if self._db.path.exists() else None)
         if row is None:
             return None
+        packed = zlib.decompressobj()
         try:
-            return row[0], zlib.decompressobj().decompress(row[1], _MAX_JSON_BYTES)
+            body = packed.decompress(row[1], _MAX_JSON_BYTES)
         except zlib.error:
             return None
+        return (row[0], body) if packed.eof else None
 
     def keep(self, key: str, fetched_at: float, answer: bytes) -> None:
         """Keep an answer, and forget the oldest ones beyond what there is room for."""
