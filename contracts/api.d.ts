@@ -16,9 +16,25 @@ export type Cpu = { "usage": number; "temp": number | null };
 
 export type Disk = { "usage": number; "used": number; "total": number; "free": number };
 
+export type DownloadOption = { "quant": string; "sizeBytes": number | null };
+
 export type FoundModel = { "model_id": string; "id": string; "path": string; "file_path": string; "official_name": string; "cleaned_name": string; "family": string; "model_type": string; "subtype": string; "tags": Array<string>; "description": string; "repo_id": string | null; "size_bytes": number | null; "security_tier": string | null; "added_date": string | null; "updated_at": string; "last_used": string | null; "related_available": boolean; "state"?: "ok" | "missing" | "offline"; "storage"?: "owned" | "hardlink" | "reflink" | "reference" };
 
 export type Gpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null };
+
+export type HostStatus = { "host": string; "state": "closed" | "open" | "half_open"; "retry_after": number; "rate_limited": boolean; "requests": number; "failures": number; "retries": number; "bytes_received": number; "last_error": string | null };
+
+export type HubChoice = { "quant": string | null; "files": Array<string>; "total_bytes": number; "fits": boolean; "pickles": Array<string>; "offered": Array<string> };
+
+export type HubDrift = { "model_id": string; "repo_id": string; "revision": string; "state": "current" | "same_files" | "newer" | "unknown" | "gone" | "unasked"; "upstream": string; "upstream_date": string; "changed": Array<string>; "removed": Array<string>; "error": string; "error_code": string; "stale": boolean };
+
+export type HubFile = { "path": string; "size": number; "role": "weights" | "foreign" | "projector" | "companion" | "helper" | "refused"; "quant": string | null; "sha256": string | null; "git_oid": string };
+
+export type HubMatch = { "repo_id": string; "official_name": string; "family": string; "model_type": string; "subtype": string; "variant": string; "precision": string; "tags": Array<string>; "base_model": string; "download_url": string; "description": string; "license": string; "gated": boolean; "revision": string; "match_confidence": number; "match_method": "hash" | "filename_exact" | "filename_fuzzy"; "requires_confirmation": boolean; "hash_mismatch": boolean; "matched_filename": string; "pending_full_verification": boolean; "fast_hash": string; "expected_sha256": string; "sha256": string; "job_id": string | null };
+
+export type HubOption = { "kind": "quant" | "all" | "file" | "projector"; "quant": string | null; "weights": Array<string>; "file_count": number; "size_bytes": number; "fits": boolean };
+
+export type HubResult = { "repoId": string; "name": string; "developer": string; "kind": string; "formats": Array<string>; "quants": Array<string>; "url": string; "releaseDate": string; "downloads": number | null; "totalSizeBytes": number | null; "quantSizes": Record<string, number>; "downloadOptions": Array<DownloadOption>; "likes": number | null; "license": string; "gated": boolean; "baseModel": Array<string>; "parameters": number | null; "commit": string };
 
 export type ImportItem = { "path": string; "success": boolean; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string> };
 
@@ -34,11 +50,15 @@ export type Place = { "store": string; "model": string; "path": string };
 
 export type Ram = { "usage": number; "used": number; "total": number };
 
+export type Refused = { "path": string; "reason": string };
+
 export type ReleaseInfo = { "has_update": boolean; "latest_version": string | null; "current_version": string | null };
 
 export type Repeated = { "certainty": "shared" | "duplicate" | "possible"; "size": number; "freed": number; "sha256": string | null; "verified": boolean; "places": Array<Place> };
 
 export type Resources = { "cpu": Cpu; "gpu": Gpu; "gpus": Array<NamedGpu>; "ram": Ram; "disk": Disk };
+
+export type Settings = { "offline": boolean; "proxy": string | null; "mirrors": Record<string, string>; "ca_bundle": string | null };
 
 export type ShardGroup = { "files": Array<string>; "validation": ShardValidation };
 
@@ -85,6 +105,8 @@ export interface Methods {
   "get_embedded_metadata": { params: { file_path: string }; result: { "success": boolean; "file_type": "gguf" | "safetensors" | "unsupported" | "unknown"; "metadata": Record<string, unknown> | null; "truncated": Record<string, number>; "error": string | null } | { "success": false; "error": string; "error_code": string; "file_type": "unknown"; "metadata": null } };
   /** Count the names (hard links) that a file has. */
   "get_file_link_count": { params: { file_path: string }; result: { "success": true; "link_count": number; "is_hard_linked": boolean } | { "success": false; "error": string; "error_code": string; "link_count": 1; "is_hard_linked": false } };
+  /** Show one repository: card, files with sizes and digests, and what a download would fetch. */
+  "get_hf_model": { params: { repo_id: string; revision?: string | null; quant?: string | null; filenames?: Array<string> | null; card?: boolean | null }; result: { "success": true; "repo_id": string; "revision": string; "commit": string; "url": string; "name": string; "author": string; "task": string; "library": string; "tags": Array<string>; "license": string; "gated": "no" | "auto" | "manual"; "private": boolean; "base_model": Array<string>; "downloads": number | null; "likes": number | null; "last_modified": string; "parameters": number | null; "context_length": number | null; "architecture": string; "model_type": string; "subtype": string; "family": string; "formats": Array<string>; "quants": Array<string>; "files": Array<HubFile>; "file_count": number; "options": Array<HubOption>; "choice": HubChoice | null; "refused": Array<Refused>; "free_bytes": number; "held": Array<string>; "card": string | null; "card_data": Record<string, unknown>; "stale": boolean; "fetched_at": string } | { "success": false; "error": string; "error_code": string } };
   /** Show one job. */
   "get_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Say how the library is: how many models, whether it is being read, and what is wrong with which file. */
@@ -97,6 +119,12 @@ export interface Methods {
   "get_model_overrides": { params: { rel_path: string }; result: { "success": true; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string; "overrides": Record<string, never> } };
   /** List all models, keyed by their id. */
   "get_models": { params: {  }; result: { "success": true; "models": Record<string, ModelEntry> } | { "success": false; "error": string; "error_code": string; "models": Record<string, never> } };
+  /** Show offline mode, proxy, mirrors and additional root certificates. */
+  "get_network_settings": { params: {  }; result: { "success": true; "settings": Settings } | { "success": false; "error": string; "error_code": string } };
+  /** Say how the sidecar's own requests fare, host by host. */
+  "get_network_status": { params: {  }; result: { "success": true; "total_requests": number; "successful_requests": number; "failed_requests": number; "circuit_breaker_rejections": number; "withheld_requests": number; "interrupted_transfers": number; "retries": number; "success_rate": number; "bytes_received": number; "circuit_states": Record<string, "closed" | "open" | "half_open">; "is_offline": boolean; "offline": boolean; "proxy": string | null; "hosts": Array<HostStatus> } | { "success": false; "error": string; "error_code": string; "total_requests": 0; "successful_requests": 0; "failed_requests": 0; "circuit_breaker_rejections": 0; "retries": 0; "success_rate": 0.0; "circuit_states": Record<string, never>; "is_offline": false } };
+  /** Find other models of the same family by the owner of this model's base model. */
+  "get_related_models": { params: { model_id: string; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale"?: boolean; "fetched_at"?: string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away. */
   "get_sandbox_info": { params: {  }; result: { "success": true; "is_sandboxed": boolean; "sandbox_type": string; "limitations": Array<string> } | { "success": false; "error": string; "error_code": string; "is_sandboxed": false; "sandbox_type": "unknown"; "limitations": never[] } };
   /** Summarise the launcher: what runs, what is missing, what the user should do. */
@@ -111,10 +139,14 @@ export interface Methods {
   "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
   /** List what was adopted, newest first, and whether it is still there. */
   "list_adoptions": { params: { undone?: boolean | null; limit?: number | null; offset?: number | null }; result: { "success": true; "adoptions": Array<AdoptionInfo>; "total_count": number; "size": number } | { "success": false; "error": string; "error_code": string; "adoptions": never[] } };
+  /** Ask which models of the library have something newer on the hub. */
+  "list_hf_revisions_drift": { params: { model_ids?: Array<string> | null }; result: { "success": true; "models": Array<HubDrift>; "newer": number; "unasked": number } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** List jobs, newest first, with their progress. */
   "list_jobs": { params: { kind?: string | null; states?: Array<"queued" | "running" | "paused" | "completed" | "failed" | "cancelled"> | null; limit?: number | null; offset?: number | null }; result: { "success": true; "jobs": Array<JobInfo> } | { "success": false; "error": string; "error_code": string; "jobs": never[] } };
   /** List deleted models, newest first. */
   "list_trash": { params: {  }; result: { "success": true; "entries": Array<TrashEntry> } | { "success": false; "error": string; "error_code": string; "entries": never[] } };
+  /** Find the repository that a file is from. */
+  "lookup_hf_metadata_for_file": { params: { filename?: string | null; file_path?: string | null }; result: { "success": true; "found": boolean; "metadata": HubMatch | null } | { "success": false; "error": string; "error_code": string; "found": false; "metadata": null } };
   /** Protect a model's metadata from automatic changes. */
   "mark_metadata_as_manual": { params: { model_id: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Ask a queued or running job to stop where it is, to be resumed later. */
@@ -131,8 +163,12 @@ export interface Methods {
   "scan_model_stores": { params: { folders?: Array<string> | null; known?: boolean | null; job_id?: string | null }; result: { "success": true; "pending": boolean; "job_id": string; "stores": Array<Store>; "repeated": Array<Repeated>; "omitted": number; "shared_bytes": number; "freed_bytes": number; "possible_bytes": number; "seconds": number } | { "success": false; "error": string; "error_code": string; "stores": never[]; "repeated": never[] } };
   /** Count models, workflows and bytes. Made to be polled. */
   "scan_shared_storage": { params: {  }; result: { "success": true; "result": { "modelsFound": number; "workflowsFound": number; "customNodesFound": number; "totalSize": number } } | { "success": false; "error": string; "error_code": string } };
+  /** Search Hugging Face for models, most downloaded first. */
+  "search_hf_models": { params: { query: string; kind?: string | null; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale"?: boolean; "fetched_at"?: string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Search names, tags, families, types and descriptions. */
   "search_models_fts": { params: { query: string; limit?: number | null; offset?: number | null; model_type?: string | null; tags?: Array<string> | null }; result: { "success": true; "models": Array<FoundModel>; "total_count": number; "query_time_ms": number; "query": string; "matched": "all" | "any" } | { "success": false; "error": string; "error_code": string; "models": never[]; "total_count": 0; "query_time_ms": 0; "query": "" } };
+  /** Change what is given; it lasts, and holds from the next request on. Answers with all settings. */
+  "set_network_settings": { params: { offline?: boolean | null; proxy?: string | null; mirrors?: Record<string, string> | null; ca_bundle?: string | "" | null }; result: { "success": true; "settings": Settings } | { "success": false; "error": string; "error_code": string } };
   /** Stop the sidecar: it answers, parks running jobs, and exits 0 within a second. */
   "shutdown": { params: {  }; result: { "status": "shutting_down" } };
   /** Take an adoption back: our names for the files go, the owner's files stay as they are. */

@@ -30,8 +30,10 @@ from pumas.storage.troubles import Troubles
 
 if TYPE_CHECKING:
     from pumas.adoption.service import AdoptionService
+    from pumas.hub.service import HubService
     from pumas.jobs.service import JobService
     from pumas.library.service import LibraryService
+    from pumas.net.service import NetworkService
     from pumas.rpc.registry import Methods
     from pumas.storage.database import Database
     from pumas.system.service import SystemService
@@ -59,10 +61,14 @@ class Services:
     system: SystemService
     library: LibraryService
     adoption: AdoptionService
+    network: NetworkService
+    hub: HubService
 
     async def close(self) -> None:
         """Park what runs. Calls that are under way still find their databases."""
-        await self.jobs.close()
+        # Jobs are told first, so that one whose connection then ends knows why.
+        await asyncio.gather(self.jobs.close(), asyncio.to_thread(self.network.close))
+        self.hub.close()
         self.adoption.close()
         await self.library.close()
         await self.system.close()
@@ -75,10 +81,13 @@ class Services:
 def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> Services:
     """Connect the services of all domains. Imports them, so it runs after the port is open."""
     from pumas.adoption.service import AdoptionService
+    from pumas.hub.client import HubClient
+    from pumas.hub.service import HubService
     from pumas.jobs.service import JobService
     from pumas.jobs.store import JobStore
     from pumas.library.catalog import Catalog
     from pumas.library.service import LibraryService
+    from pumas.net.service import NetworkService
     from pumas.storage.database import Database, Schema
     from pumas.system.service import SystemService
 
@@ -102,24 +111,30 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
             f"The list of adoptions was damaged ({reason}) and begins anew; see {kept.name}.",
         ),
     )
+    hub_db = Database(layout.hub_db, Schema.load("hub"), disposable=True)
     jobs = JobService(JobStore(jobs_db), events)
     library = LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles)
+    network = NetworkService(layout, events, troubles)
     return Services(
         events=events,
         troubles=troubles,
-        databases=(jobs_db, adoptions_db),
+        databases=(jobs_db, adoptions_db, hub_db),
         jobs=jobs,
         system=SystemService(layout.root),
         library=library,
         adoption=AdoptionService(layout, library.parts, jobs, adoptions_db),
+        network=network,
+        hub=HubService(layout, HubClient(network.client), library, jobs, hub_db),
     )
 
 
 def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     """Register the rows of all domains. Imports pydantic, so it runs after the port is open."""
     from pumas.adoption import methods as adoption
+    from pumas.hub import methods as hub
     from pumas.jobs import methods as jobs
     from pumas.library import methods as library
+    from pumas.net import methods as network
     from pumas.rpc import builtin
     from pumas.rpc.registry import Methods
     from pumas.system import methods as system
@@ -129,6 +144,8 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     jobs.register(methods, services.jobs)
     library.register(methods, services.library)
     adoption.register(methods, services.adoption)
+    network.register(methods, services.network)
+    hub.register(methods, services.hub)
     system.register(methods, services.system)
     return methods
 

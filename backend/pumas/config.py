@@ -52,8 +52,16 @@ class Layout:
         return self.data / "adoptions.db"
 
     @property
+    def hub_db(self) -> Path:
+        return self.data / "cache" / "hub.db"
+
+    @property
     def download_settings(self) -> Path:
         return self.data / "metadata" / "downloads.json"
+
+    @property
+    def network_settings(self) -> Path:
+        return self.data / "metadata" / "network.json"
 
     @property
     def library(self) -> Path:

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
         GetDiskSpaceResult,
         GetEmbeddedMetadataResult,
         GetFileLinkCountResult,
+        GetHfModelResult,
         GetJobResult,
         GetLibraryStatusResult,
         GetModelOverridesResult,
         GetModelResult,
         GetModelsResult,
+        GetNetworkSettingsResult,
+        GetNetworkStatusResult,
+        GetRelatedModelsResult,
         GetSandboxInfoResult,
         GetStatusResult,
         GetSystemResourcesResult,
@@ -34,8 +38,10 @@ if TYPE_CHECKING:
         ImportModelResult,
         ImportSpec,
         ListAdoptionsResult,
+        ListHfRevisionsDriftResult,
         ListJobsResult,
         ListTrashResult,
+        LookupHfMetadataForFileResult,
         MarkMetadataAsManualResult,
         PauseJobResult,
         RefreshModelIndexResult,
@@ -43,7 +49,9 @@ if TYPE_CHECKING:
         ResumeJobResult,
         ScanModelStoresResult,
         ScanSharedStorageResult,
+        SearchHfModelsResult,
         SearchModelsFtsResult,
+        SetNetworkSettingsResult,
         ShutdownResult,
         UndoAdoptionResult,
         UpdateModelOverridesResult,
@@ -192,6 +200,35 @@ class AsyncMethods:
         """
         return await self.call("get_file_link_count", {"file_path": file_path})
 
+    async def get_hf_model(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        quant: str | None = None,
+        filenames: Sequence[str] | None = None,
+        card: bool | None = None,
+    ) -> GetHfModelResult:
+        """Show one repository: card, files with sizes and digests, and what a download would fetch.
+
+        Nothing is downloaded. `choice` is what `quant` and `filenames` stand for, and `fits` whether there is room.
+
+        Args:
+            repo_id: `owner/name`, or the address of its page.
+            revision: Branch, tag or commit.
+            quant: A quantisation, in any spelling: `Q4_K_M`, `q4_k_m`.
+            filenames: Files by name; `*` and `?` stand for any characters.
+            card: Fetch the model card's text as well.
+
+        Raises:
+            CircuitOpen, ConnectionFailed, HttpError, InvalidInput, InvalidReply, NetworkOffline, RateLimited,
+            RepoNotFound, RevisionNotFound, TimedOut, TokenRefused.
+        """
+        return await self.call(
+            "get_hf_model",
+            {"repo_id": repo_id, "revision": revision, "quant": quant, "filenames": filenames, "card": card},
+        )
+
     async def get_job(self, job_id: str) -> GetJobResult:
         """Show one job.
 
@@ -250,6 +287,33 @@ class AsyncMethods:
             DiskError, ReadOnly.
         """
         return await self.call("get_models", {})
+
+    async def get_network_settings(self) -> GetNetworkSettingsResult:
+        """Show offline mode, proxy, mirrors and additional root certificates."""
+        return await self.call("get_network_settings", {})
+
+    async def get_network_status(self) -> GetNetworkStatusResult:
+        """Say how the sidecar's own requests fare, host by host.
+
+        Made to be polled: it answers from memory. The `network.state` event tells when a host begins or ends to be
+        left alone and when offline mode changes.
+        """
+        return await self.call("get_network_status", {})
+
+    async def get_related_models(self, model_id: str, *, limit: int | None = None) -> GetRelatedModelsResult:
+        """Find other models of the same family by the owner of this model's base model.
+
+        Empty when the model's family or its base repository is not known.
+
+        Args:
+            model_id: The model's path below the library.
+            limit: How many repositories are looked at; clamped to 1..100.
+
+        Raises:
+            CircuitOpen, ConnectionFailed, CorruptState, HttpError, InvalidReply, ModelNotFound, NetworkOffline,
+            RateLimited, TimedOut, TokenRefused, UnsafePath.
+        """
+        return await self.call("get_related_models", {"model_id": model_id, "limit": limit})
 
     async def get_sandbox_info(self) -> GetSandboxInfoResult:
         """Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away.
@@ -361,6 +425,20 @@ class AsyncMethods:
         """
         return await self.call("list_adoptions", {"undone": undone, "limit": limit, "offset": offset})
 
+    async def list_hf_revisions_drift(self, *, model_ids: Sequence[str] | None = None) -> ListHfRevisionsDriftResult:
+        """Ask which models of the library have something newer on the hub.
+
+        Compares the files' digests, not only the commit. One request per repository at most once an hour; what was
+        not answered within ten seconds is `unasked`.
+
+        Args:
+            model_ids: Only these models; by default all that are from the hub.
+
+        Raises:
+            CorruptState, DiskError, ModelNotFound, ReadOnly, UnsafePath.
+        """
+        return await self.call("list_hf_revisions_drift", {"model_ids": model_ids})
+
     async def list_jobs(
         self,
         *,
@@ -384,6 +462,25 @@ class AsyncMethods:
             DiskError, DiskFull, ReadOnly.
         """
         return await self.call("list_trash", {})
+
+    async def lookup_hf_metadata_for_file(
+        self, *, filename: str | None = None, file_path: str | None = None
+    ) -> LookupHfMetadataForFileResult:
+        """Find the repository that a file is from.
+
+        With `file_path`, its SHA-256 is compared with those of the candidates' files: equal digests prove it. The
+        file is hashed only when a candidate has a file of its size; a large one is hashed by a job, and asking again
+        after that gives the proof.
+
+        Args:
+            filename: By default the name in `file_path`.
+            file_path: Absolute path; with it digests are compared.
+
+        Raises:
+            CircuitOpen, ConnectionFailed, FileUnavailable, HttpError, InvalidInput, InvalidReply, NetworkOffline,
+            RateLimited, TimedOut, TokenRefused, UnsafePath.
+        """
+        return await self.call("lookup_hf_metadata_for_file", {"filename": filename, "file_path": file_path})
 
     async def mark_metadata_as_manual(self, model_id: str) -> MarkMetadataAsManualResult:
         """Protect a model's metadata from automatic changes.
@@ -466,6 +563,24 @@ class AsyncMethods:
         """
         return await self.call("scan_shared_storage", {})
 
+    async def search_hf_models(
+        self, query: str, *, kind: str | None = None, limit: int | None = None
+    ) -> SearchHfModelsResult:
+        """Search Hugging Face for models, most downloaded first.
+
+        One request to the hub; answers are kept for an hour, and served as `stale` while the hub cannot be reached.
+
+        Args:
+            query: Words of a repository's name, or its address; empty lists what is popular now.
+            kind: Only this task, for example `text-generation`.
+            limit: Clamped to 1..100.
+
+        Raises:
+            CircuitOpen, ConnectionFailed, HttpError, InvalidInput, InvalidReply, NetworkOffline, RateLimited,
+            TimedOut, TokenRefused.
+        """
+        return await self.call("search_hf_models", {"query": query, "kind": kind, "limit": limit})
+
     async def search_models_fts(
         self,
         query: str,
@@ -493,6 +608,31 @@ class AsyncMethods:
         return await self.call(
             "search_models_fts",
             {"query": query, "limit": limit, "offset": offset, "model_type": model_type, "tags": tags},
+        )
+
+    async def set_network_settings(
+        self,
+        *,
+        offline: bool | None = None,
+        proxy: str | None = None,
+        mirrors: Mapping[str, str] | None = None,
+        ca_bundle: str | Literal[""] | None = None,
+    ) -> SetNetworkSettingsResult:
+        """Change what is given; it lasts, and holds from the next request on. Answers with all settings.
+
+        A proxy may be given back as `get_network_settings` showed it; its password then stays.
+
+        Args:
+            offline: Left out: as it is. So are the others.
+            proxy: An http(s) URL, maybe with user and password; `direct` for none; empty: as the environment says.
+            mirrors: Host or base URL to base URL; replaces all that were set.
+            ca_bundle: An absolute path; empty for none.
+
+        Raises:
+            DiskError, DiskFull, FileUnavailable, InvalidInput, ReadOnly.
+        """
+        return await self.call(
+            "set_network_settings", {"offline": offline, "proxy": proxy, "mirrors": mirrors, "ca_bundle": ca_bundle}
         )
 
     async def shutdown(self) -> ShutdownResult:

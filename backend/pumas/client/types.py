@@ -107,6 +107,12 @@ class Disk(TypedDict):
     free: float
 
 
+class DownloadOption(TypedDict):
+    quant: str
+    sizeBytes: int | None
+    """Null as long as nobody looked at the repository (`get_hf_model`)."""
+
+
 class FoundModel(TypedDict):
     model_id: str
     id: str
@@ -139,6 +145,137 @@ class Gpu(TypedDict):
     """GiB in use."""
     memory_total: float
     temp: float | None
+
+
+class HostStatus(TypedDict):
+    host: str
+    """Name, with the port where it is unusual, and with `http://` where it is not https."""
+    state: Literal["closed", "open", "half_open"]
+    retry_after: float
+    """Until it may be asked again; 0 when it may be asked now."""
+    rate_limited: bool
+    """Whether the host itself asked to wait."""
+    requests: int
+    failures: int
+    retries: int
+    bytes_received: int
+    last_error: str | None
+
+
+class HubChoice(TypedDict):
+    quant: str | None
+    files: list[str]
+    total_bytes: int
+    fits: bool
+    pickles: list[str]
+    """Files that can run code when loaded; to be acknowledged for a download."""
+    offered: list[str]
+    """Projectors for images or sound that could be taken in addition."""
+
+
+class HubDrift(TypedDict):
+    model_id: str
+    repo_id: str
+    revision: str
+    """The commit that we hold; empty when it was not recorded."""
+    state: Literal["current", "same_files", "newer", "unknown", "gone", "unasked"]
+    """`same_files`: newer commits, but no file that we hold was changed. `unknown`: nothing to compare. `gone`: the
+    hub does not show it any more. `unasked`: the hub could not be asked, or not yet."""
+    upstream: str
+    """The commit there now."""
+    upstream_date: str
+    changed: list[str]
+    """Files of ours that the hub has with other content."""
+    removed: list[str]
+    """Files of ours that the hub has no more."""
+    error: str
+    error_code: str
+    stale: bool
+    """The hub could not be reached; this is what it said before."""
+
+
+class HubFile(TypedDict):
+    path: str
+    size: int
+    role: Literal["weights", "foreign", "projector", "companion", "helper", "refused"]
+    """`foreign`: weights for another framework; `helper`: stays on the hub; `refused`: see `refused`."""
+    quant: str | None
+    sha256: str | None
+    """As the hub states it; small files have none."""
+    git_oid: str
+
+
+class HubMatch(TypedDict):
+    repo_id: str
+    official_name: str
+    family: str
+    model_type: str
+    subtype: str
+    variant: str
+    precision: str
+    tags: list[str]
+    base_model: str
+    download_url: str
+    description: str
+    license: str
+    gated: bool
+    revision: str
+    """The commit that was looked at."""
+    match_confidence: float
+    """1.0 for equal digests; else how alike the names are."""
+    match_method: Literal["hash", "filename_exact", "filename_fuzzy"]
+    requires_confirmation: bool
+    hash_mismatch: bool
+    """The repository has a file of this name, and its bytes are others."""
+    matched_filename: str
+    pending_full_verification: bool
+    """Digests were not compared yet."""
+    fast_hash: str
+    """SHA-256 of size, first and last 8 MiB; empty without a path."""
+    expected_sha256: str
+    sha256: str
+    """The file's own, empty as long as it was not needed."""
+    job_id: str | None
+    """The job that hashes the file; ask again when it is done."""
+
+
+class HubOption(TypedDict):
+    kind: Literal["quant", "all", "file", "projector"]
+    """`all`: a download without a quant; `file` and `projector` are asked for by `filenames`."""
+    quant: str | None
+    weights: list[str]
+    """The files with weights, more than one when it comes in parts."""
+    file_count: int
+    """With the files that belong beside them."""
+    size_bytes: int
+    fits: bool
+    """So much is free on the library's disk."""
+
+
+class HubResult(TypedDict):
+    repoId: str
+    name: str
+    developer: str
+    kind: str
+    """The task; `unknown` when nothing says."""
+    formats: list[str]
+    quants: list[str]
+    url: str
+    releaseDate: str
+    """When it was changed last, or empty."""
+    downloads: int | None
+    totalSizeBytes: int | None
+    """Of a download without a quant; null as for `sizeBytes`."""
+    quantSizes: dict[str, int]
+    downloadOptions: list[DownloadOption]
+    likes: int | None
+    license: str
+    gated: bool
+    """Its terms have to be accepted on the hub before files are given."""
+    baseModel: list[str]
+    parameters: int | None
+    """Number of weights, where the hub has counted them."""
+    commit: str
 
 
 class ImportItem(TypedDict):
@@ -246,6 +383,11 @@ class Ram(TypedDict):
     total: float
 
 
+class Refused(TypedDict):
+    path: str
+    reason: str
+
+
 class ReleaseInfo(TypedDict):
     has_update: bool
     latest_version: str | None
@@ -272,6 +414,17 @@ class Resources(TypedDict):
     gpus: list[NamedGpu]
     ram: Ram
     disk: Disk
+
+
+class Settings(TypedDict):
+    offline: bool
+    """Whether nothing is to be sent."""
+    proxy: str | None
+    """The proxy, its password hidden; `direct` for none; null as the environment says. Not for loopback."""
+    mirrors: dict[str, str]
+    """What is asked instead of a host or base URL. Tokens are not sent to a mirror on another host."""
+    ca_bundle: str | None
+    """A PEM file of root certificates, trusted beside the system's."""
 
 
 class ShardGroup(TypedDict):
@@ -439,6 +592,55 @@ class GetFileLinkCountResult(TypedDict):
     is_hard_linked: bool
 
 
+class GetHfModelResult(TypedDict):
+    success: Literal[True]
+    repo_id: str
+    """As the hub spells it; a repository that was renamed has its new name."""
+    revision: str
+    """As asked."""
+    commit: str
+    url: str
+    name: str
+    author: str
+    task: str
+    library: str
+    tags: list[str]
+    license: str
+    gated: Literal["no", "auto", "manual"]
+    """Whether terms have to be accepted; `manual`: the author then decides."""
+    private: bool
+    base_model: list[str]
+    downloads: int | None
+    likes: int | None
+    last_modified: str
+    parameters: int | None
+    context_length: int | None
+    architecture: str
+    model_type: str
+    subtype: str
+    family: str
+    formats: list[str]
+    quants: list[str]
+    files: list[HubFile]
+    """The first 2,000."""
+    file_count: int
+    options: list[HubOption]
+    """The ways to take it; empty when it holds no model file."""
+    choice: HubChoice | None
+    """What a download with this `quant` and `filenames` would fetch."""
+    refused: list[Refused]
+    """Files whose names or entries cannot be used here."""
+    free_bytes: int
+    held: list[str]
+    """Models of the library that are from this repository."""
+    card: str | None
+    """Text of the model card, cut after 128 KiB; null when it could not be had."""
+    card_data: dict[str, Any]
+    stale: bool
+    """The hub could not be reached; this is what it said at `fetched_at`."""
+    fetched_at: str
+
+
 class GetJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
@@ -475,6 +677,47 @@ class GetModelOverridesResult(TypedDict):
 class GetModelsResult(TypedDict):
     success: Literal[True]
     models: dict[str, ModelEntry]
+
+
+class GetNetworkSettingsResult(TypedDict):
+    success: Literal[True]
+    settings: Settings
+
+
+class GetNetworkStatusResult(TypedDict):
+    success: Literal[True]
+    total_requests: int
+    """A request counts once, however often it was tried."""
+    successful_requests: int
+    failed_requests: int
+    """No answer, an answer that is no HTTP, 5xx, or a request to come back later."""
+    circuit_breaker_rejections: int
+    """Not sent, because the host failed repeatedly."""
+    withheld_requests: int
+    """Not sent, because of offline mode or because the host asked to wait."""
+    interrupted_transfers: int
+    """Bodies that broke off."""
+    retries: int
+    success_rate: float
+    """Percent, 0 when nothing was asked yet."""
+    bytes_received: int
+    circuit_states: dict[str, Literal["closed", "open", "half_open"]]
+    is_offline: bool
+    """Offline mode is on, or a host is left alone because it failed repeatedly."""
+    offline: bool
+    """Whether offline mode is on."""
+    proxy: str | None
+    """What requests go through, without its password."""
+    hosts: list[HostStatus]
+
+
+class GetRelatedModelsResult(TypedDict):
+    success: Literal[True]
+    models: list[HubResult]
+    stale: NotRequired[bool]
+    """The hub could not be reached; this is what it said at `fetched_at`."""
+    fetched_at: NotRequired[str | None]
+    """When the hub said so; null when it was not asked."""
 
 
 class GetSandboxInfoResult(TypedDict):
@@ -559,6 +802,15 @@ class ListAdoptionsResult(TypedDict):
     """Bytes that need no space of their own, of those shown that are present."""
 
 
+class ListHfRevisionsDriftResult(TypedDict):
+    success: Literal[True]
+    models: list[HubDrift]
+    newer: int
+    """How many are `newer`."""
+    unasked: int
+    """How many are `unasked`; ask again for these."""
+
+
 class ListJobsResult(TypedDict):
     success: Literal[True]
     jobs: list[JobInfo]
@@ -567,6 +819,12 @@ class ListJobsResult(TypedDict):
 class ListTrashResult(TypedDict):
     success: Literal[True]
     entries: list[TrashEntry]
+
+
+class LookupHfMetadataForFileResult(TypedDict):
+    success: Literal[True]
+    found: bool
+    metadata: HubMatch | None
 
 
 class MarkMetadataAsManualResult(TypedDict):
@@ -626,6 +884,15 @@ class ScanSharedStorageResult(TypedDict):
     result: ScanSharedStorageResultResult
 
 
+class SearchHfModelsResult(TypedDict):
+    success: Literal[True]
+    models: list[HubResult]
+    stale: NotRequired[bool]
+    """The hub could not be reached; this is what it said at `fetched_at`."""
+    fetched_at: NotRequired[str | None]
+    """When the hub said so; null when it was not asked."""
+
+
 class SearchModelsFtsResult(TypedDict):
     success: Literal[True]
     models: list[FoundModel]
@@ -636,6 +903,11 @@ class SearchModelsFtsResult(TypedDict):
     """The full-text expression that was used."""
     matched: Literal["all", "any"]
     """`any` when no model holds all words, and models with some of them are shown instead."""
+
+
+class SetNetworkSettingsResult(TypedDict):
+    success: Literal[True]
+    settings: Settings
 
 
 class ShutdownResult(TypedDict):

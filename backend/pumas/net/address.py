@@ -114,11 +114,9 @@ def _host(parts: SplitResult, field: str) -> str:
 
 
 def _ascii(host: str, field: str) -> str:
-    import idna
-
     try:
-        return idna.encode(host, uts46=True).decode("ascii")
-    except idna.IDNAError:
+        return host.encode("idna").decode("ascii").lower()
+    except UnicodeError:
         raise InvalidInput(field, "it has no usable host") from None
 
 

@@ -131,6 +131,11 @@ class NetworkClient:
         """Whether offline mode is on: then nothing is sent, not even to this machine."""
         return self._configuration.offline
 
+    @property
+    def proxy(self) -> str | None:
+        """The proxy of most requests, without its password; None when there is none."""
+        return self._transport.usual_proxy
+
     def wait_for(self, url: str) -> float:
         """Seconds that the host's breaker or rate limit still asks to wait, 0.0 when it may be asked now.
 
@@ -216,8 +221,11 @@ class NetworkClient:
         asked = self.hosts[self._mirrors.apply(request.address).origin]
         try:
             response = self._repeated(request)
-        except (CircuitOpen, Offline):
+        except CircuitOpen:
             asked.count(rejected=1)
+            raise
+        except (Offline, RateLimited):
+            asked.count(withheld=1)
             raise
         except NetworkError as error:
             self._blame(request, error)
@@ -308,7 +316,7 @@ class NetworkClient:
         from pumas.net.connections import Watch
 
         raw = self._sent(request, hop, Watch(lambda: self._sleeper.check(request.stop)))
-        response = Response(raw, hop.address.url, host.origin.netloc, host.receive)
+        response = Response(raw, hop.address.url, host)
         response.wait_s = told(response.status, response.headers, self._now())
         if response.wait_s is not None:
             host.gates.shut(quota_of(hop.address), self._clock() + response.wait_s)

@@ -61,14 +61,21 @@ class _Wire(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, watch: Watch | None) -> None:
         self._raw, self._sock, self._watch = raw, sock, watch
         self._ends = time.monotonic() + (sock.gettimeout() or 0.0)
+        self._begun = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        if self._watch is not None:
-            self._await(self._watch)
-        return self._raw.readinto(buffer)
+        if self._watch is None:
+            return self._raw.readinto(buffer)
+        self._await(self._watch)
+        size = self._raw.readinto(buffer)
+        if size == 0 and self._begun:
+            # http.client takes the end of the connection for the end of the head, and then of a body without length.
+            raise http.client.IncompleteRead(b"")
+        self._begun = True
+        return size
 
     def _await(self, watch: Watch) -> None:
         while not _pending(self._sock):

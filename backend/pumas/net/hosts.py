@@ -23,13 +23,15 @@ MAX_HOSTS = 256
 class Counted:
     """Since the start. A request counts once, however often it was tried; `total` = `succeeded` + `failed`.
 
-    `failed`: no answer, one that is no HTTP, 429, or 5xx. `rejected`: not sent, because the host is left alone or
-    offline mode is on. `interrupted`: bodies that broke off after a good beginning. `received`: bytes of bodies.
+    `failed`: no answer, one that is no HTTP, 5xx, or a request to come back later. Not sent, and not in `total`:
+    `rejected`, because the host is left alone, and `withheld`, because it asked to wait or offline mode is on.
+    `interrupted`: bodies that broke off after a good beginning. `received`: bytes of bodies.
     """
 
     succeeded: int = 0
     failed: int = 0
     rejected: int = 0
+    withheld: int = 0
     retries: int = 0
     interrupted: int = 0
     received: int = 0

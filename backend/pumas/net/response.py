@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pumas.errors import ConnectionFailed, HttpStatus, InvalidReply, NetworkError, RateLimited
+from pumas.net.hosts import Host
 from pumas.net.transport import translate
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ class Response:
     joined by ", ".
     """
 
-    def __init__(self, raw: HTTPResponse, url: str, host: str, count: Callable[[int], None]) -> None:
+    def __init__(self, raw: HTTPResponse, url: str, host: Host) -> None:
         self.status: int = raw.status
         self.url = url
         self.headers: Mapping[str, str] = raw.headers
         self.wait_s: float | None = None
         """Seconds that the answer asks to wait before the next request."""
-        self._raw, self._host, self._count = raw, host, count
+        self._raw, self._counters, self._host = raw, host, host.origin.netloc
         self._reading = threading.Lock()
         self._body: bytes | None = None
         self._closed = False
@@ -154,6 +155,7 @@ class Response:
             self._failed = True
             if self._closed:
                 raise self._closed_early() from None
+            self._counters.count(interrupted=1)
             raise translate(error, self._host) from None
         if self._closed:
             raise self._closed_early()
@@ -168,13 +170,13 @@ class Response:
     def _fill(self, target: memoryview) -> int:
         data = self._raw.read1(min(len(target), FILL), decode_content=False) or b""
         target[: len(data)] = data
-        self._count(len(data))
+        self._counters.receive(len(data))
         return len(data)
 
     def _decoded(self, limit: int) -> bytes:
         before = self._raw.tell()
         data = self._raw.read1(min(CHUNK, limit + 1), decode_content=True) or b""
-        self._count(self._raw.tell() - before)
+        self._counters.receive(self._raw.tell() - before)
         return data
 
     def _end(self) -> None:

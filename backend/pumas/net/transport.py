@@ -30,6 +30,7 @@ HOSTS = 64
 """Hosts whose idle connections are kept."""
 CONNECTIONS = 64
 """Idle connections kept per host; more may be open at once."""
+HIDDEN = "***"
 DIRECT = "direct"
 """The proxy setting that means: none, whatever the environment says."""
 
@@ -111,6 +112,14 @@ class Transport:
         found = select_proxy(address.url, self._surroundings)
         return found if found is None or "://" in found else f"http://{found}"
 
+    @property
+    def usual_proxy(self) -> str | None:
+        """What requests outside go through, unless `NO_PROXY` names their host; without a password."""
+        if self._route.proxy is not None:
+            return None if self._route.proxy == DIRECT else masked(self._route.proxy)
+        found = self._surroundings.get("https") or self._surroundings.get("all") or self._surroundings.get("http")
+        return masked(found) if found else None
+
     def close(self) -> None:
         """Close idle connections. Those in use end with their exchange."""
         with self._lock:
@@ -152,13 +161,13 @@ class Transport:
 
 
 def tls_context(bundle: Path | None) -> ssl.SSLContext:
-    """The system's roots (or certifi's where the system has none) and those of `bundle`. Raises OSError."""
+    """The system's roots (or Mozilla's where the system has none) and those of `bundle`. Raises OSError."""
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
     if not (paths.cafile or paths.capath or context.cert_store_stats()["x509_ca"]):
-        import certifi
+        from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-        context.load_verify_locations(certifi.where())
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
     if bundle is not None:
         context.load_verify_locations(bundle)
     return context
@@ -188,6 +197,14 @@ def bare_proxy(url: str) -> str:
     """The proxy's URL without user name and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def masked(url: str) -> str:
+    """The proxy's URL with its password hidden."""
+    user, found, host = urlsplit(url).netloc.rpartition("@")
+    if not found or ":" not in user:
+        return url
+    return f"{urlsplit(url).scheme}://{user.partition(':')[0]}:{HIDDEN}@{host}"
 
 
 def _proxy_headers(url: str) -> dict[str, str]:

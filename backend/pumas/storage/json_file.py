@@ -89,8 +89,10 @@ def load(path: Path) -> Loaded:
     return Loaded(value, recovered=reason or "missing")
 
 
-def save(path: Path, value: JsonObject) -> None:
+def save(path: Path, value: JsonObject, *, private: bool = False) -> None:
     """Replace the file durably. The last good content stays beside it as `.bak`, a damaged one under a dated name.
+
+    `private` lets nobody but this user read it.
 
     Raises:
         DiskError, NotEnoughSpace, ReadOnly: nothing was changed.
@@ -101,7 +103,7 @@ def save(path: Path, value: JsonObject) -> None:
             _keep_backup(path)
         elif os.path.lexists(path):
             put_aside(path)
-        write_durably(path, data, _mode(path))
+        write_durably(path, data, _mode(path) & 0o600 if private else _mode(path))
 
 
 def _parses(path: Path) -> bool:

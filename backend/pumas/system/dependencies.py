@@ -16,6 +16,7 @@ REQUIRED: dict[str, str] = {
     "blake3": "blake3",
     "cachetools": "cachetools",
     "filelock": "filelock",
+    "httpx2": "httpx2",
     "huggingface-hub": "huggingface_hub",
     "jsonrpcserver": "jsonrpcserver",
     "multidict": "multidict",
@@ -28,6 +29,7 @@ REQUIRED: dict[str, str] = {
     "pyyaml": "yaml",
     "requests": "requests",
     "tenacity": "tenacity",
+    "urllib3": "urllib3",
 }
 """Distributions that the sidecar imports, now or at the first use of a feature, and the module that shows that each is
 there. `git` is not among them: only custom nodes use it and say so. A browser and `setproctitle` are conveniences."""
