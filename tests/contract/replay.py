@@ -1,7 +1,7 @@
 """Plays the examples of `contracts/examples/` against a real sidecar and compares each reply, field by field.
 
 An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
-root), `before` (calls made first; `as` names their result, `${name.key}` quotes it, `until` repeats the call until the
+root), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given `token`), `before` (calls made first; `as` names their result, `${name.key}` quotes it, `until` repeats the call until the
 job is in that state), `params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value
 of a kind. Fields that differ from run to run are named in `contracts/volatile.json`, nowhere else.
 
@@ -10,6 +10,8 @@ of a kind. Fields that differ from run to run are named in `contracts/volatile.j
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import re
@@ -23,6 +25,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "backend")]
 
 import sidecar as running  # noqa: E402
+from fixtures.hub import Hub  # noqa: E402
+from fixtures.hub.steering import environment  # noqa: E402
 
 EXAMPLES = PROJECT / "contracts" / "examples"
 VOLATILE: dict[str, str] = json.loads((PROJECT / "contracts" / "volatile.json").read_text())
@@ -42,7 +46,12 @@ def all_examples() -> list[Path]:
 
 
 def content(spec: dict[str, Any]) -> bytes:
-    """The bytes of a file: `text`, `hex`, `json`, or `gguf` with string metadata."""
+    """The bytes of a file: `text`, `hex`, `json`, `gguf` with string metadata, or `hub`: owner/name/path there."""
+    if "hub" in spec:
+        owner, name, path = spec["hub"].split("/", 2)
+        data = usual_hub().content.repos[f"{owner}/{name}"].file(path).data
+        assert isinstance(data, bytes)
+        return data
     if "gguf" in spec:
         return gguf(spec["gguf"])
     if "json" in spec:
@@ -60,6 +69,18 @@ def gguf(metadata: dict[str, str]) -> bytes:
     return b"GGUF" + struct.pack("<IQQ", 3, 0, len(metadata)) + body
 
 
+@functools.cache
+def usual_hub() -> Hub:
+    """One for all examples: they only read it."""
+    hub = Hub().__enter__()
+    atexit.register(hub.__exit__, None, None, None)
+    return hub
+
+
+NOWHERE = "http://127.0.0.1:9"
+"""Where nobody answers: without a hub of its own, no example may reach a real one."""
+
+
 class Stage:
     """One sidecar on a prepared root, for one example."""
 
@@ -67,6 +88,9 @@ class Stage:
         self.files, self.root = folder / "files", folder / "root"
         self._names: dict[str, Any] = {}
         self._example = example
+        asked = example.get("hub")
+        self._hub = NOWHERE if asked is None else usual_hub().url
+        self._env = environment(self._hub, home=folder / "home", token=(asked or {}).get("token", ""))
         for place, specs in ((self.files, example.get("files", {})), (self.root, example.get("root", {}))):
             place.mkdir(parents=True, exist_ok=True)
             for name, spec in specs.items():
@@ -78,7 +102,7 @@ class Stage:
 
     def play(self, method: str) -> dict[str, Any]:
         """The reply without its frame: `{"result": …}` or `{"error": …}`, places written as `$root` and `$files`."""
-        sidecar = running.start(self.root)
+        sidecar = running.start(self.root, env=self._env)
         try:
             for call in self._example.get("before", []):
                 self._before(sidecar, call)
@@ -106,10 +130,11 @@ class Stage:
         if not isinstance(value, str):
             return value
         quoted = re.sub(r"\$\{(\w+)\.(\w+)\}", lambda m: self._names[m[1]][m[2]], value)
-        return quoted.replace("$files", str(self.files)).replace("$root", str(self.root))
+        return quoted.replace("$files", str(self.files)).replace("$root", str(self.root)).replace("$hub", self._hub)
 
     def _unfill(self, value: Any) -> Any:
         text = json.dumps(value).replace(str(self.files), "$files").replace(str(self.root), "$root")
+        text = text.replace(self._hub, "$hub").replace(self._hub.removeprefix("http://"), "$hub_host")
         for name, result in self._names.items():
             for key in ("job_id", "trash_id"):
                 if isinstance(result, dict) and result.get(key):

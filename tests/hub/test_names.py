@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pumas.hub.names import EXACT, PLAUSIBLE, likeness, precision, searches, title, variant
+from pumas.hub.names import CERTAIN, EXACT, PLAUSIBLE, likeness, precision, searches, title, variant
 
 TITLES = {
     "Lumen-7B-Instruct-v0.3-Q4_K_M.gguf": "Lumen-7B-Instruct-v0.3",
@@ -44,11 +44,11 @@ def test_searches_become_less_exact() -> None:
 @pytest.mark.parametrize(
     ("filename", "repo_id", "paths", "low", "high"),
     [
-        ("Lumen-7B-Q4_K_M.gguf", "q/Lumen-7B-GGUF", ("Lumen-7B-Q4_K_M.gguf",), 1.0, 1.0),
-        ("Lumen-7B-Q4_K_M.gguf", "q/Lumen-7B-GGUF", ("sub/LUMEN-7B-Q4_K_M.GGUF",), 1.0, 1.0),
-        ("Lumen-7B-Q4_K_M.gguf", "q/other-name", ("Lumen-7B-Q4_K_M.gguf",), EXACT, 1.0),
+        ("Lumen-7B-Q4_K_M.gguf", "q/Lumen-7B-GGUF", ("Lumen-7B-Q4_K_M.gguf",), CERTAIN, CERTAIN),
+        ("Lumen-7B-Q4_K_M.gguf", "q/Lumen-7B-GGUF", ("sub/LUMEN-7B-Q4_K_M.GGUF",), CERTAIN, CERTAIN),
+        ("Lumen-7B-Q4_K_M.gguf", "q/other-name", ("Lumen-7B-Q4_K_M.gguf",), CERTAIN, CERTAIN),
         ("Lumen-7B-Q4_K_M.gguf", "acme/Lumen-7B", ("model.safetensors",), PLAUSIBLE, EXACT),
-        ("Lumen-7B-Q4_K_M.gguf", "acme/Lumen-7B", (), 1.0, 1.0),
+        ("Lumen-7B-Q4_K_M.gguf", "acme/Lumen-7B", (), EXACT, CERTAIN),
         ("Lumen-7B-Q4_K_M.gguf", "acme/Shadow-70B-Coder-Instruct", ("x.gguf",), 0.0, PLAUSIBLE),
         ("model.safetensors", "acme/Lumen-7B", ("model.safetensors",), 0.0, 0.0),
     ],
@@ -74,6 +74,6 @@ def test_the_precision_is_the_quantisation() -> None:
 def test_any_name_is_looked_at_without_harm(filename: str, repo: str) -> None:
     assert len(title(filename)) <= len(filename)
     assert all(len(text) > 2 for text in searches(filename))
-    assert 0.0 <= likeness(filename, f"a/{repo}") <= 1.0
+    assert 0.0 <= likeness(filename, f"a/{repo}") <= CERTAIN
     assert variant(filename)
     assert precision(filename)

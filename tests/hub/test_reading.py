@@ -80,7 +80,8 @@ def test_an_answer_without_a_name_or_a_commit_is_none(bad: dict[str, Any]) -> No
 
 ODD_FILES = [
     {**FILE, "size": None}, {**FILE, "size": -1}, {**FILE, "size": "3"}, {**FILE, "size": 2**63},
-    {**FILE, "size": True}, {**FILE, "size": 1.5}, {**FILE, "blobId": None}, {**FILE, "blobId": "x" * 40}, {**FILE, "blobId": "../" * 13 + "x"},
+    {**FILE, "size": True}, {**FILE, "size": 1.5}, {**FILE, "blobId": None}, {**FILE, "blobId": "x" * 40},
+    {**FILE, "blobId": "../" * 13 + "x"},
     {**LARGE, "lfs": {"sha256": "D" * 64, "size": 3, "pointerSize": 1}},
     {**LARGE, "lfs": {"sha256": "../etc", "size": 3, "pointerSize": 1}},
     {**LARGE, "lfs": {"sha256": None, "size": 3, "pointerSize": 1}},

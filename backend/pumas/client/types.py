@@ -634,7 +634,7 @@ class GetHfModelResult(TypedDict):
     held: list[str]
     """Models of the library that are from this repository."""
     card: str | None
-    """Text of the model card, cut after 128 KiB; null when it could not be had."""
+    """Text of the model card, cut to 128 KiB; null when it could not be had."""
     card_data: dict[str, Any]
     stale: bool
     """The hub could not be reached; this is what it said at `fetched_at`."""

@@ -150,7 +150,7 @@ class HubModel(Result):
     refused: list[Refused] = Field(description="Files whose names or entries cannot be used here.")
     free_bytes: int
     held: list[str] = Field(description="Models of the library that are from this repository.")
-    card: str | None = Field(description="Text of the model card, cut after 128 KiB; null when it could not be had.")
+    card: str | None = Field(description="Text of the model card, cut to 128 KiB; null when it could not be had.")
     card_data: Fields
     stale: bool = Field(description=STALE)
     fetched_at: str

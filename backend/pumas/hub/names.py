@@ -15,8 +15,8 @@ from pumas.library.formats.quantization import parse_quantization
 EXACT: Final = 0.9
 PLAUSIBLE: Final = 0.6
 NOT_WORTH_SHOWING: Final = 0.4
-_LISTS_IT: Final = 0.95
-"""How alike a repository counts that lists a file of exactly this name, at the least."""
+CERTAIN: Final = 0.95
+"""The most that names can prove: a repository that lists a file of exactly this name."""
 _LACKS_IT: Final = 0.85
 """What the likeness of names counts for when the repository is known to hold no file of this name."""
 
@@ -69,8 +69,8 @@ def likeness(filename: str, repo_id: str, paths: tuple[str, ...] = ()) -> float:
         return 0.0
     ratio = SequenceMatcher(None, _words(text), _words(name), autojunk=False).ratio()
     if listed:
-        return max(ratio, _LISTS_IT)
-    return ratio * _LACKS_IT if paths else ratio
+        return CERTAIN
+    return min(ratio * _LACKS_IT if paths else ratio, CERTAIN)
 
 
 def variant(filename: str) -> str:

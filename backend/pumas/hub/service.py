@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import logging
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,8 @@ CARD_BYTES: Final = 128 * 1024
 AT_ONCE: Final = 6
 LISTED_CANDIDATES: Final = 10
 _MAX_SIZES: Final = 2_000
+# The card's data in YAML, which `HubModel.card` holds already.
+_FRONT_MATTER: Final = re.compile(r"\A---\r?\n.*?^---[ \t]*\r?\n", re.DOTALL | re.MULTILINE)
 # Part of every key: an answer that another version kept in another form is not found.
 _FORM: Final = "1"
 
@@ -243,7 +246,7 @@ class HubService:
         except (NetworkError, TimedOut, GatedRepo, RepoNotFound) as error:
             log.info("no model card of %s: %s", model.repo_id, error)
             return None
-        return answer.value
+        return _FRONT_MATTER.sub("", answer.value, count=1)
 
     async def _held(self, repo_id: str) -> list[str]:
         try:
