@@ -54,7 +54,7 @@ def one_file(size: int, name: str = "weights.safetensors") -> HubContent:
 class Setup:
     """One library, one hub, one client whose waits are short."""
 
-    def __init__(self, root: Path, hub: Hub, tries: int = 6) -> None:
+    def __init__(self, root: Path, hub: Hub, patience_s: float = 3.0) -> None:
         self.hub = hub
         self.layout = Layout(root / "launcher")
         self.library = self.layout.library
@@ -74,7 +74,7 @@ class Setup:
         self.client = HubClient(self.network, {"HF_ENDPOINT": hub.url, "HOME": str(root), "HF_TOKEN": "hf_granted"})
         self.bandwidth, self.gate = Bandwidth(), Gate()
         self.space = Space(self.library)
-        self.tries = tries
+        self.patience_s = patience_s
         self.meter = Meter([])
 
     def plan(self, repo_id: str = REPO, **wishes: Any) -> DownloadPlan:
@@ -108,7 +108,7 @@ class Setup:
             self.bandwidth,
             self.gate,
             self.space,
-            self.tries,
+            self.patience_s,
         )
         return Download(tools, job, plan, self.meter).run()
 

@@ -113,6 +113,8 @@ class Content:
         name = self.wanted.path
         if reply.status in (401, 403) and reply.headers.get("X-Error-Code") == "GatedRepo":
             raise GatedRepo(self._repo_id, self._page)
+        if reply.status in _REFUSED and host_of(reply) != urlsplit(self._url).netloc:
+            raise invalid(reply, f"it refuses the signed address of {name} (HTTP {reply.status})")
         if reply.status == 416:
             raise invalid(reply, f"{name} is shorter there than the hub lists")
         if reply.status not in (200, 206):

@@ -43,6 +43,7 @@ from pumas.library.import_plan import ImportPlan, ImportRequest, plan_of
 from pumas.library.import_source import Source, SourceFile, weights_format
 from pumas.library.publishing import size_of
 from pumas.library.service import LibraryParts
+from pumas.net.transport import Timeouts
 from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.paths import contained
 
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from pumas.net.client import NetworkClient
 
 _PARTS = "parts"
+# A connection that brings nothing for so long is given up for a new one.
+SILENCE_S = 15.0
 # How long to look away before looking again whether the disk has room.
 _SPACE_LOOK_S = 1.0
 
@@ -70,7 +73,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What all downloads use together. `tries` is how often one tries in a row while nothing arrives."""
+    """What all downloads use together. `patience_s`: how long one tries while nothing arrives."""
 
     layout: Layout
     library: LibraryParts
@@ -79,7 +82,7 @@ class Tools:
     bandwidth: Bandwidth
     gate: Gate
     space: Space
-    tries: int
+    patience_s: float
 
 
 class Download:
@@ -207,7 +210,7 @@ class Download:
 
     def _fetch(self, folder: Path, parts: Path) -> None:
         shared = Shared(
-            self._meter, self._tools.bandwidth, self._tools.gate, self._work.check, Patience(self._tools.tries)
+            self._meter, self._tools.bandwidth, self._tools.gate, self._work.check, Patience(self._tools.patience_s)
         )
         contents = [self._content(file, shared) for file in self._missing()]
         Fetch(contents, parts, folder, shared, self._keep).run()
@@ -218,7 +221,13 @@ class Download:
 
         def send(url: str, headers: Mapping[str, str]) -> Reply:
             return network.send(
-                "GET", url, headers={**headers, **hub.headers_for(url)}, retry=False, check=False, stop=shared.stop
+                "GET",
+                url,
+                headers={**headers, **hub.headers_for(url)},
+                timeouts=Timeouts(read_s=SILENCE_S),
+                retry=False,
+                check=False,
+                stop=shared.stop,
             )
 
         return Content(file, plan.repo_id, plan.page, hub.file_url(plan.repo_id, plan.commit, file.path), send)

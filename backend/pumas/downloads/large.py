@@ -1,7 +1,8 @@
 """One file that arrives in blocks: connections take segments of it, a hashing thread follows, and the digest decides.
 
-Blocks lie in a `PartFile`. Should the digest be wrong although every block is as it was written, some bytes were wrong
-when they came: they are fetched again and compared until the digest is right, once. How many connections work on a file
+Blocks lie in a `PartFile`. Should the digest be wrong, the blocks that the disk changed are fetched again. Where every
+block is as it was written, some bytes were wrong when they came: they are fetched again and compared until the digest
+is right, once. How many connections work on a file
 and when is decided in `fetching.py`.
 """
 
@@ -15,15 +16,16 @@ from dataclasses import dataclass
 from pumas.downloads.content import Changed, Content, Reply, invalid
 from pumas.downloads.part import MIB, PartFile, Span
 from pumas.downloads.shared import LOOK_S, Shared
-from pumas.errors import DigestMismatch, PumasError
+from pumas.errors import DigestMismatch, DiskError, PumasError
 from pumas.library.hashing import BLOCK, DigestPair, Digests
 
 MOST_CONNECTIONS = 4
 MOST_RESTARTS = 5
+MOST_LOSSES = 3
 _SMALLEST_SEGMENT = 8 * MIB
 _LARGEST_SEGMENT = 64 * MIB
 _SEGMENT_S = 3.0
-_HASH_BUFFERS = 3
+_HASH_BUFFERS = 4
 # A connection that brings less than this for so long is given up for a new one.
 _SLOWEST, _SLOWEST_FOR_S = 256.0, 20.0
 
@@ -53,6 +55,7 @@ class LargeFile:
         self._resetting = False
         self._ranged = True
         self._restarts = 0
+        self._losses = 0
         self._segment = _SMALLEST_SEGMENT
         shared.meter.arrived(self._path, part.arrived())
 
@@ -190,12 +193,23 @@ class LargeFile:
             if repaired:
                 self.part.forget_all()
                 raise DigestMismatch(self._path, f"expected {self.content.wanted.expected}, got {found}, twice")
+            if damaged := self.part.damaged():
+                self._forget(damaged)
+                continue
             repaired = True
             if not self._ranged:
                 self._begin_anew(generation, "its digest was wrong", ranged=False)
             elif (mended := self._repair(generation)) is not None:
                 self.part.sync()
                 return mended
+
+    def _forget(self, damaged: list[int]) -> None:
+        """The disk changed these blocks since they were written; they alone are fetched again."""
+        self._losses += 1
+        if self._losses > MOST_LOSSES:
+            raise DiskError(f"The disk does not keep {self._path} as it was written; check the drive.")
+        for block in damaged:
+            self.part.forget(block)
 
     def _digest(self, digests: Digests) -> str:
         return self.content.wanted.digest(digests.sha256, self._pieces())
@@ -211,28 +225,23 @@ class LargeFile:
         """The digests of all blocks, waiting for those to come; None when the file was begun anew meanwhile."""
         with DigestPair(_HASH_BUFFERS) as pair:
             for block in range(self.part.count):
-                while not (self.part.wait_for(block, LOOK_S) and self._hash(block, pair)):
+                while not self.part.wait_for(block, LOOK_S):
                     self._shared.stop()
                     if generation != self._generation:
                         return None
+                self._hash(block, pair)
             digests = pair.digests()
         return digests if generation == self._generation else None
 
-    def _hash(self, block: int, pair: DigestPair) -> bool:
-        """False for a block that the disk did not keep as it was; it is then fetched again."""
-        buffers: list[tuple[bytearray, int]] = []
+    def _hash(self, block: int, pair: DigestPair) -> None:
         left = self.part.span(block).size
+        buffers: list[tuple[bytearray, int]] = []
         while left:
             buffers.append((pair.buffer(), min(left, BLOCK)))
             left -= buffers[-1][1]
-        if not self.part.read(block, *(memoryview(buffer)[:size] for buffer, size in buffers)):
-            for buffer, _size in buffers:
-                pair.give_back(buffer)
-            self.part.forget(block)
-            return False
+        self.part.read(block, *(memoryview(buffer)[:size] for buffer, size in buffers))
         for buffer, size in buffers:
             pair.put(buffer, size)
-        return True
 
     def _repair(self, generation: int) -> Digests | None:
         """Fetch the file again, segment by segment, until the digest is right. None: there was nothing to mend, or the

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumas.errors import DiskError
 from pumas.storage.files import disk_errors
 
 MIB = 1024 * 1024
@@ -138,29 +139,33 @@ class PartFile:
             self._whole[block], self._crcs[block] = _WHOLE, crc
             self._changed.notify_all()
 
-    def read(self, block: int, *buffers: memoryview) -> bool:
-        """Fill `buffers` (together of the block's length) from the disk.
+    def read(self, block: int, *buffers: memoryview) -> None:
+        """Fill `buffers`, together of the block's length, from the disk.
 
-        Returns False when its bytes are not those that were written.
+        Raises:
+            DiskError: the disk fails, or the file became shorter.
         """
-        at, crc = block * self.block_size, 0
+        at = block * self.block_size
         for buffer in buffers:
-            if not self._read_at(at, buffer):
-                return False
-            at += len(buffer)
-            crc = zlib.crc32(buffer, crc)
-        return crc == self._crcs[block]
-
-    def _read_at(self, offset: int, buffer: memoryview) -> bool:
-        """False when the file ends before the buffer is full."""
-        done = 0
-        with disk_errors("Reading a partial download"):
+            done = 0
             while done < len(buffer):
-                got = os.preadv(self._data, [buffer[done:]], offset + done)
-                if got == 0:
-                    return False
+                with disk_errors("Reading a partial download"):
+                    got = os.preadv(self._data, [buffer[done:]], at + done)
+                if not got:
+                    raise DiskError(f"{self.path.name} became shorter while it was read; try again.")
                 done += got
-        return True
+            at += len(buffer)
+
+    def damaged(self) -> list[int]:
+        """The blocks whose bytes are not those that were written. Reads the whole file."""
+        buffer = memoryview(bytearray(self.block_size))
+        found: list[int] = []
+        for block in range(self.count):
+            view = buffer[: self.span(block).size]
+            self.read(block, view)
+            if not self.matches(block, view):
+                found.append(block)
+        return found
 
     def matches(self, block: int, data: memoryview) -> bool:
         """Whether these bytes are those of the block that was written."""

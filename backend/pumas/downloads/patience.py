@@ -1,6 +1,6 @@
 """How long a download goes on trying while nothing arrives.
 
-Waits double from half a second to half a minute, with full jitter
+Waits double from half a second to half a minute, with jitter
 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), or last as long as the server asks. Any
 bytes that arrive begin the count anew. One instance serves all connections of a job.
 """
@@ -14,42 +14,46 @@ from collections.abc import Callable
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
-# About five minutes without a byte.
-MOST_TRIES = 14
+PATIENCE_S = 300.0
 
 
 class Patience:
-    def __init__(self, tries: int = MOST_TRIES, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tries = tries
+    def __init__(self, limit_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
+        """`limit_s`: how long to try without a single byte; waits that a server asks for come on top."""
+        self._limit_s = limit_s
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
         self._until = 0.0
+        self._ends: float | None = None
 
     def progressed(self) -> None:
         """Bytes arrived."""
-        if self._failures:
+        if self._ends is not None:
             with self._lock:
-                self._failures = 0
+                self._failures, self._ends = 0, None
 
-    def after(self, error: Exception, asked_s: float | None) -> float:
-        """Seconds to wait before the next try; raises `error` when there were enough.
+    def after(self, error: Exception, *, told_s: float | None = None, asked_s: float | None = None) -> float:
+        """Seconds to wait before the next try; raises `error` when it was tried for long enough.
 
         Args:
-            asked_s: how long the server asked to wait, if it did. Such a wait is no failure of its own.
+            told_s: nothing is sent before so many seconds are over (the circuit breaker).
+            asked_s: the server asks for such a wait, or the user does (offline mode).
         """
         with self._lock:
             moment = self._clock()
+            if self._ends is None:
+                self._ends = moment + self._limit_s
             if asked_s is not None:
+                self._ends += asked_s
                 self._until = max(self._until, moment + asked_s)
-                return asked_s
-            if moment < self._until:
+            elif told_s is not None:
+                self._until = max(self._until, moment + told_s)
+            elif moment >= self._until:
                 # Connections that fail together are one failure.
-                return self._until - moment
-            self._failures += 1
-            if self._failures > self._tries:
+                self._failures += 1
+                ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(self._failures - 1, 16))
+                self._until = moment + random.uniform(ceiling / 2, ceiling)
+            if self._until > self._ends:
                 raise error
-            ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (self._failures - 1))
-            wait = random.uniform(ceiling / 2, ceiling)
-            self._until = moment + wait
-            return wait
+            return self._until - moment

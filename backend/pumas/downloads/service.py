@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pumas.config import Layout
 from pumas.downloads.bandwidth import Bandwidth, Gate, Schedule
 from pumas.downloads.meter import FileProgress, Meter, Snapshot
-from pumas.downloads.patience import MOST_TRIES
+from pumas.downloads.patience import PATIENCE_S
 from pumas.downloads.plan import DownloadPlan, DownloadRequest, make_plan
 from pumas.downloads.queue import MOST_AT_ONCE, Queue
 from pumas.downloads.settings import DownloadSettings, SettingsFile
@@ -127,7 +127,7 @@ class DownloadService:
         library: LibraryParts,
         network: NetworkClient,
         hub: HubClient,
-        tries: int = MOST_TRIES,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._layout = layout
         self._events = events
@@ -135,7 +135,7 @@ class DownloadService:
         self._library = library
         self._network = network
         self._hub = hub
-        self._tries = tries
+        self._patience_s = patience_s
         self._file = SettingsFile(layout.download_settings, StateLock(layout.state_lock), troubles)
         self._settings = DownloadSettings()
         self._queue = Queue(self._settings.at_once)
@@ -264,7 +264,7 @@ class DownloadService:
             self._bandwidth,
             self._gate,
             self._space,
-            self._tries,
+            self._patience_s,
         )
         live = self._live[context.job_id] = _Live(context, plan, meter)
         self._watch()

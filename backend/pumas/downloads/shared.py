@@ -89,7 +89,8 @@ class Shared:
         """Wait as long as this failure asks for; raises it when another try would be of no use."""
         if not is_passing(error):
             raise error
-        until = time.monotonic() + (wait := self.patience.after(error, asked_wait(error)))
+        wait = self.patience.after(error, told_s=told_wait(error), asked_s=asked_wait(error))
+        until = time.monotonic() + wait
         self.meter.retries(wait, str(error))
         while (left := until - time.monotonic()) > 0:
             self.stop()
@@ -107,7 +108,12 @@ def is_passing(error: PumasError) -> bool:
 
 
 def asked_wait(error: PumasError) -> float | None:
-    """Seconds that the server, the circuit breaker or the offline switch makes us wait; None when nobody says."""
-    if isinstance(error, RateLimited | CircuitOpen):
-        return max(0.1, error.retry_after_s or 1.0)
+    """Seconds that the server or the offline switch makes us wait; None when they do not."""
+    if isinstance(error, RateLimited):
+        return max(0.1, error.retry_after_s)
     return _OFFLINE_S if isinstance(error, Offline) else None
+
+
+def told_wait(error: PumasError) -> float | None:
+    """Seconds that the circuit breaker makes us wait; None when it does not."""
+    return max(0.1, error.retry_after_s) if isinstance(error, CircuitOpen) else None
