@@ -124,10 +124,6 @@ class DigestPair:
         assert item is not None
         return item[0]
 
-    def give_back(self, buffer: bytearray) -> None:
-        """Take a buffer round again whose content is not to be hashed."""
-        self._free.put((buffer, 0))
-
     def put(self, buffer: bytearray, length: int) -> None:
         self._size += length
         self._to_sha256.put((buffer, length))
