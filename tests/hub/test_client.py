@@ -27,7 +27,8 @@ from pumas.errors import (
     TokenRefused,
 )
 from pumas.hub.client import HubClient, check_revision
-from pumas.net.client import Configuration, NetworkClient
+from pumas.net.client import NetworkClient
+from pumas.net.settings import NetworkSettings
 
 MARK = "hf_secretMarkToken0123456789"
 
@@ -216,7 +217,7 @@ def test_a_search_is_not_tried_over_and_over(hub: Hub, client: HubClient) -> Non
 
 
 def test_nothing_is_sent_in_offline_mode(hub: Hub) -> None:
-    client = HubClient(NetworkClient(Configuration(offline=True)), hub.env())
+    client = HubClient(NetworkClient(NetworkSettings(offline=True)), hub.env())
     with pytest.raises(Offline):
         client.model(R.LLM)
     with pytest.raises(Offline):

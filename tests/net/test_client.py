@@ -37,8 +37,8 @@ from pumas.errors import (
     Offline,
     RateLimited,
 )
-from pumas.net.client import Configuration, NetworkClient, Timeouts
-from pumas.net.transport import Route
+from pumas.net.client import NetworkClient, Timeouts
+from pumas.net.settings import NetworkSettings
 
 TOKEN = "Bearer hf_secretsecretsecret"
 QUICK = Timeouts(connect_s=2.0, read_s=0.3)
@@ -465,7 +465,7 @@ def test_plain_to_safe_takes_no_token_along(time: Time, stub: Stub) -> None:
     with serve(tls=True) as safe:
         stub.answer["/a"] = redirect(f"{safe.url}/b")
         safe.answer["/b"] = json_reply("safe")
-        client = NetworkClient(Configuration(route=Route(ca_bundle=ROOT)), **time.options())
+        client = NetworkClient(NetworkSettings(ca_bundle=str(ROOT)), **time.options())
         assert fetch(client, f"{stub.url}/a", headers={"Authorization": TOKEN}) == "safe"
         assert "authorization" not in safe.asked[0].headers
         client.close()
@@ -510,7 +510,7 @@ def test_places_where_we_do_not_go(client: NetworkClient, stub: Stub, location: 
 def test_never_from_safe_to_plain(time: Time, stub: Stub) -> None:
     with serve(tls=True) as safe:
         safe.answer["/a"] = redirect(f"{stub.url}/b")
-        client = NetworkClient(Configuration(route=Route(ca_bundle=ROOT)), **time.options())
+        client = NetworkClient(NetworkSettings(ca_bundle=str(ROOT)), **time.options())
         with pytest.raises(InvalidReply, match="without encryption"):
             client.send("GET", f"{safe.url}/a")
         assert not stub.asked
@@ -557,19 +557,19 @@ def test_the_method_after_a_redirect(
 def test_offline_nothing_is_sent(stub: Stub, time: Time) -> None:
     told: list[bool] = []
     client = NetworkClient(changed=lambda: told.append(client.offline()), **time.options())
-    client.configure(Configuration(offline=True))
+    client.configure(NetworkSettings(offline=True))
     with pytest.raises(Offline, match=f"127.0.0.1:{stub.port}"):
         client.send("GET", stub.url)
     assert client.offline() and not stub.asked and numbers(client) == (0, 0, 0, 0)
     assert client.hosts.tally.now.withheld == 1
-    client.configure(Configuration())
+    client.configure(NetworkSettings())
     stub.answer["/"] = json_reply(1)
     assert fetch(client, stub.url) == 1 and told == [True, False]
     client.close()
 
 
 def test_a_mirror_stands_in_and_gets_no_token(client: NetworkClient, stub: Stub, other: Stub) -> None:
-    client.configure(Configuration(mirrors={f"http://127.0.0.1:{stub.port}": f"{other.url}/mirror/"}))
+    client.configure(NetworkSettings(mirrors={f"http://127.0.0.1:{stub.port}": f"{other.url}/mirror/"}))
     other.answer["/mirror/a"] = json_reply("mirrored")
     with client.send("GET", f"{stub.url}/a?b=c", headers={"Authorization": TOKEN}) as response:
         assert (response.json(), response.url) == ("mirrored", f"{other.url}/mirror/a?b=c")
@@ -578,7 +578,7 @@ def test_a_mirror_stands_in_and_gets_no_token(client: NetworkClient, stub: Stub,
 
 
 def test_a_redirect_is_mirrored_too(client: NetworkClient, stub: Stub, other: Stub) -> None:
-    client.configure(Configuration(mirrors={"files.example": other.url}))
+    client.configure(NetworkSettings(mirrors={"files.example": other.url}))
     stub.answer["/a"] = redirect("http://files.example/b")
     other.answer["/b"] = json_reply("mirrored")
     assert fetch(client, f"{stub.url}/a") == "mirrored"
@@ -586,7 +586,7 @@ def test_a_redirect_is_mirrored_too(client: NetworkClient, stub: Stub, other: St
 
 def test_mirrors_that_are_none_change_nothing(client: NetworkClient) -> None:
     with pytest.raises(InvalidInput):
-        client.configure(Configuration(offline=True, mirrors={"x": "no url"}))
+        client.configure(NetworkSettings(offline=True, mirrors={"x": "no url"}))
     assert not client.offline()
 
 

@@ -1,6 +1,6 @@
 """Addresses: what may be asked, what counts as one host, and where a mirror stands in for another.
 
-Used by `client.py` for every hop of a request. A URL is taken apart once and put together again from checked parts, so
+Used by `sending.py` for every hop of a request. A URL is taken apart once and put together again from checked parts, so
 that no two parsers can read a different host out of it. Nothing here resolves a name or opens a connection.
 """
 

@@ -1,6 +1,6 @@
 """The circuit breaker of one host: after several failures in a row it is left alone for a while, then tried once.
 
-`client.py` asks before each attempt and reports how each request ended. Nothing here knows what a failure is.
+`sending.py` asks before each attempt and reports how each request ended. Nothing here knows what a failure is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is known about each host: its breaker, its gates, and what went to and fro.
 
-`client.py` keeps them up to date, `service.py` shows them. Bounded: the host that was used longest ago is forgotten
+`sending.py` keeps them up to date, `service.py` shows them. Bounded: the host that was used longest ago is forgotten
 first, unless it is being left alone.
 """
 
@@ -78,6 +78,25 @@ class HostState:
     rate_limit_wait_s: float
     counted: Counted
     last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatus:
+    """`offline` is the setting; `proxy` what requests to most hosts go through, without its password."""
+
+    offline: bool
+    proxy: str | None
+    counted: Counted
+    hosts: list[HostState]
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether something is out of reach now: by choice, or because a host failed repeatedly."""
+        return self.offline or any(host.circuit is Circuit.OPEN for host in self.hosts)
+
+    @property
+    def circuits(self) -> dict[str, str]:
+        return {host.host: host.circuit.value for host in self.hosts}
 
 
 class Host:

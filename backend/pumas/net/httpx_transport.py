@@ -19,9 +19,10 @@ from huggingface_hub import set_client_factory
 from huggingface_hub.utils._http import hf_request_event_hook
 
 from pumas.net.address import parse
-from pumas.net.client import MAX_REDIRECTS, REDIRECTS, USER_AGENT, NetworkClient, Timeouts, check_redirect
+from pumas.net.client import NetworkClient
+from pumas.net.options import USER_AGENT, OnWait, Stop, Timeouts
 from pumas.net.response import MIB, Response
-from pumas.net.retry import OnWait, Stop
+from pumas.net.sending import MAX_REDIRECTS, REDIRECTS, check_redirect
 
 MAX_ANSWER = 64 * MIB
 """The longest answer of the hub's API, decoded."""

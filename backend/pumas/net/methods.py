@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pumas.errors import DiskError, FileUnavailable, InvalidInput, NotEnoughSpace, ReadOnly
 from pumas.net import contract as wire
-from pumas.net.hosts import HostState
 from pumas.net.service import NetworkService
 from pumas.net.settings import NetworkSettings
 from pumas.rpc.models import NoParams
 from pumas.rpc.registry import Methods
+
+if TYPE_CHECKING:
+    from pumas.net.hosts import HostState
 
 
 def register(methods: Methods, network: NetworkService) -> None:
@@ -19,7 +23,7 @@ def register(methods: Methods, network: NetworkService) -> None:
         Made to be polled: it answers from memory. The `network.state` event tells when a host begins or ends to be left
         alone and when offline mode changes.
         """
-        status = network.status()
+        status = await network.status()
         counted = status.counted
         return wire.NetworkStatus(
             total_requests=counted.total,

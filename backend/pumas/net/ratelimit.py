@@ -1,6 +1,6 @@
 """When a host wants to be asked again: what its answers say about waiting, and the gates that make everybody wait.
 
-`client.py` shows every answer to `told` and keeps one `Gates` per host. Nothing here sleeps.
+`sending.py` shows every answer to `told` and keeps one `Gates` per host. Nothing here sleeps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An answer whose body has not been read yet. Made by `client.py`, read by whoever asked.
+"""An answer whose body has not been read yet. Made by `sending.py`, read by whoever asked.
 
 Knows how a body ends and how it is encoded, and nothing of what it means.
 """

@@ -1,17 +1,16 @@
-"""Trying again: which failures pass, how long to wait between attempts, and waiting that can be ended.
+"""Trying again: which failures pass, and how long to wait between attempts.
 
-`client.py` gives one attempt as a function; tenacity repeats it. Nothing here knows HTTP beyond the statuses.
+`sending.py` gives one attempt as a function; tenacity repeats it. Nothing here knows HTTP beyond the statuses.
 """
 
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pumas.errors import ConnectionFailed, Interrupted
+from pumas.errors import ConnectionFailed
 from pumas.net.response import Response
 
 if TYPE_CHECKING:
@@ -20,44 +19,14 @@ if TYPE_CHECKING:
 ATTEMPTS = 5
 BASE_S = 0.5
 CAP_S = 30.0
-SLICE_S = 0.2
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 """RFC 9110 9.2.2."""
-
-OnWait = Callable[[float, str], None]
-Stop = Callable[[], None]
 
 
 def spread(seconds: float) -> float:
     """A wait that a host asked for, a little longer, so that not everybody is back at the same moment."""
     return seconds + random.uniform(0.0, min(0.5, 0.1 * seconds))
-
-
-class Sleeper:
-    """Waits that end when the client is closed or the caller wants it. `sleep` stands in for the clock in tests."""
-
-    def __init__(self, sleep: Callable[[float], None] | None = None) -> None:
-        self._closed = threading.Event()
-        self._sleep: Callable[[float], object] = sleep or self._closed.wait
-
-    def close(self) -> None:
-        self._closed.set()
-
-    def check(self, stop: Stop | None) -> None:
-        """Raises Interrupted after `close`, and whatever `stop` raises."""
-        if self._closed.is_set():
-            raise Interrupted("The sidecar is stopping.")
-        if stop is not None:
-            stop()
-
-    def wait(self, seconds: float, stop: Stop | None) -> None:
-        left = seconds
-        while left > 0:
-            self.check(stop)
-            self._sleep(min(left, SLICE_S))
-            left -= SLICE_S
-        self.check(stop)
 
 
 @dataclass(slots=True)

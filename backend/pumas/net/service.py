@@ -10,44 +10,25 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pumas.config import Layout
 from pumas.errors import CorruptState
 from pumas.events.stream import EventStream
 from pumas.net import settings as rules
-from pumas.net.breaker import Circuit
 from pumas.net.client import NetworkClient
-from pumas.net.hosts import Counted, HostState
 from pumas.net.settings import NetworkSettings
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.troubles import Troubles
 
+if TYPE_CHECKING:
+    from pumas.net.hosts import NetworkStatus
+
 log = logging.getLogger(__name__)
 
 TOPIC = "network.state"
 _SUBJECT = "launcher-data/metadata/network.json"
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkStatus:
-    """`offline` is the setting; `proxy` what requests to most hosts go through, without its password."""
-
-    offline: bool
-    proxy: str | None
-    counted: Counted
-    hosts: list[HostState]
-
-    @property
-    def is_offline(self) -> bool:
-        """Whether something is out of reach now: by choice, or because a host failed repeatedly."""
-        return self.offline or any(host.circuit is Circuit.OPEN for host in self.hosts)
-
-    @property
-    def circuits(self) -> dict[str, str]:
-        return {host.host: host.circuit.value for host in self.hosts}
 
 
 class NetworkService:
@@ -60,16 +41,15 @@ class NetworkService:
         self._events, self._troubles = events, troubles or Troubles()
         self._lock = threading.Lock()
         self._settings = self._load()
-        self._client = NetworkClient(self._settings.configuration(), changed=self._announce)
+        self._client = NetworkClient(self._settings, changed=self._announce)
 
     @property
     def client(self) -> NetworkClient:
         return self._client
 
-    def status(self) -> NetworkStatus:
-        """From memory, at once."""
-        hosts = self._client.hosts
-        return NetworkStatus(self._client.offline(), self._client.proxy, hosts.tally.now, hosts.states())
+    async def status(self) -> NetworkStatus:
+        """From memory. The first call loads the client, so it is made in a thread."""
+        return await asyncio.to_thread(self._status)
 
     def settings(self) -> NetworkSettings:
         return self._settings
@@ -99,7 +79,7 @@ class NetworkService:
         with self._lock:
             settings = rules.changed(self._settings, **wishes)
             self._save(settings)
-            self._client.configure(settings.configuration())
+            self._client.configure(settings)
             self._settings = settings
         return settings
 
@@ -134,7 +114,13 @@ class NetworkService:
         self._troubles.report(_SUBJECT, kind, message)
         log.warning("%s", message)
 
+    def _status(self) -> NetworkStatus:
+        from pumas.net.hosts import NetworkStatus
+
+        hosts = self._client.hosts
+        return NetworkStatus(self._client.offline(), self._client.proxy, hosts.tally.now, hosts.states())
+
     def _announce(self) -> None:
-        status = self.status()
+        status = self._status()
         data = {"offline": status.offline, "is_offline": status.is_offline, "circuit_states": status.circuits}
         self._events.publish_threadsafe(TOPIC, data)

@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from pumas.errors import FileUnavailable, InvalidInput
 from pumas.net.address import Mirrors, base
-from pumas.net.client import Configuration
-from pumas.net.transport import DIRECT, HIDDEN, Route, masked, tls_context
 
 MAX_MIRRORS = 100
 MAX_BUNDLE_BYTES = 16 * 1024 * 1024
+HIDDEN = "***"
+DIRECT = "direct"
+"""The proxy setting that means: none, whatever the environment says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,6 @@ class NetworkSettings:
     def shown_proxy(self) -> str | None:
         """The proxy without its password."""
         return None if self.proxy is None else masked(self.proxy)
-
-    def configuration(self) -> Configuration:
-        route = Route(self.proxy, Path(self.ca_bundle) if self.ca_bundle else None)
-        return Configuration(self.offline, route, self.mirrors)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -92,6 +89,14 @@ def changed(
     return now
 
 
+def masked(proxy: str) -> str:
+    """A proxy's URL with the password hidden."""
+    user, found, host = urlsplit(proxy).netloc.rpartition("@")
+    if not found or ":" not in user:
+        return proxy
+    return f"{urlsplit(proxy).scheme}://{user.partition(':')[0]}:{HIDDEN}@{host}"
+
+
 def _offline(value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidInput("offline", "it is not true or false")
@@ -130,12 +135,16 @@ def _bundle(value: object) -> str:
 
 
 def _usable_bundle(value: str) -> str:
+    import ssl
+
+    from pumas.net.transport import tls_context
+
     path = Path(_bundle(value))
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_BUNDLE_BYTES:
             raise FileUnavailable(path.name, "it is no file of certificates")
-        tls_context(path)
+        tls_context(value)
     except ssl.SSLError:
         raise InvalidInput("ca_bundle", "it holds no certificate in PEM form") from None
     except OSError as error:

@@ -1,6 +1,6 @@
 """Sends one request to one host and gives back the answer with its body unread.
 
-The only place that knows urllib3: pools, TLS, proxies, and the table that turns its errors into ours. `client.py`
+The only place that knows urllib3: pools, TLS, proxies, and the table that turns its errors into ours. `sending.py`
 stands above it and decides what is sent where, how often, and what an answer means. Blocking and thread-safe.
 """
 
@@ -13,13 +13,13 @@ import os
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pumas.errors import ConnectionFailed, InvalidReply, NetworkError
-from pumas.net.address import Address, Origin
+from pumas.net.address import Address
+from pumas.net.options import Timeouts
+from pumas.net.settings import DIRECT, masked
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse, PoolManager
@@ -30,32 +30,15 @@ HOSTS = 64
 """Hosts whose idle connections are kept."""
 CONNECTIONS = 64
 """Idle connections kept per host; more may be open at once."""
-HIDDEN = "***"
-DIRECT = "direct"
-"""The proxy setting that means: none, whatever the environment says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `connect_s`: for one address of a host. `read_s`: the longest silence, and for the whole head."""
-
-    connect_s: float = 10.0
-    read_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How to get out: a proxy's URL or `DIRECT` (None: as the environment says), and roots trusted in addition."""
-
-    proxy: str | None = None
-    ca_bundle: Path | None = None
 
 
 class Transport:
-    """Connections by one route."""
+    """Connections by one way out: `proxy` and `ca_bundle` as in `NetworkSettings`."""
 
-    def __init__(self, route: Route, environment: Mapping[str, str] = os.environ) -> None:
-        self._route = route
+    def __init__(
+        self, proxy: str | None = None, ca_bundle: str | None = None, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self._proxy, self._ca_bundle = proxy, ca_bundle
         self._surroundings = _proxies_of(environment)
         self._lock = threading.Lock()
         self._managers: dict[tuple[str | None, str], PoolManager] = {}
@@ -99,24 +82,24 @@ class Transport:
 
     def proxy_for(self, address: Address) -> str | None:
         """The URL of the proxy that a request goes through, None when it goes straight."""
-        if address.origin.loopback or self._route.proxy == DIRECT:
+        if address.origin.loopback or self._proxy == DIRECT:
             return None
-        if self._route.proxy is None and not self._surroundings:
+        if self._proxy is None and not self._surroundings:
             return None
         from requests.utils import select_proxy, should_bypass_proxies
 
         if should_bypass_proxies(address.url, no_proxy=None):
             return None
-        if self._route.proxy is not None:
-            return self._route.proxy
+        if self._proxy is not None:
+            return self._proxy
         found = select_proxy(address.url, self._surroundings)
         return found if found is None or "://" in found else f"http://{found}"
 
     @property
     def usual_proxy(self) -> str | None:
         """What requests outside go through, unless `NO_PROXY` names their host; without a password."""
-        if self._route.proxy is not None:
-            return None if self._route.proxy == DIRECT else masked(self._route.proxy)
+        if self._proxy is not None:
+            return None if self._proxy == DIRECT else masked(self._proxy)
         found = self._surroundings.get("https") or self._surroundings.get("all") or self._surroundings.get("http")
         return masked(found) if found else None
 
@@ -156,11 +139,11 @@ class Transport:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = tls_context(self._route.ca_bundle)
+            self._tls = tls_context(self._ca_bundle)
         return self._tls
 
 
-def tls_context(bundle: Path | None) -> ssl.SSLContext:
+def tls_context(bundle: str | None) -> ssl.SSLContext:
     """The system's roots (or Mozilla's where the system has none) and those of `bundle`. Raises OSError."""
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
@@ -197,14 +180,6 @@ def bare_proxy(url: str) -> str:
     """The proxy's URL without user name and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def masked(url: str) -> str:
-    """The proxy's URL with its password hidden."""
-    user, found, host = urlsplit(url).netloc.rpartition("@")
-    if not found or ":" not in user:
-        return url
-    return f"{urlsplit(url).scheme}://{user.partition(':')[0]}:{HIDDEN}@{host}"
 
 
 def _proxy_headers(url: str) -> dict[str, str]:
@@ -285,8 +260,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield one
         with contextlib.suppress(AttributeError):
             waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-
-
-def shown(origin: Origin) -> str:
-    """How a host is called in messages."""
-    return origin.netloc
