@@ -43,7 +43,7 @@ from pumas.library.import_plan import ImportPlan, ImportRequest, plan_of
 from pumas.library.import_source import Source, SourceFile, weights_format
 from pumas.library.publishing import size_of
 from pumas.library.service import LibraryParts
-from pumas.net.transport import Timeouts
+from pumas.net.client import Timeouts
 from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.paths import contained
 

@@ -33,7 +33,7 @@ from pumas.errors import (
 )
 from pumas.hub.model import HUB, HubListing, HubModel, is_commit, parse_repo_id
 from pumas.net.address import Address, base, parse
-from pumas.net.transport import Timeouts
+from pumas.net.client import Timeouts
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
