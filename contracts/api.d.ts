@@ -18,6 +18,10 @@ export type Disk = { "usage": number; "used": number; "total": number; "free": n
 
 export type DownloadOption = { "quant": string; "sizeBytes": number | null };
 
+export type DownloadStatus = { "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null };
+
+export type FileStatus = { "path": string; "size": number; "downloaded": number; "state": "waiting" | "downloading" | "verifying" | "done" };
+
 export type FoundModel = { "model_id": string; "id": string; "path": string; "file_path": string; "official_name": string; "cleaned_name": string; "family": string; "model_type": string; "subtype": string; "tags": Array<string>; "description": string; "repo_id": string | null; "size_bytes": number | null; "security_tier": string | null; "added_date": string | null; "updated_at": string; "last_used": string | null; "related_available": boolean; "state"?: "ok" | "missing" | "offline"; "storage"?: "owned" | "hardlink" | "reflink" | "reference" };
 
 export type Gpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null };
@@ -58,6 +62,8 @@ export type Repeated = { "certainty": "shared" | "duplicate" | "possible"; "size
 
 export type Resources = { "cpu": Cpu; "gpu": Gpu; "gpus": Array<NamedGpu>; "ram": Ram; "disk": Disk };
 
+export type ScheduleInfo = { "start": string; "end": string; "days": Array<string> };
+
 export type Settings = { "offline": boolean; "proxy": string | null; "mirrors": Record<string, string>; "ca_bundle": string | null };
 
 export type ShardGroup = { "files": Array<string>; "validation": ShardValidation };
@@ -78,6 +84,8 @@ export type TrashEntry = { "trash_id": string; "model_id": string; "model_ids": 
 
 export type TroubleInfo = { "subject": string; "kind": string; "message": string };
 
+export type WireSchedule = { "start": string; "end": string; "days"?: Array<"mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"> };
+
 export type WritableFile = { "path": string; "writable": boolean; "reason": string | null };
 
 export interface Methods {
@@ -85,6 +93,8 @@ export interface Methods {
   "adopt_models": { params: { items: Array<AdoptItem>; mode?: "auto" | "reflink" | "hardlink" | "reference" | null; dry_run?: boolean | null; folders?: Array<string> | null }; result: { "success": boolean; "adopted": number; "failed": number; "size": number; "results": Array<AdoptedItem>; "job_id": string | null; "pending": number } | { "success": false; "error": string; "error_code": string; "results": never[] } };
   /** Ask a job to stop for good. */
   "cancel_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
+  /** Stop for good and remove what has arrived. */
+  "cancel_model_download": { params: { download_id: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Say whether the Brave browser is installed; it is optional. */
   "check_brave": { params: {  }; result: boolean };
   /** Say for each file whether it exists and may be moved away from its folder. */
@@ -97,10 +107,14 @@ export interface Methods {
   "delete_model_with_cascade": { params: { model_id: string; dry_run?: boolean | null }; result: { "success": true; "links_removed": number; "trash_id": string | null; "model_ids": Array<string>; "size": number } | { "success": false; "error": string; "error_code": string; "links_removed": 0 } };
   /** Group files by the model that they are parts of, by their names; they need not exist. */
   "detect_sharded_sets": { params: { file_paths: Array<string> }; result: { "success": true; "groups": Record<string, ShardGroup> } | { "success": false; "error": string; "error_code": string; "groups": Record<string, never> } };
+  /** As `start_model_download_from_hf`; `get_model_download_status` has the `model_path` once it is completed. */
+  "download_model_from_hf": { params: { repo_id: string; family?: string | null; official_name?: string | null; model_type?: string | null; subtype?: string | null; quant?: string | null; filename?: string | null; filenames?: Array<string> | null; revision?: string | null; security_acknowledged?: boolean | null; allow_duplicate?: boolean | null }; result: { "success": true; "download_id": string; "total_bytes": number; "repo_id": string; "revision": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "files": number } | { "success": false; "error": string; "error_code": string } };
   /** Remove deleted models for ever. */
   "empty_trash": { params: { trash_ids?: Array<string> | null; older_than_days?: number | null; dry_run?: boolean | null }; result: { "success": true; "removed": Array<TrashEntry>; "freed": number } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Say how full the file system of the launcher root is, in bytes. */
   "get_disk_space": { params: {  }; result: { "success": true; "total": number; "used": number; "free": number; "percent": number } | { "success": false; "error": string; "error_code": string; "total": 0; "used": 0; "free": 0; "percent": 0 } };
+  /** The speed limit, how many run at once, and the schedule. */
+  "get_download_limits": { params: {  }; result: { "success": true; "bytes_per_second": number | null; "at_once": number; "schedule": ScheduleInfo | null; "open": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Show what a GGUF or safetensors file says about itself. */
   "get_embedded_metadata": { params: { file_path: string }; result: { "success": boolean; "file_type": "gguf" | "safetensors" | "unsupported" | "unknown"; "metadata": Record<string, unknown> | null; "truncated": Record<string, number>; "error": string | null } | { "success": false; "error": string; "error_code": string; "file_type": "unknown"; "metadata": null } };
   /** Count the names (hard links) that a file has. */
@@ -115,6 +129,8 @@ export interface Methods {
   "get_missing_dependencies": { params: {  }; result: Array<string> };
   /** Show one model's metadata and overrides as they are on disk. */
   "get_model": { params: { model_id: string }; result: { "success": true; "model_id": string; "folder": string; "metadata": Record<string, unknown>; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string } };
+  /** How far a download is. Asks neither the disk nor the network while it runs; `download.progress` events tell */
+  "get_model_download_status": { params: { download_id: string; files?: boolean | null }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
   /** Show which versions of an app a model is limited to. */
   "get_model_overrides": { params: { rel_path: string }; result: { "success": true; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string; "overrides": Record<string, never> } };
   /** List all models, keyed by their id. */
@@ -143,6 +159,8 @@ export interface Methods {
   "list_hf_revisions_drift": { params: { model_ids?: Array<string> | null }; result: { "success": true; "models": Array<HubDrift>; "newer": number; "unasked": number } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** List jobs, newest first, with their progress. */
   "list_jobs": { params: { kind?: string | null; states?: Array<"queued" | "running" | "paused" | "completed" | "failed" | "cancelled"> | null; limit?: number | null; offset?: number | null }; result: { "success": true; "jobs": Array<JobInfo> } | { "success": false; "error": string; "error_code": string; "jobs": never[] } };
+  /** List downloads: unfinished ones in the order of the queue, then failed and finished ones, newest first. */
+  "list_model_downloads": { params: { finished?: boolean | null; limit?: number | null }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** List deleted models, newest first. */
   "list_trash": { params: {  }; result: { "success": true; "entries": Array<TrashEntry> } | { "success": false; "error": string; "error_code": string; "entries": never[] } };
   /** Find the repository that a file is from. */
@@ -151,12 +169,18 @@ export interface Methods {
   "mark_metadata_as_manual": { params: { model_id: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Ask a queued or running job to stop where it is, to be resumed later. */
   "pause_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
+  /** Stop where it is; what has arrived stays, also over restarts. */
+  "pause_model_download": { params: { download_id: string }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
   /** Look at every model folder now and bring the index up to date. */
   "refresh_model_index": { params: {  }; result: { "success": true; "indexed_count": number } | { "success": false; "error": string; "error_code": string } };
+  /** Put downloads first in the queue. */
+  "reorder_model_downloads": { params: { download_ids: Array<string> }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** Bring a deleted model back to where it was. */
   "restore_model": { params: { trash_id: string; dry_run?: boolean | null }; result: { "success": true; "model_id": string; "model_ids": Array<string> } | { "success": false; "error": string; "error_code": string } };
   /** Go on with a paused or interrupted job, or try a failed one again. */
   "resume_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
+  /** Go on with a paused download, or try a failed one again, from where it was. */
+  "resume_model_download": { params: { download_id: string }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
   /** Return the OpenRPC document of this server (https://spec.open-rpc.org). */
   "rpc.discover": { params: {  }; result: Record<string, unknown> };
   /** Find the models of other programs on this machine, and which bytes exist more than once. */
@@ -167,10 +191,14 @@ export interface Methods {
   "search_hf_models": { params: { query: string; kind?: string | null; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale"?: boolean; "fetched_at"?: string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Search names, tags, families, types and descriptions. */
   "search_models_fts": { params: { query: string; limit?: number | null; offset?: number | null; model_type?: string | null; tags?: Array<string> | null }; result: { "success": true; "models": Array<FoundModel>; "total_count": number; "query_time_ms": number; "query": string; "matched": "all" | "any" } | { "success": false; "error": string; "error_code": string; "models": never[]; "total_count": 0; "query_time_ms": 0; "query": "" } };
+  /** Change limits; running downloads follow at once, and they hold over restarts. */
+  "set_download_limits": { params: { bytes_per_second?: number | null; at_once?: number | null; schedule?: WireSchedule | null; any_time?: boolean | null }; result: { "success": true; "bytes_per_second": number | null; "at_once": number; "schedule": ScheduleInfo | null; "open": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Change what is given; it lasts, and holds from the next request on. Answers with all settings. */
   "set_network_settings": { params: { offline?: boolean | null; proxy?: string | null; mirrors?: Record<string, string> | null; ca_bundle?: string | "" | null }; result: { "success": true; "settings": Settings } | { "success": false; "error": string; "error_code": string } };
   /** Stop the sidecar: it answers, parks running jobs, and exits 0 within a second. */
   "shutdown": { params: {  }; result: { "status": "shutting_down" } };
+  /** Download a model from the Hugging Face hub into the library. */
+  "start_model_download_from_hf": { params: { repo_id: string; family?: string | null; official_name?: string | null; model_type?: string | null; subtype?: string | null; quant?: string | null; filename?: string | null; filenames?: Array<string> | null; revision?: string | null; security_acknowledged?: boolean | null; allow_duplicate?: boolean | null }; result: { "success": true; "download_id": string; "total_bytes": number; "repo_id": string; "revision": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "files": number } | { "success": false; "error": string; "error_code": string } };
   /** Take an adoption back: our names for the files go, the owner's files stay as they are. */
   "undo_adoption": { params: { adoption_id?: string | null; model_id?: string | null; dry_run?: boolean | null }; result: { "success": true; "adoption_id": string; "model_id": string; "mode": "hardlink" | "reflink" | "reference"; "size": number; "removed": Array<string>; "kept_in_store": Array<string>; "trash_id": string | null; "reasons": Array<string>; "dry_run": boolean } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Limit a model to versions of an app, in the syntax of Python version specifiers. */

@@ -30,6 +30,7 @@ from pumas.storage.troubles import Troubles
 
 if TYPE_CHECKING:
     from pumas.adoption.service import AdoptionService
+    from pumas.downloads.service import DownloadService
     from pumas.hub.service import HubService
     from pumas.jobs.service import JobService
     from pumas.library.service import LibraryService
@@ -63,12 +64,14 @@ class Services:
     adoption: AdoptionService
     network: NetworkService
     hub: HubService
+    downloads: DownloadService
 
     async def close(self) -> None:
         """Park what runs. Calls that are under way still find their databases."""
         # Jobs are told first, so that one whose connection then ends knows why.
         await asyncio.gather(self.jobs.close(), asyncio.to_thread(self.network.close))
         self.hub.close()
+        self.downloads.close()
         self.adoption.close()
         await self.library.close()
         await self.system.close()
@@ -81,6 +84,7 @@ class Services:
 def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> Services:
     """Connect the services of all domains. Imports them, so it runs after the port is open."""
     from pumas.adoption.service import AdoptionService
+    from pumas.downloads.service import DownloadService
     from pumas.hub.client import HubClient
     from pumas.hub.service import HubService
     from pumas.jobs.service import JobService
@@ -115,6 +119,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     jobs = JobService(JobStore(jobs_db), events)
     library = LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles)
     network = NetworkService(layout, events, troubles)
+    hub = HubClient(network.client)
     return Services(
         events=events,
         troubles=troubles,
@@ -124,13 +129,15 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         library=library,
         adoption=AdoptionService(layout, library.parts, jobs, adoptions_db),
         network=network,
-        hub=HubService(layout, HubClient(network.client), library, jobs, hub_db),
+        hub=HubService(layout, hub, library, jobs, hub_db),
+        downloads=DownloadService(layout, events, troubles, jobs, library.parts, network.client, hub),
     )
 
 
 def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     """Register the rows of all domains. Imports pydantic, so it runs after the port is open."""
     from pumas.adoption import methods as adoption
+    from pumas.downloads import methods as downloads
     from pumas.hub import methods as hub
     from pumas.jobs import methods as jobs
     from pumas.library import methods as library
@@ -146,6 +153,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     adoption.register(methods, services.adoption)
     network.register(methods, services.network)
     hub.register(methods, services.hub)
+    downloads.register(methods, services.downloads)
     system.register(methods, services.system)
     return methods
 
@@ -210,6 +218,7 @@ class Sidecar:
             ("jobs.db", services.jobs.open),
             ("library", services.library.open),
             ("adoption", services.adoption.open),
+            ("downloads", services.downloads.open),
         )
         for name, begin in begins:
             try:

@@ -49,8 +49,8 @@ CREATE VIRTUAL TABLE model_search USING fts5 (
     content = 'models', content_rowid = 'row',
     tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3 4', detail = column, columnsize = 0
 );
--- A first reconcile writes many batches: merge their segments less often, and once more when it is done.
-INSERT INTO model_search (model_search, rank) VALUES ('automerge', 16);
+-- Segments are merged when there are as many as `crisismerge` says: later while many models are added, see store.py.
+INSERT INTO model_search (model_search, rank) VALUES ('automerge', 0);
 -- Bytes of postings kept in memory before they become a segment; a batch of a thousand models has about so many.
 INSERT INTO model_search (model_search, rank) VALUES ('hashsize', 4194304);
 -- FTS5 writes what it holds at each statement's savepoint, so a batch adds its new rows by one statement at its end: rows

@@ -14,16 +14,20 @@ if TYPE_CHECKING:
         AdoptItem,
         AdoptModelsResult,
         CancelJobResult,
+        CancelModelDownloadResult,
         CheckFilesWritableResult,
         DeleteModelWithCascadeResult,
         DetectShardedSetsResult,
+        DownloadModelFromHfResult,
         EmptyTrashResult,
         GetDiskSpaceResult,
+        GetDownloadLimitsResult,
         GetEmbeddedMetadataResult,
         GetFileLinkCountResult,
         GetHfModelResult,
         GetJobResult,
         GetLibraryStatusResult,
+        GetModelDownloadStatusResult,
         GetModelOverridesResult,
         GetModelResult,
         GetModelsResult,
@@ -40,23 +44,30 @@ if TYPE_CHECKING:
         ListAdoptionsResult,
         ListHfRevisionsDriftResult,
         ListJobsResult,
+        ListModelDownloadsResult,
         ListTrashResult,
         LookupHfMetadataForFileResult,
         MarkMetadataAsManualResult,
         PauseJobResult,
+        PauseModelDownloadResult,
         RefreshModelIndexResult,
+        ReorderModelDownloadsResult,
         RestoreModelResult,
         ResumeJobResult,
+        ResumeModelDownloadResult,
         ScanModelStoresResult,
         ScanSharedStorageResult,
         SearchHfModelsResult,
         SearchModelsFtsResult,
+        SetDownloadLimitsResult,
         SetNetworkSettingsResult,
         ShutdownResult,
+        StartModelDownloadFromHfResult,
         UndoAdoptionResult,
         UpdateModelOverridesResult,
         ValidateFileTypeResult,
         VerifyLibraryResult,
+        WireSchedule,
     )
 
 
@@ -102,6 +113,17 @@ class Methods:
             JobNotFound, WrongJobState.
         """
         return self.call("cancel_job", {"job_id": job_id})
+
+    def cancel_model_download(self, download_id: str) -> CancelModelDownloadResult:
+        """Stop for good and remove what has arrived.
+
+        Args:
+            download_id: The id that the start answered with.
+
+        Raises:
+            DownloadNotFound, WrongJobState.
+        """
+        return self.call("cancel_model_download", {"download_id": download_id})
 
     def check_brave(self) -> bool:
         """Say whether the Brave browser is installed; it is optional.
@@ -151,6 +173,56 @@ class Methods:
         """Group files by the model that they are parts of, by their names; they need not exist."""
         return self.call("detect_sharded_sets", {"file_paths": file_paths})
 
+    def download_model_from_hf(
+        self,
+        repo_id: str,
+        *,
+        family: str | None = None,
+        official_name: str | None = None,
+        model_type: str | None = None,
+        subtype: str | None = None,
+        quant: str | None = None,
+        filename: str | None = None,
+        filenames: Sequence[str] | None = None,
+        revision: str | None = None,
+        security_acknowledged: bool | None = None,
+        allow_duplicate: bool | None = None,
+    ) -> DownloadModelFromHfResult:
+        """As `start_model_download_from_hf`; `get_model_download_status` has the `model_path` once it is completed.
+
+        Args:
+            repo_id: `owner/name`, or the address of the repository's page.
+            family: Empty: found out.
+            official_name: Empty: the repository's name.
+            model_type: `llm`, `diffusion`, …; empty: found out.
+            quant: Only this quantisation, with the configuration files; empty: all.
+            filename: Only this file, or what fits this shell pattern.
+            filenames: As `filename`, for several.
+            revision: Branch, tag or commit.
+            security_acknowledged: Accept files that can run code when loaded (pickle).
+            allow_duplicate: Download although the library has these weights.
+
+        Raises:
+            DiskError, DiskFull, DuplicateModel, GatedRepo, InvalidInput, NetworkError, PickleNotAcknowledged,
+            ReadOnly, RepoNotFound, RevisionNotFound, TokenRefused.
+        """
+        return self.call(
+            "download_model_from_hf",
+            {
+                "repo_id": repo_id,
+                "family": family,
+                "official_name": official_name,
+                "model_type": model_type,
+                "subtype": subtype,
+                "quant": quant,
+                "filename": filename,
+                "filenames": filenames,
+                "revision": revision,
+                "security_acknowledged": security_acknowledged,
+                "allow_duplicate": allow_duplicate,
+            },
+        )
+
     def empty_trash(
         self,
         *,
@@ -179,6 +251,10 @@ class Methods:
             DiskError, TimedOut.
         """
         return self.call("get_disk_space", {})
+
+    def get_download_limits(self) -> GetDownloadLimitsResult:
+        """The speed limit, how many run at once, and the schedule."""
+        return self.call("get_download_limits", {})
 
     def get_embedded_metadata(self, file_path: str) -> GetEmbeddedMetadataResult:
         """Show what a GGUF or safetensors file says about itself.
@@ -264,6 +340,20 @@ class Methods:
             CorruptState, ModelNotFound, UnsafePath.
         """
         return self.call("get_model", {"model_id": model_id})
+
+    def get_model_download_status(self, download_id: str, *, files: bool | None = None) -> GetModelDownloadStatusResult:
+        """How far a download is. Asks neither the disk nor the network while it runs; `download.progress` events tell
+
+        the same.
+
+        Args:
+            download_id: The id that the start answered with.
+            files: Also list each file.
+
+        Raises:
+            DownloadNotFound.
+        """
+        return self.call("get_model_download_status", {"download_id": download_id, "files": files})
 
     def get_model_overrides(self, rel_path: str) -> GetModelOverridesResult:
         """Show which versions of an app a model is limited to.
@@ -451,6 +541,16 @@ class Methods:
         """
         return self.call("list_jobs", {"kind": kind, "states": states, "limit": limit, "offset": offset})
 
+    def list_model_downloads(
+        self, *, finished: bool | None = None, limit: int | None = None
+    ) -> ListModelDownloadsResult:
+        """List downloads: unfinished ones in the order of the queue, then failed and finished ones, newest first.
+
+        Args:
+            finished: Also those that are completed or cancelled.
+        """
+        return self.call("list_model_downloads", {"finished": finished, "limit": limit})
+
     def list_trash(self) -> ListTrashResult:
         """List deleted models, newest first.
 
@@ -500,6 +600,17 @@ class Methods:
         """
         return self.call("pause_job", {"job_id": job_id})
 
+    def pause_model_download(self, download_id: str) -> PauseModelDownloadResult:
+        """Stop where it is; what has arrived stays, also over restarts.
+
+        Args:
+            download_id: The id that the start answered with.
+
+        Raises:
+            DownloadNotFound, WrongJobState.
+        """
+        return self.call("pause_model_download", {"download_id": download_id})
+
     def refresh_model_index(self) -> RefreshModelIndexResult:
         """Look at every model folder now and bring the index up to date.
 
@@ -509,6 +620,18 @@ class Methods:
             DiskError, ReadOnly.
         """
         return self.call("refresh_model_index", {})
+
+    def reorder_model_downloads(self, download_ids: Sequence[str]) -> ReorderModelDownloadsResult:
+        """Put downloads first in the queue.
+
+        Args:
+            download_ids: These come first, in this order; the others follow as they were. Running ones are not
+            stopped.
+
+        Raises:
+            DiskError, DiskFull, DownloadNotFound, ReadOnly.
+        """
+        return self.call("reorder_model_downloads", {"download_ids": download_ids})
 
     def restore_model(self, trash_id: str, *, dry_run: bool | None = None) -> RestoreModelResult:
         """Bring a deleted model back to where it was.
@@ -528,6 +651,17 @@ class Methods:
             JobNotFound, WrongJobState.
         """
         return self.call("resume_job", {"job_id": job_id})
+
+    def resume_model_download(self, download_id: str) -> ResumeModelDownloadResult:
+        """Go on with a paused download, or try a failed one again, from where it was.
+
+        Args:
+            download_id: The id that the start answered with.
+
+        Raises:
+            DownloadNotFound, WrongJobState.
+        """
+        return self.call("resume_model_download", {"download_id": download_id})
 
     def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document of this server (https://spec.open-rpc.org)."""
@@ -606,6 +740,30 @@ class Methods:
             {"query": query, "limit": limit, "offset": offset, "model_type": model_type, "tags": tags},
         )
 
+    def set_download_limits(
+        self,
+        *,
+        bytes_per_second: int | None = None,
+        at_once: int | None = None,
+        schedule: WireSchedule | None = None,
+        any_time: bool | None = None,
+    ) -> SetDownloadLimitsResult:
+        """Change limits; running downloads follow at once, and they hold over restarts.
+
+        Args:
+            bytes_per_second: For all downloads together; 0: no limit; left out: as it is.
+            at_once: How many downloads run at a time.
+            schedule: The hours in which downloads run.
+            any_time: Remove the schedule.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, ReadOnly.
+        """
+        return self.call(
+            "set_download_limits",
+            {"bytes_per_second": bytes_per_second, "at_once": at_once, "schedule": schedule, "any_time": any_time},
+        )
+
     def set_network_settings(
         self,
         *,
@@ -634,6 +792,60 @@ class Methods:
     def shutdown(self) -> ShutdownResult:
         """Stop the sidecar: it answers, parks running jobs, and exits 0 within a second."""
         return self.call("shutdown", {})
+
+    def start_model_download_from_hf(
+        self,
+        repo_id: str,
+        *,
+        family: str | None = None,
+        official_name: str | None = None,
+        model_type: str | None = None,
+        subtype: str | None = None,
+        quant: str | None = None,
+        filename: str | None = None,
+        filenames: Sequence[str] | None = None,
+        revision: str | None = None,
+        security_acknowledged: bool | None = None,
+        allow_duplicate: bool | None = None,
+    ) -> StartModelDownloadFromHfResult:
+        """Download a model from the Hugging Face hub into the library.
+
+        One question to the hub pins the commit and the files; the rest is a job. A wrong or half file is never
+        visible: the model appears whole, when every digest is right. Starting what is not finished yet goes on with
+        it.
+
+        Args:
+            repo_id: `owner/name`, or the address of the repository's page.
+            family: Empty: found out.
+            official_name: Empty: the repository's name.
+            model_type: `llm`, `diffusion`, …; empty: found out.
+            quant: Only this quantisation, with the configuration files; empty: all.
+            filename: Only this file, or what fits this shell pattern.
+            filenames: As `filename`, for several.
+            revision: Branch, tag or commit.
+            security_acknowledged: Accept files that can run code when loaded (pickle).
+            allow_duplicate: Download although the library has these weights.
+
+        Raises:
+            DiskError, DiskFull, DuplicateModel, GatedRepo, InvalidInput, NetworkError, PickleNotAcknowledged,
+            ReadOnly, RepoNotFound, RevisionNotFound, TokenRefused.
+        """
+        return self.call(
+            "start_model_download_from_hf",
+            {
+                "repo_id": repo_id,
+                "family": family,
+                "official_name": official_name,
+                "model_type": model_type,
+                "subtype": subtype,
+                "quant": quant,
+                "filename": filename,
+                "filenames": filenames,
+                "revision": revision,
+                "security_acknowledged": security_acknowledged,
+                "allow_duplicate": allow_duplicate,
+            },
+        )
 
     def undo_adoption(
         self, *, adoption_id: str | None = None, model_id: str | None = None, dry_run: bool | None = None

@@ -113,6 +113,60 @@ class DownloadOption(TypedDict):
     """Null as long as nobody looked at the repository (`get_hf_model`)."""
 
 
+class DownloadStatus(TypedDict):
+    download_id: str
+    repo_id: str
+    revision: str
+    title: str
+    quant: str
+    status: Literal[
+        "queued",
+        "downloading",
+        "retrying",
+        "waiting",
+        "verifying",
+        "cancelling",
+        "paused",
+        "completed",
+        "cancelled",
+        "error",
+    ]
+    """`retrying`: no bytes come, and it is tried again. `waiting`: for room on the disk, or for the schedule's
+    hours. `verifying`: all bytes are here. `paused` and `error` can be resumed."""
+    progress: float
+    """Falls only when a file has to be begun again; see `restarts`."""
+    downloaded_bytes: int
+    total_bytes: int
+    speed: float
+    """Bytes per second over the last seconds."""
+    eta_seconds: float | None
+    error: str
+    """Empty when fine."""
+    error_code: str
+    message: str
+    """About a wait, a retry or a restart; may be empty."""
+    restarts: int
+    """How often a file was begun again in this run."""
+    retries: int
+    place: int | None
+    """How many wait before it; null when it does not wait."""
+    model_id: str | None
+    """Once completed."""
+    model_path: str | None
+    warnings: list[str]
+    """Once completed."""
+    created_at: str
+    finished_at: str | None
+    files: NotRequired[list[FileStatus] | None]
+
+
+class FileStatus(TypedDict):
+    path: str
+    size: int
+    downloaded: int
+    state: Literal["waiting", "downloading", "verifying", "done"]
+
+
 class FoundModel(TypedDict):
     model_id: str
     id: str
@@ -416,6 +470,12 @@ class Resources(TypedDict):
     disk: Disk
 
 
+class ScheduleInfo(TypedDict):
+    start: str
+    end: str
+    days: list[str]
+
+
 class Settings(TypedDict):
     offline: bool
     """Whether nothing is to be sent."""
@@ -514,6 +574,15 @@ class TroubleInfo(TypedDict):
     message: str
 
 
+class WireSchedule(TypedDict):
+    start: str
+    """Local time such as `22:30`."""
+    end: str
+    """Earlier than `start`: on the next day."""
+    days: NotRequired[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]]]
+    """On which it begins; empty: all."""
+
+
 class WritableFile(TypedDict):
     path: str
     writable: bool
@@ -539,6 +608,10 @@ class CancelJobResult(TypedDict):
     job: JobInfo
 
 
+class CancelModelDownloadResult(TypedDict):
+    success: Literal[True]
+
+
 class CheckFilesWritableResult(TypedDict):
     success: Literal[True]
     all_writable: bool
@@ -560,6 +633,28 @@ class DetectShardedSetsResult(TypedDict):
     groups: dict[str, ShardGroup]
 
 
+class DownloadModelFromHfResult(TypedDict):
+    success: Literal[True]
+    download_id: str
+    total_bytes: int
+    repo_id: str
+    revision: str
+    """The commit that the download is pinned to."""
+    status: Literal[
+        "queued",
+        "downloading",
+        "retrying",
+        "waiting",
+        "verifying",
+        "cancelling",
+        "paused",
+        "completed",
+        "cancelled",
+        "error",
+    ]
+    files: int
+
+
 class EmptyTrashResult(TypedDict):
     success: Literal[True]
     removed: list[TrashEntry]
@@ -574,6 +669,16 @@ class GetDiskSpaceResult(TypedDict):
     used: int
     free: int
     percent: float
+
+
+class GetDownloadLimitsResult(TypedDict):
+    success: Literal[True]
+    bytes_per_second: int | None
+    """null: no limit."""
+    at_once: int
+    schedule: ScheduleInfo | None
+    open: bool
+    """Whether the schedule lets downloads run now."""
 
 
 class GetEmbeddedMetadataResult(TypedDict):
@@ -667,6 +772,54 @@ class GetModelResult(TypedDict):
     metadata: dict[str, Any]
     """metadata.json as it is on disk."""
     overrides: dict[str, Any]
+
+
+class GetModelDownloadStatusResult(TypedDict):
+    success: Literal[True]
+    download_id: str
+    repo_id: str
+    revision: str
+    title: str
+    quant: str
+    status: Literal[
+        "queued",
+        "downloading",
+        "retrying",
+        "waiting",
+        "verifying",
+        "cancelling",
+        "paused",
+        "completed",
+        "cancelled",
+        "error",
+    ]
+    """`retrying`: no bytes come, and it is tried again. `waiting`: for room on the disk, or for the schedule's
+    hours. `verifying`: all bytes are here. `paused` and `error` can be resumed."""
+    progress: float
+    """Falls only when a file has to be begun again; see `restarts`."""
+    downloaded_bytes: int
+    total_bytes: int
+    speed: float
+    """Bytes per second over the last seconds."""
+    eta_seconds: float | None
+    error: str
+    """Empty when fine."""
+    error_code: str
+    message: str
+    """About a wait, a retry or a restart; may be empty."""
+    restarts: int
+    """How often a file was begun again in this run."""
+    retries: int
+    place: int | None
+    """How many wait before it; null when it does not wait."""
+    model_id: str | None
+    """Once completed."""
+    model_path: str | None
+    warnings: list[str]
+    """Once completed."""
+    created_at: str
+    finished_at: str | None
+    files: NotRequired[list[FileStatus] | None]
 
 
 class GetModelOverridesResult(TypedDict):
@@ -816,6 +969,12 @@ class ListJobsResult(TypedDict):
     jobs: list[JobInfo]
 
 
+class ListModelDownloadsResult(TypedDict):
+    success: Literal[True]
+    downloads: list[DownloadStatus]
+    """Unfinished ones in the order of the queue, then the others."""
+
+
 class ListTrashResult(TypedDict):
     success: Literal[True]
     entries: list[TrashEntry]
@@ -836,10 +995,64 @@ class PauseJobResult(TypedDict):
     job: JobInfo
 
 
+class PauseModelDownloadResult(TypedDict):
+    success: Literal[True]
+    download_id: str
+    repo_id: str
+    revision: str
+    title: str
+    quant: str
+    status: Literal[
+        "queued",
+        "downloading",
+        "retrying",
+        "waiting",
+        "verifying",
+        "cancelling",
+        "paused",
+        "completed",
+        "cancelled",
+        "error",
+    ]
+    """`retrying`: no bytes come, and it is tried again. `waiting`: for room on the disk, or for the schedule's
+    hours. `verifying`: all bytes are here. `paused` and `error` can be resumed."""
+    progress: float
+    """Falls only when a file has to be begun again; see `restarts`."""
+    downloaded_bytes: int
+    total_bytes: int
+    speed: float
+    """Bytes per second over the last seconds."""
+    eta_seconds: float | None
+    error: str
+    """Empty when fine."""
+    error_code: str
+    message: str
+    """About a wait, a retry or a restart; may be empty."""
+    restarts: int
+    """How often a file was begun again in this run."""
+    retries: int
+    place: int | None
+    """How many wait before it; null when it does not wait."""
+    model_id: str | None
+    """Once completed."""
+    model_path: str | None
+    warnings: list[str]
+    """Once completed."""
+    created_at: str
+    finished_at: str | None
+    files: NotRequired[list[FileStatus] | None]
+
+
 class RefreshModelIndexResult(TypedDict):
     success: Literal[True]
     indexed_count: int
     """Models in the index."""
+
+
+class ReorderModelDownloadsResult(TypedDict):
+    success: Literal[True]
+    downloads: list[DownloadStatus]
+    """Unfinished ones in the order of the queue, then the others."""
 
 
 class RestoreModelResult(TypedDict):
@@ -851,6 +1064,54 @@ class RestoreModelResult(TypedDict):
 class ResumeJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
+
+
+class ResumeModelDownloadResult(TypedDict):
+    success: Literal[True]
+    download_id: str
+    repo_id: str
+    revision: str
+    title: str
+    quant: str
+    status: Literal[
+        "queued",
+        "downloading",
+        "retrying",
+        "waiting",
+        "verifying",
+        "cancelling",
+        "paused",
+        "completed",
+        "cancelled",
+        "error",
+    ]
+    """`retrying`: no bytes come, and it is tried again. `waiting`: for room on the disk, or for the schedule's
+    hours. `verifying`: all bytes are here. `paused` and `error` can be resumed."""
+    progress: float
+    """Falls only when a file has to be begun again; see `restarts`."""
+    downloaded_bytes: int
+    total_bytes: int
+    speed: float
+    """Bytes per second over the last seconds."""
+    eta_seconds: float | None
+    error: str
+    """Empty when fine."""
+    error_code: str
+    message: str
+    """About a wait, a retry or a restart; may be empty."""
+    restarts: int
+    """How often a file was begun again in this run."""
+    retries: int
+    place: int | None
+    """How many wait before it; null when it does not wait."""
+    model_id: str | None
+    """Once completed."""
+    model_path: str | None
+    warnings: list[str]
+    """Once completed."""
+    created_at: str
+    finished_at: str | None
+    files: NotRequired[list[FileStatus] | None]
 
 
 class ScanModelStoresResult(TypedDict):
@@ -905,6 +1166,16 @@ class SearchModelsFtsResult(TypedDict):
     """`any` when no model holds all words, and models with some of them are shown instead."""
 
 
+class SetDownloadLimitsResult(TypedDict):
+    success: Literal[True]
+    bytes_per_second: int | None
+    """null: no limit."""
+    at_once: int
+    schedule: ScheduleInfo | None
+    open: bool
+    """Whether the schedule lets downloads run now."""
+
+
 class SetNetworkSettingsResult(TypedDict):
     success: Literal[True]
     settings: Settings
@@ -912,6 +1183,28 @@ class SetNetworkSettingsResult(TypedDict):
 
 class ShutdownResult(TypedDict):
     status: Literal["shutting_down"]
+
+
+class StartModelDownloadFromHfResult(TypedDict):
+    success: Literal[True]
+    download_id: str
+    total_bytes: int
+    repo_id: str
+    revision: str
+    """The commit that the download is pinned to."""
+    status: Literal[
+        "queued",
+        "downloading",
+        "retrying",
+        "waiting",
+        "verifying",
+        "cancelling",
+        "paused",
+        "completed",
+        "cancelled",
+        "error",
+    ]
+    files: int
 
 
 class UndoAdoptionResult(TypedDict):

@@ -14,7 +14,6 @@ from pumas.errors import (
     DownloadNotFound,
     DuplicateModel,
     GatedRepo,
-    HttpStatus,
     InvalidInput,
     NetworkError,
     NotEnoughSpace,
@@ -23,7 +22,6 @@ from pumas.errors import (
     RepoNotFound,
     RevisionNotFound,
     TokenRefused,
-    UnsafePath,
     WrongJobState,
 )
 from pumas.rpc.models import Done, NoParams
@@ -32,13 +30,11 @@ from pumas.rpc.registry import Methods
 _ON_DISK = (DiskError, NotEnoughSpace, ReadOnly)
 _FROM_HUB = (
     InvalidInput,
-    UnsafePath,
     RepoNotFound,
     RevisionNotFound,
     GatedRepo,
     TokenRefused,
     NetworkError,
-    HttpStatus,
     PickleNotAcknowledged,
     DuplicateModel,
 )

@@ -12,6 +12,7 @@ from pumas.downloads.bandwidth import SLOWEST, Schedule, check_rate
 from pumas.downloads.queue import MOST_AT_ONCE
 from pumas.errors import PumasError
 from pumas.storage import json_file
+from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.json_file import JsonObject, StateLock
 from pumas.storage.troubles import Troubles
 
@@ -57,6 +58,8 @@ class SettingsFile:
                 value = json_file.load(self._path).value or {}
             except PumasError:
                 value = {}
+            with disk_errors("Writing the settings of downloads"):
+                make_folders(self._path.parent)
             json_file.save(self._path, {**value, **_written(settings)})
 
     def save_order(self, settings: DownloadSettings, order: Sequence[str]) -> DownloadSettings:
