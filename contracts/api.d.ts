@@ -129,7 +129,7 @@ export interface Methods {
   "get_missing_dependencies": { params: {  }; result: Array<string> };
   /** Show one model's metadata and overrides as they are on disk. */
   "get_model": { params: { model_id: string }; result: { "success": true; "model_id": string; "folder": string; "metadata": Record<string, unknown>; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string } };
-  /** How far a download is. Asks neither the disk nor the network while it runs; `download.progress` events tell */
+  /** How far a download is. */
   "get_model_download_status": { params: { download_id: string; files?: boolean | null }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
   /** Show which versions of an app a model is limited to. */
   "get_model_overrides": { params: { rel_path: string }; result: { "success": true; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string; "overrides": Record<string, never> } };

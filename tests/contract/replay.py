@@ -2,7 +2,7 @@
 
 An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
 root), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given `token`), `before` (calls made first;
-`as` names their result, `${name.key}` quotes it, `until` repeats the call until the job is in that state), `params`,
+`as` names their result, `${name.key}` quotes it, `until` repeats the call until the job, or the download, is in that state), `params`,
 and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value of a kind. Fields that differ
 from run to run are named in `contracts/volatile.json`, nowhere else.
 
@@ -119,7 +119,8 @@ class Stage:
             result = self._names[call.get("as", "")] = sidecar.result(
                 call["method"], self._fill(call.get("params", {}))
             )
-            return "until" not in call or result["job"]["state"] == call["until"]
+            one = result.get("job", result)
+            return "until" not in call or call["until"] in (one.get("state"), one.get("status"))
 
         running.eventually(done, what=f"{call['method']} until {call.get('until')}")
 
@@ -137,7 +138,7 @@ class Stage:
         text = json.dumps(value).replace(str(self.files), "$files").replace(str(self.root), "$root")
         text = text.replace(self._hub, "$hub").replace(self._hub.removeprefix("http://"), "$hub_host")
         for name, result in self._names.items():
-            for key in ("job_id", "trash_id"):
+            for key in ("job_id", "trash_id", "download_id"):
                 if isinstance(result, dict) and result.get(key):
                     text = text.replace(result[key], f"${{{name}.{key}}}")
         return json.loads(text)

@@ -346,9 +346,9 @@ class AsyncMethods:
     async def get_model_download_status(
         self, download_id: str, *, files: bool | None = None
     ) -> GetModelDownloadStatusResult:
-        """How far a download is. Asks neither the disk nor the network while it runs; `download.progress` events tell
+        """How far a download is.
 
-        the same.
+        Asks neither the disk nor the network while it runs; `download.progress` events tell the same.
 
         Args:
             download_id: The id that the start answered with.

@@ -93,8 +93,10 @@ def register(methods: Methods, downloads: DownloadService) -> None:
 
     @methods.row("get_model_download_status", wire.GetStatus, wire.DownloadStatus, errors=[DownloadNotFound])
     async def get_model_download_status(p: wire.GetStatus) -> wire.DownloadStatus:
-        """How far a download is. Asks neither the disk nor the network while it runs; `download.progress` events tell
-        the same."""
+        """How far a download is.
+
+        Asks neither the disk nor the network while it runs; `download.progress` events tell the same.
+        """
         return _status(await downloads.status(p.download_id, files=p.files), files=p.files)
 
     @methods.row("list_model_downloads", wire.ListDownloads, wire.DownloadList, errors=[])

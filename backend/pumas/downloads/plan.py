@@ -95,7 +95,7 @@ class DownloadPlan:
 
 
 def make_plan(hub: HubClient, request: DownloadRequest) -> DownloadPlan:
-    """Ask the hub what there is and choose. Blocks for one request.
+    """Ask the hub what there is and choose. Blocks for one request, or two when the repository is gated.
 
     Raises:
         InvalidInput: the name or revision cannot be one, or there is nothing of that kind.
@@ -106,6 +106,8 @@ def make_plan(hub: HubClient, request: DownloadRequest) -> DownloadPlan:
     from pumas.hub.selection import choose
 
     model = hub.model(request.repo_id, request.revision)
+    if model.gated:
+        hub.require_access(model.repo_id)
     choice = choose(model, quant=request.quant or None, filenames=request.filenames or None)
     if choice.pickles and not request.security_acknowledged:
         raise PickleNotAcknowledged(

@@ -122,6 +122,12 @@ class HubClient:
                     listings.append(read_listing(info))
             return listings
 
+    def require_access(self, repo_id: str) -> None:
+        """Ask whether this user may have the repository's files. Raises as `model`."""
+        api, token = self._api(), self._token_argument()
+        with self._answers(repo_id):
+            api.auth_check(repo_id, token=token)
+
     def card_text(self, repo_id: str, commit: str, limit: int) -> str:
         """The model card (README.md), cut after `limit` bytes; `""` when there is none. Raises as `model`."""
         url = self.file_url(repo_id, commit, "README.md")
