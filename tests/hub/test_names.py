@@ -38,6 +38,13 @@ def test_the_title_is_what_the_model_is_called(filename: str, expected: str) -> 
 
 def test_searches_become_less_exact() -> None:
     assert searches("Lumen-7B-v0.3-Q4_K_M.gguf") == ["Lumen-7B-v0.3", "Lumen-7B", "Lumen"]
+    assert searches("lumen-instruct-mine-v2.gguf") == [
+        "lumen-instruct-mine-v2",
+        "lumen-instruct-mine",
+        "lumen-instruct",
+        "lumen",
+    ]
+    assert searches("a-b-c-d-e-f-g-h.gguf") == ["a-b-c-d-e-f-g-h", "a-b-c-d-e-f-g", "a-b-c-d-e-f", "a-b-c-d-e"]
     assert searches("model.safetensors") == []
 
 
@@ -74,6 +81,7 @@ def test_the_precision_is_the_quantisation() -> None:
 def test_any_name_is_looked_at_without_harm(filename: str, repo: str) -> None:
     assert len(title(filename)) <= len(filename)
     assert all(len(text) > 2 for text in searches(filename))
+    assert len(searches(filename)) <= 4
     assert 0.0 <= likeness(filename, f"a/{repo}") <= CERTAIN
     assert variant(filename)
     assert precision(filename)

@@ -85,7 +85,7 @@ class Answers:
         """
         kept = self.remembered(key)
         if kept is None:
-            kept = await self.in_thread(lambda: self._kept(key))
+            kept = await asyncio.to_thread(self._kept, key)
         if kept is not None and self._is_fresh(kept, ttl_s):
             self._remember(key, kept)
             return kept
@@ -108,11 +108,6 @@ class Answers:
         kept = self._memory.get(key) if self._memory is not None else None
         return kept if kept is None or ttl_s is None or self._is_fresh(kept, ttl_s) else None
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
     def _is_fresh(self, answer: Answer, ttl_s: float) -> bool:
         # A clock that was set back makes answers from the future: those count as old.
         return 0 <= self._clock() - answer.fetched_at < ttl_s
@@ -127,7 +122,9 @@ class Answers:
             self._store.keep(key, answer.fetched_at, answer.body)
             return answer
 
-        answer = await self.in_thread(work)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hub")
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         self._remember(key, answer)
         return answer
 

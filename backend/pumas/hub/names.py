@@ -15,6 +15,7 @@ from pumas.library.formats.quantization import parse_quantization
 EXACT: Final = 0.9
 PLAUSIBLE: Final = 0.6
 NOT_WORTH_SHOWING: Final = 0.4
+MAX_SEARCHES: Final = 4
 CERTAIN: Final = 0.95
 """The most that names can prove: a repository that lists a file of exactly this name."""
 _LACKS_IT: Final = 0.85
@@ -31,6 +32,8 @@ _TRAILING: Final = re.compile(
     r"ema|emaonly|ema[-_]only|safetensors|merged|scaled|quantized)$"
 )
 _VERSION: Final = re.compile(r"(?i)[-_. ]v\d+(?:[._]\d+)*$")
+_NOTHING: Final = re.compile(r"(?!)")
+_LAST_WORD: Final = re.compile(r"[-_. ]+[^-_. ]*$")
 _SIZE: Final = re.compile(r"(?i)[-_. ]\d+(?:\.\d+)?[bm]$")
 _QUANT: Final = re.compile(
     r"(?i)[-_. ](?:ud[-_])?(?:i?t?q\d[a-z0-9_]*|mxfp\d[a-z_]*|nvfp\d|[bf]?fp?(?:8|16|32)(?:[-_]e\dm\d(?:fn)?)?"
@@ -50,15 +53,14 @@ def title(filename: str) -> str:
 
 
 def searches(filename: str) -> list[str]:
-    """Texts to search for, most exact first: the title, then without its version, then without its size."""
+    """Texts to search for, most exact first: the title, without its version, its size, then without its last words."""
     texts: list[str] = []
     text = title(filename)
-    for pattern in (None, _VERSION, _SIZE):
-        if pattern is not None:
-            text = pattern.sub("", text)
+    for pattern in (_NOTHING, _VERSION, _SIZE, *[_LAST_WORD] * MAX_SEARCHES):
+        text = pattern.sub("", text)
         if len(text) > 2 and text not in texts:
             texts.append(text)
-    return texts
+    return texts[:MAX_SEARCHES]
 
 
 def likeness(filename: str, repo_id: str, paths: tuple[str, ...] = ()) -> float:

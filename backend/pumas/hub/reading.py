@@ -56,7 +56,7 @@ def read_listing(info: Any) -> HubListing:
     total = sum(_parameters(info).values()) or _count(_plain_object(getattr(info, "gguf", None)).get("total"))
     return HubListing(
         **_common(info, _card(info)),
-        paths=tuple(path for path in paths if isinstance(path, str)),
+        paths=tuple(path for path in paths if isinstance(path, str) and is_text(path)),
         parameter_count=total or None,
     )
 
@@ -94,10 +94,21 @@ def _file(sibling: Any) -> HubFile | str:
     sha256 = getattr(lfs, "sha256", None) if lfs is not None else None
     if not isinstance(path, str):
         return ""
+    if not is_text(path):
+        return path.encode("utf-8", "backslashreplace").decode()
     good_digest = lfs is None or (isinstance(sha256, str) and _SHA256.fullmatch(sha256) is not None)
     if size is None or not isinstance(oid, str) or not is_commit(oid) or not good_digest:
         return path
     return HubFile(path, size, oid, sha256)
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be encoded: JSON may hold halves of characters, which no file system and no client takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _card(info: Any) -> Json:

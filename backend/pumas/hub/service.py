@@ -120,7 +120,7 @@ class HubService:
         """Load the modules that only the hub needs, and not on the event loop."""
         if not self._is_loaded:
             names = ("search", "selection", "lookup", "drift", "metadata", "reading")
-            await self._answers.in_thread(lambda: [importlib.import_module(f"pumas.hub.{name}") for name in names])
+            await asyncio.to_thread(lambda: [importlib.import_module(f"pumas.hub.{name}") for name in names])
             self._is_loaded = True
 
     # -- search --------------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class HubService:
             wanted = bool(quant or filenames or ways)
             return ways, selection.choose(model, quant=quant, filenames=filenames) if wanted else None
 
-        options, choice = await self._answers.in_thread(choose)
+        options, choice = await asyncio.to_thread(choose)
         text = await self._card(model, deadline) if card else None
         free = await asyncio.to_thread(free_space, self._layout.library)
         return RepoView(model, answer, options, choice, free, await self._held(model.repo_id), text)
@@ -223,7 +223,7 @@ class HubService:
             self._remember_sizes(model)
             return model
 
-        return await self._answers.in_thread(read), answer
+        return await asyncio.to_thread(read), answer
 
     def _remember_sizes(self, model: HubModel) -> None:
         from pumas.hub.search import sizes_of
@@ -319,7 +319,7 @@ class HubService:
 
     async def _digest(self, local: LocalFile, deadline: _Deadline) -> tuple[str, str | None]:
         """(the file's SHA-256, None), or ("", id of the job that still computes it)."""
-        known = await self._answers.in_thread(lambda: self._store.digest(local.stamp))
+        known = await asyncio.to_thread(lambda: self._store.digest(local.stamp))
         if known:
             return known, None
         key = (local.stamp.device, local.stamp.inode, local.stamp.size, local.stamp.mtime_ns)
@@ -354,7 +354,7 @@ class HubService:
             self._store.keep_digest(stamp, digests.sha256)
             return {"sha256": digests.sha256, "blake3": digests.blake3, "size": digests.size}
 
-        return await self._answers.in_thread(work)
+        return await asyncio.to_thread(work)
 
     # -- newer upstream ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,140 @@
+"""The hub's methods as a stranger sees them: a real sidecar process, asked over its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sidecar as running
+from fixtures.hub import Hub, Page, Stall, Status
+from fixtures.hub import repositories as R
+from sidecar import Sidecar
+
+MARK = "hf_granted"
+
+
+@pytest.fixture
+def server(hub: Hub, tmp_path: Path) -> Iterator[Sidecar]:
+    sidecar = running.start(tmp_path / "root", env=hub.env(home=tmp_path / "home", token=MARK))
+    yield sidecar
+    sidecar.close()
+
+
+@pytest.fixture(scope="module")
+def shared(one_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    folder = tmp_path_factory.mktemp("shared")
+    sidecar = running.start(folder / "root", env=one_hub.env(home=folder / "home"))
+    yield sidecar
+    sidecar.close()
+
+
+def test_search_show_and_look_up(hub: Hub, server: Sidecar, tmp_path: Path) -> None:
+    found = server.result("search_hf_models", {"query": "lumen", "kind": None, "limit": 25})
+    assert [model["repoId"] for model in found["models"]][:2] == [R.LLM, R.GGUF]
+    assert len(hub.requests) == 1
+    assert server.result("search_hf_models", {"query": "lumen"}) == found
+    assert len(hub.requests) == 1
+
+    shown = server.result("get_hf_model", {"repoId": R.GGUF, "quant": "UD-Q8_K_XL"})
+    assert [path.rpartition("/")[0] for path in shown["choice"]["files"]] == ["UD-Q8_K_XL", "UD-Q8_K_XL", ""]
+    assert shown["choice"]["fits"]
+
+    name = "Lumen-7B-Instruct-Q6_K.gguf"
+    data = hub.content.repos[R.GGUF].file(name).data
+    assert isinstance(data, bytes)
+    (tmp_path / name).write_bytes(data)
+    match = server.result("lookup_hf_metadata_for_file", {"filename": name, "file_path": str(tmp_path / name)})
+    assert (match["metadata"]["match_method"], match["metadata"]["repo_id"]) == ("hash", R.GGUF)
+
+
+def test_what_was_known_outlives_a_restart_without_the_hub(hub: Hub, tmp_path: Path) -> None:
+    env = hub.env(home=tmp_path / "home")
+    first = running.start(tmp_path / "root", env=env)
+    found = first.result("search_hf_models", {"query": "lumen"})
+    first.close()
+    hub.fault(Status(503), times=None)
+    second = running.start(tmp_path / "root", env=env)
+    try:
+        assert second.result("search_hf_models", {"query": "lumen"}) == found
+    finally:
+        second.close()
+
+
+def test_a_hub_that_hangs_does_not_hold_up_other_calls(hub: Hub, server: Sidecar) -> None:
+    server.result("search_hf_models", {"query": "warm"})
+    hub.fault(Stall(after_bytes=None), times=None)
+
+    def ask(number: int) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the end of the test ends it
+            server.rpc("search_hf_models", {"query": f"x{number}"})
+
+    waiting = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    for thread in waiting:
+        thread.start()
+    hub.wait_until(lambda: len(hub.requests) >= 5)
+    for _ in range(20):
+        assert server.result("health_check")
+        assert server.result("search_hf_models", {"query": "warm"})["models"] == []
+        assert server.result("get_models")
+    assert all(thread.is_alive() for thread in waiting)
+    server.close()
+    for thread in waiting:
+        thread.join(15)
+
+
+def test_a_network_that_answers_with_a_page_is_told_as_that(hub: Hub, server: Sidecar) -> None:
+    hub.fault(Page(), times=None)
+    failed = server.result("search_hf_models", {"query": "lumen"})
+    assert (failed["success"], failed["error_code"], failed["models"]) == (False, "invalid_reply", [])
+
+
+def test_the_token_is_in_no_log_no_answer_and_no_file(hub: Hub, server: Sidecar, tmp_path: Path) -> None:
+    answers: list[Any] = [
+        server.rpc("get_hf_model", {"repo_id": R.GATED}),
+        server.rpc("get_hf_model", {"repo_id": "acme/nothing"}),
+        server.rpc("search_hf_models", {"query": "lumen"}),
+    ]
+    hub.fault(Status(403), times=None)
+    answers.append(server.rpc("search_hf_models", {"query": "other"}))
+    assert any(record.headers.get("authorization") == f"Bearer {MARK}" for record in hub.requests)
+    assert MARK not in json.dumps(answers) + server.log() + server.stderr()
+    server.close()
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert MARK.encode() not in path.read_bytes(), path
+
+
+def test_nothing_of_the_hub_is_loaded_before_it_is_asked(server: Sidecar) -> None:
+    before = memory_of(server)
+    server.result("search_hf_models", {"query": "lumen"})
+    assert memory_of(server) - before > 5_000_000  # the client library came only now
+
+
+def memory_of(server: Sidecar) -> int:
+    for line in Path(f"/proc/{server.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("search_hf_models", {}),
+        ("search_hf_models", {"query": 5}),
+        ("search_hf_models", {"query": "x", "odd": 1}),
+        ("get_hf_model", {"repo_id": "a/b", "filenames": "x"}),
+        ("lookup_hf_metadata_for_file", {"filename": None, "file_path": 5}),
+        ("list_hf_revisions_drift", {"model_ids": "x"}),
+        ("get_related_models", {"limit": 5}),
+    ],
+)
+def test_wrong_parameters_are_invalid_params(shared: Sidecar, method: str, params: dict[str, Any]) -> None:
+    assert shared.rpc(method, params)["error"]["code"] == -32602
