@@ -19,7 +19,7 @@ MAX_URL = 16_384
 
 _UNUSABLE = re.compile(r"[\x00-\x20\x7f\\]")
 # RFC 3986 3.2.2 allows more in a registered name; no host that can be looked up has it.
-_HOST = re.compile(r"[a-z0-9._-]{1,253}")
+_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ def _host(parts: SplitResult, field: str) -> str:
     host = (parts.hostname or "").removesuffix(".")
     if not host.isascii():
         host = _ascii(host, field)
-    if ":" in host:
+    # A zone (fe80::1%eth0) names an interface of this machine; no host outside needs one.
+    if ":" in host and "%" not in host:
         try:
-            # A zone (fe80::1%eth0) names an interface of this machine; no host outside needs one.
             return str(ipaddress.IPv6Address(host))
         except ValueError:
             raise InvalidInput(field, "its host is not an address") from None
@@ -133,7 +133,8 @@ class Mirrors:
         for source, mirror in self._rules:
             rest = source.rest(address)
             if rest is not None:
-                return Address(mirror.origin, mirror.target.rstrip("/") + rest or "/")
+                target = mirror.target.rstrip("/") + rest
+                return Address(mirror.origin, target if target.startswith("/") else f"/{target}")
         return address
 
 
