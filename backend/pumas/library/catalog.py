@@ -27,7 +27,9 @@ from pumas.config import Layout
 from pumas.errors import NewerSchema, PumasError
 from pumas.events.stream import EventStream
 from pumas.library import search, store
-from pumas.library.reconcile import Identify, LibraryOffline, Reconciler, Summary
+from pumas.library.readers import reader_count
+from pumas.library.reading import Identify, identify_file
+from pumas.library.reconcile import LibraryOffline, Reconciler, Summary
 from pumas.library.store import Changes
 from pumas.storage.database import Database, Schema
 from pumas.storage.troubles import Troubles
@@ -82,14 +84,6 @@ class _Totals:
     size: int
     pending: int
     last_scan: str | None
-
-
-def identify_file(path: Path) -> tuple[str, str, str]:
-    """Type, subtype and family as the file's content tells them, "" where it does not."""
-    from pumas.library.formats.identify import ModelType, identify
-
-    found = identify(path)
-    return "" if found.model_type is ModelType.UNKNOWN else found.model_type.value, found.subtype, found.family
 
 
 class LibraryIndex:
@@ -233,9 +227,14 @@ class LibraryIndex:
                 return None
             self._busy = True
             try:
-                return self._reconcile()
+                summary = self._reconcile()
             finally:
                 self._busy = False
+            if summary is not None and summary.added + summary.changed > _MANY_CHANGES:
+                footprint.give_back()
+            if summary is not None and self._reconciler(self.database()).tidy():
+                footprint.give_back()
+            return summary
 
     def _reconcile(self) -> Summary | None:
         self._follow_file()
@@ -258,8 +257,6 @@ class LibraryIndex:
             self._troubles.clear_kind(kind)
         self._above = database.read_sync(lambda c: store.folders_above_models(c, _SHALLOW_FOLDERS))
         self._complete = True
-        if summary.added + summary.changed > _MANY_CHANGES:
-            footprint.give_back()
         return summary
 
     def _run(self, reconciler: Reconciler) -> Summary:
@@ -281,6 +278,7 @@ class LibraryIndex:
             self._troubles,
             subject=self._subject,
             identify=self._identify,
+            readers=reader_count(),
             on_changes=lambda changes: self._tell(database, changes),
             stop=lambda: self._stopped,
         )
@@ -428,8 +426,9 @@ class Catalog:
     async def status(self) -> Status:
         """Never waits for a look at the disk, but starts one when it is due."""
         await self._fresh(wait=False)
-        totals = await self._current()
+        # Asked first: a look that ends meanwhile may not lend its "done" to the count from before.
         busy = self.index.busy or not self.index.complete
+        totals = await self._current()
         return Status(busy, totals.models, totals.pending, totals.last_scan, self.index.state)
 
     async def get(self, model_id: str) -> search.Hit | None:

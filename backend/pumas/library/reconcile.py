@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
-import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,46 +28,30 @@ import orjson
 
 from pumas.errors import CorruptState, PumasError
 from pumas.library import store
-from pumas.library.entry import (
-    DamagedMetadata,
-    FoundFile,
-    IndexEntry,
-    from_files,
-    from_metadata,
-    is_model_file,
-    primary_file,
-)
-from pumas.library.references import REFERENCES, Storage, references, state_of
+from pumas.library.readers import Readers
+from pumas.library.reading import METADATA, Identify, Reading, folder_status, identify_file, load_metadata, read_folder
+from pumas.library.references import REFERENCES, references, state_of
 from pumas.library.store import Batch, Changes, FolderStamp
-from pumas.storage import json_file
 from pumas.storage.database import Database
-from pumas.storage.files import TEMP_SUFFIX, remove_stale_temporaries
-from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import MAX_RELATIVE_BYTES, display_name
 from pumas.storage.troubles import Trouble, Troubles
 
-METADATA: Final = "metadata.json"
-_BACKUP: Final = f"{METADATA}.bak"
-_DIFFUSERS: Final = "model_index.json"
-# Folders that are models by their files alone lie at least this deep: `<type>/<family>/…`.
-_LEAST_DEPTH = 2
+log = logging.getLogger(__name__)
+
 _BATCH = 1000
 _CHUNK = 1000
-_MAX_DERIVED_FILES = 10_000
+# So many folders must have been read, and so many be waiting, before processes are started to help.
+_READERS_AFTER = 2000
+_READERS_FOR = 100
 # Young stamps are not trusted: a change within one tick of the file system's clock leaves no trace in it.
 _FINE_CLOCK_NS = 100_000_000
 _COARSE_CLOCK_NS = 2_500_000_000
-# After so many new rows the search table's segments are worth merging.
-_MERGE_AFTER = 2000
 
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 DAMAGED = "damaged_metadata"
 UNREADABLE = "unreadable"
 ODD_NAME = "unusable_name"
-
-# Type, subtype, family as a model file's content tells them, "" where it does not.
-Identify = Callable[[Path], tuple[str, str, str]]
 
 
 class LibraryOffline(PumasError):
@@ -101,21 +85,12 @@ class Summary:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Listing:
-    folders: list[str]
-    odd_names: list[str]
-    model_files: list[os.DirEntry[str]]
-    has_metadata: bool
-    has_diffusers: bool
-    has_temporaries: bool
-
-
 class Reconciler:
     """One library root and its index. Runs do not overlap: `catalog.py` sees to that.
 
     Args:
         subject: what stands before a model's id when a trouble names it, such as `shared-resources/models`.
+        readers: how many processes may help to read; they know `identify_file` alone.
         on_changes: told after each batch that changed something, from the writing thread.
     """
 
@@ -126,7 +101,8 @@ class Reconciler:
         troubles: Troubles,
         *,
         subject: str = "models",
-        identify: Identify = lambda _path: ("", "", ""),
+        identify: Identify = identify_file,
+        readers: int = 0,
         on_changes: Callable[[Changes], None] = lambda _changes: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -135,6 +111,7 @@ class Reconciler:
         self._troubles = troubles
         self._subject = subject
         self._identify = identify
+        self._readers = readers if identify is identify_file else 0
         self._on_changes = on_changes
         self._stop = stop
 
@@ -152,11 +129,19 @@ class Reconciler:
         if not self._stop():
             moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             self._db.write_sync(lambda c: store.finish_scan(c, *identity, moment))
-            if summary.added >= _MERGE_AFTER:
-                while not self._stop() and self._db.write_sync(store.merge_search_segments):
-                    pass
         summary.seconds = time.perf_counter() - started
         return summary
+
+    def tidy(self) -> bool:
+        """What can wait until a run has told its results: a search index in few pieces is faster, not more right.
+
+        Returns whether there was anything to do.
+        """
+        done = False
+        with contextlib.suppress(PumasError):
+            while not self._stop() and self._db.write_sync(store.merge_search_segments):
+                done = True
+        return done
 
     def refresh(self, model_ids: Iterable[str]) -> Summary:
         """Read these folders again, whatever their stamps say; those that are gone are removed."""
@@ -178,7 +163,7 @@ class Reconciler:
             with contextlib.suppress(CorruptState, OSError):
                 outside: object = orjson.loads(listed) if listed else None
                 if outside is None:
-                    outside = _load(f"{self._root}/{model_id}/{METADATA}")[0].get(REFERENCES)
+                    outside = load_metadata(f"{self._root}/{model_id}")[0].get(REFERENCES)
                 state = state_of(references(outside))
                 if state != known:
                     states.append((state.value, model_id))
@@ -257,24 +242,19 @@ class Reconciler:
         if changes:
             self._on_changes(changes)
 
-    def derive(self, path: str, listing: _Listing) -> tuple[IndexEntry, FoundFile] | None:
-        """The row of a folder without metadata, and its primary file."""
-        folder = f"{self._root}/{path}"
-        files = _sizes(listing.model_files)
-        if listing.has_diffusers:
-            files = files + _files_below(folder)
-        primary = primary_file(files)
-        if primary is None:
+    def read(self, path: str, inside: int) -> Reading:
+        return read_folder(self._root, path, inside, self._identify)
+
+    def start_readers(self) -> Readers | None:
+        """None when there are to be none, or none can be started: the work goes on without."""
+        if not self._readers:
             return None
-        identity = ("", "", "")
-        # A header that cannot be read says nothing; the path still does.
-        with contextlib.suppress(PumasError, OSError, ValueError):
-            identity = self._identify(Path(folder, primary.name))
         try:
-            modified = os.stat(f"{folder}/{primary.name}").st_mtime
-        except OSError:
+            return Readers(self._root, self._readers)
+        except OSError as error:
+            self._readers = 0
+            log.warning("no process can be started to help with reading the library: %s", error)
             return None
-        return from_files(path, files, modified, identity), primary
 
 
 class _Run:
@@ -287,6 +267,7 @@ class _Run:
         self._stack: list[_Frame] = []
         self._owners: dict[str, None] = {}
         self._writer = _BatchWriter(reconciler)
+        self._readers: Readers | None = None
         self._now_ns = time.time_ns()
         self.batch = Batch()
         self.summary = Summary()
@@ -316,7 +297,7 @@ class _Run:
                 return False
             frame.after = rows[-1][1]
             for row in rows:
-                self._child(frame, row[1], FolderStamp._make(row))
+                self.look(_below(frame.path, row[1]), FolderStamp._make(row), frame.inside)
             return True
         if frame.begun and frame.position >= len(frame.names):
             return False
@@ -330,33 +311,47 @@ class _Run:
             for row in self._r.database.read_sync(lambda c: store.children(c, frame.path, frame.after, until))
         }
         frame.after = names[-1] if names else ""
+        new = [_below(frame.path, name) for name in names if name not in known]
+        ahead = self._read_ahead(new, frame.inside)
         for name in names:
             row = known.pop(name, None)
-            self._child(frame, name, FolderStamp._make(row) if row else None)
+            if row:
+                self.look(_below(frame.path, name), FolderStamp._make(row), frame.inside)
+            else:
+                self.look(_below(frame.path, name), None, frame.inside, ahead=next(ahead, None))
         for name in known:
-            self.batch.removed_trees.append(f"{frame.path}/{name}" if frame.path else name)
+            self.batch.removed_trees.append(_below(frame.path, name))
         return True
 
-    def _child(self, frame: _Frame, name: str, known: FolderStamp | None) -> None:
-        path = f"{frame.path}/{name}" if frame.path else name
-        self.look(path, known, frame.inside)
+    def _read_ahead(self, paths: list[str], inside: int) -> Iterator[Reading | OSError | None]:
+        """Processes of their own are worth their start when many folders were read already and many follow."""
+        if self._readers is None and self.summary.read >= _READERS_AFTER and len(paths) >= _READERS_FOR:
+            self._readers = self._r.start_readers()
+        return self._readers.read(paths, inside) if self._readers else iter(())
 
-    def look(self, path: str, known: FolderStamp | None, inside: int, *, forced: bool = False) -> None:
-        """Look at one folder and queue what is below it."""
+    def look(
+        self,
+        path: str,
+        known: FolderStamp | None,
+        inside: int,
+        *,
+        forced: bool = False,
+        ahead: Reading | OSError | None = None,
+    ) -> None:
+        """Look at one folder, or at what was read of it `ahead`, and queue what is below it."""
         self.summary.seen += 1
         if len(path) > MAX_RELATIVE_BYTES // 4 and len(path.encode()) > MAX_RELATIVE_BYTES:
             self._note(path, [self._trouble(path, ODD_NAME, "its path is too long; nothing below it is listed")])
             return
         full = f"{self._root}/{path}" if path else self._root
         try:
-            status = os.stat(full, follow_symlinks=not path)
-            if not stat.S_ISDIR(status.st_mode):
-                raise NotADirectoryError(20, "not a folder")
-            if known is not None and not forced and self._unchanged(full, status, known, inside):
+            if known is not None and not forced and self._unchanged(full, folder_status(full, path), known, inside):
                 if known.has_children:
                     self._stack.append(_Frame(path, None, inside or known.is_model, None))
                 return
-            self._read(path, full, status, known, inside)
+            if isinstance(ahead, OSError):
+                raise ahead
+            self._take(path, ahead or self._r.read(path, inside), known, inside)
         except _GONE:
             if not path:
                 raise LibraryOffline("The model library went away while it was being read.") from None
@@ -387,67 +382,33 @@ class _Run:
             and witness.st_ino == known.witness_inode
         )
 
-    def _read(self, path: str, full: str, status: os.stat_result, known: FolderStamp | None, inside: int) -> None:
+    def _take(self, path: str, reading: Reading, known: FolderStamp | None, inside: int) -> None:
+        """Put what was read into the batch, and go on to the folders below."""
         self.summary.read += 1
-        listing = _list(full)
-        if listing.has_temporaries:
-            # A write that was killed left it; a read-only library keeps it.
-            with contextlib.suppress(OSError):
-                remove_stale_temporaries(Path(full))
-        troubles = [self._odd_name(path, name) for name in listing.odd_names]
-        witness, entry = "", None
-        if path and listing.has_metadata:
-            # Whatever the file holds, a folder with metadata is a model: what is below it is not taken for others.
-            witness = METADATA
-            stamp = self._stamp_of(full, METADATA)
-            try:
-                metadata, recovered = _load(f"{full}/{METADATA}")
-                entry = from_metadata(path, metadata)
-                if entry.storage == Storage.REFERENCE:
-                    entry = entry._replace(state=state_of(references(metadata.get(REFERENCES))))
-                if recovered:
-                    troubles.append(self._damaged(path, f"{recovered}; its backup is used instead"))
-            except (CorruptState, DamagedMetadata) as error:
-                reason = str(error) if isinstance(error, DamagedMetadata) else "it and its backup are not usable JSON"
-                troubles.append(self._damaged(path, f"{reason}; repair it or remove it"))
-                derived = self._r.derive(path, listing)
-                entry = derived[0] if derived else None
-        else:
-            stamp = (0, 0, 0)
-            if not inside and path.count("/") + 1 >= _LEAST_DEPTH and (listing.model_files or listing.has_diffusers):
-                derived = self._r.derive(path, listing)
-                if derived is not None:
-                    entry, primary = derived
-                    witness, stamp = primary.name, self._stamp_of(full, primary.name)
-        is_model = int(entry is not None or (bool(path) and listing.has_metadata))
-        if entry is not None:
-            self.batch.entries.append(entry)
+        troubles = [self._odd_name(path, name) for name in reading.odd_names]
+        if reading.damage:
+            troubles.append(self._damaged(path, reading.damage))
+        is_model = int(reading.entry is not None or (bool(path) and reading.has_metadata))
+        if reading.entry is not None:
+            self.batch.entries.append(reading.entry)
         elif known is not None and known.is_model:
             self.batch.removed_models.append(path)
         if inside:
             self._owners.update(dict.fromkeys(_ancestors(path)))
         self._note(path, troubles, known)
         parent, name = store.split(path)
-        settled = self._settled(status.st_mtime_ns) and self._settled(stamp[0])
+        settled = self._settled(reading.mtime_ns) and self._settled(reading.stamp[0])
         row = FolderStamp(
-            parent, name, status.st_mtime_ns, status.st_ino, int(settled), is_model, inside,
-            int(bool(listing.folders)), witness, *stamp,
+            parent, name, reading.mtime_ns, reading.inode, int(settled), is_model, inside,
+            int(bool(reading.folders)), reading.witness, *reading.stamp,
         )  # fmt: skip
-        if listing.folders or (known is not None and known.has_children):
+        if reading.folders or (known is not None and known.has_children):
             if known is None or not known.has_children:
                 # Unsettled, it promises nothing, but leads to the rows below it should this run be killed.
                 self.batch.folders.append(row._replace(settled=0, has_children=1))
-            self._stack.append(_Frame(path, row, inside or is_model, sorted(listing.folders)))
+            self._stack.append(_Frame(path, row, inside or is_model, sorted(reading.folders)))
         else:
             self._add_folder(row)
-
-    def _stamp_of(self, full: str, name: str) -> tuple[int, int, int]:
-        """Taken before the file is read, so that a change in between is seen next time."""
-        try:
-            status = os.stat(f"{full}/{name}")
-        except OSError:
-            return (0, 0, 0)
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
 
     def _settled(self, mtime_ns: int) -> bool:
         coarse = mtime_ns % 1_000_000_000 == 0
@@ -501,6 +462,8 @@ class _Run:
 
     def finish(self) -> Summary:
         try:
+            if self._readers is not None:
+                self._readers.close()
             self._flush()
         finally:
             self._writer.close(self.summary)
@@ -508,7 +471,7 @@ class _Run:
 
 
 class _BatchWriter:
-    """Writes batches in order on a thread of its own while the next one is being read; at most two wait."""
+    """Writes batches in order on a thread of its own while the next one is being read; at most one waits."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._r = reconciler
@@ -519,7 +482,7 @@ class _BatchWriter:
     def put(self, batch: Batch) -> None:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="index-writer")
-        while len(self._waiting) >= 2:
+        while len(self._waiting) >= 1:
             self._waiting.pop(0).result()
         self._waiting.append(self._thread.submit(self._write, batch))
 
@@ -542,80 +505,8 @@ class _BatchWriter:
             summary.added, summary.changed, summary.removed = self._counts
 
 
-def _load(path: str) -> tuple[JsonObject, str | None]:
-    """The metadata, and why its backup had to be used.
-
-    Raises:
-        OSError: it is there and may be good, but cannot be read now.
-        CorruptState: neither file can be used.
-    """
-    try:
-        return json_file.parse_object(path), None
-    except (FileNotFoundError, IsADirectoryError, ValueError):
-        loaded = json_file.load(Path(path))
-        return loaded.value or {}, loaded.recovered
-
-
-def _list(full: str) -> _Listing:
-    """Names in one folder. Only folders and model files are kept, so that a million other files cost no memory."""
-    folders: list[str] = []
-    odd: list[str] = []
-    files: list[os.DirEntry[str]] = []
-    has_metadata = has_diffusers = has_temporaries = False
-    with os.scandir(full) as entries:
-        for entry in entries:
-            name = entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if name.startswith("."):
-                    continue
-                (folders if _usable(name) else odd).append(name)
-            elif name in (METADATA, _BACKUP):
-                has_metadata = True
-            elif name == _DIFFUSERS:
-                has_diffusers = True
-            elif is_model_file(name) and len(files) < _MAX_DERIVED_FILES and _usable(name):
-                files.append(entry)
-            elif name.endswith(TEMP_SUFFIX):
-                has_temporaries = True
-    return _Listing(folders, odd, files, has_metadata, has_diffusers, has_temporaries)
-
-
-def _usable(name: str) -> bool:
-    if name.isascii():
-        return True
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _sizes(entries: Iterable[os.DirEntry[str]]) -> list[FoundFile]:
-    found: list[FoundFile] = []
-    for entry in entries:
-        with contextlib.suppress(OSError):
-            status = entry.stat()
-            if stat.S_ISREG(status.st_mode):
-                found.append(FoundFile(entry.name, status.st_size))
-    return found
-
-
-def _files_below(folder: str) -> list[FoundFile]:
-    """Model files in the folders below one, named relative to it; bounded."""
-    found: list[FoundFile] = []
-    for base, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and _usable(name))
-        if base == folder:
-            continue
-        for name in sorted(names):
-            if is_model_file(name) and _usable(name):
-                with contextlib.suppress(OSError):
-                    status = os.stat(f"{base}/{name}")
-                    if stat.S_ISREG(status.st_mode):
-                        found.append(FoundFile(os.path.relpath(f"{base}/{name}", folder), status.st_size))
-        if len(found) >= _MAX_DERIVED_FILES:
-            break
-    return found
+def _below(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
 
 
 def _ancestors(path: str) -> list[str]:

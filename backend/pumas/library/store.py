@@ -24,6 +24,9 @@ _SEARCH_NEW_ROWS: Final = (
     f"INSERT INTO model_search (rowid, {_SEARCHED}) "  # noqa: S608 - fixed words only
     f"SELECT row, {_SEARCHED} FROM models WHERE row > ? ORDER BY row"
 )
+# A batch of at least so many rows is one of many: segments are merged when all are written.
+_BULK = 500
+_SEGMENTS, _SEGMENTS_IN_BULK = 16, 1000
 ROOT_PARENT: Final = "/"
 
 
@@ -112,6 +115,8 @@ def apply(c: sqlite3.Connection, batch: Batch) -> Changes:
 
 
 def _write_entries(c: sqlite3.Connection, entries: Sequence[IndexEntry], changes: Changes) -> None:
+    if len(entries) >= _BULK:
+        _merge_segments_from(c, _SEGMENTS_IN_BULK)
     newest: int = c.execute("SELECT coalesce(max(row), 0) FROM models").fetchone()[0]
     c.execute("UPDATE library_state SET searchable = ?", (newest,))
     for part, sql in _statements(entries, _upsert_models):
@@ -120,6 +125,11 @@ def _write_entries(c: sqlite3.Connection, entries: Sequence[IndexEntry], changes
     if changes.added:
         c.execute(_SEARCH_NEW_ROWS, (newest,))
     c.execute("UPDATE library_state SET searchable = ?", (MAX_INT64,))
+
+
+def _merge_segments_from(c: sqlite3.Connection, count: int) -> None:
+    """https://www.sqlite.org/fts5.html#the_crisismerge_configuration_option"""
+    c.execute("INSERT INTO model_search (model_search, rank) VALUES ('crisismerge', ?)", (count,))
 
 
 def _remove_tree(c: sqlite3.Connection, path: str, changes: Changes) -> None:
@@ -189,10 +199,19 @@ def finish_scan(c: sqlite3.Connection, device: int, inode: int, moment: str) -> 
 
 
 def merge_search_segments(c: sqlite3.Connection) -> bool:
-    """Do a bounded piece of FTS5's own tidying; True while there may be more. https://www.sqlite.org/fts5.html#the_merge_command"""
+    """Do a bounded piece of the merging that was put off in bulk; True while there may be more to do.
+
+    https://www.sqlite.org/fts5.html#the_merge_command
+    """
+    known = c.execute("SELECT v FROM model_search_config WHERE k = 'crisismerge'").fetchone()
+    if known != (_SEGMENTS_IN_BULK,):
+        return False
     before = c.total_changes
     c.execute("INSERT INTO model_search (model_search, rank) VALUES ('merge', -200)")
-    return c.total_changes - before >= 2
+    if c.total_changes - before >= 2:
+        return True
+    _merge_segments_from(c, _SEGMENTS)
+    return False
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

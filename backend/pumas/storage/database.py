@@ -32,6 +32,10 @@ T = TypeVar("T")
 READERS = 4
 BUSY_TIMEOUT_S = 30.0
 CLOSE_WAIT_S = 0.2
+PAGE_BYTES = 4096
+JOURNAL_PAGES = 2000
+# What can be made again is made in bulk: the longer its journal, the fewer pages are written and synced twice.
+BULK_JOURNAL_PAGES = 16_000
 # How many SQLite virtual-machine steps run between two looks at the clock: about a millisecond.
 _STEPS_PER_CHECK = 20_000
 
@@ -226,7 +230,8 @@ class Database:
                 raise self._newer(version)
             # Only now: the pragma writes into the file, and a newer version's file is left as it is.
             conn.execute("PRAGMA journal_mode=WAL")
-            conn.execute("PRAGMA wal_autocheckpoint=2000")
+            conn.execute(f"PRAGMA wal_autocheckpoint={BULK_JOURNAL_PAGES if self._disposable else JOURNAL_PAGES}")
+            conn.execute(f"PRAGMA journal_size_limit={JOURNAL_PAGES * PAGE_BYTES}")
             if empty:
                 self._create(conn)
             elif version < self._schema.version:
