@@ -145,7 +145,7 @@ def serve(*, tls: bool = False, tunnel_to: int | None = None, host: str = "127.0
     context.load_cert_chain(_CERTIFICATE)
 
     def connection(sock: socket.socket, number: int) -> None:
-        with contextlib.suppress(OSError, ConnectionAbortedError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: what came is no HTTP
             if tls:
                 sock = context.wrap_socket(sock, server_side=True)
                 sockets.append(sock)

@@ -32,6 +32,8 @@ _OURS = frozenset({"accept-encoding", "connection", "content-length", "host", "t
 _OF_THE_WIRE = frozenset({"connection", "content-encoding", "content-length", "transfer-encoding"})
 """Headers that do not describe a body that has been read and decoded."""
 
+_WHOLE = "pumas.whole"
+
 
 @dataclass(frozen=True, slots=True)
 class _Manner:
@@ -113,8 +115,13 @@ class HubTransport(httpx2.BaseTransport):
 
 
 def _is_api(request: httpx2.Request) -> bool:
-    """Whether the answer is a description, to be read at once, and not a file that may be large."""
-    return "/resolve/" not in request.url.path
+    """Whether the answer is a description, to be read at once, and not a file that may be large.
+
+    httpx2 does not say whether its caller wants a stream, but hands the extensions of a request on to those that its
+    redirects lead to. `/api/resolve-cache/` gives files, too.
+    """
+    path = request.url.path
+    return bool(request.extensions.setdefault(_WHOLE, "/api/" in path and "/resolve" not in path))
 
 
 def _answer(response: Response, whole: bool) -> httpx2.Response:
