@@ -23,6 +23,11 @@ STYLES = {
     "fail": "red",
     "failed": "red",
     "running": "cyan",
+    "downloading": "cyan",
+    "verifying": "cyan",
+    "retrying": "yellow",
+    "waiting": "yellow",
+    "error": "red",
 }
 
 

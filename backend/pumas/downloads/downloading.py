@@ -101,7 +101,7 @@ class Download:
         self._id = work.job_id
 
     def run(self) -> Json:
-        """The job's result: `model_id`, `model_path`, `files`, `size`, `verified`."""
+        """The job's result: `model_id`, `model_path`, `files`, `size`, and by which digest how many were `verified`."""
         try:
             self._work.check()
             if (finished := self._finish_killed()) is not None:
@@ -296,7 +296,10 @@ class Download:
             "revision": self._plan.commit,
             "files": len(self._plan.files),
             "size": self._plan.total_bytes,
-            "verified": sum(file.size for file in self._plan.files),
+            "verified": {
+                "sha256": sum(file.sha256 is not None for file in self._plan.files),
+                "git": sum(file.sha256 is None for file in self._plan.files),
+            },
             "warnings": [*plan.warnings, *plan.security_findings],
         }
 
