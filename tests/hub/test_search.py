@@ -17,6 +17,7 @@ from pumas.hub.search import (
     with_sizes,
     words_of,
 )
+from pumas.hub.selection import options
 
 
 def listing(repo_id: str = "acme/Lumen-7B-GGUF", *paths: str, **fields: Any) -> HubListing:
@@ -79,14 +80,16 @@ def test_a_result_has_what_shells_read() -> None:
 def test_sizes_are_not_known_and_not_guessed() -> None:
     found = result(listing())
     assert (found["totalSizeBytes"], found["quantSizes"]) == (None, {})
-    options = [{"quant": "q4_k_m", "sizeBytes": None}, {"quant": "q8_0", "sizeBytes": None}]
-    assert found["downloadOptions"] == options
+    assert found["downloadOptions"] == [
+        {"quant": "q4_k_m", "sizeBytes": None},
+        {"quant": "q8_0", "sizeBytes": None},
+    ]
 
 
 def test_sizes_are_those_of_the_repository_in_the_same_state() -> None:
     files = [HubFile(path, 10 ** (place + 1), "0" * 40, None) for place, path in enumerate(listing().paths)]
     model = HubModel("acme/Lumen-7B-GGUF", "c" * 40, (*files, HubFile("config.json", 5, "0" * 40, None)))
-    known = {(model.repo_id, model.commit): sizes_of(model)}
+    known = {(model.repo_id, model.commit): sizes_of(options(model))}
     found = with_sizes([result(listing())], known)[0]
     assert found["quantSizes"] == {"q4_k_m": 15, "q8_0": 105}
     assert found["totalSizeBytes"] == 115

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CALL_S: Final = 9.0
+"""No call takes longer than 10 s."""
 WAIT_S: Final = 8.0
-"""How long a caller waits for an answer that nobody had before. No call takes longer than 10 s."""
+"""How long a caller waits for an answer that nobody had before."""
 STALE_WAIT_S: Final = 4.0
 """The same when there is an old answer to fall back on."""
 IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
@@ -51,6 +53,18 @@ class Answer:
         """ISO-8601 UTC."""
         moment = datetime.datetime.fromtimestamp(self.fetched_at, datetime.UTC)
         return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+class Deadline:
+    """What is left of the time that one call may take."""
+
+    def __init__(self, seconds: float = CALL_S) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + seconds
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._end - self._loop.time())
 
 
 class Answers:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from pumas.errors import InvalidInput
-from pumas.hub.model import HUB, HubListing, HubModel, Json, parse_repo_id
-from pumas.hub.selection import Contents, options
+from pumas.hub.model import HUB, HubListing, Json, parse_repo_id
+from pumas.hub.selection import Contents, DownloadOption
+from pumas.library.entry import repo_id
 
 MAX_QUERY: Final = 200
 MAX_LIMIT: Final = 100
@@ -82,9 +83,9 @@ def result(listing: HubListing) -> Json:
     }
 
 
-def sizes_of(model: HubModel) -> dict[str, int]:
+def sizes_of(options: Iterable[DownloadOption]) -> dict[str, int]:
     """Bytes per quantisation, and under `""` those of everything that a download without one takes."""
-    return {option.quant or "": option.size_bytes for option in options(model) if option.kind in ("quant", "all")}
+    return {option.quant or "": option.size_bytes for option in options if option.kind in ("quant", "all")}
 
 
 def with_sizes(found: Sequence[Json], known: Mapping[tuple[str, str], Mapping[str, int]]) -> list[Json]:
@@ -120,15 +121,11 @@ def family_token(metadata: Mapping[str, Any]) -> str:
 
 def own_repo(metadata: Mapping[str, Any]) -> str:
     """`owner/name` of where the model came from, `""` when nothing says."""
-    from pumas.library.entry import repo_id
-
     return repo_id(metadata.get("repo_id")) or repo_id(metadata.get("download_url")) or ""
 
 
 def base_repo(metadata: Mapping[str, Any]) -> str:
     """`owner/name` of what the model was made from, else of where it came from; `""` when nothing says."""
-    from pumas.library.entry import repo_id
-
     card = metadata.get("model_card")
     said = cast(Json, card).get("base_model") if isinstance(card, dict) else None
     return repo_id(metadata.get("base_model")) or repo_id(said) or own_repo(metadata)

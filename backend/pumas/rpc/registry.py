@@ -7,6 +7,7 @@ does it. `Methods.call` runs a row in memory, the same way the server does.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import logging
 import re
@@ -38,6 +39,30 @@ class RpcFailure(Exception):
 
 
 @dataclass(frozen=True)
+class Later:
+    """A result model by its place; it is imported when somebody needs more of it than its name."""
+
+    module: str
+    name: str
+
+    def load(self) -> Any:
+        return getattr(importlib.import_module(self.module), self.name)
+
+
+class ResultsOf:
+    """The result models of a module, not imported yet: `ResultsOf("pumas.hub.results").HubModel`.
+
+    For rows whose handlers answer with plain objects: result models weigh more than all else of a row.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Later:
+        return Later(self._module, name)
+
+
+@dataclass(frozen=True)
 class Row:
     name: str
     params: type[Params]
@@ -51,7 +76,7 @@ class Row:
     @functools.cached_property
     def result(self) -> TypeAdapter[Any]:
         """Built when first needed: most methods of a run are never called."""
-        return TypeAdapter(self.result_type)
+        return TypeAdapter(self.result_type.load() if isinstance(self.result_type, Later) else self.result_type)
 
     async def __call__(self, raw: dict[str, Any]) -> Any:
         """Validate, run, wrap.

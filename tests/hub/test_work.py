@@ -17,10 +17,11 @@ from fixtures.hub import repositories as R
 from hub.conftest import MakeClient
 from pumas.config import Layout
 from pumas.events.stream import EventStream
-from pumas.hub import cache, methods, service
-from pumas.hub.cache import Answers
+from pumas.hub import methods, origins, work
+from pumas.hub.cache import Answers, Deadline
 from pumas.hub.client import HubClient
-from pumas.hub.service import HubService
+from pumas.hub.repositories import Repositories
+from pumas.hub.service import HASH, HubService
 from pumas.hub.store import HubStore
 from pumas.jobs.service import JobService
 from pumas.jobs.store import JobStore
@@ -52,7 +53,14 @@ class Memory:
         methods.register(self.rows, self.service)
 
     def restart_cache(self) -> None:
-        self.service._answers = Answers(HubStore(self.hub_db), clock=lambda: self.now)
+        """As after a restart: what is on the disk is left."""
+        store = HubStore(self.hub_db)
+        answers = Answers(store, clock=lambda: self.now)
+        made = work.HubWork(self.layout, self.service.client, self.library, self.jobs, store)
+        made._answers = answers
+        made._repositories = Repositories(self.service.client, answers)
+        made.origins = origins.Origins(made._repositories, self.jobs, store)
+        self.service._work = made
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         return json.loads(json.dumps(await self.rows.call(method, params)))
@@ -163,8 +171,7 @@ async def test_sizes_come_with_the_first_look_at_a_repository(hub: Hub, memory: 
 
 
 async def test_a_hub_that_hangs_holds_nobody_up(hub: Hub, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "WAIT_S", 0.2)
-    monkeypatch.setattr(Answers.get, "__kwdefaults__", {"wait_s": 0.2, "stale_wait_s": 0.2})
+    monkeypatch.setattr(Deadline.__init__, "__defaults__", (0.2,))
     hub.fault(Stall(after_bytes=None), kind="models", times=None)
     failed = await memory.call("search_hf_models", query="lumen")
     assert failed["error_code"] == "timed_out"
@@ -203,9 +210,9 @@ async def test_what_does_not_fit_is_said_not_to(hub: Hub, memory: Memory, monkey
     shown = await memory.ok("get_hf_model", repo_id=R.GGUF, card=False)
     sizes = sorted(option["size_bytes"] for option in shown["options"])
     middle = sizes[len(sizes) // 2]
-    monkeypatch.setattr(service, "free_space", lambda _folder: middle + service.MARGIN)
+    monkeypatch.setattr(work, "free_space", lambda _folder: middle + work.MARGIN)
     shown = await memory.ok("get_hf_model", repo_id=R.GGUF, card=False)
-    assert shown["free_bytes"] == middle + service.MARGIN
+    assert shown["free_bytes"] == middle + work.MARGIN
     assert [option["fits"] for option in shown["options"]] == [
         option["size_bytes"] <= middle for option in shown["options"]
     ]
@@ -317,12 +324,12 @@ async def test_a_file_is_hashed_once(hub: Hub, memory: Memory, tmp_path: Path) -
     path = file_of(hub, tmp_path, R.GGUF, QUANTISED)
     for _ in range(3):
         await memory.ok("lookup_hf_metadata_for_file", filename=QUANTISED, file_path=str(path))
-    assert len(await memory.jobs.list(kind=service.HASH)) == 1
+    assert len(await memory.jobs.list(kind=HASH)) == 1
     asked_before = len(hub.requests)
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     changed = await memory.ok("lookup_hf_metadata_for_file", filename=QUANTISED, file_path=str(path))
     assert changed["metadata"]["hash_mismatch"]
-    assert len(await memory.jobs.list(kind=service.HASH)) == 2
+    assert len(await memory.jobs.list(kind=HASH)) == 2
     assert len(hub.requests) == asked_before
 
 
@@ -337,7 +344,7 @@ async def test_a_file_of_another_size_is_not_hashed(hub: Hub, memory: Memory, tm
     )
     assert match["match_confidence"] <= 0.5
     assert match["sha256"] == ""
-    assert await memory.jobs.list(kind=service.HASH) == []
+    assert await memory.jobs.list(kind=HASH) == []
 
 
 async def test_a_renamed_file_is_found_by_its_bytes(hub: Hub, memory: Memory, tmp_path: Path) -> None:
@@ -368,14 +375,14 @@ async def test_a_large_file_is_answered_before_it_is_hashed(
     hub: Hub, memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file_of(hub, tmp_path, R.GGUF, QUANTISED)
-    go, real = threading.Event(), service.digest_open
+    go, real = threading.Event(), origins.digest_open
 
     def slow(*given: Any) -> Any:
         go.wait(10)
         return real(*given)
 
-    monkeypatch.setattr(service, "digest_open", slow)
-    monkeypatch.setattr(service._Deadline.__init__, "__defaults__", (0.5,))
+    monkeypatch.setattr(origins, "digest_open", slow)
+    monkeypatch.setattr(Deadline.__init__, "__defaults__", (0.5,))
     first = (await memory.ok("lookup_hf_metadata_for_file", filename=QUANTISED, file_path=str(path)))["metadata"]
     assert (first["match_method"], first["pending_full_verification"]) == ("filename_exact", True)
     second = (await memory.ok("lookup_hf_metadata_for_file", filename=QUANTISED, file_path=str(path)))["metadata"]
@@ -453,7 +460,7 @@ async def test_many_models_take_no_longer_than_a_call_may(
     repos = [Repo(f"acme/m{number}") for number in range(30)]
     for repo in repos:
         repo.commit({"a.gguf": b"x"})
-    monkeypatch.setattr(service._Deadline.__init__, "__defaults__", (0.5,))
+    monkeypatch.setattr(Deadline.__init__, "__defaults__", (0.5,))
     with Hub(HubContent.of(*repos)) as hub:
         memory = Memory(tmp_path / "root", HubClient(network, hub.env()))
         for repo in repos:
