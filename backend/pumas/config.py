@@ -64,6 +64,11 @@ class Layout:
         return self.data / "metadata" / "network.json"
 
     @property
+    def apps(self) -> Path:
+        """Descriptions of further apps, the user's own."""
+        return self.data / "apps"
+
+    @property
     def library(self) -> Path:
         return self.root / "shared-resources" / "models"
 

@@ -349,3 +349,11 @@ class DownloadNotFound(PumasError):
 
     def __init__(self, download_id: str) -> None:
         super().__init__(f"No download {download_id[:100]!r}; list_model_downloads shows the known ones.")
+
+
+class UnknownApp(PumasError):
+    kind = "unknown_app"
+
+    def __init__(self, app_id: str) -> None:
+        super().__init__(f"There is no app {app_id[:100]!r}; list_apps shows the known ones.")
+        self.app_id = app_id

@@ -1,0 +1,58 @@
+"""Three apps are shipped; a further one is a further file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pumas.apps.catalog import Apps
+from pumas.config import Layout
+from pumas.errors import UnknownApp
+from pumas.storage.troubles import Troubles
+
+from .test_description import MINIMAL
+
+
+def own(root: Path, name: str, data: bytes) -> None:
+    folder = Layout(root).apps
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+def test_shipped_apps_are_there_without_any_file_of_the_users(tmp_path: Path) -> None:
+    assert list(Apps(Layout(tmp_path)).all()) == ["comfyui", "llamacpp", "ollama"]
+
+
+def test_a_file_is_an_app(tmp_path: Path) -> None:
+    own(tmp_path, "tiny.json", orjson.dumps(MINIMAL))
+    apps = Apps(Layout(tmp_path))
+    assert apps.get("tiny").folder == "tiny-versions"
+    assert apps.get(" Tiny ").name == "Tiny"
+
+
+@pytest.mark.parametrize("data", [b"{", orjson.dumps(MINIMAL | {"id": "comfyui"}), orjson.dumps({})])
+def test_a_file_that_cannot_be_used_is_told_and_hides_nothing(tmp_path: Path, data: bytes) -> None:
+    own(tmp_path, "bad.json", data)
+    own(tmp_path, "tiny.json", orjson.dumps(MINIMAL))
+    troubles = Troubles()
+    apps = Apps(Layout(tmp_path), troubles)
+    assert list(apps.all()) == ["comfyui", "llamacpp", "ollama", "tiny"]
+    assert [(trouble.subject, trouble.kind) for trouble in troubles.list()] == [
+        ("launcher-data/apps/bad.json", "damaged_app")
+    ]
+    assert apps.get("comfyui").folder == "comfyui-versions"
+
+
+def test_no_two_apps_share_a_folder(tmp_path: Path) -> None:
+    own(tmp_path, "tiny.json", orjson.dumps(MINIMAL | {"folder": "ollama-versions"}))
+    troubles = Troubles()
+    assert "tiny" not in Apps(Layout(tmp_path), troubles).all()
+    assert troubles.count == 1
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "../comfyui", "x" * 5000])
+def test_an_unknown_app_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnknownApp):
+        Apps(Layout(tmp_path)).get(name)
