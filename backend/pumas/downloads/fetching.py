@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pumas.downloads.content import Content
-from pumas.downloads.large import LargeFile, Segment
+from pumas.downloads.large import MOST_CONNECTIONS, LargeFile, Segment
 from pumas.downloads.part import MIB, PartFile
 from pumas.downloads.shared import LOOK_S, Shared
 from pumas.errors import DigestMismatch, Interrupted, PumasError
@@ -59,7 +59,7 @@ class Fetch:
             DigestMismatch: wrong bytes, twice.
             NetworkError, GatedRepo, DiskError, NotEnoughSpace, ReadOnly; and what `shared.stop` raises.
         """
-        count = min(_WORKERS, max(len(self._small), 0) + len(self._waiting) * 4)
+        count = min(_WORKERS, len(self._small) + len(self._waiting) * MOST_CONNECTIONS)
         workers = [threading.Thread(target=self._work, name=f"download-{n}", daemon=True) for n in range(count)]
         for worker in workers:
             worker.start()

@@ -19,12 +19,18 @@ from pumas.downloads.shared import LOOK_S, Shared
 from pumas.errors import DigestMismatch, DiskError, PumasError
 from pumas.library.hashing import BLOCK, DigestPair, Digests
 
-MOST_CONNECTIONS = 4
+# Connections per file by what one brings, in bytes per second: many over slow ones, few where one fills the line.
+MOST_CONNECTIONS = 6
+_CONNECTIONS = ((40e6, MOST_CONNECTIONS), (150e6, 4), (float("inf"), 2))
+_FIRST_CONNECTIONS = 4
 MOST_RESTARTS = 5
 MOST_LOSSES = 3
 _SMALLEST_SEGMENT = 8 * MIB
+_LAST_SEGMENT = 2 * MIB
 _LARGEST_SEGMENT = 64 * MIB
 _SEGMENT_S = 3.0
+# After so many blocks of a segment, the kernel is asked to write them to the disk.
+_WRITE_BLOCKS = 8
 _HASH_BUFFERS = 4
 # A connection that brings less than this for so long is given up for a new one.
 _SLOWEST, _SLOWEST_FOR_S = 256.0, 20.0
@@ -57,6 +63,7 @@ class LargeFile:
         self._restarts = 0
         self._losses = 0
         self._segment = _SMALLEST_SEGMENT
+        self._connections = _FIRST_CONNECTIONS
         shared.meter.arrived(self._path, part.arrived())
 
     # -- fetching ----------------------------------------------------------------------------------------------------
@@ -70,7 +77,7 @@ class LargeFile:
                 self.part.forget_all()
                 self._taken = bytearray(self.part.count)
                 self._resetting = False
-            if self._busy >= (MOST_CONNECTIONS if self._ranged else 1):
+            if self._busy >= (self._connections if self._ranged else 1):
                 return None
             blocks = self._free_blocks() if self._ranged else (0, 0 if self.part.complete else self.part.count)
             if blocks is None or blocks[0] == blocks[1]:
@@ -84,8 +91,13 @@ class LargeFile:
             at = self._taken.find(0, first, stop)
             if at >= 0:
                 end = self._taken.find(1, at, stop)
-                return at, min(stop if end < 0 else end, at + max(1, self._segment // self.part.block_size))
+                return at, min(stop if end < 0 else end, at + max(1, self._size_now() // self.part.block_size))
         return None
+
+    def _size_now(self) -> int:
+        """Towards the end segments get smaller, so that all connections end at about the same time."""
+        share = (self.part.size - self.part.arrived()) // (2 * self._connections)
+        return min(self._segment, max(_LAST_SEGMENT, share))
 
     def fetch(self, segment: Segment) -> None:
         """Bring a segment, or as much of it as comes. Raises as `Content.open`, and the disk's failures."""
@@ -113,6 +125,8 @@ class LargeFile:
                     self._shared.meter.dropped(self._path, len(view))
                     return 0
                 self._keep(block, view)
+                if (block + 1 - segment.first) % _WRITE_BLOCKS == 0:
+                    self.part.start_writing(block + 1 - _WRITE_BLOCKS, block + 1)
                 if not self._shared.gate.is_open():
                     return 0
             if not segment.ranged and reply.read_into(memoryview(bytearray(1))):
@@ -156,7 +170,9 @@ class LargeFile:
     def _adapt(self, brought: int, seconds: float) -> None:
         """Ask for as much at a time as takes some seconds: few requests on a fast line, little lost on a slow one."""
         if brought and seconds > 0:
-            self._segment = int(min(_LARGEST_SEGMENT, max(_SMALLEST_SEGMENT, brought / seconds * _SEGMENT_S)))
+            rate = brought / seconds
+            self._segment = int(min(_LARGEST_SEGMENT, max(_SMALLEST_SEGMENT, rate * _SEGMENT_S)))
+            self._connections = next(count for limit, count in _CONNECTIONS if rate < limit)
 
     def _begin_anew(self, generation: int, why: str, *, ranged: bool) -> None:
         with self._lock:
