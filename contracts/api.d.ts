@@ -140,7 +140,7 @@ export interface Methods {
   /** Say how the sidecar's own requests fare, host by host. */
   "get_network_status": { params: {  }; result: { "success": true; "total_requests": number; "successful_requests": number; "failed_requests": number; "circuit_breaker_rejections": number; "withheld_requests": number; "interrupted_transfers": number; "retries": number; "success_rate": number; "bytes_received": number; "circuit_states": Record<string, "closed" | "open" | "half_open">; "is_offline": boolean; "offline": boolean; "proxy": string | null; "hosts": Array<HostStatus> } | { "success": false; "error": string; "error_code": string; "total_requests": 0; "successful_requests": 0; "failed_requests": 0; "circuit_breaker_rejections": 0; "retries": 0; "success_rate": 0.0; "circuit_states": Record<string, never>; "is_offline": false } };
   /** Find other models of the same family by the owner of this model's base model. */
-  "get_related_models": { params: { model_id: string; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale"?: boolean; "fetched_at"?: string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
+  "get_related_models": { params: { model_id: string; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale": boolean; "fetched_at": string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away. */
   "get_sandbox_info": { params: {  }; result: { "success": true; "is_sandboxed": boolean; "sandbox_type": string; "limitations": Array<string> } | { "success": false; "error": string; "error_code": string; "is_sandboxed": false; "sandbox_type": "unknown"; "limitations": never[] } };
   /** Summarise the launcher: what runs, what is missing, what the user should do. */
@@ -188,7 +188,7 @@ export interface Methods {
   /** Count models, workflows and bytes. Made to be polled. */
   "scan_shared_storage": { params: {  }; result: { "success": true; "result": { "modelsFound": number; "workflowsFound": number; "customNodesFound": number; "totalSize": number } } | { "success": false; "error": string; "error_code": string } };
   /** Search Hugging Face for models, most downloaded first. */
-  "search_hf_models": { params: { query: string; kind?: string | null; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale"?: boolean; "fetched_at"?: string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
+  "search_hf_models": { params: { query: string; kind?: string | null; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale": boolean; "fetched_at": string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Search names, tags, families, types and descriptions. */
   "search_models_fts": { params: { query: string; limit?: number | null; offset?: number | null; model_type?: string | null; tags?: Array<string> | null }; result: { "success": true; "models": Array<FoundModel>; "total_count": number; "query_time_ms": number; "query": string; "matched": "all" | "any" } | { "success": false; "error": string; "error_code": string; "models": never[]; "total_count": 0; "query_time_ms": 0; "query": "" } };
   /** Change limits; running downloads follow at once, and they hold over restarts. */

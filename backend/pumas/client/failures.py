@@ -236,6 +236,12 @@ class TrashEntryNotFound(CallFailed):
     kind = "trash_entry_not_found"
 
 
+class UnknownApp(CallFailed):
+    """There is no such app."""
+
+    kind = "unknown_app"
+
+
 class UnsafePath(CallFailed):
     """A path or name would leave the folder it belongs to."""
 
@@ -287,6 +293,7 @@ BY_KIND: dict[str, type[CallFailed]] = {
     TimedOut.kind: TimedOut,
     TokenRefused.kind: TokenRefused,
     TrashEntryNotFound.kind: TrashEntryNotFound,
+    UnknownApp.kind: UnknownApp,
     UnsafePath.kind: UnsafePath,
     WrongJobState.kind: WrongJobState,
 }

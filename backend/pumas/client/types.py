@@ -867,9 +867,9 @@ class GetNetworkStatusResult(TypedDict):
 class GetRelatedModelsResult(TypedDict):
     success: Literal[True]
     models: list[HubResult]
-    stale: NotRequired[bool]
+    stale: bool
     """The hub could not be reached; this is what it said at `fetched_at`."""
-    fetched_at: NotRequired[str | None]
+    fetched_at: str | None
     """When the hub said so; null when it was not asked."""
 
 
@@ -1148,9 +1148,9 @@ class ScanSharedStorageResult(TypedDict):
 class SearchHfModelsResult(TypedDict):
     success: Literal[True]
     models: list[HubResult]
-    stale: NotRequired[bool]
+    stale: bool
     """The hub could not be reached; this is what it said at `fetched_at`."""
-    fetched_at: NotRequired[str | None]
+    fetched_at: str | None
     """When the hub said so; null when it was not asked."""
 
 

@@ -47,8 +47,8 @@ class HubResult(Result):
 
 class HubResults(Result):
     models: list[HubResult]
-    stale: bool = Field(False, description=STALE)
-    fetched_at: str | None = Field(None, description=FETCHED)
+    stale: bool = Field(description=STALE)
+    fetched_at: str | None = Field(description=FETCHED)
 
 
 # -- one repository --------------------------------------------------------------------------------------------------
