@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import typer
 
 from pumas.cli import exits
+from pumas.cli.arguments import BadArgument
 from pumas.cli.output import Output
 from pumas.client import NotReachable, PumasError, default_root
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pumas.client import PumasClient
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 RootOption = Annotated[
     Path | None,
@@ -108,6 +110,14 @@ def command(
         return function
 
     return declare
+
+
+def parsed(parse: Callable[[str], T], text: str) -> T:
+    """What `parse` makes of a word of the command line. Raises UsageProblem for its BadArgument."""
+    try:
+        return parse(text)
+    except BadArgument as error:
+        raise UsageProblem(f"{error}.") from None
 
 
 def debugging() -> bool:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _MOST_FILES = 8
-_WIDE = 110
-# In a pipe: a line per tenth, or after so long; and at most one in so many seconds when its state goes to and fro.
+WIDE = 110
+# In a pipe: a line per tenth or change of state, but not within so many seconds; and one after a long silence.
 _SILENCE_S = 60.0
 _CALM_S = 5.0
 
@@ -126,14 +126,14 @@ def _bars_of(one: Shown, files: Sequence[Moving], width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    bar = 40 if width >= _WIDE else 20
+    bar = 40 if width >= WIDE else 20
     table = Table.grid(padding=(0, 2, 0, 0), expand=True, pad_edge=False)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column(width=bar)
     table.add_column(width=5, justify="right", no_wrap=True)
     table.add_column(width=16, justify="right", no_wrap=True)
-    # What the columns and the gaps between them leave.
-    name_width = max(8, width - bar - 5 - 16 - 4 * 2)
+    # What the other columns and the gaps between them leave.
+    name_width = max(8, width - bar - 5 - 16 - 3 * 2)
     for file in files:
         name = Text(_end_of(clean(file.path), name_width), style="dim")
         table.add_row(name, *_progress(file.done, file.size, bar))
@@ -157,7 +157,7 @@ def _end_of(text: str, width: int) -> str:
 
 
 class Lines:
-    """Says a line when a download's status changes, at every tenth, and after a minute without either."""
+    """Says a line at each tenth and when the status changes, though not all the time, and after a minute without."""
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
@@ -174,4 +174,5 @@ class Lines:
 
     @staticmethod
     def _worth_a_line(one: Shown, tenth: int, silence_s: float, status: str, last_tenth: int) -> bool:
-        return tenth != last_tenth or silence_s >= _SILENCE_S or (one.status != status and silence_s >= _CALM_S)
+        changed = (one.status, tenth) != (status, last_tenth)
+        return silence_s >= (_CALM_S if changed else _SILENCE_S)

@@ -1,20 +1,20 @@
-"""The commands `pumas download` and `pumas downloads`: fetch a model from the hub, see and steer what is fetched."""
+"""The commands `pumas downloads …`: see and steer what is being downloaded."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from pumas.cli import download_following, exits, following, units
-from pumas.cli.arguments import BadArgument
-from pumas.cli.command import Cli, UsageProblem, command
-from pumas.cli.download_following import AT_REST, short, title_of
+from pumas.cli import download_following, exits, units
+from pumas.cli.command import Cli, UsageProblem, command, parsed
+from pumas.cli.download import SpeedOption, say_end
+from pumas.cli.download_following import AT_REST, short
+from pumas.cli.download_view import WIDE
 from pumas.cli.output import STYLES, clean, moment, size
-from pumas.client import CallFailed
 from pumas.client.wire import failure
 
 if TYPE_CHECKING:
@@ -24,14 +24,8 @@ if TYPE_CHECKING:
         DownloadStatus,
         GetModelDownloadStatusResult,
         ScheduleInfo,
-        StartModelDownloadFromHfResult,
     )
 
-T = TypeVar("T")
-SpeedOption = Annotated[
-    str | None,
-    typer.Option(metavar="SPEED", help="For all downloads together, such as 20MB/s, 500K, 1.5MiB/s; off: no limit."),
-]
 IdsArgument = Annotated[
     list[str], typer.Argument(metavar="ID...", help="As shown by pumas downloads; its beginning is enough.")
 ]
@@ -41,14 +35,13 @@ class _ListByDefault(TyperGroup):
     """`pumas downloads` alone, or with options only, lists."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] != "--help"):
+        if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] != "--help")):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
 def register(app: typer.Typer) -> None:
-    command(app, "download")(download)
-    group = typer.Typer(help="See and steer what is being downloaded.", cls=_ListByDefault)
+    group = typer.Typer(help="See and steer what is being downloaded. Without a command: list.", cls=_ListByDefault)
     command(group, "list")(list_downloads)
     command(group, "show")(show)
     command(group, "watch")(watch)
@@ -58,156 +51,6 @@ def register(app: typer.Typer) -> None:
     command(group, "top")(top)
     command(group, "limits")(limits)
     app.add_typer(group, name="downloads")
-
-
-# -- download --------------------------------------------------------------------------------------------------------
-
-
-def download(
-    cli: Cli,
-    repo: Annotated[str, typer.Argument(help="owner/name, or the address of its page.", show_default=False)],
-    quant: Annotated[
-        str | None, typer.Option(help="Only this quantisation, such as Q4_K_M, with its configuration.")
-    ] = None,
-    file: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Only files that fit; may be repeated.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit [default: main].")] = None,
-    model_type: Annotated[str | None, typer.Option("--type", help="By default found out.")] = None,
-    family: Annotated[str | None, typer.Option(help="By default found out.")] = None,
-    name: Annotated[str | None, typer.Option(help="The shown name; by default the repository's.")] = None,
-    limit: SpeedOption = None,
-    accept_pickle: Annotated[
-        bool,
-        typer.Option(
-            "--accept-pickle", "--allow-pickle", help="Accept files that can run code when an app loads them."
-        ),
-    ] = False,
-    allow_duplicate: Annotated[
-        bool, typer.Option("--allow-duplicate", help="Download weights that the library has already.")
-    ] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Leave it to a sidecar that runs; do not follow it.")
-    ] = False,
-) -> int:
-    """Download a model from the Hugging Face hub into the library, or go on with it. Every file is verified."""
-    # A sidecar that was started for this command would end with it.
-    cli.no_start = cli.no_start or detach
-    bytes_per_s = None if limit is None else _read(units.rate, limit)
-    began = time.monotonic()
-    if bytes_per_s is not None:
-        _say_limit(cli, cli.client.set_download_limits(bytes_per_second=bytes_per_s))
-
-    def start() -> StartModelDownloadFromHfResult:
-        return cli.client.start_model_download_from_hf(
-            repo,
-            quant=quant,
-            filenames=file,
-            revision=revision,
-            model_type=model_type,
-            family=family,
-            official_name=name,
-            security_acknowledged=accept_pickle,
-            allow_duplicate=allow_duplicate,
-        )
-
-    # The call is not broken off by Ctrl-C: only its answer names what is then to be paused.
-    try:
-        started, stop = following.while_answering(cli, "", "Asking the hub", start)
-    except CallFailed as error:
-        raise _with_remedy(error) from None
-    download_id = started["download_id"]
-    cli.out.say(
-        f"{started['repo_id']}: {_count(started['files'], 'file')}, {size(started['total_bytes'])}, "
-        f"commit {started['revision'][:8]}, download {short(download_id)}"
-    )
-    if detach:
-        return _detached(cli, started)
-    follow = download_following.leave if stop else download_following.follow
-    (ended,) = follow(cli, [download_id])
-    return _say_end(cli, ended, time.monotonic() - began)
-
-
-# What the sidecar advises -> what to type here.
-_REMEDIES = {
-    "pickle_not_acknowledged": "add --accept-pickle to download it all the same.",
-    "duplicate_model": "add --allow-duplicate to download it all the same.",
-}
-_INSTEAD = {
-    "network_offline": ("set_network_settings turns it off", "pumas call set_network_settings offline=false"),
-}
-
-
-def _with_remedy(error: CallFailed) -> CallFailed:
-    """The failure, its advice in the words of the command line."""
-    message = str(error)
-    if remedy := _REMEDIES.get(error.kind):
-        message = f"{message.partition(';')[0]}; {remedy}"
-    said, typed = _INSTEAD.get(error.kind, ("", ""))
-    return failure(error.kind, message.replace(said, f"turn it off: {typed}") if said else message, error.code)
-
-
-def _detached(cli: Cli, started: StartModelDownloadFromHfResult) -> int:
-    if cli.out.as_json:
-        cli.out.document(started)
-    else:
-        cli.out.table(("download", "repository"), [(started["download_id"], started["repo_id"])])
-        cli.out.say(f"Follow it: pumas downloads watch {short(started['download_id'])}")
-    return exits.OK
-
-
-def _say_end(cli: Cli, ended: GetModelDownloadStatusResult, seconds: float) -> int:
-    """The one line about how it went, or all of it as a document; the exit status."""
-    whole = ended["status"] == "completed"
-    verified: Mapping[str, int] = {}
-    if whole:
-        verified = (cli.client.get_job(ended["download_id"])["job"]["result"] or {}).get("verified") or {}
-    if cli.out.as_json:
-        why = ended["error"] or f"The download is {ended['status']}."
-        outcome = {"success": True} if whole else {"success": False, "error": why}
-        cli.out.document({**ended, **outcome, "verified": verified, "seconds": round(seconds, 1)})
-        return exits.OK if whole else exits.FAILED
-    for warning in ended["warnings"]:
-        cli.out.say(warning)
-    if not whole:
-        cli.out.say(f"pumas: {title_of(ended)}: {_why_not(ended)}")
-        return exits.FAILED
-    said = (
-        f"{ended['model_id']}: {size(ended['total_bytes'])} in {_count(sum(verified.values()), 'file')}, "
-        f"{_verified(verified)}, {seconds:.1f} s"
-    )
-    if cli.out.tty:
-        cli.out.line(said)
-    else:
-        # In a pipe the next program gets what it can use.
-        cli.out.say(said)
-        cli.out.table((), [(ended["model_id"], ended["model_path"], ended["total_bytes"], f"{seconds:.1f}")])
-    return exits.OK
-
-
-def _verified(by: Mapping[str, int]) -> str:
-    ways = [f"{by[kind]} by {name}" for kind, name in (("sha256", "SHA-256"), ("git", "git id")) if by.get(kind)]
-    return f"all verified ({', '.join(ways)})"
-
-
-def _why_not(status: DownloadStatus | GetModelDownloadStatusResult) -> str:
-    name = short(status["download_id"])
-    if status["status"] == "error":
-        return f"{status['error']} What has arrived is kept; try again: pumas downloads resume {name}"
-    if status["status"] == "paused":
-        return f"paused at {status['progress']:.0%}. Go on with: pumas downloads resume {name}"
-    return f"{status['status']}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _read(parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except BadArgument as error:
-        raise UsageProblem(f"{error}.") from None
 
 
 # -- the queue -------------------------------------------------------------------------------------------------------
@@ -262,39 +105,43 @@ def _row(one: DownloadStatus) -> tuple[object, ...]:
 
 
 def _drawn(downloads: Sequence[DownloadStatus], width: int) -> RenderableType:
+    """One line each where there is room, else two."""
     from rich import box
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    wide = width >= 110
+    wide = width >= WIDE
+    bar = 20 if wide else 10
+    headings = ("quant", "status", "done", "", "size", "speed", "left") if wide else ("status", "done", "")
     table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold", expand=True)
-    table.add_column("")
-    table.add_column("id", no_wrap=True)
-    table.add_column("repository", ratio=1, overflow="fold")
-    for heading in ("quant", "status") if wide else ("status",):
+    for heading in ("#", "id"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("done", no_wrap=True, width=20 if wide else 10)
-    table.add_column("", justify="right", no_wrap=True)
-    for heading in ("speed", "left") if wide else ():
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("repository", ratio=1, overflow="fold")
+    for heading in headings:
+        right = heading in ("", "size", "speed", "left")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for one in downloads:
-        going = one["status"] == "downloading"
-        speed = f"{size(one['speed'])}/s" if going else ""
-        left = units.duration(one["eta_seconds"]) if going and one["eta_seconds"] is not None else ""
-        status = Text(one["status"], style=STYLES.get(one["status"], ""))
-        bar = ProgressBar(total=1.0, completed=one["progress"], width=20 if wide else 10)
-        share = f"{int(one['progress'] * 100)} %"
         place = "" if one["place"] is None else str(one["place"] + 1)
-        name, quant = clean(one["repo_id"]), clean(one["quant"])
-        amount = units.of_total(one["downloaded_bytes"], one["total_bytes"])
+        name, quant = Text(clean(one["repo_id"])), clean(one["quant"])
+        status = Text(one["status"], style=STYLES.get(one["status"], ""))
+        done = ProgressBar(total=1.0, completed=one["progress"], width=bar)
+        share, amount = f"{int(one['progress'] * 100)} %", size(one["total_bytes"])
+        speed, left = _pace(one)
         if wide:
-            table.add_row(place, short(one["download_id"]), name, quant, status, bar, share, speed, left)
+            table.add_row(place, short(one["download_id"]), name, quant, status, done, share, amount, speed, left)
         else:
-            what = Text(f"{name}\n") + Text(f"{quant}  {amount}".strip(), style="dim")
-            pace = f"{share}\n{left}"
-            table.add_row(place, short(one["download_id"]), what, status, bar, pace)
+            name.append(f"\n{f'{quant} {amount}'.strip()}", "dim")
+            table.add_row(place, short(one["download_id"]), name, status.append(f"\n{speed}"), done, f"{share}\n{left}")
     return table
+
+
+def _pace(one: DownloadStatus | GetModelDownloadStatusResult) -> tuple[str, str]:
+    """Speed and time left, while bytes come."""
+    if one["status"] != "downloading":
+        return "", ""
+    left = one["eta_seconds"]
+    return f"{size(one['speed'])}/s", "" if left is None else units.duration(left)
 
 
 def show(
@@ -307,7 +154,7 @@ def show(
     if cli.out.as_json:
         cli.out.document(status)
         return
-    left = status["eta_seconds"]
+    speed, left = _pace(status)
     facts = {
         "download": status["download_id"],
         "repository": status["repo_id"],
@@ -316,8 +163,8 @@ def show(
         "status": status["status"],
         "queue": "" if status["place"] is None else f"{status['place']} before it",
         "done": f"{status['progress']:.0%}, {units.of_total(status['downloaded_bytes'], status['total_bytes'])}",
-        "speed": f"{size(status['speed'])}/s" if status["speed"] else "",
-        "left": "" if left is None or status["status"] in AT_REST else units.duration(left),
+        "speed": speed,
+        "left": left,
         "message": status["message"],
         "error": status["error"],
         "retries": status["retries"] or "",
@@ -363,7 +210,7 @@ def _follow_all(cli: Cli, download_ids: Sequence[str]) -> int:
         whole = all(one["status"] == "completed" for one in ended)
         cli.out.document({"success": whole, "downloads": ended})
         return exits.OK if whole else exits.FAILED
-    return max(_say_end(cli, one, time.monotonic() - began) for one in ended)
+    return max(say_end(cli, one, time.monotonic() - began) for one in ended)
 
 
 def pause(cli: Cli, download_ids: IdsArgument) -> int:
@@ -459,9 +306,9 @@ def limits(
     if between is not None and any_time:
         raise UsageProblem("--between and --any-time exclude each other: choose one.")
     wanted: dict[str, Any] = {
-        "bytes_per_second": None if speed is None else _read(units.rate, speed),
+        "bytes_per_second": None if speed is None else parsed(units.rate, speed),
         "at_once": at_once,
-        "schedule": None if between is None else _read(lambda text: units.hours(text, days), between),
+        "schedule": None if between is None else parsed(lambda text: units.hours(text, days), between),
         "any_time": any_time or None,
     }
     change = any(value is not None for value in wanted.values())
@@ -477,11 +324,6 @@ def limits(
             "now": "downloads run" if now["open"] else "downloads wait for these hours",
         }
     )
-
-
-def _say_limit(cli: Cli, now: Any) -> None:
-    """The limit outlives this command."""
-    cli.out.say(f"All downloads together, from now on: {_speed(now['bytes_per_second'])} (pumas downloads limits).")
 
 
 def _speed(bytes_per_s: int | None) -> str:

@@ -79,6 +79,8 @@ class Meter:
         moment = self._clock()
         with self._lock:
             file = self._files[path]
+            if file.state == "waiting":
+                file.state = "downloading"
             file.pending += count
             self._pending += count
             self._last_byte = moment
