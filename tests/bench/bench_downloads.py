@@ -62,7 +62,7 @@ class Bench:
 
     def finish(self, download: str) -> dict[str, Any]:
         while (now := self.status(download))["status"] not in ("completed", "error", "cancelled"):
-            time.sleep(0.004)
+            time.sleep(0.01)
         if now["status"] != "completed":
             raise AssertionError(now["error"])
         return now
