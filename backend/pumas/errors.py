@@ -357,3 +357,130 @@ class UnknownApp(PumasError):
     def __init__(self, app_id: str) -> None:
         super().__init__(f"There is no app {app_id[:100]!r}; list_apps shows the known ones.")
         self.app_id = app_id
+
+
+class VersionNotFound(PumasError):
+    kind = "version_not_found"
+
+    def __init__(self, app: str, tag: str) -> None:
+        super().__init__(f"{app} {tag[:100]!r} is not installed; get_installed_versions shows what is.")
+        self.tag = tag
+
+
+class ReleaseNotFound(PumasError):
+    kind = "release_not_found"
+
+    def __init__(self, app: str, tag: str, reason: str = "is not among the releases that are known") -> None:
+        super().__init__(f"{app} {tag[:100]!r} {reason}; get_available_versions with force_refresh asks anew.")
+        self.tag = tag
+
+
+class VersionInUse(PumasError):
+    """The version is active, is being installed, or runs; it cannot be removed or replaced now."""
+
+    kind = "version_in_use"
+
+
+class TooManyCalls(PumasError):
+    """The same action was asked for too often within a minute; `retry_after_s` says when it may be again."""
+
+    kind = "too_many_calls"
+
+    def __init__(self, action: str, retry_after_s: float) -> None:
+        super().__init__(f"Too many calls of {action}; try again in {_whole(retry_after_s)} s.")
+        self.retry_after_s = retry_after_s
+
+
+class UnsafeArchive(PumasError):
+    """An archive holds what must not be extracted; nothing of it was kept. `member` is the name inside."""
+
+    kind = "unsafe_archive"
+
+    def __init__(self, reason: str, member: str = "") -> None:
+        super().__init__(f"The archive was refused: {reason}{f' ({member[:200]!r})' if member else ''}.")
+
+
+class InstallFailed(PumasError):
+    """A step of an installation failed; the version that was there before still is. `stage` names the step."""
+
+    kind = "install_failed"
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+
+
+class DependencyFailed(InstallFailed):
+    """The Python packages that a version needs cannot be had or do not fit together."""
+
+    kind = "dependency_failed"
+
+
+class SmokeLaunchFailed(InstallFailed):
+    """The new version was built but did not start; it was not put in place."""
+
+    kind = "smoke_launch_failed"
+
+
+class NothingToRollBack(PumasError):
+    kind = "nothing_to_roll_back"
+
+    def __init__(self, app: str) -> None:
+        super().__init__(f"{app} has no earlier version to go back to.")
+
+
+class NoActiveVersion(PumasError):
+    """Something was asked of the active version, and no version of the app is active."""
+
+    kind = "no_active_version"
+
+    def __init__(self, app: str) -> None:
+        super().__init__(f"No version of {app} is active; switch_version makes one active.")
+
+
+class AlreadyRunning(PumasError):
+    kind = "already_running"
+
+    def __init__(self, app: str, tag: str) -> None:
+        super().__init__(f"{app} {tag[:100]} runs already; stop it first.")
+        self.tag = tag
+
+
+class NotRunning(PumasError):
+    """Nothing that we started runs there. What somebody else started is never touched."""
+
+    kind = "not_running"
+
+    def __init__(self, app: str) -> None:
+        super().__init__(f"{app[:100]} does not run, or was not started here; list_processes shows what was.")
+
+
+class ProcessNotFound(PumasError):
+    kind = "process_not_found"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"No run {run_id[:100]!r}; list_processes shows the known ones.")
+
+
+class LaunchFailed(PumasError):
+    """A program could not be started, or ended before it was ready."""
+
+    kind = "launch_failed"
+
+
+class StopFailed(PumasError):
+    """Processes are still there after everything that may be done to end them."""
+
+    kind = "stop_failed"
+
+
+class CannotPatch(PumasError):
+    """A file is not in a form that may be patched or restored; it was left as it is."""
+
+    kind = "cannot_patch"
+
+
+class Unsupported(PumasError):
+    """This system cannot do that."""
+
+    kind = "unsupported"

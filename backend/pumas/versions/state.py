@@ -1,0 +1,331 @@
+"""What is installed, by `versions.json` and by the disk: one object per app.
+
+Reads both older forms (`path` is not used: a version lies in the app's folder under its tag) and keeps keys that are
+not ours. A file that cannot be read is never "nothing installed": then the disk alone is asked and nothing is changed
+until `rebuild`. Calls block; they come from worker threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pumas.apps.command import is_complete
+from pumas.apps.description import AppDescription
+from pumas.config import Layout
+from pumas.errors import CorruptState, InvalidInput, VersionNotFound
+from pumas.storage import json_file
+from pumas.storage.files import disk_errors, make_folders, write_durably
+from pumas.storage.json_file import JsonObject, StateLock, backup_path
+from pumas.storage.paths import contained
+from pumas.storage.troubles import Troubles
+from pumas.versions.tags import check_tag, newest_first
+
+MARKER = ".pumas-version.json"
+"""In the folder of each version that we installed: what it is. Lets a start after a crash tell ours from others'."""
+
+_Stamp = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class InstalledVersion:
+    """`info` is what `versions.json` holds about it, older sidecars' keys included; `folder` is absolute."""
+
+    app_id: str
+    tag: str
+    folder: Path
+    info: JsonObject
+
+
+@dataclass(frozen=True)
+class Validation:
+    """`incomplete`: listed but not whole on disk; `missing`: not there at all. `unknown`: folders that are not listed."""
+
+    valid: list[str]
+    incomplete: list[str]
+    missing: list[str]
+    unknown: list[str]
+
+
+@dataclass(frozen=True)
+class _State:
+    value: JsonObject
+    trusted: bool
+    """False: rebuilt from the disk because the file cannot be read."""
+    error: str = ""
+
+
+class VersionState:
+    """Thread-safe."""
+
+    def __init__(self, layout: Layout, app: AppDescription, lock: StateLock, troubles: Troubles) -> None:
+        self.app = app
+        self.folder = layout.root / app.folder
+        self._path = layout.data / "metadata" / app.versions_file
+        self._active_path = layout.root / app.active_file
+        self._file_lock = lock
+        self._troubles = troubles
+        self._lock = threading.RLock()
+        self._cached: tuple[tuple[_Stamp, _Stamp], _State] | None = None
+        self._active: str | None = None
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def installed(self) -> list[InstalledVersion]:
+        """Those that are listed and whole on disk, newest first."""
+        state = self._load()
+        known = _entries(state.value)
+        tags = [tag for tag in known if self.is_whole(tag)]
+        return [InstalledVersion(self.app.id, tag, self.place(tag), known[tag]) for tag in newest_first(self.app, tags)]
+
+    def get(self, tag: str) -> InstalledVersion:
+        """Raises VersionNotFound, InvalidInput."""
+        tag = check_tag(tag)
+        info = _entries(self._load().value).get(tag)
+        if info is None or not self.is_whole(tag):
+            raise VersionNotFound(self.app.name, tag)
+        return InstalledVersion(self.app.id, tag, self.place(tag), info)
+
+    def place(self, tag: str) -> Path:
+        """Where a version lies, whether it is there or not. Raises InvalidInput."""
+        return contained(self.folder, check_tag(tag), "tag")
+
+    def is_whole(self, tag: str) -> bool:
+        try:
+            return is_complete(self.app, self.place(tag))
+        except InvalidInput:
+            return False
+
+    def active(self) -> str | None:
+        """The tag in use. When it is gone: the default, the last selected, what was active before, or the newest."""
+        with self._lock:
+            if self._active is not None and self._known(self._active):
+                return self._active
+            tags = [version.tag for version in self.installed()]
+            value = self._load().value
+            wishes = (value.get("defaultVersion"), value.get("lastSelectedVersion"), self._written_active())
+            chosen = next((wish for wish in wishes if wish in tags), tags[0] if tags else None)
+            self._set_active(cast("str | None", chosen))
+            return self._active
+
+    def default(self) -> str | None:
+        """The tag that the user prefers, installed or not."""
+        value = self._load().value.get("defaultVersion")
+        return value if isinstance(value, str) and value else None
+
+    def history(self) -> list[JsonObject]:
+        """What `rollback` can take back, oldest first."""
+        value: object = self._load().value.get("history")
+        entries = cast("list[object]", value) if isinstance(value, list) else []
+        return [cast(JsonObject, entry) for entry in entries if isinstance(entry, dict)]
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def switch(self, tag: str, *, remember: JsonObject | None = None) -> None:
+        """Make a version active. `remember` becomes the newest of the history.
+
+        Raises:
+            VersionNotFound, CorruptState, and the disk's failures; nothing was changed.
+        """
+        tag = self.get(tag).tag
+
+        def change(value: JsonObject) -> None:
+            value["lastSelectedVersion"] = tag
+            if remember is not None:
+                value["history"] = [*self.history(), remember][-10:]
+
+        with self._lock:
+            self.change(change)
+            self._set_active(tag)
+
+    def set_default(self, tag: str | None) -> None:
+        """None clears it. Raises as `switch`."""
+        if tag is not None:
+            tag = self.get(tag).tag
+        self.change(lambda value: value.update(defaultVersion=tag))
+
+    def add(self, tag: str, info: JsonObject, *, remember: JsonObject | None = None) -> None:
+        """List a version that is whole on disk now. Keys of an earlier entry that are not given stay."""
+
+        def change(value: JsonObject) -> None:
+            entries = value.setdefault("installed", {})
+            entries[tag] = {**entries.get(tag, {}), **info} if isinstance(entries.get(tag), dict) else info
+            if remember is not None:
+                value["history"] = [*self.history(), remember][-10:]
+
+        self.change(change)
+
+    def drop(self, tag: str) -> JsonObject:
+        """Take a version from the list and return its entry; nothing refers to it then."""
+        entry: JsonObject = {}
+
+        def change(value: JsonObject) -> None:
+            entry.update(_entries(value).get(tag, {}))
+            value.setdefault("installed", {}).pop(tag, None)
+            for key in ("defaultVersion", "lastSelectedVersion"):
+                if value.get(key) == tag:
+                    value[key] = None
+            if "history" in value:
+                value["history"] = [past for past in self.history() if past.get("tag") != tag]
+
+        self.change(change)
+        return entry
+
+    def require_trusted(self) -> None:
+        """Raises CorruptState while the list cannot be read."""
+        state = self._load()
+        if not state.trusted:
+            raise CorruptState(self._path.name, state.error)
+
+    def change(self, change: Callable[[JsonObject], None]) -> None:
+        """Load, change, save. Raises CorruptState, DiskError, NotEnoughSpace, ReadOnly; nothing was changed then."""
+        with self._lock, self._file_lock.held():
+            state = self._load()
+            if not state.trusted:
+                raise CorruptState(self._path.name, state.error)
+            value: JsonObject = {"installed": {}, "lastSelectedVersion": None, "defaultVersion": None, **state.value}
+            value["installed"] = dict(value["installed"] or {})
+            change(value)
+            self._save(value)
+
+    def rebuild(self) -> None:
+        """List anew what is whole on disk. The damaged file stays under a dated name."""
+        with self._lock, self._file_lock.held():
+            state = self._load()
+            if not state.trusted:
+                self._save({"lastSelectedVersion": None, "defaultVersion": None, **state.value})
+
+    def validate(self, busy: set[str]) -> Validation:
+        """Compare the list with the disk. `busy` tags are being worked on and left out."""
+        known = _entries(self._load().value)
+        whole = {tag for tag in known if self.is_whole(tag)}
+        there = set(self._folders())
+        return Validation(
+            newest_first(self.app, whole),
+            sorted(tag for tag in known if tag not in whole and tag in there and tag not in busy),
+            sorted(tag for tag in known if tag not in there and tag not in busy),
+            sorted(there - known.keys() - busy),
+        )
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _subject(self) -> str:
+        return f"launcher-data/metadata/{self._path.name}"
+
+    def _known(self, tag: str) -> bool:
+        return tag in _entries(self._load().value) and self.is_whole(tag)
+
+    def _load(self) -> _State:
+        with self._lock:
+            stamps = (_stamp(self._path), _stamp(backup_path(self._path)))
+            if self._cached is not None and self._cached[0] == stamps and self._cached[1].trusted:
+                return self._cached[1]
+            state = self._read()
+            self._cached = (stamps, state)
+            return state
+
+    def _read(self) -> _State:
+        try:
+            value = self._parsed()
+        except CorruptState as error:
+            self._troubles.report(
+                self._subject,
+                error.kind,
+                f"{error} What is on disk is shown; validate_installations with rebuild lists it anew.",
+            )
+            return _State({"installed": self._from_disk()}, trusted=False, error="it is damaged")
+        if value is None:
+            return _State({"installed": self._from_disk()}, trusted=True)
+        return _State(value, trusted=True)
+
+    def _parsed(self) -> JsonObject | None:
+        """The file's content, or that of its backup; None when there is neither."""
+        loaded = json_file.load(self._path)
+        value, recovered = loaded.value, loaded.recovered
+        if value is not None and not _is_state(value):
+            recovered = "its entries are of the wrong kind"
+            try:
+                value = json_file.parse_object(backup_path(self._path))
+            except (OSError, ValueError):
+                raise CorruptState(self._path.name, recovered) from None
+            if not _is_state(value):
+                raise CorruptState(self._path.name, recovered)
+        if recovered:
+            self._troubles.report(
+                self._subject, "recovered_state", f"{self._path.name} was damaged ({recovered}); its backup is used."
+            )
+        return value
+
+    def _save(self, value: JsonObject) -> None:
+        with disk_errors("Writing the list of versions"):
+            make_folders(self._path.parent)
+        json_file.save(self._path, value)
+        self._cached = None
+        self._troubles.clear(self._subject)
+
+    def _from_disk(self) -> dict[str, JsonObject]:
+        return {tag: self.marker(self.folder / tag) for tag in self._folders() if self.is_whole(tag)}
+
+    def _folders(self) -> list[str]:
+        """Names of folders that could be versions. Hidden ones, links and files are none."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return [
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+                ]
+        except OSError:
+            return []
+
+    @staticmethod
+    def marker(folder: Path) -> JsonObject:
+        """What we wrote into a version's folder; `{}` when it is not ours."""
+        try:
+            value = json_file.parse_object(folder / MARKER)
+        except (OSError, ValueError):
+            return {}
+        info = value.get("info")
+        return cast(JsonObject, info) if isinstance(info, dict) else {}
+
+    def _written_active(self) -> str | None:
+        try:
+            with open(self._active_path, "rb") as file:
+                return file.read(200).decode("utf-8", "replace").strip() or None
+        except OSError:
+            return None
+
+    def _set_active(self, tag: str | None) -> None:
+        """Remember it, also for older sidecars; a disk that does not take the file does not matter."""
+        self._active = tag
+        if tag == self._written_active():
+            return
+        with contextlib.suppress(OSError):
+            if tag is None:
+                self._active_path.unlink(missing_ok=True)
+            else:
+                write_durably(self._active_path, tag.encode())
+
+
+def _is_state(value: JsonObject) -> bool:
+    return isinstance(value.get("installed", {}) or {}, dict)
+
+
+def _entries(value: JsonObject) -> dict[str, JsonObject]:
+    """Tag -> what is known; an entry that is no object says nothing, but its tag counts."""
+    installed = cast(dict[str, Any], value.get("installed") or {})
+    return {tag: cast(JsonObject, entry) if isinstance(entry, dict) else {} for tag, entry in installed.items()}
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
