@@ -1,0 +1,199 @@
+"""What this root's sidecars have started, kept on disk so that the next sidecar finds it again.
+
+One JSON file (`storage/json_file.py`: durable, with a backup). It is a list of names to look for, never a licence to
+signal: a record is believed only when the process that has its number was started then, in this boot, and carries the
+run's mark (`recognised`). A forged, copied or outdated record therefore leads to nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from pumas.errors import CorruptState
+from pumas.processes import family, kernel
+from pumas.processes.kernel import Identity
+from pumas.storage import json_file
+from pumas.storage.files import put_aside
+from pumas.storage.json_file import JsonObject, StateLock
+
+KEPT_LOGS = 10
+_RUNS, _LOGS = "runs", "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One start of an app. `leader` is its first process, 0 when it was not known yet; both numbers hold in `boot`.
+
+    `programs` are the files that it runs as, `log` and `exit_file` are absolute, `started_at` is ISO 8601 in UTC.
+    """
+
+    run_id: str
+    app_id: str
+    tag: str
+    boot: str
+    keeper: int
+    keeper_start: int
+    leader: int
+    leader_start: int
+    port: int
+    command: tuple[str, ...]
+    programs: tuple[str, ...]
+    folder: str
+    log: str
+    exit_file: str
+    started_at: str
+    remembered: bool = False
+
+    @property
+    def keeper_identity(self) -> Identity:
+        return Identity(self.keeper, self.keeper_start, self.boot)
+
+    @property
+    def leader_identity(self) -> Identity:
+        return Identity(self.leader, self.leader_start, self.boot)
+
+    @property
+    def marks(self) -> family.Marks:
+        return family.Marks(self.leader, self.leader_start, self.programs, self.folder)
+
+    def led_by(self, leader: Identity) -> Record:
+        return replace(self, leader=leader.pid, leader_start=leader.start)
+
+
+def read_record(raw: object) -> Record:
+    """Raises ValueError when it is no record."""
+    if not isinstance(raw, dict):
+        raise ValueError("no object")
+    given = cast(dict[str, Any], raw)
+    values: dict[str, Any] = {}
+    for name, kind in _KINDS.items():
+        value = given.get(name, False if kind is bool else None)
+        if kind is tuple:
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in cast(list[object], value)):
+                raise ValueError(name)
+            value = tuple(cast(list[str], value))
+        elif type(value) is not kind or (kind is int and not 0 <= value < 2**63):
+            raise ValueError(name)
+        values[name] = value
+    return Record(**values)
+
+
+_KINDS: dict[str, type] = {
+    "run_id": str,
+    "app_id": str,
+    "tag": str,
+    "boot": str,
+    "keeper": int,
+    "keeper_start": int,
+    "leader": int,
+    "leader_start": int,
+    "port": int,
+    "command": tuple,
+    "programs": tuple,
+    "folder": str,
+    "log": str,
+    "exit_file": str,
+    "started_at": str,
+    "remembered": bool,
+}
+
+
+def recognised(record: Record) -> str | None:
+    """`keeper` or `leader`: which of the record's processes is there and proves to be it; None when neither does."""
+    for name, who in (("keeper", record.keeper_identity), ("leader", record.leader_identity)):
+        ours = who.pid > 1 and who.pid != os.getpid() and kernel.alive(who)
+        if ours and kernel.has_variable(who.pid, family.MARK, record.run_id):
+            return name
+    return None
+
+
+class Ledger:
+    """Blocking; call from a thread."""
+
+    def __init__(self, path: Path, lock: StateLock) -> None:
+        self.path = path
+        self._lock = lock
+
+    def load(self) -> tuple[list[Record], str | None]:
+        """The records, and why some could not be read. A file that is damaged for good is put aside.
+
+        Raises:
+            DiskError: it cannot be put aside.
+        """
+        try:
+            value = json_file.load(self.path).value or {}
+        except CorruptState as error:
+            for path in (self.path, json_file.backup_path(self.path)):
+                if os.path.lexists(path):
+                    aside = put_aside(path)
+                    if os.path.lexists(path) and aside != path:
+                        path.unlink()
+            return [], str(error)
+        found: list[Record] = []
+        wrong: str | None = None
+        raw = value.get(_RUNS, {})
+        for entry in cast(dict[str, object], raw).values() if isinstance(raw, dict) else ():
+            try:
+                found.append(read_record(entry))
+            except ValueError as error:
+                wrong = f"{self.path.name} holds a run that makes no sense ({error})"
+        return found, wrong
+
+    def put(self, record: Record) -> None:
+        """Raises DiskError, NotEnoughSpace, ReadOnly, CorruptState."""
+
+        def change(value: JsonObject) -> None:
+            _object(value, _RUNS)[record.run_id] = asdict(record)
+
+        self._update(change)
+
+    def remove(self, run_ids: Iterable[str]) -> None:
+        """Raises as `put`."""
+        gone = list(run_ids)
+
+        def change(value: JsonObject) -> None:
+            for run_id in gone:
+                _object(value, _RUNS).pop(run_id, None)
+
+        if gone:
+            self._update(change)
+
+    def add_log(self, app_id: str, log: str) -> list[str]:
+        """Remember a log, newest last, and return those of the app that may go. Raises as `put`."""
+        spare: list[str] = []
+
+        def change(value: JsonObject) -> None:
+            logs = _object(value, _LOGS)
+            raw = logs.get(app_id)
+            before = (
+                [name for name in cast(list[object], raw) if isinstance(name, str)] if isinstance(raw, list) else []
+            )
+            names = [*(name for name in before if name != log), log]
+            spare[:], logs[app_id] = names[:-KEPT_LOGS], names[-KEPT_LOGS:]
+
+        self._update(change)
+        return spare
+
+    def last_log(self, app_id: str) -> str | None:
+        """Of the newest run of an app, ended or not."""
+        try:
+            value = json_file.load(self.path).value or {}
+        except CorruptState:
+            return None
+        logs = _object(value, _LOGS).get(app_id)
+        last: object = cast(list[object], logs)[-1] if isinstance(logs, list) and logs else None
+        return last if isinstance(last, str) else None
+
+    def _update(self, change: Any) -> None:
+        json_file.update(self.path, self._lock, change)
+
+
+def _object(value: JsonObject, key: str) -> JsonObject:
+    inner = value.get(key)
+    if not isinstance(inner, dict):
+        value[key] = inner = {}
+    return cast(JsonObject, inner)
