@@ -577,6 +577,13 @@ def test_a_mirror_stands_in_and_gets_no_token(client: NetworkClient, stub: Stub,
     assert client.wait_for(f"{stub.url}/a") == 0
 
 
+def test_a_redirect_within_a_mirror_gets_no_token(client: NetworkClient, stub: Stub, other: Stub) -> None:
+    client.configure(NetworkSettings(mirrors={stub.url: other.url}))
+    other.answer |= {"/a": redirect("/b"), "/b": json_reply("mirrored")}
+    assert fetch(client, f"{stub.url}/a", headers={"Authorization": TOKEN}) == "mirrored"
+    assert [asked.target for asked in other.asked if "authorization" not in asked.headers] == ["/a", "/b"]
+
+
 def test_a_redirect_is_mirrored_too(client: NetworkClient, stub: Stub, other: Stub) -> None:
     client.configure(NetworkSettings(mirrors={"files.example": other.url}))
     stub.answer["/a"] = redirect("http://files.example/b")

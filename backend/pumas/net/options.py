@@ -40,6 +40,10 @@ class Sleeper:
     def close(self) -> None:
         self._closed.set()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
     def check(self, stop: Stop | None) -> None:
         """Raises Interrupted after `close`, and whatever `stop` raises."""
         if self._closed.is_set():

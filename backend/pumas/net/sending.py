@@ -63,8 +63,10 @@ class _Request:
     preload: int | None
     stop: Stop | None
     on_wait: OnWait | None
-    failed_at: Host | None = None
-    """The host whose failure ended the last attempt."""
+    at: Host | None = None
+    """The host that was asked last, with or without a redirect."""
+    down: bool = False
+    """Whether that host failed. One that asks to come back later did not."""
     was_trial: bool = False
 
 
@@ -181,10 +183,10 @@ class Sender:
         return response
 
     def _blame(self, request: _Request, error: NetworkError) -> None:
-        host = request.failed_at
-        if host is not None:
-            host.blame(error)
-            host.breaker.failed()
+        if request.at is not None:
+            request.at.blame(error)
+            if request.down:
+                request.at.breaker.failed()
 
     def _repeated(self, request: _Request) -> Response:
         if not (request.retry and request.method in IDEMPOTENT):
@@ -218,7 +220,7 @@ class Sender:
             raise Offline(asked.origin.netloc)
         headers = hop.headers if asked.origin == hop.address.origin else _without_secrets(hop.headers)
         host = self.hosts[asked.origin]
-        request.failed_at = None
+        request.at, request.down = host, False
         self._pass_gate(request, host, asked)
         trial = host.breaker.admit()
         request.was_trial = trial
@@ -228,19 +230,16 @@ class Sender:
             settled = True
         except NetworkError:
             settled = True
-            self._failed(request, host)
+            request.down = True
             raise
         finally:
             if trial and not settled:
                 host.breaker.abandoned()
         if response.status >= 500 and response.wait_s is None:
-            self._failed(request, host)
+            request.down = True
         else:
             host.breaker.succeeded()
         return response, asked
-
-    def _failed(self, request: _Request, host: Host) -> None:
-        request.failed_at = host
 
     def _pass_gate(self, request: _Request, host: Host, address: Address) -> None:
         while (wait := host.gates.wait(quota_of(address), self._clock())) > 0:
@@ -264,6 +263,9 @@ class Sender:
             host.gates.shut(quota_of(hop.address), self._clock() + response.wait_s)
         with self._lock:
             self._open.add(response)
+        if self._sleeper.closed:  # `close` may have looked before this one was there
+            response.close()
+            self._sleeper.check(None)
         return response
 
     def _sent(self, request: _Request, hop: _Hop, watch: Watch) -> HTTPResponse:
