@@ -22,6 +22,7 @@ _TOPICS = ("download.progress", "job.state")
 # How long to look for another sidecar when the one that was followed has gone: a shell starts it again.
 BACK_WITHIN_S = 15.0
 _LOOK_S = 0.2
+_NAMED = 3
 
 
 class _Parked(NotReachable):
@@ -57,17 +58,18 @@ def leave(cli: Cli, download_ids: Sequence[str]) -> list[GetModelDownloadStatusR
 
     Returns them when they came to their end before they could be paused. Raises Stopped.
     """
-    names = " ".join(map(short, download_ids))
+    names = " ".join(map(short, download_ids)) if len(download_ids) <= _NAMED else "ID..."
     if not cli.client.started_sidecar:
+        who = "It goes on" if len(download_ids) == 1 else "They go on"
         raise Stopped(
-            f"No longer followed; it goes on in the sidecar. Follow it again: pumas downloads watch {names}; "
-            f"stop it: pumas downloads pause {names}"
+            f"{who} in the sidecar. To follow again: pumas downloads watch {names}; "
+            f"to stop: pumas downloads pause {names}"
         )
     cli.out.say("Pausing …")
     ended = [settle(cli, one, "pause") for one in download_ids]
     if all(one["status"] == "completed" for one in ended):
         return ended
-    raise Stopped(f"Paused; what has arrived is kept. Go on with: pumas downloads resume {names}")
+    raise Stopped(f"Paused; what has arrived is kept. To go on: pumas downloads resume {names}")
 
 
 def settle(cli: Cli, download_id: str, verb: str) -> GetModelDownloadStatusResult:

@@ -111,14 +111,15 @@ def picture(downloads: Sequence[Shown], width: int, height: int) -> RenderableTy
     from rich.console import Group
     from rich.text import Text
 
-    room = max(1, (height - 1) // max(1, len(downloads)) - 2)
+    # Below the bars stand the words, on two lines when they are long.
+    room = max(1, (height - 1) // max(1, len(downloads)) - 3)
     parts: list[RenderableType] = []
     for one in downloads:
         hidden = len(one.files) - min(room, _MOST_FILES)
         parts.append(_bars_of(one, one.files[: min(room, _MOST_FILES)], width))
         more = f" ({hidden} more files)" if hidden > 0 else ""
         style = STYLES.get(one.status, "")
-        parts.append(Text(clean(one.words) + more, style=style, no_wrap=True, overflow="ellipsis"))
+        parts.append(Text(clean(one.words) + more, style=style))
     return Group(*parts)
 
 

@@ -112,9 +112,9 @@ def _drawn(downloads: Sequence[DownloadStatus], width: int) -> RenderableType:
     from rich.text import Text
 
     wide = width >= WIDE
-    bar = 20 if wide else 10
+    bar = 12 if wide else 10
     headings = ("quant", "status", "done", "", "size", "speed", "left") if wide else ("status", "done", "")
-    table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold", expand=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", expand=True)
     for heading in ("#", "id"):
         table.add_column(heading, no_wrap=True)
     table.add_column("repository", ratio=1, overflow="fold")

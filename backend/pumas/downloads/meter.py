@@ -84,7 +84,8 @@ class Meter:
             file.pending += count
             self._pending += count
             self._last_byte = moment
-            self._retrying_until = 0.0
+            if self._retrying_until:
+                self._retrying_until, self._note = 0.0, ""
             if not self._buckets or moment - self._buckets[-1][0] > _BUCKET_S:
                 self._buckets.append([moment, 0.0])
             self._buckets[-1][1] += count
