@@ -67,12 +67,13 @@ class Files:
 class Releases:
     """Where releases are listed: a GitHub repository, and the tags that count (`version` is PEP 440 or a number).
 
-    `newest_per` `minor` offers only the highest of each major.minor, `release` all.
+    `newest_per` `minor` offers only the highest of each major.minor, `release` all. At most `pages` of 100 are read.
     """
 
     repository: str
     tag: str = r"v?(?P<version>\d.*)"
     newest_per: Literal["minor", "release"] = "release"
+    pages: int = 10
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
