@@ -111,6 +111,19 @@ def test_the_token_is_in_no_log_no_answer_and_no_file(hub: Hub, server: Sidecar,
             assert MARK.encode() not in path.read_bytes(), path
 
 
+def test_nothing_is_asked_or_written_that_the_user_did_not_ask_for(hub: Hub, tmp_path: Path) -> None:
+    """The client library has telemetry of its own: it asks the hub which agents there are and keeps the answer."""
+    env = {**hub.env(home=tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "0", "HF_HUB_DISABLE_UPDATE_CHECK": "0"}
+    server = running.start(tmp_path / "root", env=env)
+    try:
+        server.result("search_hf_models", {"query": "lumen"})
+        server.result("get_hf_model", {"repo_id": R.LLM, "card": False})
+    finally:
+        server.close()
+    assert [record.path for record in hub.requests] == ["/api/models", f"/api/models/{R.LLM}/revision/main"]
+    assert not (tmp_path / "home").exists()
+
+
 def test_nothing_of_the_hub_is_loaded_before_it_is_asked(server: Sidecar) -> None:
     before = memory_of(server)
     server.result("search_hf_models", {"query": "lumen"})
