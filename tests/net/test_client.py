@@ -244,6 +244,14 @@ def test_an_idle_connection_that_the_host_closed_is_no_failure(client: NetworkCl
     assert numbers(client) == (2, 0, 0, 0)
 
 
+def test_a_new_connection_that_is_closed_is_a_failure(client: NetworkClient, stub: Stub) -> None:
+    stub.answer["/x"] = [json_reply(1), hang_up]
+    assert fetch(client, f"{stub.url}/x") == 1
+    with pytest.raises(ConnectionFailed):
+        client.send("GET", f"{stub.url}/x", retry=False)
+    assert len(stub.asked) == 3, "once on the idle connection, once on a new one"
+
+
 def test_but_it_is_never_sent_twice_when_that_could_do_something_twice(client: NetworkClient, stub: Stub) -> None:
     stub.answer["/x"] = [json_reply(1), hang_up, json_reply(2)]
     assert fetch(client, f"{stub.url}/x") == 1

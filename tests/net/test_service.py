@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,19 @@ async def test_a_change_holds_from_the_next_request_on(root: Root, stub: Stub) -
         await asyncio.to_thread(lambda: service.client.send("GET", stub.url))
     status = await service.status()
     assert (status.counted.succeeded, status.counted.withheld, status.offline) == (1, 1, True)
+
+
+async def test_the_status_needs_no_worker_thread(root: Root) -> None:
+    release, pool = threading.Event(), ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(pool)
+    stuck = asyncio.create_task(asyncio.to_thread(release.wait, 30))
+    await asyncio.sleep(0)
+    service = root.open()
+    for _ in range(3):
+        assert (await asyncio.wait_for(service.status(), 10)).counted.total == 0
+    assert not stuck.done()
+    release.set()
+    await stuck
 
 
 async def test_the_status_knows_the_proxy_without_its_password(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,11 @@ class NetworkClient:
         self._made: Sender | None = None
 
     @property
+    def loaded(self) -> bool:
+        """Whether looking at `hosts` and `proxy` costs nothing."""
+        return self._made is not None
+
+    @property
     def hosts(self) -> Hosts:
         """What is known about each host that was asked."""
         return self._sender().hosts

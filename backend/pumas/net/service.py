@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pumas.config import Layout
@@ -48,8 +49,11 @@ class NetworkService:
         return self._client
 
     async def status(self) -> NetworkStatus:
-        """From memory. The first call loads the client, so it is made in a thread."""
-        return await asyncio.to_thread(self._status)
+        """From memory, also when all worker threads wait for hosts. The first call loads the client."""
+        if self._client.loaded:
+            return self._status()
+        with ThreadPoolExecutor(1) as own:
+            return await asyncio.get_running_loop().run_in_executor(own, self._status)
 
     def settings(self) -> NetworkSettings:
         return self._settings
