@@ -69,12 +69,35 @@ class Layout:
         return self.data / "apps"
 
     @property
+    def processes_file(self) -> Path:
+        """What was started and may still run, and what becomes of it when the sidecar ends."""
+        return self.data / "metadata" / "processes.json"
+
+    @property
     def library(self) -> Path:
         return self.root / "shared-resources" / "models"
 
     @property
     def models_db(self) -> Path:
         return self.library / "models.db"
+
+    @property
+    def link_registry_db(self) -> Path:
+        return self.library / "link_registry.db"
+
+    @property
+    def link_registry_json(self) -> Path:
+        """Of older sidecars; only read."""
+        return self.library / "link_registry.json"
+
+    @property
+    def mapping_rules(self) -> Path:
+        return self.data / "config" / "model-library-translation"
+
+    @property
+    def older_mapping_rules(self) -> Path:
+        """Of older sidecars; only read."""
+        return self.data / "mapping-configs"
 
     @property
     def trash(self) -> Path:

@@ -52,6 +52,10 @@ class EventStream:
         """The cursor of the newest event."""
         return self._cursor
 
+    def wanted(self, topic: str) -> bool:
+        """Whether anybody follows this topic now; for events that are made only then."""
+        return any(reader.wants(topic) for reader in self._readers)
+
     def publish(self, topic: str, data: dict[str, Any]) -> None:
         self._cursor += 1
         event = Event(self._cursor, topic, orjson.dumps(data))

@@ -8,8 +8,10 @@ run's mark (`recognised`). A forged, copied or outdated record therefore leads t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,18 +19,26 @@ from pumas.errors import CorruptState
 from pumas.processes import family, kernel
 from pumas.processes.kernel import Identity
 from pumas.storage import json_file
-from pumas.storage.files import put_aside
+from pumas.storage.files import disk_errors, make_folders, put_aside
 from pumas.storage.json_file import JsonObject, StateLock
 
 KEPT_LOGS = 10
-_RUNS, _LOGS = "runs", "logs"
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_RUNS, _LOGS, _ON_EXIT = "runs", "logs", "when_sidecar_ends"
+
+
+class OnExit(StrEnum):
+    """What becomes of running apps when the sidecar ends in an orderly way, its parent's death included."""
+
+    STOP = "stop"
+    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One start of an app. `leader` is its first process, 0 when it was not known yet; both numbers hold in `boot`.
 
-    `programs` are the files that it runs as, `log` and `exit_file` are absolute, `started_at` is ISO 8601 in UTC.
+    `programs` are the files that it runs as, `log` is absolute, `started_at` is ISO 8601 in UTC.
     """
 
     run_id: str
@@ -44,9 +54,7 @@ class Record:
     programs: tuple[str, ...]
     folder: str
     log: str
-    exit_file: str
     started_at: str
-    remembered: bool = False
 
     @property
     def keeper_identity(self) -> Identity:
@@ -71,15 +79,23 @@ def read_record(raw: object) -> Record:
     given = cast(dict[str, Any], raw)
     values: dict[str, Any] = {}
     for name, kind in _KINDS.items():
-        value = given.get(name, False if kind is bool else None)
+        value = given.get(name)
         if kind is tuple:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in cast(list[object], value)):
                 raise ValueError(name)
             value = tuple(cast(list[str], value))
-        elif type(value) is not kind or (kind is int and not 0 <= value < 2**63):
+        elif type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**63):
             raise ValueError(name)
         values[name] = value
-    return Record(**values)
+    record = Record(**values)
+    if not _RUN_ID.fullmatch(record.run_id):
+        raise ValueError("run_id")
+    return record
+
+
+def exit_file(data: Path, run_id: str) -> Path:
+    """Where the keeper writes how the first process ended; `data` is the sidecar's folder in the root."""
+    return data / "cache" / f"run-{run_id}.json"
 
 
 _KINDS: dict[str, type] = {
@@ -96,9 +112,7 @@ _KINDS: dict[str, type] = {
     "programs": tuple,
     "folder": str,
     "log": str,
-    "exit_file": str,
     "started_at": str,
-    "remembered": bool,
 }
 
 
@@ -111,6 +125,15 @@ def recognised(record: Record) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """`wrong` says what could not be read."""
+
+    runs: tuple[Record, ...]
+    on_exit: OnExit
+    wrong: str | None
+
+
 class Ledger:
     """Blocking; call from a thread."""
 
@@ -118,8 +141,8 @@ class Ledger:
         self.path = path
         self._lock = lock
 
-    def load(self) -> tuple[list[Record], str | None]:
-        """The records, and why some could not be read. A file that is damaged for good is put aside.
+    def load(self) -> Contents:
+        """What is written down. A file that is damaged for good is put aside.
 
         Raises:
             DiskError: it cannot be put aside.
@@ -132,7 +155,7 @@ class Ledger:
                     aside = put_aside(path)
                     if os.path.lexists(path) and aside != path:
                         path.unlink()
-            return [], str(error)
+            return Contents((), OnExit.STOP, str(error))
         found: list[Record] = []
         wrong: str | None = None
         raw = value.get(_RUNS, {})
@@ -141,7 +164,12 @@ class Ledger:
                 found.append(read_record(entry))
             except ValueError as error:
                 wrong = f"{self.path.name} holds a run that makes no sense ({error})"
-        return found, wrong
+        wish = value.get(_ON_EXIT)
+        return Contents(tuple(found), OnExit.KEEP if wish == OnExit.KEEP else OnExit.STOP, wrong)
+
+    def set_on_exit(self, wish: OnExit) -> None:
+        """Raises as `put`."""
+        self._update(lambda value: value.update({_ON_EXIT: wish.value}))
 
     def put(self, record: Record) -> None:
         """Raises DiskError, NotEnoughSpace, ReadOnly, CorruptState."""
@@ -188,7 +216,9 @@ class Ledger:
         last: object = cast(list[object], logs)[-1] if isinstance(logs, list) and logs else None
         return last if isinstance(last, str) else None
 
-    def _update(self, change: Any) -> None:
+    def _update(self, change: Callable[[JsonObject], None]) -> None:
+        with disk_errors(f"Writing {self.path.name}"):
+            make_folders(self.path.parent)
         json_file.update(self.path, self._lock, change)
 
 

@@ -31,9 +31,9 @@ class Holder(Enum):
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` when nobody uses it, else one that the system chooses. It can be taken again before the app binds it,
-    which `holder` then shows."""
-    if holder(wanted, ()) is Holder.NOBODY and _can_bind(wanted):
+    """`wanted` when nobody uses it, else one that the system chooses (0: any). It can be taken again before the app
+    binds it, which `holder` then shows."""
+    if wanted and holder(wanted, ()) is Holder.NOBODY and _can_bind(wanted):
         return wanted
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
         one.bind((HOST, 0))

@@ -12,6 +12,8 @@ import json
 from collections.abc import Collection, Iterator
 from enum import Enum
 
+from multidict import CIMultiDict
+
 from pumas.apps.description import Ready
 from pumas.processes import ports
 from pumas.processes.ports import Holder
@@ -53,7 +55,7 @@ def _answers(ready: Ready, port: int, timeout_s: float) -> bool:
         connection.request("GET", ready.path, headers={"Host": f"{ports.HOST}:{port}", "Connection": "close"})
         response = connection.getresponse()
         body = response.read(MAX_BODY) if response.status == 200 and (ready.field or ready.equals) else b""
-        return ready.accepts(response.status, response.headers, _parsed(body))
+        return ready.accepts(response.status, CIMultiDict(response.headers.items()), _parsed(body))
     except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:
