@@ -30,6 +30,7 @@ REQUIRED: dict[str, str] = {
     "requests": "requests",
     "tenacity": "tenacity",
     "urllib3": "urllib3",
+    "zstandard": "zstandard",
 }
 """Distributions that the sidecar imports, now or at the first use of a feature, and the module that shows that each is
 there. `git` is not among them: only custom nodes use it and say so. A browser and `setproctitle` are conveniences."""

@@ -44,7 +44,7 @@ class InstalledVersion:
 
 @dataclass(frozen=True)
 class Validation:
-    """`incomplete`: listed but not whole on disk; `missing`: not there at all. `unknown`: folders that are not listed."""
+    """`incomplete`: listed, not whole on disk; `missing`: not there at all; `unknown`: folders that are not listed."""
 
     valid: list[str]
     incomplete: list[str]

@@ -1,0 +1,360 @@
+"""Unpacks archives that nobody has vouched for: zip, tar, tar.gz (tgz) and tar.zst, told apart by their first bytes.
+
+Each member is looked at before it is written, into a folder that was empty. Links are made last, so that nothing is
+written through one. What cannot be meant refuses the whole archive; whoever called then throws the folder away.
+The filters of `tarfile` are used on top and not relied on: they were passed more than once (CVE-2025-4517,
+CVE-2025-4138). Blocks; knows nothing of apps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import stat
+import struct
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from pumas.errors import InvalidInput, UnsafeArchive
+from pumas.storage.files import disk_errors, free_space
+from pumas.storage.paths import contained
+
+CHUNK = 256 * 1024
+_EOCD = struct.Struct("<4s4H2LH")
+_LARGEST_DIRECTORY = 64 * 1024 * 1024
+_LONGEST_LINK = 1024
+
+Advance = Callable[[int], None]
+"""Told how many bytes of the archive were read; raises to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`members` counts entries, `total` bytes when unpacked; `ratio` is unpacked to packed, once `ratio_from` bytes are
+    out; `margin` bytes stay free on the disk."""
+
+    members: int = 300_000
+    total: int = 64 * 1024**3
+    ratio: float = 100.0
+    ratio_from: int = 256 * 1024 * 1024
+    margin: int = 256 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Links:
+    symbolic: dict[Path, str] = field(default_factory=dict[Path, str])
+    hard: dict[Path, Path] = field(default_factory=dict[Path, Path])
+
+
+def kind_of(archive: Path) -> str | None:
+    """`zip`, `gz`, `zst`, `tar`, or None for what is no archive."""
+    with disk_errors("Reading the archive"), open(archive, "rb") as file:
+        start = file.read(512)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if start.startswith(b"\x1f\x8b"):
+        return "gz"
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zst"
+    return "tar" if start[257:262] == b"ustar" else None
+
+
+def extract(
+    archive: Path, target: Path, *, advance: Advance = lambda _count: None, limits: Limits | None = None
+) -> int:
+    """Unpack into `target`, which is made with mode 0700 and must not exist. Returns the unpacked bytes.
+
+    Raises:
+        UnsafeArchive: damaged, hostile, larger than any limit, or no archive; `target` may hold a part of it.
+        DiskError, NotEnoughSpace, ReadOnly; and what `advance` raises.
+    """
+    kind = kind_of(archive)
+    if kind is None:
+        raise UnsafeArchive("it is no zip, tar, tar.gz or tar.zst")
+    with disk_errors("Unpacking"):
+        target.mkdir(mode=0o700)
+        size = archive.stat().st_size
+    writer = _Writer(target, size, limits or Limits(), advance)
+    try:
+        with disk_errors("Unpacking"):
+            (_unzip if kind == "zip" else _untar)(archive, kind, writer)
+            writer.finish()
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError, struct.error) as error:
+        raise UnsafeArchive(f"it is damaged: {str(error)[:200] or type(error).__name__}") from None
+    except (NotImplementedError, RuntimeError) as error:
+        raise UnsafeArchive(f"it cannot be read: {str(error)[:200]}") from None
+    return writer.written
+
+
+def single_folder(folder: Path) -> Path:
+    """The only folder inside `folder` when there is nothing beside it, else `folder` itself."""
+    entries = list(folder.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink() else folder
+
+
+class _Writer:
+    """Writes members below one folder and keeps count."""
+
+    def __init__(self, target: Path, packed: int, limits: Limits, advance: Advance) -> None:
+        self.target, self.limits, self.advance = target, limits, advance
+        self.written = 0
+        self._packed = max(1, packed)
+        self._most = min(limits.total, max(0, free_space(target) - limits.margin))
+        self._seen: dict[str, bool] = {}
+        self._links = _Links()
+        self._count = 0
+        self._modes: dict[Path, int] = {}
+
+    def place(self, name: str, *, folder: bool) -> Path | None:
+        """Where a member goes; None for the top folder itself."""
+        self._count += 1
+        if self._count > self.limits.members:
+            raise UnsafeArchive(f"it has more than {self.limits.members:,} members")
+        plain = name.rstrip("/") if folder else name
+        plain = plain.removeprefix("./")
+        if folder and plain in ("", "."):
+            return None
+        try:
+            path = contained(self.target, plain, "member")
+        except InvalidInput as error:
+            raise UnsafeArchive(str(error), plain) from None
+        self._claim(plain, folder)
+        return path
+
+    def _claim(self, name: str, folder: bool) -> None:
+        """No two members may be one file, on no file system; and nothing lies below a file."""
+        parts = name.split("/")
+        for end in range(1, len(parts)):
+            if not self._seen.setdefault(_folded("/".join(parts[:end])), True):
+                raise UnsafeArchive("a member lies below a file", name)
+        key = _folded(name)
+        if key in self._seen and not (folder and self._seen[key]):
+            raise UnsafeArchive("it has two members of one name", name)
+        self._seen[key] = folder
+
+    def folder(self, name: str) -> None:
+        path = self.place(name, folder=True)
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+
+    def file(self, name: str, source: IO[bytes], size: int, mode: int) -> None:
+        path = self.place(name, folder=False)
+        assert path is not None
+        self._require_room(size)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as out:
+            left = size
+            while left:
+                data = source.read(min(CHUNK, left))
+                if not data:
+                    raise UnsafeArchive("a member ends too early", name)
+                out.write(data)
+                left -= len(data)
+                self.count(len(data))
+            if source.read(1):
+                raise UnsafeArchive("a member is longer than it says", name)
+        path.chmod(0o755 if mode & 0o111 else 0o644)
+
+    def link(self, name: str, target: str) -> None:
+        path = self.place(name, folder=False)
+        assert path is not None
+        if not target or len(target) > _LONGEST_LINK or target.startswith("/") or "\\" in target or "\0" in target:
+            raise UnsafeArchive("a link leads elsewhere", name)
+        self._links.symbolic[path] = target
+
+    def hard_link(self, name: str, target: str) -> None:
+        path = self.place(name, folder=False)
+        assert path is not None
+        try:
+            source = contained(self.target, target.removeprefix("./"), "member")
+        except InvalidInput:
+            raise UnsafeArchive("a link leads elsewhere", name) from None
+        self._links.hard[path] = source
+
+    def count(self, size: int) -> None:
+        self.written += size
+        if self.written > self.limits.ratio_from and self.written > self.limits.ratio * self._packed:
+            raise UnsafeArchive(f"it grows more than {self.limits.ratio:.0f} times when unpacked")
+        self._require_room(0)
+
+    def _require_room(self, size: int) -> None:
+        if self.written + size > self._most:
+            raise UnsafeArchive(f"it holds more than the {self._most:,} bytes that there is room for")
+
+    def finish(self) -> None:
+        """Make the links, now that nothing is written any more, and see where they really lead."""
+        for path, source in self._links.hard.items():
+            if source.is_symlink() or not source.is_file():
+                raise UnsafeArchive("a hard link leads to no file", path.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                shutil.copy2(source, path, follow_symlinks=False)
+                self.count(path.stat().st_size)
+        for path, target in self._links.symbolic.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.symlink(target, path)
+        root = Path(os.path.realpath(self.target))
+        for path in self._links.symbolic:
+            real = Path(os.path.realpath(path))
+            if not real.is_relative_to(root) or real == root:
+                raise UnsafeArchive("a link leads elsewhere", path.name)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+# -- zip ---------------------------------------------------------------------------------------------------------------
+
+
+def _unzip(archive: Path, _kind: str, writer: _Writer) -> None:
+    _check_directory(archive)
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            if info.flag_bits & 1:
+                raise UnsafeArchive("a member is encrypted", info.filename)
+            mode = info.external_attr >> 16
+            if info.is_dir():
+                writer.folder(info.filename)
+            elif stat.S_ISLNK(mode):
+                if info.file_size > _LONGEST_LINK:
+                    raise UnsafeArchive("a link leads elsewhere", info.filename)
+                writer.link(info.filename, file.read(info).decode("utf-8"))
+            elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
+                with file.open(info) as source:
+                    writer.file(info.filename, source, info.file_size, mode)
+            else:
+                raise UnsafeArchive("a member is no file, folder or link", info.filename)
+            writer.advance(info.compress_size)
+
+
+def _check_directory(archive: Path) -> None:
+    """The list of members is read whole, so it must not be out of all proportion."""
+    with open(archive, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 65536 - _EOCD.size))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _EOCD.size:
+        raise UnsafeArchive("it is damaged: it has no list of members")
+    directory = _EOCD.unpack_from(tail, at)[5]
+    # 0xFFFFFFFF: the length stands elsewhere (ZIP64), which only archives of more than 65,535 members or 4 GiB need.
+    if _LARGEST_DIRECTORY < directory < 0xFFFFFFFF:
+        raise UnsafeArchive("its list of members is longer than any real one")
+
+
+# -- tar ---------------------------------------------------------------------------------------------------------------
+
+
+class _Counted(io.RawIOBase):
+    """A decompressed stream that ends with an error when too much comes out, whatever `tarfile` does with it."""
+
+    def __init__(self, source: IO[bytes], most: int) -> None:
+        self._source = source
+        self._left = most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object, /) -> int:
+        view = memoryview(cast(bytearray, buffer))
+        data = self._source.read(len(view))
+        self._left -= len(data)
+        if self._left < 0:
+            raise UnsafeArchive("more comes out of it than its size allows")
+        view[: len(data)] = data
+        return len(data)
+
+
+class _Progress(io.RawIOBase):
+    """The packed file, telling what is read of it."""
+
+    def __init__(self, file: BinaryIO, advance: Advance) -> None:
+        self._file, self._advance = file, advance
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object, /) -> int:
+        view = memoryview(cast(bytearray, buffer))
+        data = self._file.read(len(view))
+        view[: len(data)] = data
+        self._advance(len(data))
+        return len(data)
+
+
+@contextlib.contextmanager
+def _decompressed(archive: Path, kind: str, advance: Advance) -> Generator[IO[bytes]]:
+    with open(archive, "rb") as file:
+        packed = io.BufferedReader(_Progress(file, advance), CHUNK)
+        if kind == "gz":
+            import gzip
+
+            with gzip.GzipFile(fileobj=packed) as unpacked:
+                yield cast(IO[bytes], unpacked)
+        elif kind == "zst":
+            import zstandard
+
+            # A frame may ask for a window of up to 2 GiB; no archive needs more than 128 MiB.
+            decompressor = zstandard.ZstdDecompressor(max_window_size=128 * 1024 * 1024)
+            try:
+                with decompressor.stream_reader(packed, read_across_frames=True) as unpacked:
+                    yield cast(IO[bytes], unpacked)
+            except zstandard.ZstdError as error:
+                raise UnsafeArchive(f"it is damaged: {error}") from None
+        else:
+            yield cast(IO[bytes], packed)
+
+
+def _untar(archive: Path, kind: str, writer: _Writer) -> None:
+    limits = writer.limits
+    most = max(limits.ratio_from, int(limits.ratio * archive.stat().st_size)) + 1024 * limits.members
+    with _decompressed(archive, kind, writer.advance) as source:
+        stream = io.BufferedReader(_Counted(source, most), CHUNK)
+        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as file:
+            for member in _members(file):
+                _untar_member(file, member, writer)
+                # The list of members that it keeps for itself would grow with the archive.
+                file.members.clear()  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        # To the very end: only there a gzip file says whether it is whole.
+        while stream.read(CHUNK):
+            continue
+
+
+def _members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    while (member := file.next()) is not None:
+        yield member
+
+
+def _untar_member(file: tarfile.TarFile, member: tarfile.TarInfo, writer: _Writer) -> None:
+    _filtered(member, writer.target)
+    if member.isdir():
+        writer.folder(member.name)
+    elif member.issym():
+        writer.link(member.name, member.linkname)
+    elif member.islnk():
+        writer.hard_link(member.name, member.linkname)
+    elif member.isreg() and not member.issparse():
+        source = file.extractfile(member)
+        assert source is not None
+        writer.file(member.name, source, member.size, member.mode)
+    else:
+        raise UnsafeArchive("a member is no file, folder or link", member.name)
+
+
+def _filtered(member: tarfile.TarInfo, target: Path) -> None:
+    check = getattr(tarfile, "data_filter", None)
+    if check is not None:
+        try:
+            check(member, str(target))
+        except tarfile.FilterError as error:
+            raise UnsafeArchive(str(error)[:200], member.name) from None

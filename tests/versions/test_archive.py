@@ -1,0 +1,230 @@
+"""Archives: what is good comes out as it was; what is hostile is refused and writes nothing outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtures.releases.archives import Member, below, gzipped, tarred, web_app, zipped, zstandarded
+from pumas.errors import Cancelled, UnsafeArchive
+from pumas.versions.archive import Limits, extract, kind_of, single_folder
+
+FORMS: dict[str, Callable[[list[Member]], bytes]] = {
+    "zip": zipped,
+    "tar": tarred,
+    "tar.gz": lambda members: gzipped(tarred(members)),
+    "tar.zst": lambda members: zstandarded(tarred(members)),
+}
+GOOD = [
+    *web_app("v1", "x\n"),
+    Member("lib/deep/down/a.so.1", b"elf", 0o755),
+    Member("lib/a.so", link="deep/down/a.so.1"),
+    Member("up/back", link="../lib/a.so"),
+    Member("ünïcode/名前.txt", b"x"),
+]
+
+
+def write(folder: Path, data: bytes) -> Path:
+    path = folder / "archive.bin"
+    path.write_bytes(data)
+    return path
+
+
+def everything(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def check_refused(tmp_path: Path, data: bytes, says: str | None = None, limits: Limits | None = None) -> None:
+    inside = tmp_path / "a" / "b" / "target"
+    inside.parent.mkdir(parents=True)
+    archive = write(tmp_path, data)
+    before = everything(tmp_path)
+    with pytest.raises(UnsafeArchive, match=says):
+        extract(archive, inside, limits=limits)
+    outside = {name for name in everything(tmp_path) - before if not name.startswith("a/b/target")}
+    assert outside == set()
+    for path in inside.rglob("*"):
+        assert Path(os.path.realpath(path)).is_relative_to(inside.resolve()) or path.is_symlink()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_good_archives_come_out_as_they_were(tmp_path: Path, form: str) -> None:
+    archive, target = write(tmp_path, FORMS[form](below("top", GOOD))), tmp_path / "target"
+    read: list[int] = []
+    extract(archive, target, advance=read.append)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700
+    top = single_folder(target)
+    assert top.name == "top"
+    for member in GOOD:
+        path = top / member.name
+        if member.link is None:
+            assert path.read_bytes() == member.data
+            assert bool(path.stat().st_mode & 0o100) == bool(member.mode & 0o100)
+        else:
+            assert os.readlink(path) == member.link
+            assert path.read_bytes() == b"elf"
+    assert sum(read) <= archive.stat().st_size
+    assert sum(read) > 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "member",
+    [
+        Member("../escaped", b"x"),
+        Member("ok/../../escaped", b"x"),
+        Member("/tmp/pumas-escaped", b"x"),
+        Member("a\\..\\..\\escaped", b"x"),
+        Member("C:/escaped", b"x"),
+        Member("con", b"x"),
+        Member("name ", b"x"),
+        Member("a\x01b", b"x"),
+        Member("n" * 300, b"x"),
+        Member("/".join(["d"] * 600), b"x"),
+        Member("link", link="/etc/passwd"),
+        Member("link", link="../outside"),
+        Member("x/link", link="../../outside"),
+        Member("link", link="."),
+        Member("link", link=""),
+        Member("link", link="a\\b"),
+    ],
+    ids=lambda member: member.name[:20] + (f"->{member.link}" if member.link is not None else ""),
+)
+def test_members_that_lead_out_are_refused(tmp_path: Path, form: str, member: Member) -> None:
+    check_refused(tmp_path, FORMS[form]([Member("first.txt", b"x"), member]))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "members",
+    [
+        [Member("a.txt", b"1"), Member("a.txt", b"2")],
+        [Member("a.txt", b"1"), Member("A.TXT", b"2")],
+        [Member("e\u0301", b"1"), Member("\u00e9", b"2")],
+        [Member("a", b"1"), Member("a/b", b"2")],
+        [Member("d", link="x"), Member("d/file", b"2"), Member("x/y", b"")],
+        [Member("p/q/r/l", link="../../../a"), Member("a/f", b""), Member("z", link="p/q/r/l/../../..")],
+        [Member("l1", link="l2"), Member("l2", link="l1/../../x")],
+    ],
+    ids=["twice", "case", "normal form", "below a file", "below a link", "link through link", "link loop"],
+)
+def test_members_that_meet_are_refused(tmp_path: Path, form: str, members: list[Member]) -> None:
+    if form == "zip":
+        with pytest.warns(UserWarning) if members[0].name == members[-1].name else _nothing():
+            data = zipped(members)
+    else:
+        data = FORMS[form](members)
+    check_refused(tmp_path, data)
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_devices_and_pipes_are_refused(tmp_path: Path, kind: bytes) -> None:
+    check_refused(tmp_path, tarred([Member("odd", kind=kind)]))
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../../outside", "missing"])
+def test_hard_links_that_lead_out_are_refused(tmp_path: Path, target: str) -> None:
+    check_refused(tmp_path, tarred([Member("odd", link=target, kind=tarfile.LNKTYPE)]))
+
+
+def test_hard_links_inside_are_copies(tmp_path: Path) -> None:
+    archive = write(tmp_path, tarred([Member("a", b"x"), Member("d/b", link="a", kind=tarfile.LNKTYPE)]))
+    extract(archive, tmp_path / "target")
+    assert (tmp_path / "target/d/b").read_bytes() == b"x"
+    assert (tmp_path / "target/a").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
+def test_special_files_in_a_zip_are_refused(tmp_path: Path, mode: int) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        info = zipfile.ZipInfo("odd")
+        info.external_attr = (mode | 0o644) << 16
+        archive.writestr(info, b"")
+    check_refused(tmp_path, out.getvalue(), "no file")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bombs_are_refused(tmp_path: Path, form: str) -> None:
+    limits = Limits(ratio=10, ratio_from=100_000)
+    members = [Member(f"{n}", bytes(100_000)) for n in range(20)]
+    if form == "tar":
+        limits = Limits(total=1_000_000)
+    check_refused(tmp_path, FORMS[form](members), limits=limits)
+
+
+@pytest.mark.parametrize("form", ["tar.gz", "tar.zst"])
+def test_what_is_not_extracted_counts_too(tmp_path: Path, form: str) -> None:
+    """Padding behind a small file, which tarfile reads over."""
+    padded = tarred([Member("a", b"x")]) + bytes(4_000_000) + tarred([Member("b", b"x")])
+    data = gzipped(padded) if form == "tar.gz" else zstandarded(padded)
+    check_refused(tmp_path, data, "more comes out", Limits(members=10, ratio=10, ratio_from=1000))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_too_many_members_are_refused(tmp_path: Path, form: str) -> None:
+    check_refused(tmp_path, FORMS[form]([Member(str(n)) for n in range(11)]), "more than 10", Limits(members=10))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_damaged_archives_are_refused(tmp_path: Path, form: str, cut: float) -> None:
+    members = [Member(f"{n}.bin", os.urandom(20_000)) for n in range(5)]
+    data = FORMS[form](members)
+    check_refused(tmp_path, data[: int(len(data) * cut)])
+
+
+def test_a_wrong_bit_in_a_zip_is_noticed(tmp_path: Path) -> None:
+    data = bytearray(zipped([Member("a", os.urandom(1000))]))
+    data[200] ^= 1
+    check_refused(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>", b"\x7fELF" + bytes(600), b"PK\x03\x04", b"\x1f\x8b", b"PK"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
+    check_refused(tmp_path, data)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    data = bytearray(zipped([Member("a", b"x")]))
+    data[data.find(b"PK\x01\x02") + 8] |= 1
+    check_refused(tmp_path, bytes(data), "encrypted")
+
+
+def test_special_permissions_are_dropped(tmp_path: Path) -> None:
+    extract(write(tmp_path, tarred([Member("a", b"x", 0o6777), Member("b", b"x", 0o000)])), tmp_path / "target")
+    assert stat.S_IMODE((tmp_path / "target/a").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "target/b").stat().st_mode) == 0o644
+
+
+def test_unpacking_can_be_stopped(tmp_path: Path) -> None:
+    def stop(_count: int) -> None:
+        raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        extract(write(tmp_path, gzipped(tarred(GOOD))), tmp_path / "target", advance=stop)
+
+
+def test_a_folder_that_exists_is_not_written_into(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    with pytest.raises(Exception, match="File exists"):
+        extract(write(tmp_path, zipped(GOOD)), target)
+    assert everything(target) == set()
+
+
+def test_kinds_are_told_by_the_first_bytes(tmp_path: Path) -> None:
+    kinds = {form: kind_of(write(tmp_path, make(GOOD))) for form, make in FORMS.items()}
+    assert kinds == {"zip": "zip", "tar": "tar", "tar.gz": "gz", "tar.zst": "zst"}
