@@ -42,6 +42,16 @@ COMMANDS = [
     "import x",
     "delete x",
     "verify",
+    "download x",
+    "downloads",
+    "downloads list",
+    "downloads show x",
+    "downloads watch",
+    "downloads pause x",
+    "downloads resume x",
+    "downloads cancel x",
+    "downloads top x",
+    "downloads limits",
     "trash list",
     "trash restore x",
     "trash empty",
@@ -76,7 +86,7 @@ def test_a_mistyped_root_is_not_made(pumas: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [*COMMANDS, "doctor", "trash", "jobs", "serve"])
 def test_every_command_has_help(pumas: Run, line: str) -> None:
-    words = line.split()[: 2 if line.startswith(("jobs ", "trash ")) else 1]
+    words = line.split()[: 2 if line.startswith(("jobs ", "trash ", "downloads ")) else 1]
     done = pumas(*words, "--help")
     assert done.status == exits.OK
     assert "usage: pumas" in done.out.lower()
@@ -162,7 +172,13 @@ def test_as_a_process(spawn: Run, server: Sidecar) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "offered"), [("pumas jo", ["jobs"]), ("pumas call list_j", ["list_jobs"]), ("pumas jobs pa", ["pause"])]
+    ("typed", "offered"),
+    [
+        ("pumas jo", ["jobs"]),
+        ("pumas call list_j", ["list_jobs"]),
+        ("pumas jobs pa", ["pause"]),
+        ("pumas downloads r", ["resume"]),
+    ],
 )
 def test_completion(spawn: Run, typed: str, offered: list[str]) -> None:
     env = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_PUMAS_COMPLETE": "complete_bash"}

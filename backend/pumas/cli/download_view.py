@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_FILES = 8
 WIDE = 110
+_USUAL = 70
 # In a pipe: a line per tenth or change of state, but not within so many seconds; and one after a long silence.
 _SILENCE_S = 60.0
 _CALM_S = 5.0
@@ -127,7 +128,7 @@ def _bars_of(one: Shown, files: Sequence[Moving], width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    bar = 40 if width >= WIDE else 20
+    bar = 40 if width >= WIDE else 20 if width >= _USUAL else 5
     table = Table.grid(padding=(0, 2, 0, 0), expand=True, pad_edge=False)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column(width=bar)
