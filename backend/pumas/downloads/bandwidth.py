@@ -16,7 +16,8 @@ from pumas.errors import InvalidInput
 
 SLOWEST = 1024
 _LARGEST_BITE = 1024 * 1024
-_SMALLEST_BITE = 4 * 1024
+# So small that bytes come every second at the slowest limit: else it would look like silence.
+_SMALLEST_BITE = 1024
 # A limit is kept over tenths of seconds: what was not used before that is lost.
 _BURST_S = 0.1
 _LOOK_AROUND_S = 0.1

@@ -69,7 +69,7 @@ class Meter:
         self._began = self._last_byte = clock()
         self._retrying_until = 0.0
         self._phase = ""
-        self._note = ""
+        self._note = self._retry_note = ""
         self._restarts = self._retries = 0
 
     # -- told by the threads -----------------------------------------------------------------------------------------
@@ -84,8 +84,7 @@ class Meter:
             file.pending += count
             self._pending += count
             self._last_byte = moment
-            if self._retrying_until:
-                self._retrying_until, self._note = 0.0, ""
+            self._retrying_until, self._retry_note = 0.0, ""
             if not self._buckets or moment - self._buckets[-1][0] > _BUCKET_S:
                 self._buckets.append([moment, 0.0])
             self._buckets[-1][1] += count
@@ -115,16 +114,16 @@ class Meter:
             self._shown = 0
 
     def retries(self, wait_s: float, why: str) -> None:
-        """A connection waits before its next try."""
+        """A connection waits before its next try; what is said about it holds until bytes come."""
         with self._lock:
             self._retries += 1
             self._retrying_until = max(self._retrying_until, self._clock() + wait_s)
-            self._note = why
+            self._retry_note = why
 
     def phase(self, name: str, note: str = "") -> None:
         """What the whole download is at, when that is not fetching; "" for fetching."""
         with self._lock:
-            self._phase, self._note = name, note
+            self._phase, self._note, self._retry_note = name, note, ""
             self._last_byte = self._clock()
 
     # -- asked by others ---------------------------------------------------------------------------------------------
@@ -143,7 +142,7 @@ class Meter:
                 eta_s=left / speed if speed > 0 and left else (0.0 if not left else None),
                 restarts=self._restarts,
                 retries=self._retries,
-                note=self._note,
+                note=self._retry_note or self._note,
             )
 
     def files(self) -> list[FileProgress]:
