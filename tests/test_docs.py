@@ -6,9 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from fixtures.hub import Hub, HubContent, Repo
+from fixtures.hub.model_files import gguf_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
@@ -50,9 +54,14 @@ def test_every_recipe_in_a_page_exists(page: str) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
-    """An environment whose home holds the file that the quick start imports, and whose library is empty."""
+def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment whose home holds the file that the quick start imports, whose library is empty, and whose hub has
+    the repository that it downloads."""
     import gguf
+
+    repo = Repo("bartowski/Llama-3.2-1B-Instruct-GGUF", "text-generation", "gguf")
+    weights = gguf_file("Q4_K", {"general.architecture": "llama", "general.name": "Llama 3.2 1B Instruct"})
+    repo.commit({"Llama-3.2-1B-Instruct-Q4_K_M.gguf": weights, "Llama-3.2-1B-Instruct-Q8_0.gguf": b"not wanted"})
 
     downloads = tmp_path / "Downloads"
     downloads.mkdir()
@@ -62,7 +71,9 @@ def home(tmp_path: Path) -> dict[str, str]:
     writer.write_kv_data_to_file()
     writer.close()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PUMAS_")}
-    return environment | {"HOME": str(tmp_path), "PUMAS_ROOT": str(tmp_path / "root"), "COLUMNS": "200"}
+    environment |= {"HOME": str(tmp_path), "PUMAS_ROOT": str(tmp_path / "root"), "COLUMNS": "200"}
+    with Hub(HubContent.of(repo)) as hub:
+        yield environment | hub.env(home=tmp_path / "hf")
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:
@@ -73,10 +84,11 @@ def run(command: list[str], environment: dict[str, str]) -> str:
 
 def test_the_quick_start_runs_as_it_stands(home: dict[str, str]) -> None:
     commands = [line for block in blocks("README.md", "sh") for line in block.splitlines() if "bin/pumas" in line]
-    assert len(commands) == 5
-    outputs = [run(["bash", "-c", command], home) for command in commands]
-    assert "llm/llama/" in outputs[0], "the import says where the model is"
-    assert "Tiny Llama" in outputs[1] or "tiny-llama" in outputs[1], "the search finds it"
+    assert len(commands) == 6
+    downloaded, imported, found, *_ = [run(["bash", "-c", command], home) for command in commands]
+    assert downloaded.startswith("llm/llama/"), "the download says where the model is"
+    assert "llm/llama/" in imported, "so does the import"
+    assert "Tiny Llama" in found or "tiny-llama" in found, "the search finds it"
 
 
 def test_the_python_example_runs_as_it_stands(home: dict[str, str]) -> None:
