@@ -258,7 +258,7 @@ class JobService:
                 raise WrongJobState(f"Job {job_id} is already {job.state}.")
             active = self._active.get(job_id)
             if active is None:
-                # Paused or failed: the runner still has to clean up what it staged, so it runs once more, told to stop at once.
+                # Paused or failed: the runner still has to clean up what it staged, so it runs once more, told to stop.
                 active = self._launch(changed(job, state=JobState.QUEUED), stop=Cancelled)
             else:
                 active.ask(Cancelled)
