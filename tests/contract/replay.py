@@ -3,8 +3,8 @@
 An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
 root), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given `token`), `before` (calls made first;
 `as` names their result, `${name.key}` quotes it, `until` repeats the call until the job or download is in that state),
-`params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value of a kind. Fields that differ
-from run to run are named in `contracts/volatile.json`, nowhere else.
+`params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value of a kind. Fields
+that differ from run to run are named in `contracts/volatile.json`, nowhere else.
 
 `python tests/contract/replay.py --record` fills in the replies of examples that have none, for a person to read.
 """

@@ -46,6 +46,7 @@ class Fetch:
         self._small = deque(content for content in contents if content.wanted.size <= SMALL)
         self._waiting = deque(content for content in contents if content.wanted.size > SMALL)
         self._large: list[LargeFile] = []
+        self._verifiers: list[threading.Thread] = []
         self._segments = 0
         self._unfinished = len(contents)
         self._changed = shared.changed
@@ -67,8 +68,9 @@ class Fetch:
             self._wait()
         finally:
             self._shared.fail(Interrupted("The download has ended."))
-            for worker in workers:
-                worker.join()
+            for thread in [*workers, *self._verifiers]:
+                # None may touch a file whose descriptor is closed, and perhaps another's by then.
+                thread.join()
             self._flush_quietly()
             for file in self._large:
                 file.part.close()
@@ -207,7 +209,9 @@ class Fetch:
         part = PartFile(self._parts, wanted.expected, wanted.size, wanted.expected)
         file = LargeFile(content, part, self._shared)
         self._large.append(file)
-        threading.Thread(target=self._verify, args=(file,), name="download-verify", daemon=True).start()
+        verifier = threading.Thread(target=self._verify, args=(file,), name="download-verify", daemon=True)
+        self._verifiers.append(verifier)
+        verifier.start()
 
     def _bring_segment(self, file: LargeFile, segment: Segment) -> None:
         try:

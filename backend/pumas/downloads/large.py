@@ -209,7 +209,7 @@ class LargeFile:
             if repaired:
                 self.part.forget_all()
                 raise DigestMismatch(self._path, f"expected {self.content.wanted.expected}, got {found}, twice")
-            if damaged := self.part.damaged():
+            if damaged := self.part.damaged(self._shared.stop):
                 self._forget(damaged)
                 continue
             repaired = True
@@ -233,6 +233,7 @@ class LargeFile:
     def _pieces(self) -> Iterator[memoryview]:
         buffer = memoryview(bytearray(self.part.block_size))
         for block in range(self.part.count):
+            self._shared.stop()
             view = buffer[: self.part.span(block).size]
             self.part.read(block, view)
             yield view
@@ -241,6 +242,7 @@ class LargeFile:
         """The digests of all blocks, waiting for those to come; None when the file was begun anew meanwhile."""
         with DigestPair(_HASH_BUFFERS) as pair:
             for block in range(self.part.count):
+                self._shared.stop()
                 while not self.part.wait_for(block, LOOK_S):
                     self._shared.stop()
                     if generation != self._generation:

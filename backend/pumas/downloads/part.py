@@ -15,7 +15,7 @@ import sys
 import threading
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,11 +158,12 @@ class PartFile:
                 done += got
             at += len(buffer)
 
-    def damaged(self) -> list[int]:
-        """The blocks whose bytes are not those that were written. Reads the whole file."""
+    def damaged(self, check: Callable[[], None]) -> list[int]:
+        """The blocks whose bytes are not those that were written. Reads the whole file; `check` may raise to stop."""
         buffer = memoryview(bytearray(self.block_size))
         found: list[int] = []
         for block in range(self.count):
+            check()
             view = buffer[: self.span(block).size]
             self.read(block, view)
             if not self.matches(block, view):
