@@ -353,6 +353,10 @@ class LibraryIndex:
     def model_ids(self) -> list[str]:
         return self._ask(store.ids)
 
+    def mappable(self) -> list[store.Mappable]:
+        """What decides where each model's files belong, in order of ids."""
+        return self._ask(store.mappable)
+
     def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Answers are about all models, so a first look must have been finished."""
         if not self._complete:

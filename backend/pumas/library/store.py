@@ -315,6 +315,24 @@ def ids(c: sqlite3.Connection) -> list[str]:
     return _ids(c.execute("SELECT id FROM models ORDER BY id"))
 
 
+class Mappable(NamedTuple):
+    """What decides where a model's files belong; one row of the index."""
+
+    id: str
+    official_name: str
+    model_type: str
+    subtype: str
+    family: str
+    tags_json: str
+    storage: str
+
+
+def mappable(c: sqlite3.Connection) -> list[Mappable]:
+    """All models in order of their ids."""
+    rows = c.execute(f"SELECT {', '.join(Mappable._fields)} FROM models ORDER BY id")  # noqa: S608 - fixed words only
+    return list(map(Mappable._make, rows.fetchall()))
+
+
 def from_hub(c: sqlite3.Connection) -> list[tuple[str, str]]:
     """Id and hub repository (`owner/name`) of each model that is known to be from one."""
     return c.execute("SELECT id, repo_id FROM models WHERE repo_id <> '' ORDER BY id").fetchall()

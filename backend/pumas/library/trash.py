@@ -2,20 +2,21 @@
 
 `.trash/<trash_id>/entry.json` says what lies in `model/` and where it belongs. It is on disk before the model is moved
 by one rename, so a model is whole in the library or whole in the trash at every moment. Emptying first renames the
-entry to `<trash_id>.emptying`; what a killed process left half done is finished by `recover`. Links into the model are
-other domains' matter; they hear of it from the index.
+entry to `<trash_id>.emptying`; what a killed process left half done is finished by `recover`. What else goes with a
+model, such as links into it, is its `Companions`' matter.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +30,7 @@ from pumas.errors import (
     UnsafePath,
 )
 from pumas.jobs.store import now
+from pumas.library.companions import Companions, NoCompanions
 from pumas.library.index import Index, follow
 from pumas.library.metadata import METADATA, known_folder, model_folder
 from pumas.storage import json_file
@@ -43,6 +45,8 @@ from pumas.storage.files import (
 from pumas.storage.json_file import JsonObject, StateLock
 from pumas.storage.paths import contained, relative_path, slug
 
+log = logging.getLogger(__name__)
+
 ENTRY = "entry.json"
 MODEL = "model"
 _EMPTYING = ".emptying"
@@ -54,7 +58,8 @@ class TrashEntry:
     """One deleted model.
 
     `model_ids` are all models that lie in the folder: the deleted one first, then those nested in it. `deleted_at` is
-    ISO-8601 UTC, "" when nobody wrote it down. `size` is in bytes.
+    ISO-8601 UTC, "" when nobody wrote it down. `size` is in bytes. `companions` is how many went or came back with it in
+    this call.
     """
 
     trash_id: str
@@ -64,14 +69,18 @@ class TrashEntry:
     deleted_at: str
     size: int
     files: int
+    companions: int = field(default=0, compare=False)
 
 
 class Trash:
     """Calls block; they come from worker threads."""
 
-    def __init__(self, library: Path, root: Path, lock: StateLock, index: Index) -> None:
+    def __init__(
+        self, library: Path, root: Path, lock: StateLock, index: Index, companions: Companions | None = None
+    ) -> None:
         """`root` is `Layout.trash`; it is made when first needed."""
         self._library = library
+        self._companions = companions or NoCompanions()
         self._root = root
         self._lock = lock
         self._index = index
@@ -90,19 +99,21 @@ class Trash:
             moment = now()
             entry = _describe(folder, model_id, f"{_compact(moment)}-{secrets.token_hex(4)}", moment)
             if dry_run:
-                return entry
-            self._move_in(folder, entry)
+                return replace(entry, companions=self._companions.count(entry.model_ids))
+            companions = self._move_in(folder, entry)
             self._remove_empty_parents(folder)
         follow(self._index.remove, entry.model_ids)
-        return entry
+        return replace(entry, companions=companions)
 
-    def _move_in(self, folder: Path, entry: TrashEntry) -> None:
+    def _move_in(self, folder: Path, entry: TrashEntry) -> int:
         place = self._root / entry.trash_id
         make_folders(self._root, mode=0o700)
         make_folders(place)
         try:
             write_durably(place / ENTRY, json_file.encode(_encode(entry)))
-            rename_new(folder, place / MODEL)
+            with self._companions.leaving(entry.trash_id, entry.model_ids) as companions:
+                rename_new(folder, place / MODEL)
+            return companions
         except BaseException:
             _remove_entry_without_model(place)
             raise
@@ -143,8 +154,17 @@ class Trash:
                 remove_if_empty(made)
                 raise
             _remove_entry_without_model(self._root / trash_id)
+            companions = self._companions_return(trash_id)
         follow(self._index.refresh, entry.model_ids)
-        return entry
+        return replace(entry, companions=companions)
+
+    def _companions_return(self, trash_id: str) -> int:
+        """The model is back whatever becomes of them; they are looked after again at the next start."""
+        try:
+            return self._companions.returned(trash_id)
+        except PumasError as error:
+            log.warning("what belongs to a restored model could not follow: %s", error)
+            return 0
 
     # -- empty -------------------------------------------------------------------------------------------------------
 
@@ -180,6 +200,8 @@ class Trash:
         rename_new(self._root / trash_id, doomed)
         shutil.rmtree(doomed)  # removes links, never what they lead to
         fsync_folder(self._root)
+        with contextlib.suppress(PumasError):
+            self._companions.forgotten(trash_id)
 
     # -- after a crash -----------------------------------------------------------------------------------------------
 
