@@ -6,11 +6,9 @@ export type AdoptedItem = { "store": string; "name": string; "success": boolean;
 
 export type AdoptionInfo = { "adoption_id": string; "model_id": string; "official_name": string; "mode": "hardlink" | "reflink" | "reference"; "kind": "huggingface" | "ollama" | "lm_studio" | "comfyui" | "webui" | "pumas" | "folder"; "store": string; "name": string; "revision": string | null; "size": number; "present": boolean; "state": "ok" | "missing" | "offline"; "undone": boolean; "trash_id": string | null; "created_at": string };
 
-export type AppProcess = { "pid": number; "source": string; "tag": string | null; "cpu_usage": number; "ram_memory": number; "gpu_memory": number; "pid_file"?: string | null; "cmd"?: string | null };
+export type AppProcess = { "pid": number; "app_id": string; "source": string; "tag": string | null; "cpu_usage": number; "ram_memory": number; "gpu_memory": number; "pid_file"?: string | null; "cmd"?: string | null };
 
 export type AppResources = { "cpu": number; "ram_memory": number; "gpu_memory": number };
-
-export type AppResourcesByApp = { "comfyui"?: AppResources | null };
 
 export type Cpu = { "usage": number; "temp": number | null };
 
@@ -51,6 +49,8 @@ export type ModelEntry = { "path": string; "size": number | null; "addedDate": s
 export type NamedGpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null; "name": string | null };
 
 export type Place = { "store": string; "model": string; "path": string };
+
+export type Process = { "run_id": string; "app_id": string; "tag": string; "state": "starting" | "ready" | "not_answering" | "stopping" | "exited"; "ready": boolean; "pid": number; "port": number; "url": string; "log_path": string; "started_at": string; "adopted": boolean; "exit_code": number | null; "error": string | null; "cpu_usage": number; "ram_memory": number; "gpu_memory": number };
 
 export type Ram = { "usage": number; "used": number; "total": number };
 
@@ -99,6 +99,8 @@ export interface Methods {
   "check_brave": { params: {  }; result: boolean };
   /** Say for each file whether it exists and may be moved away from its folder. */
   "check_files_writable": { params: { file_paths: Array<string> }; result: { "success": true; "all_writable": boolean; "details": Array<WritableFile> } | { "success": false; "error": string; "error_code": string; "all_writable": false; "details": never[] } };
+  /** Compare the version of ComfyUI in use with the newest release that is known. Asks nobody outside. */
+  "check_for_new_release": { params: { force_refresh?: boolean | null }; result: { "has_update": boolean; "latest_version": string | null; "current_version": string | null } };
   /** Say whether git is installed; only custom nodes need it. */
   "check_git": { params: {  }; result: boolean };
   /** Say whether the Python package setproctitle is there; it is optional. */
@@ -111,6 +113,8 @@ export interface Methods {
   "download_model_from_hf": { params: { repo_id: string; family?: string | null; official_name?: string | null; model_type?: string | null; subtype?: string | null; quant?: string | null; filename?: string | null; filenames?: Array<string> | null; revision?: string | null; security_acknowledged?: boolean | null; allow_duplicate?: boolean | null }; result: { "success": true; "download_id": string; "total_bytes": number; "repo_id": string; "revision": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "files": number } | { "success": false; "error": string; "error_code": string } };
   /** Remove deleted models for ever. */
   "empty_trash": { params: { trash_ids?: Array<string> | null; older_than_days?: number | null; dry_run?: boolean | null }; result: { "success": true; "removed": Array<TrashEntry>; "freed": number } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
+  /** Name the version of ComfyUI in use; `Unknown` when none is installed. */
+  "get_comfyui_version": { params: {  }; result: string };
   /** Say how full the file system of the launcher root is, in bytes. */
   "get_disk_space": { params: {  }; result: { "success": true; "total": number; "used": number; "free": number; "percent": number } | { "success": false; "error": string; "error_code": string; "total": 0; "used": 0; "free": 0; "percent": 0 } };
   /** The speed limit, how many run at once, and the schedule. */
@@ -139,12 +143,16 @@ export interface Methods {
   "get_network_settings": { params: {  }; result: { "success": true; "settings": Settings } | { "success": false; "error": string; "error_code": string } };
   /** Say how the sidecar's own requests fare, host by host. */
   "get_network_status": { params: {  }; result: { "success": true; "total_requests": number; "successful_requests": number; "failed_requests": number; "circuit_breaker_rejections": number; "withheld_requests": number; "interrupted_transfers": number; "retries": number; "success_rate": number; "bytes_received": number; "circuit_states": Record<string, "closed" | "open" | "half_open">; "is_offline": boolean; "offline": boolean; "proxy": string | null; "hosts": Array<HostStatus> } | { "success": false; "error": string; "error_code": string; "total_requests": 0; "successful_requests": 0; "failed_requests": 0; "circuit_breaker_rejections": 0; "retries": 0; "success_rate": 0.0; "circuit_states": Record<string, never>; "is_offline": false } };
+  /** Show the last lines of what an app printed, of its newest run when none is named; it may have ended. */
+  "get_process_log": { params: { app_id?: string | null; run_id?: string | null; lines?: number | null }; result: { "success": true; "log_path": string; "lines": Array<string>; "truncated": boolean } | { "success": false; "error": string; "error_code": string; "lines": never[] } };
+  /** Show what becomes of running apps when the sidecar ends. */
+  "get_process_settings": { params: {  }; result: { "success": true; "on_exit": "stop" | "keep" } | { "success": false; "error": string; "error_code": string } };
   /** Find other models of the same family by the owner of this model's base model. */
   "get_related_models": { params: { model_id: string; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale": boolean; "fetched_at": string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away. */
   "get_sandbox_info": { params: {  }; result: { "success": true; "is_sandboxed": boolean; "sandbox_type": string; "limitations": Array<string> } | { "success": false; "error": string; "error_code": string; "is_sandboxed": false; "sandbox_type": "unknown"; "limitations": never[] } };
   /** Summarise the launcher: what runs, what is missing, what the user should do. */
-  "get_status": { params: {  }; result: { "success": true; "version": string; "deps_ready": boolean; "missing_deps": Array<string>; "patched": boolean; "menu_shortcut": boolean; "desktop_shortcut": boolean; "shortcut_version": string | null; "comfyui_running": boolean; "running_processes": Array<AppProcess>; "app_resources": AppResourcesByApp; "message": string; "release_info": ReleaseInfo; "last_launch_log": string | null; "last_launch_error": string | null } | { "success": false; "error": string; "error_code": string } };
+  "get_status": { params: {  }; result: { "success": true; "version": string; "deps_ready": boolean; "missing_deps": Array<string>; "patched": boolean; "menu_shortcut": boolean; "desktop_shortcut": boolean; "shortcut_version": string | null; "comfyui_running": boolean; "running_processes": Array<AppProcess>; "app_resources": Record<string, AppResources>; "message": string; "release_info": ReleaseInfo; "last_launch_log": string | null; "last_launch_error": string | null } | { "success": false; "error": string; "error_code": string } };
   /** Show the load of processor, memory, disk and NVIDIA GPUs, sampled in the background while somebody asks. */
   "get_system_resources": { params: {  }; result: { "success": true; "resources": Resources } | { "success": false; "error": string; "error_code": string; "resources": {'cpu': {'usage': 0.0, 'temp': None}, 'gpu': {'usage': 0.0, 'memory': 0.0, 'memory_total': 0.0, 'temp': None}, 'gpus': [], 'ram': {'usage': 0.0, 'used': 0.0, 'total': 0.0}, 'disk': {'usage': 0.0, 'used': 0.0, 'total': 0.0, 'free': 0.0}} } };
   /** Say that the server answers. Cheap, and answered during any other work. */
@@ -153,6 +161,16 @@ export interface Methods {
   "import_batch": { params: { import_specs: Array<ImportSpec>; dry_run?: boolean | null }; result: { "success": boolean; "imported": number; "failed": number; "results": Array<ImportItem>; "job_id"?: string | null; "pending"?: number } | { "success": false; "error": string; "error_code": string; "imported": 0; "failed": 0; "results": never[] } };
   /** Import a model file or folder into the library, as a copy unless asked otherwise. */
   "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
+  /** Say whether a ComfyUI runs that a sidecar of this root started. */
+  "is_comfyui_running": { params: {  }; result: boolean };
+  /** Say whether a version's `main.py` gives the server a title of its own; without any version it does not. */
+  "is_patched": { params: { tag?: string | null }; result: boolean };
+  /** Start a version of any app, by default the active one, which stays as it is. */
+  "launch_app": { params: { app_id: string; tag?: string | null; extra_args?: Array<string> | null; port?: number | null }; result: { "success": boolean; "ready": boolean | null; "log_path": string | null; "error": string | null; "error_code"?: string | null; "run_id": string | null; "pid": number | null; "port": number | null; "url": string | null } | { "success": false; "error": string; "error_code": string; "ready": null; "log_path": null; "run_id": null; "pid": null; "port": null; "url": null } };
+  /** Start the active version of ComfyUI. Answers within ten seconds, `ready: false` when it takes longer. */
+  "launch_comfyui": { params: {  }; result: { "success": boolean; "ready": boolean | null; "log_path": string | null; "error": string | null; "error_code"?: string | null; "run_id": string | null; "pid": number | null; "port": number | null; "url": string | null } | { "success": false; "error": string; "error_code": string; "ready": null; "log_path": null; "run_id": null; "pid": null; "port": null; "url": null } };
+  /** Make a version the active one and start it. Answers within ten seconds, as `launch_comfyui`. */
+  "launch_version": { params: { tag: string; extra_args?: Array<string> | null; app_id?: string | null }; result: { "success": boolean; "ready": boolean | null; "log_path": string | null; "error": string | null; "error_code"?: string | null; "run_id": string | null; "pid": number | null; "port": number | null; "url": string | null } | { "success": false; "error": string; "error_code": string; "ready": null; "log_path": null; "run_id": null; "pid": null; "port": null; "url": null } };
   /** List what was adopted, newest first, and whether it is still there. */
   "list_adoptions": { params: { undone?: boolean | null; limit?: number | null; offset?: number | null }; result: { "success": true; "adoptions": Array<AdoptionInfo>; "total_count": number; "size": number } | { "success": false; "error": string; "error_code": string; "adoptions": never[] } };
   /** Ask which models of the library have something newer on the hub. */
@@ -161,12 +179,16 @@ export interface Methods {
   "list_jobs": { params: { kind?: string | null; states?: Array<"queued" | "running" | "paused" | "completed" | "failed" | "cancelled"> | null; limit?: number | null; offset?: number | null }; result: { "success": true; "jobs": Array<JobInfo> } | { "success": false; "error": string; "error_code": string; "jobs": never[] } };
   /** List downloads: unfinished ones in the order of the queue, then failed and finished ones, newest first. */
   "list_model_downloads": { params: { finished?: boolean | null; limit?: number | null }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
+  /** List the apps that run, newest first, with what each uses together with all its processes. */
+  "list_processes": { params: { ended?: boolean | null }; result: { "success": true; "processes": Array<Process> } | { "success": false; "error": string; "error_code": string; "processes": never[] } };
   /** List deleted models, newest first. */
   "list_trash": { params: {  }; result: { "success": true; "entries": Array<TrashEntry> } | { "success": false; "error": string; "error_code": string; "entries": never[] } };
   /** Find the repository that a file is from. */
   "lookup_hf_metadata_for_file": { params: { filename?: string | null; file_path?: string | null }; result: { "success": true; "found": boolean; "metadata": HubMatch | null } | { "success": false; "error": string; "error_code": string; "found": false; "metadata": null } };
   /** Protect a model's metadata from automatic changes. */
   "mark_metadata_as_manual": { params: { model_id: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
+  /** Give the server a title that task managers show; false when it has it. A backup is kept as `main.py.bak`. */
+  "patch_main_py": { params: { tag?: string | null }; result: boolean };
   /** Ask a queued or running job to stop where it is, to be resumed later. */
   "pause_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Stop where it is; what has arrived stays, also over restarts. */
@@ -181,6 +203,8 @@ export interface Methods {
   "resume_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Go on with a paused download, or try a failed one again, from where it was. */
   "resume_model_download": { params: { download_id: string }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
+  /** Take the server's title out of `main.py` again; false when there is none. */
+  "revert_main_py": { params: { tag?: string | null }; result: boolean };
   /** Return the OpenRPC document of this server (https://spec.open-rpc.org). */
   "rpc.discover": { params: {  }; result: Record<string, unknown> };
   /** Find the models of other programs on this machine, and which bytes exist more than once. */
@@ -195,10 +219,18 @@ export interface Methods {
   "set_download_limits": { params: { bytes_per_second?: number | null; at_once?: number | null; schedule?: WireSchedule | null; any_time?: boolean | null }; result: { "success": true; "bytes_per_second": number | null; "at_once": number; "schedule": ScheduleInfo | null; "open": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Change what is given; it lasts, and holds from the next request on. Answers with all settings. */
   "set_network_settings": { params: { offline?: boolean | null; proxy?: string | null; mirrors?: Record<string, string> | null; ca_bundle?: string | "" | null }; result: { "success": true; "settings": Settings } | { "success": false; "error": string; "error_code": string } };
+  /** Choose what becomes of running apps when the sidecar ends: `stop` them (the default) or `keep` them. */
+  "set_process_settings": { params: { on_exit: "stop" | "keep" }; result: { "success": true; "on_exit": "stop" | "keep" } | { "success": false; "error": string; "error_code": string } };
   /** Stop the sidecar: it answers, parks running jobs, and exits 0 within a second. */
   "shutdown": { params: {  }; result: { "status": "shutting_down" } };
   /** Download a model from the Hugging Face hub into the library. */
   "start_model_download_from_hf": { params: { repo_id: string; family?: string | null; official_name?: string | null; model_type?: string | null; subtype?: string | null; quant?: string | null; filename?: string | null; filenames?: Array<string> | null; revision?: string | null; security_acknowledged?: boolean | null; allow_duplicate?: boolean | null }; result: { "success": true; "download_id": string; "total_bytes": number; "repo_id": string; "revision": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "files": number } | { "success": false; "error": string; "error_code": string } };
+  /** Stop an app, or one run, with all its processes: asked to end first, killed after five seconds. */
+  "stop_app": { params: { app_id?: string | null; run_id?: string | null }; result: { "success": true; "stopped": number; "killed": number } | { "success": false; "error": string; "error_code": string; "stopped": 0; "killed": 0 } };
+  /** Stop ComfyUI with all its processes, if a sidecar of this root started it; nothing else is ever touched. */
+  "stop_comfyui": { params: {  }; result: { "success": true; "stopped": number; "killed": number } | { "success": false; "error": string; "error_code": string; "stopped": 0; "killed": 0 } };
+  /** Patch what is not patched, and the other way round; `patched` is the new state. */
+  "toggle_patch": { params: { tag?: string | null }; result: { "success": true; "patched": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Take an adoption back: our names for the files go, the owner's files stay as they are. */
   "undo_adoption": { params: { adoption_id?: string | null; model_id?: string | null; dry_run?: boolean | null }; result: { "success": true; "adoption_id": string; "model_id": string; "mode": "hardlink" | "reflink" | "reference"; "size": number; "removed": Array<string>; "kept_in_store": Array<string>; "trash_id": string | null; "reasons": Array<string>; "dry_run": boolean } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Limit a model to versions of an app, in the syntax of Python version specifiers. */

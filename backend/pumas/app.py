@@ -35,9 +35,13 @@ if TYPE_CHECKING:
     from pumas.jobs.service import JobService
     from pumas.library.service import LibraryService
     from pumas.net.service import NetworkService
+    from pumas.processes.patching import Patching
+    from pumas.processes.service import ProcessService
+    from pumas.processes.status import AppsStatus
     from pumas.rpc.registry import Methods
     from pumas.storage.database import Database
     from pumas.system.service import SystemService
+    from pumas.versions.service import VersionService
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +69,20 @@ class Services:
     network: NetworkService
     hub: HubService
     downloads: DownloadService
+    versions: VersionService
+    processes: ProcessService
+    patching: Patching
+    apps_status: AppsStatus
 
     async def close(self) -> None:
         """Park what runs. Calls that are under way still find their databases."""
         # Jobs are told first, so that one whose connection then ends knows why.
-        await asyncio.gather(self.jobs.close(), asyncio.to_thread(self.network.close))
+        await asyncio.gather(self.processes.close(), self.jobs.close(), asyncio.to_thread(self.network.close))
         self.hub.close()
         self.downloads.close()
         self.adoption.close()
         await self.library.close()
-        await self.system.close()
+        await asyncio.gather(self.system.close(), self.apps_status.close())
 
     def close_databases(self) -> None:
         for database in self.databases:
@@ -84,6 +92,7 @@ class Services:
 def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> Services:
     """Connect the services of all domains. Imports them, so it runs after the port is open."""
     from pumas.adoption.service import AdoptionService
+    from pumas.apps.catalog import DEFAULT_APP, Apps
     from pumas.downloads.service import DownloadService
     from pumas.hub.client import HubClient
     from pumas.hub.service import HubService
@@ -92,8 +101,13 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     from pumas.library.catalog import Catalog
     from pumas.library.service import LibraryService
     from pumas.net.service import NetworkService
+    from pumas.processes import patch
+    from pumas.processes.patching import Patching
+    from pumas.processes.service import ProcessService
+    from pumas.processes.status import AppsStatus, Sources
     from pumas.storage.database import Database, Schema
     from pumas.system.service import SystemService
+    from pumas.versions.service import VersionService
 
     jobs_db = Database(
         layout.jobs_db,
@@ -120,17 +134,31 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     library = LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles)
     network = NetworkService(layout, events, troubles)
     hub = HubClient(network.client)
+    apps = Apps(layout, troubles)
+    versions = VersionService(layout, apps, troubles)
+    processes = ProcessService(layout, events, troubles, apps, versions)
+    apps_status = AppsStatus(
+        processes,
+        Sources(
+            active=lambda: versions.state_of(DEFAULT_APP).active(),
+            patched=lambda tag: patch.is_patched(versions.state_of(DEFAULT_APP).place(tag)),
+        ),
+    )
     return Services(
         events=events,
         troubles=troubles,
         databases=(jobs_db, adoptions_db, hub_db),
         jobs=jobs,
-        system=SystemService(layout.root),
+        system=SystemService(layout.root, apps=apps_status),
         library=library,
         adoption=AdoptionService(layout, library.parts, jobs, adoptions_db),
         network=network,
         hub=HubService(layout, hub, library, jobs, hub_db),
         downloads=DownloadService(layout, events, troubles, jobs, library.parts, network.client, hub),
+        versions=versions,
+        processes=processes,
+        patching=Patching(versions),
+        apps_status=apps_status,
     )
 
 
@@ -142,6 +170,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     from pumas.jobs import methods as jobs
     from pumas.library import methods as library
     from pumas.net import methods as network
+    from pumas.processes import methods as processes
     from pumas.rpc import builtin
     from pumas.rpc.registry import Methods
     from pumas.system import methods as system
@@ -154,6 +183,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     network.register(methods, services.network)
     hub.register(methods, services.hub)
     downloads.register(methods, services.downloads)
+    processes.register(methods, services.processes, services.patching, services.apps_status)
     system.register(methods, services.system)
     return methods
 
@@ -219,6 +249,7 @@ class Sidecar:
             ("library", services.library.open),
             ("adoption", services.adoption.open),
             ("downloads", services.downloads.open),
+            ("processes", services.processes.open),
         )
         for name, begin in begins:
             try:

@@ -167,6 +167,22 @@ async def test_a_reading_is_used_until_it_is_too_old(source: Source, hand: Hand)
     assert got == [1, 1, 2, 2, 2, 3]
 
 
+async def test_who_cannot_wait_gets_the_reading_before_while_the_next_is_made(hand: Hand) -> None:
+    source = Source()
+    sampler = Sampler("test", source, Pace(max_age=1.0), clock=hand.clock)
+    assert await sampler.recent() == 1, "the first one has to be waited for"
+    hand.now += 2.0
+    source.gate.clear()
+    source.reading.clear()
+    assert await sampler.recent() == 1
+    assert await asyncio.to_thread(source.reading.wait, BOUND), "a new one is under way"
+    source.gate.set()
+    assert await sampler.latest() == 2
+    hand.now += 60.0
+    assert await sampler.recent(within=10.0) == 3, "one from long ago is worth nothing"
+    await sampler.close()
+
+
 async def test_a_failed_reading_reaches_every_caller_and_the_next_one_recovers(source: Source, hand: Hand) -> None:
     sampler = Sampler("test", source, Pace(max_age=2.0), clock=hand.clock, wait=lambda _stop, _seconds: False)
     source.fault = DiskError("gone")

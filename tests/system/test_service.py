@@ -58,7 +58,7 @@ def status(**facts: object) -> Status:
         "missing_deps": (),
         "message": "",
         "running_processes": (),
-        "comfyui": None,
+        "app_resources": {},
         "shortcut_version": None,
         "last_launch_log": None,
         "last_launch_error": None,
@@ -68,6 +68,8 @@ def status(**facts: object) -> Status:
 
 SERVER = AppProcess(7, "pid_file", "v1.2", 120.25, 1.25, 6.0, pid_file="/root/comfyui.pid")
 STRAY = AppProcess(9, "process_scan", None, 0.5, 0.12, 0.0, cmd="python main.py")
+OTHER = AppProcess(11, "pid_file", "v9", 3.0, 0.5, 0.0, app_id="ollama")
+UPDATE = ReleaseInfo(has_update=True, latest_version="v2", current_version="v1")
 
 
 @pytest.mark.parametrize(
@@ -89,18 +91,30 @@ STRAY = AppProcess(9, "process_scan", None, 0.5, 0.12, 0.0, cmd="python main.py"
             AppsReport((SERVER, STRAY), active_tag="v1.2", last_launch_log="/log"),
             status(
                 running_processes=(SERVER, STRAY),
-                comfyui=AppResources(cpu=120.8, ram_memory=1.37, gpu_memory=6.0),
+                app_resources={"comfyui": AppResources(cpu=120.8, ram_memory=1.37, gpu_memory=6.0)},
                 shortcut_version="v1.2",
                 last_launch_log="/log",
             ),
         ),
         (WHOLE, AppsReport(last_launch_error="port taken"), status(last_launch_error="port taken")),
+        (
+            WHOLE,
+            AppsReport((OTHER,), patched=True, menu_shortcut=True, release_info=UPDATE, message="Do this."),
+            status(
+                running_processes=(OTHER,),
+                app_resources={"ollama": AppResources(3.0, 0.5, 0.0)},
+                patched=True,
+                menu_shortcut=True,
+                release_info=UPDATE,
+                message="Do this.",
+            ),
+        ),
     ],
 )
 async def test_status(tmp_path: Path, found: Dependencies, report: AppsReport | None, expected: Status) -> None:
     service = started(tmp_path, found, report)
     assert await service.status() == expected
-    assert expected.comfyui_running is bool(expected.running_processes)
+    assert expected.comfyui_running is any(one.app_id == "comfyui" for one in expected.running_processes)
     await service.close()
 
 

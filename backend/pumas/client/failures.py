@@ -20,6 +20,12 @@ class AlreadyExists(CallFailed):
     kind = "already_exists"
 
 
+class AlreadyRunning(CallFailed):
+    """The app runs already."""
+
+    kind = "already_running"
+
+
 class Busy(CallFailed):
     """Too much at once; try again in a moment."""
 
@@ -30,6 +36,12 @@ class Cancelled(CallFailed):
     """Cancelled by the user."""
 
     kind = "cancelled"
+
+
+class CannotPatch(CallFailed):
+    """A file is not in a form that may be patched or restored."""
+
+    kind = "cannot_patch"
 
 
 class CircuitOpen(CallFailed):
@@ -48,6 +60,12 @@ class CorruptState(CallFailed):
     """A state file and its backup cannot be read; nothing was changed."""
 
     kind = "corrupt_state"
+
+
+class DependencyFailed(CallFailed):
+    """Python packages that a version needs cannot be had."""
+
+    kind = "dependency_failed"
 
 
 class DigestMismatch(CallFailed):
@@ -98,6 +116,12 @@ class HttpError(CallFailed):
     kind = "http_error"
 
 
+class InstallFailed(CallFailed):
+    """A step of the installation failed; what was there before still is."""
+
+    kind = "install_failed"
+
+
 class Interrupted(CallFailed):
     """Stopped with the sidecar; it can be resumed."""
 
@@ -126,6 +150,12 @@ class LastCopy(CallFailed):
     """Ours is the only copy by now; nothing was removed."""
 
     kind = "last_copy"
+
+
+class LaunchFailed(CallFailed):
+    """A program could not be started, or ended before it was ready."""
+
+    kind = "launch_failed"
 
 
 class MalformedModelFile(CallFailed):
@@ -158,10 +188,28 @@ class NewerSchema(CallFailed):
     kind = "newer_schema"
 
 
+class NoActiveVersion(CallFailed):
+    """No version of the app is active."""
+
+    kind = "no_active_version"
+
+
 class NotAModel(CallFailed):
     """Nothing there can be imported as a model."""
 
     kind = "not_a_model"
+
+
+class NotRunning(CallFailed):
+    """Nothing that this sidecar started runs there."""
+
+    kind = "not_running"
+
+
+class NothingToRollBack(CallFailed):
+    """There is no earlier version to go back to."""
+
+    kind = "nothing_to_roll_back"
 
 
 class Offline(CallFailed):
@@ -176,6 +224,12 @@ class PickleNotAcknowledged(CallFailed):
     kind = "pickle_not_acknowledged"
 
 
+class ProcessNotFound(CallFailed):
+    """There is no such run of an app."""
+
+    kind = "process_not_found"
+
+
 class RateLimited(CallFailed):
     """A host asked to wait before the next request."""
 
@@ -186,6 +240,12 @@ class ReadOnly(CallFailed):
     """The place cannot be written."""
 
     kind = "read_only"
+
+
+class ReleaseNotFound(CallFailed):
+    """No such release is known, or it has nothing for this machine."""
+
+    kind = "release_not_found"
 
 
 class RepoNotFound(CallFailed):
@@ -212,6 +272,18 @@ class SeveralModels(CallFailed):
     kind = "several_models"
 
 
+class SmokeLaunchFailed(CallFailed):
+    """The new version did not start and was not put in place."""
+
+    kind = "smoke_launch_failed"
+
+
+class StopFailed(CallFailed):
+    """Processes are still there after all that may be done to end them."""
+
+    kind = "stop_failed"
+
+
 class StoredModelNotFound(CallFailed):
     """No store that was looked at holds this model."""
 
@@ -230,6 +302,12 @@ class TokenRefused(CallFailed):
     kind = "token_refused"
 
 
+class TooManyCalls(CallFailed):
+    """The same action was asked for too often within a minute."""
+
+    kind = "too_many_calls"
+
+
 class TrashEntryNotFound(CallFailed):
     """No such entry in the trash."""
 
@@ -242,10 +320,34 @@ class UnknownApp(CallFailed):
     kind = "unknown_app"
 
 
+class UnsafeArchive(CallFailed):
+    """An archive was refused because of what it holds."""
+
+    kind = "unsafe_archive"
+
+
 class UnsafePath(CallFailed):
     """A path or name would leave the folder it belongs to."""
 
     kind = "unsafe_path"
+
+
+class Unsupported(CallFailed):
+    """This system cannot do that."""
+
+    kind = "unsupported"
+
+
+class VersionInUse(CallFailed):
+    """The version is active, runs, or is being installed."""
+
+    kind = "version_in_use"
+
+
+class VersionNotFound(CallFailed):
+    """No such version is installed."""
+
+    kind = "version_not_found"
 
 
 class WrongJobState(CallFailed):
@@ -257,11 +359,14 @@ class WrongJobState(CallFailed):
 BY_KIND: dict[str, type[CallFailed]] = {
     AdoptionNotFound.kind: AdoptionNotFound,
     AlreadyExists.kind: AlreadyExists,
+    AlreadyRunning.kind: AlreadyRunning,
     Busy.kind: Busy,
     Cancelled.kind: Cancelled,
+    CannotPatch.kind: CannotPatch,
     CircuitOpen.kind: CircuitOpen,
     ConnectionFailed.kind: ConnectionFailed,
     CorruptState.kind: CorruptState,
+    DependencyFailed.kind: DependencyFailed,
     DigestMismatch.kind: DigestMismatch,
     DiskError.kind: DiskError,
     DiskFull.kind: DiskFull,
@@ -270,30 +375,44 @@ BY_KIND: dict[str, type[CallFailed]] = {
     FileUnavailable.kind: FileUnavailable,
     GatedRepo.kind: GatedRepo,
     HttpError.kind: HttpError,
+    InstallFailed.kind: InstallFailed,
     Interrupted.kind: Interrupted,
     InvalidInput.kind: InvalidInput,
     InvalidReply.kind: InvalidReply,
     JobNotFound.kind: JobNotFound,
     LastCopy.kind: LastCopy,
+    LaunchFailed.kind: LaunchFailed,
     MalformedModelFile.kind: MalformedModelFile,
     ModelNotFound.kind: ModelNotFound,
     NetworkError.kind: NetworkError,
     NetworkOffline.kind: NetworkOffline,
     NewerSchema.kind: NewerSchema,
+    NoActiveVersion.kind: NoActiveVersion,
     NotAModel.kind: NotAModel,
+    NotRunning.kind: NotRunning,
+    NothingToRollBack.kind: NothingToRollBack,
     Offline.kind: Offline,
     PickleNotAcknowledged.kind: PickleNotAcknowledged,
+    ProcessNotFound.kind: ProcessNotFound,
     RateLimited.kind: RateLimited,
     ReadOnly.kind: ReadOnly,
+    ReleaseNotFound.kind: ReleaseNotFound,
     RepoNotFound.kind: RepoNotFound,
     RevisionNotFound.kind: RevisionNotFound,
     RootInUse.kind: RootInUse,
     SeveralModels.kind: SeveralModels,
+    SmokeLaunchFailed.kind: SmokeLaunchFailed,
+    StopFailed.kind: StopFailed,
     StoredModelNotFound.kind: StoredModelNotFound,
     TimedOut.kind: TimedOut,
     TokenRefused.kind: TokenRefused,
+    TooManyCalls.kind: TooManyCalls,
     TrashEntryNotFound.kind: TrashEntryNotFound,
     UnknownApp.kind: UnknownApp,
+    UnsafeArchive.kind: UnsafeArchive,
     UnsafePath.kind: UnsafePath,
+    Unsupported.kind: Unsupported,
+    VersionInUse.kind: VersionInUse,
+    VersionNotFound.kind: VersionNotFound,
     WrongJobState.kind: WrongJobState,
 }

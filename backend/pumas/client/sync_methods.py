@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         CancelJobResult,
         CancelModelDownloadResult,
         CheckFilesWritableResult,
+        CheckForNewReleaseResult,
         DeleteModelWithCascadeResult,
         DetectShardedSetsResult,
         DownloadModelFromHfResult,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
         GetModelsResult,
         GetNetworkSettingsResult,
         GetNetworkStatusResult,
+        GetProcessLogResult,
+        GetProcessSettingsResult,
         GetRelatedModelsResult,
         GetSandboxInfoResult,
         GetStatusResult,
@@ -41,10 +44,14 @@ if TYPE_CHECKING:
         ImportBatchResult,
         ImportModelResult,
         ImportSpec,
+        LaunchAppResult,
+        LaunchComfyuiResult,
+        LaunchVersionResult,
         ListAdoptionsResult,
         ListHfRevisionsDriftResult,
         ListJobsResult,
         ListModelDownloadsResult,
+        ListProcessesResult,
         ListTrashResult,
         LookupHfMetadataForFileResult,
         MarkMetadataAsManualResult,
@@ -61,8 +68,12 @@ if TYPE_CHECKING:
         SearchModelsFtsResult,
         SetDownloadLimitsResult,
         SetNetworkSettingsResult,
+        SetProcessSettingsResult,
         ShutdownResult,
         StartModelDownloadFromHfResult,
+        StopAppResult,
+        StopComfyuiResult,
+        TogglePatchResult,
         UndoAdoptionResult,
         UpdateModelOverridesResult,
         ValidateFileTypeResult,
@@ -140,6 +151,17 @@ class Methods:
             UnsafePath.
         """
         return self.call("check_files_writable", {"file_paths": file_paths})
+
+    def check_for_new_release(self, *, force_refresh: bool | None = None) -> CheckForNewReleaseResult:
+        """Compare the version of ComfyUI in use with the newest release that is known. Asks nobody outside.
+
+        Args:
+            force_refresh: Compare anew instead of giving what was found a moment ago.
+
+        Raises:
+            TimedOut.
+        """
+        return self.call("check_for_new_release", {"force_refresh": force_refresh})
 
     def check_git(self) -> bool:
         """Say whether git is installed; only custom nodes need it.
@@ -243,6 +265,14 @@ class Methods:
         return self.call(
             "empty_trash", {"trash_ids": trash_ids, "older_than_days": older_than_days, "dry_run": dry_run}
         )
+
+    def get_comfyui_version(self) -> str:
+        """Name the version of ComfyUI in use; `Unknown` when none is installed.
+
+        Raises:
+            TimedOut.
+        """
+        return self.call("get_comfyui_version", {})
 
     def get_disk_space(self) -> GetDiskSpaceResult:
         """Say how full the file system of the launcher root is, in bytes.
@@ -388,6 +418,25 @@ class Methods:
         """
         return self.call("get_network_status", {})
 
+    def get_process_log(
+        self, *, app_id: str | None = None, run_id: str | None = None, lines: int | None = None
+    ) -> GetProcessLogResult:
+        """Show the last lines of what an app printed, of its newest run when none is named; it may have ended.
+
+        Args:
+            app_id: Left out, without a run: comfyui.
+            run_id: One run; goes before `app_id`.
+            lines: How many of the last ones.
+
+        Raises:
+            DiskError, FileUnavailable, ProcessNotFound, UnknownApp.
+        """
+        return self.call("get_process_log", {"app_id": app_id, "run_id": run_id, "lines": lines})
+
+    def get_process_settings(self) -> GetProcessSettingsResult:
+        """Show what becomes of running apps when the sidecar ends."""
+        return self.call("get_process_settings", {})
+
     def get_related_models(self, model_id: str, *, limit: int | None = None) -> GetRelatedModelsResult:
         """Find other models of the same family by the owner of this model's base model.
 
@@ -498,6 +547,63 @@ class Methods:
             },
         )
 
+    def is_comfyui_running(self) -> bool:
+        """Say whether a ComfyUI runs that a sidecar of this root started."""
+        return self.call("is_comfyui_running", {})
+
+    def is_patched(self, *, tag: str | None = None) -> bool:
+        """Say whether a version's `main.py` gives the server a title of its own; without any version it does not.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            InvalidInput, VersionNotFound.
+        """
+        return self.call("is_patched", {"tag": tag})
+
+    def launch_app(
+        self, app_id: str, *, tag: str | None = None, extra_args: Sequence[str] | None = None, port: int | None = None
+    ) -> LaunchAppResult:
+        """Start a version of any app, by default the active one, which stays as it is.
+
+        Answers within ten seconds, `ready: false` when the app takes longer; the event `process.state` tells when it
+        is ready. `process.log` brings what it prints.
+
+        Args:
+            tag: Left out: the active version.
+            extra_args: For the app itself, after its own arguments.
+            port: Left out: the app's own when it is free, else any.
+
+        Raises:
+            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed,
+            NoActiveVersion, ReadOnly, UnknownApp, Unsupported, VersionNotFound.
+        """
+        return self.call("launch_app", {"app_id": app_id, "tag": tag, "extra_args": extra_args, "port": port})
+
+    def launch_comfyui(self) -> LaunchComfyuiResult:
+        """Start the active version of ComfyUI. Answers within ten seconds, `ready: false` when it takes longer.
+
+        Raises:
+            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, LaunchFailed, NoActiveVersion,
+            ReadOnly, Unsupported.
+        """
+        return self.call("launch_comfyui", {})
+
+    def launch_version(
+        self, tag: str, *, extra_args: Sequence[str] | None = None, app_id: str | None = None
+    ) -> LaunchVersionResult:
+        """Make a version the active one and start it. Answers within ten seconds, as `launch_comfyui`.
+
+        Args:
+            extra_args: For the app itself, after its own arguments.
+
+        Raises:
+            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed, ReadOnly,
+            UnknownApp, Unsupported, VersionNotFound.
+        """
+        return self.call("launch_version", {"tag": tag, "extra_args": extra_args, "app_id": app_id})
+
     def list_adoptions(
         self, *, undone: bool | None = None, limit: int | None = None, offset: int | None = None
     ) -> ListAdoptionsResult:
@@ -551,6 +657,16 @@ class Methods:
         """
         return self.call("list_model_downloads", {"finished": finished, "limit": limit})
 
+    def list_processes(self, *, ended: bool | None = None) -> ListProcessesResult:
+        """List the apps that run, newest first, with what each uses together with all its processes.
+
+        Made to be polled: it answers from memory.
+
+        Args:
+            ended: Also those that ended since the sidecar started, the last 20.
+        """
+        return self.call("list_processes", {"ended": ended})
+
     def list_trash(self) -> ListTrashResult:
         """List deleted models, newest first.
 
@@ -588,6 +704,17 @@ class Methods:
             CorruptState, DiskError, DiskFull, ModelNotFound, ReadOnly, UnsafePath.
         """
         return self.call("mark_metadata_as_manual", {"model_id": model_id})
+
+    def patch_main_py(self, *, tag: str | None = None) -> bool:
+        """Give the server a title that task managers show; false when it has it. A backup is kept as `main.py.bak`.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+        """
+        return self.call("patch_main_py", {"tag": tag})
 
     def pause_job(self, job_id: str) -> PauseJobResult:
         """Ask a queued or running job to stop where it is, to be resumed later.
@@ -662,6 +789,17 @@ class Methods:
             DownloadNotFound, WrongJobState.
         """
         return self.call("resume_model_download", {"download_id": download_id})
+
+    def revert_main_py(self, *, tag: str | None = None) -> bool:
+        """Take the server's title out of `main.py` again; false when there is none.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+        """
+        return self.call("revert_main_py", {"tag": tag})
 
     def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document of this server (https://spec.open-rpc.org)."""
@@ -789,6 +927,19 @@ class Methods:
             "set_network_settings", {"offline": offline, "proxy": proxy, "mirrors": mirrors, "ca_bundle": ca_bundle}
         )
 
+    def set_process_settings(self, on_exit: Literal["stop", "keep"]) -> SetProcessSettingsResult:
+        """Choose what becomes of running apps when the sidecar ends: `stop` them (the default) or `keep` them.
+
+        Kept ones, and those of a sidecar that was killed, are found again by the next one.
+
+        Args:
+            on_exit: What becomes of running apps when the sidecar ends.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, ReadOnly.
+        """
+        return self.call("set_process_settings", {"on_exit": on_exit})
+
     def shutdown(self) -> ShutdownResult:
         """Stop the sidecar: it answers, parks running jobs, and exits 0 within a second."""
         return self.call("shutdown", {})
@@ -846,6 +997,37 @@ class Methods:
                 "allow_duplicate": allow_duplicate,
             },
         )
+
+    def stop_app(self, *, app_id: str | None = None, run_id: str | None = None) -> StopAppResult:
+        """Stop an app, or one run, with all its processes: asked to end first, killed after five seconds.
+
+        Args:
+            app_id: Left out, without a run: comfyui.
+            run_id: One run; goes before `app_id`.
+
+        Raises:
+            NotRunning, ProcessNotFound, StopFailed, UnknownApp.
+        """
+        return self.call("stop_app", {"app_id": app_id, "run_id": run_id})
+
+    def stop_comfyui(self) -> StopComfyuiResult:
+        """Stop ComfyUI with all its processes, if a sidecar of this root started it; nothing else is ever touched.
+
+        Raises:
+            NotRunning, StopFailed.
+        """
+        return self.call("stop_comfyui", {})
+
+    def toggle_patch(self, *, tag: str | None = None) -> TogglePatchResult:
+        """Patch what is not patched, and the other way round; `patched` is the new state.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+        """
+        return self.call("toggle_patch", {"tag": tag})
 
     def undo_adoption(
         self, *, adoption_id: str | None = None, model_id: str | None = None, dry_run: bool | None = None

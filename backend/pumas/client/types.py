@@ -75,6 +75,7 @@ class AdoptionInfo(TypedDict):
 
 class AppProcess(TypedDict):
     pid: int
+    app_id: str
     source: str
     tag: str | None
     cpu_usage: float
@@ -89,10 +90,6 @@ class AppResources(TypedDict):
     cpu: float
     ram_memory: float
     gpu_memory: float
-
-
-class AppResourcesByApp(TypedDict):
-    comfyui: NotRequired[AppResources | None]
 
 
 class Cpu(TypedDict):
@@ -431,6 +428,28 @@ class Place(TypedDict):
     path: str
 
 
+class Process(TypedDict):
+    run_id: str
+    app_id: str
+    tag: str
+    state: Literal["starting", "ready", "not_answering", "stopping", "exited"]
+    ready: bool
+    pid: int
+    """The first process."""
+    port: int
+    url: str
+    log_path: str
+    started_at: str
+    adopted: bool
+    """An earlier sidecar of this root started it."""
+    exit_code: int | None
+    """Negative: the signal that ended it. Null while it runs or when unknown."""
+    error: str | None
+    cpu_usage: float
+    ram_memory: float
+    gpu_memory: float
+
+
 class Ram(TypedDict):
     usage: float
     used: float
@@ -616,6 +635,12 @@ class CheckFilesWritableResult(TypedDict):
     success: Literal[True]
     all_writable: bool
     details: list[WritableFile]
+
+
+class CheckForNewReleaseResult(TypedDict):
+    has_update: bool
+    latest_version: str | None
+    current_version: str | None
 
 
 class DeleteModelWithCascadeResult(TypedDict):
@@ -864,6 +889,20 @@ class GetNetworkStatusResult(TypedDict):
     hosts: list[HostStatus]
 
 
+class GetProcessLogResult(TypedDict):
+    success: Literal[True]
+    log_path: str
+    lines: list[str]
+    """Oldest first, without control characters."""
+    truncated: bool
+    """There are more before them."""
+
+
+class GetProcessSettingsResult(TypedDict):
+    success: Literal[True]
+    on_exit: Literal["stop", "keep"]
+
+
 class GetRelatedModelsResult(TypedDict):
     success: Literal[True]
     models: list[HubResult]
@@ -891,8 +930,8 @@ class GetStatusResult(TypedDict):
     shortcut_version: str | None
     comfyui_running: bool
     running_processes: list[AppProcess]
-    app_resources: AppResourcesByApp
-    """One entry per running app; empty when none runs."""
+    app_resources: dict[str, AppResources]
+    """Sums over the processes of each app that runs, by its id; empty when none runs."""
     message: str
     """Non-empty only when the user should act."""
     release_info: ReleaseInfo
@@ -947,6 +986,54 @@ class ImportModelResult(TypedDict):
     """The work goes on; follow the job."""
 
 
+class LaunchAppResult(TypedDict):
+    success: bool
+    """Whether the app runs; it may not be ready yet."""
+    ready: bool | None
+    """Whether it answers already; null when it does not run."""
+    log_path: str | None
+    error: str | None
+    error_code: NotRequired[str | None]
+    run_id: str | None
+    pid: int | None
+    """The first process."""
+    port: int | None
+    url: str | None
+    """Where its page is."""
+
+
+class LaunchComfyuiResult(TypedDict):
+    success: bool
+    """Whether the app runs; it may not be ready yet."""
+    ready: bool | None
+    """Whether it answers already; null when it does not run."""
+    log_path: str | None
+    error: str | None
+    error_code: NotRequired[str | None]
+    run_id: str | None
+    pid: int | None
+    """The first process."""
+    port: int | None
+    url: str | None
+    """Where its page is."""
+
+
+class LaunchVersionResult(TypedDict):
+    success: bool
+    """Whether the app runs; it may not be ready yet."""
+    ready: bool | None
+    """Whether it answers already; null when it does not run."""
+    log_path: str | None
+    error: str | None
+    error_code: NotRequired[str | None]
+    run_id: str | None
+    pid: int | None
+    """The first process."""
+    port: int | None
+    url: str | None
+    """Where its page is."""
+
+
 class ListAdoptionsResult(TypedDict):
     success: Literal[True]
     adoptions: list[AdoptionInfo]
@@ -973,6 +1060,11 @@ class ListModelDownloadsResult(TypedDict):
     success: Literal[True]
     downloads: list[DownloadStatus]
     """Unfinished ones in the order of the queue, then the others."""
+
+
+class ListProcessesResult(TypedDict):
+    success: Literal[True]
+    processes: list[Process]
 
 
 class ListTrashResult(TypedDict):
@@ -1181,6 +1273,11 @@ class SetNetworkSettingsResult(TypedDict):
     settings: Settings
 
 
+class SetProcessSettingsResult(TypedDict):
+    success: Literal[True]
+    on_exit: Literal["stop", "keep"]
+
+
 class ShutdownResult(TypedDict):
     status: Literal["shutting_down"]
 
@@ -1205,6 +1302,27 @@ class StartModelDownloadFromHfResult(TypedDict):
         "error",
     ]
     files: int
+
+
+class StopAppResult(TypedDict):
+    success: Literal[True]
+    stopped: int
+    """How many processes were told to end."""
+    killed: int
+    """How many of them had to be killed."""
+
+
+class StopComfyuiResult(TypedDict):
+    success: Literal[True]
+    stopped: int
+    """How many processes were told to end."""
+    killed: int
+    """How many of them had to be killed."""
+
+
+class TogglePatchResult(TypedDict):
+    success: Literal[True]
+    patched: bool
 
 
 class UndoAdoptionResult(TypedDict):

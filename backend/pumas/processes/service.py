@@ -252,6 +252,11 @@ class ProcessService:
     # -- asking ------------------------------------------------------------------------------------------------------
 
     @property
+    def ledger_path(self) -> str:
+        """Where the numbers of what runs are kept."""
+        return str(self._ledger.path)
+
+    @property
     def last_launch_log(self) -> str | None:
         """The log of the last launch that was to be remembered."""
         return self._remembered.record.log if self._remembered else None

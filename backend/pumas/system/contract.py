@@ -9,6 +9,7 @@ from pumas.rpc.models import Result
 
 class AppProcess(Result):
     pid: int
+    app_id: str
     source: str
     tag: str | None
     cpu_usage: float = Field(description="Percent of one core; may exceed 100.")
@@ -22,10 +23,6 @@ class AppResources(Result):
     cpu: float
     ram_memory: float
     gpu_memory: float
-
-
-class AppResourcesByApp(Result):
-    comfyui: AppResources | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class ReleaseInfo(Result):
@@ -44,7 +41,9 @@ class Status(Result):
     shortcut_version: str | None
     comfyui_running: bool
     running_processes: list[AppProcess]
-    app_resources: AppResourcesByApp = Field(description="One entry per running app; empty when none runs.")
+    app_resources: dict[str, AppResources] = Field(
+        description="Sums over the processes of each app that runs, by its id; empty when none runs."
+    )
     message: str = Field(description="Non-empty only when the user should act.")
     release_info: ReleaseInfo
     last_launch_log: str | None

@@ -58,7 +58,6 @@ def register(methods: Methods, system: SystemService) -> None:
 
 
 def status(facts: Status) -> wire.Status:
-    resources = wire.AppResources.model_validate(facts.comfyui) if facts.comfyui else None
     return wire.Status(
         version=facts.version,
         deps_ready=facts.deps_ready,
@@ -69,7 +68,7 @@ def status(facts: Status) -> wire.Status:
         shortcut_version=facts.shortcut_version,
         comfyui_running=facts.comfyui_running,
         running_processes=[wire.AppProcess.model_validate(process) for process in facts.running_processes],
-        app_resources=wire.AppResourcesByApp(comfyui=resources),
+        app_resources={app_id: wire.AppResources.model_validate(used) for app_id, used in facts.app_resources.items()},
         message=facts.message,
         release_info=wire.ReleaseInfo.model_validate(facts.release_info),
         last_launch_log=facts.last_launch_log,

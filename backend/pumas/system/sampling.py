@@ -92,6 +92,18 @@ class Sampler(Generic[T]):
         except TimeoutError:
             raise TimedOut(f"Reading the {self.name} takes longer than {self._pace.answer_within:g} s.") from None
 
+    async def recent(self, within: float = 10.0) -> T:
+        """Like `latest`, but gives out a reading up to `within` seconds old at once while a newer one is made.
+
+        For callers that ask again soon and must not wait even for a fast reading.
+        """
+        self.wake()
+        with self._lock:
+            last, age = self._last, self._clock() - self._read_at
+        if last is not None and age <= within:
+            return last.result()
+        return await self.latest()
+
     def wake(self) -> Future[T]:
         """Say that somebody wants readings; returns the one to wait for, without waiting."""
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -23,13 +23,14 @@ from pumas.system.sampling import when_asked
 from pumas.system.sandbox import Sandbox
 
 DISK_MAX_AGE = 2.0
+COMFYUI = "comfyui"
 DEPENDENCIES_MAX_AGE = 5.0
 """Seconds; short, because the user may be installing what was missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppProcess:
-    """A running ComfyUI server with all its children.
+    """A running app with all its children; `pid` is its first process.
 
     `cpu_usage` in percent of one core (may exceed 100), `ram_memory` and `gpu_memory` in GiB. `source` is `pid_file`,
     and then `pid_file` says which, or `process_scan`, and then `cmd` is its command line.
@@ -43,16 +44,34 @@ class AppProcess:
     gpu_memory: float
     pid_file: str | None = None
     cmd: str | None = None
+    app_id: str = COMFYUI
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseInfo:
+    """The last known release check of the app; nothing known, nothing claimed."""
+
+    has_update: bool = False
+    latest_version: str | None = None
+    current_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AppsReport:
-    """What is known of the apps; without anything to report, nothing runs and nothing was launched."""
+    """What is known of the apps; without anything to report, nothing runs and nothing was launched.
+
+    All but `processes` is about ComfyUI. `message` is a sentence only when the user should act.
+    """
 
     processes: tuple[AppProcess, ...] = ()
     active_tag: str | None = None
     last_launch_log: str | None = None
     last_launch_error: str | None = None
+    patched: bool = False
+    menu_shortcut: bool = False
+    desktop_shortcut: bool = False
+    release_info: ReleaseInfo = ReleaseInfo()
+    message: str = ""
 
 
 class RunningApps(Protocol):
@@ -71,20 +90,11 @@ class AppResources:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseInfo:
-    """The last known release check of the app; nothing known, nothing claimed."""
-
-    has_update: bool = False
-    latest_version: str | None = None
-    current_version: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """The facts of `get_status`.
 
-    `message` is a sentence only when the user should act. `comfyui` is None when nothing runs. `shortcut_version` is
-    the active tag.
+    `message` is a sentence only when the user should act. `app_resources` has an entry for each app that runs.
+    `shortcut_version` is the active tag of ComfyUI.
     """
 
     version: str
@@ -92,7 +102,7 @@ class Status:
     missing_deps: tuple[str, ...]
     message: str
     running_processes: tuple[AppProcess, ...]
-    comfyui: AppResources | None
+    app_resources: Mapping[str, AppResources]
     shortcut_version: str | None
     last_launch_log: str | None
     last_launch_error: str | None
@@ -103,7 +113,7 @@ class Status:
 
     @property
     def comfyui_running(self) -> bool:
-        return bool(self.running_processes)
+        return COMFYUI in self.app_resources
 
 
 class SystemService:
@@ -152,18 +162,22 @@ class SystemService:
 
     async def status(self) -> Status:
         """The state of the launcher; never the network, never another program."""
-        found = await self._dependencies.latest()
+        found = await self._dependencies.recent()
         apps = await self._apps.report() if self._apps else AppsReport()
         return Status(
             version=__version__,
             deps_ready=found.ready,
             missing_deps=found.missing,
-            message=_message(found),
+            message=_message(found) or apps.message,
             running_processes=apps.processes,
-            comfyui=_sum(apps.processes),
+            app_resources={app_id: _sum(apps.processes, app_id) for app_id in _ids(apps.processes)},
             shortcut_version=apps.active_tag,
             last_launch_log=apps.last_launch_log,
             last_launch_error=apps.last_launch_error,
+            patched=apps.patched,
+            menu_shortcut=apps.menu_shortcut,
+            desktop_shortcut=apps.desktop_shortcut,
+            release_info=apps.release_info,
         )
 
     async def close(self) -> None:
@@ -179,11 +193,15 @@ def _message(found: Dependencies) -> str:
     return f"Parts of this installation are missing ({', '.join(found.missing)}); run './launcher setup' to add them."
 
 
-def _sum(processes: tuple[AppProcess, ...]) -> AppResources | None:
-    if not processes:
-        return None
+def _ids(processes: tuple[AppProcess, ...]) -> dict[str, None]:
+    """Each app once, in the order of its first process."""
+    return dict.fromkeys(process.app_id for process in processes)
+
+
+def _sum(processes: tuple[AppProcess, ...], app_id: str) -> AppResources:
+    own = [process for process in processes if process.app_id == app_id]
     return AppResources(
-        cpu=round(sum(process.cpu_usage for process in processes), 1),
-        ram_memory=round(sum(process.ram_memory for process in processes), 2),
-        gpu_memory=round(sum(process.gpu_memory for process in processes), 2),
+        cpu=round(sum(process.cpu_usage for process in own), 1),
+        ram_memory=round(sum(process.ram_memory for process in own), 2),
+        gpu_memory=round(sum(process.gpu_memory for process in own), 2),
     )
