@@ -34,7 +34,7 @@ class GetHubModel(Params):
         "main", description="Branch, tag or commit."
     )
     quant: Name | None = Field(None, description="A quantisation, in any spelling: `Q4_K_M`, `q4_k_m`.")
-    filenames: Annotated[list[Filename], Field(max_length=1000)] = Field(
+    filenames: Annotated[list[Filename], Field(max_length=200)] = Field(
         [], description="Files by name; `*` and `?` stand for any characters."
     )
     card: bool = Field(True, description="Fetch the model card's text as well.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from pumas.errors import (
@@ -75,7 +76,8 @@ def register(methods: Methods, hub: HubService) -> None:
         view = await work.show(p.repo_id, p.revision, quant=p.quant, filenames=p.filenames, card=p.card)
         from pumas.hub import shaping
 
-        return shaping.repository(view, p.revision, hub.client.page_url(view.model.repo_id))
+        url = hub.client.page_url(view.model.repo_id)
+        return await asyncio.to_thread(shaping.repository, view, p.revision, url)
 
     @methods.row(
         "lookup_hf_metadata_for_file",
@@ -110,4 +112,4 @@ def register(methods: Methods, hub: HubService) -> None:
         reports = await (await hub.work()).drift(p.model_ids)
         from pumas.hub import shaping
 
-        return shaping.drift(reports)
+        return await asyncio.to_thread(shaping.drift, reports)

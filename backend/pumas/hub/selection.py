@@ -92,7 +92,8 @@ def choose(model: HubModel, *, quant: str | None = None, filenames: Sequence[str
         paths += contents.of_names(filenames)
     if not quant and not filenames:
         paths = contents.default
-    chosen = tuple(by_path[path] for path in contents.paths if path in set(paths))
+    wanted = set(paths)
+    chosen = tuple(by_path[path] for path in contents.paths if path in wanted)
     weights = contents.weights_in(file.path for file in chosen)
     _require_complete(weights)
     refused = refusals(model, contents)
@@ -101,7 +102,7 @@ def choose(model: HubModel, *, quant: str | None = None, filenames: Sequence[str
         skipped=(*contents.helpers, *refused),
         quant=contents.meant(quant) if quant else contents.common_label(weights),
         total_bytes=sum(file.size for file in chosen),
-        offered=tuple(path for path in contents.of_role(Role.PROJECTOR) if path not in paths),
+        offered=tuple(path for path in contents.of_role(Role.PROJECTOR) if path not in wanted),
         refused=refused,
     )
 
@@ -232,8 +233,8 @@ class Contents:
 
     def of_names(self, names: Sequence[str]) -> list[str]:
         """The named files and the other parts of their sets. Raises InvalidInput for a name that fits none."""
-        found: list[str] = []
-        for name in names:
+        found: set[str] = set()
+        for name in dict.fromkeys(names):
             matching = [path for path in self.paths if path == name] or [
                 path for path in self.paths if fnmatchcase(path, name)
             ]
@@ -241,14 +242,14 @@ class Contents:
                 why = self.refused.get(shown(name))
                 there = f"fits no file of the repository; there is {_listed(map(shown, self._labelled_weights))}"
                 raise InvalidInput("filenames", f"{shown(name)[:200]!r} {why or there}")
-            found += matching
+            found.update(matching)
         sets = {(kinds.split(path)[0], kinds.base(path), kinds.extension(path)) for path in found if _is_shard(path)}
-        found += [
+        return [
             path
             for path in self.paths
-            if _is_shard(path) and (kinds.split(path)[0], kinds.base(path), kinds.extension(path)) in sets
+            if path in found
+            or (_is_shard(path) and (kinds.split(path)[0], kinds.base(path), kinds.extension(path)) in sets)
         ]
-        return found
 
     def _whole_pipeline(self, weights: list[str]) -> list[str]:
         """A component that does not come in the wanted precision is taken as it is."""
@@ -263,6 +264,7 @@ class Contents:
         """Add configuration and tokenizers: those beside chosen weights, and those in folders without any weights."""
         with_weights = {kinds.split(path)[0] for path in self.roles if self.roles[path] in _HOLDS_WEIGHTS}
         chosen = {kinds.split(path)[0] for path in weights} | {""}
+        others = with_weights - chosen
         sets = {(kinds.split(path)[0], kinds.base(kinds.split(path)[1]), kinds.extension(path)) for path in weights}
         taken = set(weights)
         for path in self.of_role(Role.COMPANION):
@@ -271,9 +273,7 @@ class Contents:
             if index is not None:
                 wanted = (folder, *index) in sets
             else:
-                wanted = folder in chosen or not any(
-                    _is_inside(folder, other) for other in with_weights - chosen - {""}
-                )
+                wanted = folder in chosen or others.isdisjoint((folder, *_parents(folder)))
             if wanted:
                 taken.add(path)
         return [path for path in self.paths if path in taken]
@@ -361,10 +361,6 @@ def _same(token: str) -> list[tuple[str, str]]:
 def _is_shard(path: str) -> bool:
     name = kinds.split(path)[1]
     return kinds.base(name) != name.lower().rpartition(".")[0]
-
-
-def _is_inside(folder: str, other: str) -> bool:
-    return folder == other or folder.startswith(f"{other}/")
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -207,7 +207,7 @@ class HubWork:
         repos = sorted({one.repo_id for one in held})
         asked = await gather(AT_ONCE, [partial(self._upstream, repo_id, deadline) for repo_id in repos])
         upstream = dict(zip(repos, asked, strict=True))
-        return [_drift_of(one, upstream[one.repo_id]) for one in held]
+        return await asyncio.to_thread(lambda: [_drift_of(one, upstream[one.repo_id]) for one in held])
 
     async def _upstream(self, repo_id: str, deadline: Deadline) -> tuple[HubModel, Answer] | PumasError:
         try:
