@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 from pumas.downloads.part import Span
 from pumas.downloads.wanted import WantedFile
-from pumas.errors import GatedRepo, HttpStatus, InvalidReply, PumasError
+from pumas.errors import GatedRepo, HttpStatus, InvalidReply, PumasError, RateLimited
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+# So few digits that reading the number can be no attack.
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _REFUSED = frozenset({401, 403, 404, 410})
 
 
@@ -31,6 +32,8 @@ class Reply(Protocol):
     def url(self) -> str: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
+    @property
+    def wait_s(self) -> float | None: ...
     def read_into(self, target: memoryview, /) -> int: ...
     def read(self, limit: int) -> bytes: ...
     def close(self) -> None: ...
@@ -77,7 +80,7 @@ class Content:
         Raises:
             Changed: the server has another content, or gives no spans.
             InvalidReply: the answer is none of this file.
-            GatedRepo, NetworkError: refused, or not reached.
+            GatedRepo, RateLimited, NetworkError: refused, told to come back later, or not reached.
         """
         headers = {"Accept-Encoding": "identity"}
         if span:
@@ -113,6 +116,8 @@ class Content:
         name = self.wanted.path
         if reply.status in (401, 403) and reply.headers.get("X-Error-Code") == "GatedRepo":
             raise GatedRepo(self._repo_id, self._page)
+        if reply.status >= 400 and reply.wait_s is not None:
+            raise RateLimited(host_of(reply), reply.wait_s)
         if reply.status in _REFUSED and host_of(reply) != urlsplit(self._url).netloc:
             raise invalid(reply, f"it refuses the signed address of {name} (HTTP {reply.status})")
         if reply.status == 416:

@@ -9,6 +9,7 @@ whole file's digest (`large.py`). Nothing here knows the network.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import sys
@@ -76,12 +77,27 @@ class PartFile:
         self._arrived = 0
         self._whole = bytearray(self.count)
         self._crcs = array("I", bytes(4 * self.count))
-        with disk_errors("Opening a partial download"):
-            self._data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-            self._records = os.open(self._records_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            if not self._load():
-                self._reset()
-            os.ftruncate(self._data, size)
+        self._data = self._records = -1
+        try:
+            with disk_errors("Opening a partial download"):
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._data = os.open(self.path, flags, 0o644)
+        self._records = os.open(self._records_path, flags, 0o600)
+        if not self._load():
+            self._reset()
+        try:
+            os.ftruncate(self._data, self.size)
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            # Waiting for room would be of no use.
+            raise DiskError(f"The disk cannot hold a file of {self.size:,} bytes (as FAT, from 4 GiB on).") from None
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
@@ -134,7 +150,7 @@ class PartFile:
         crc = zlib.crc32(data)
         with disk_errors("Writing a download"):
             _pwrite_all(self._data, data, block * self.block_size)
-            os.pwrite(self._records, _RECORD.pack(_WHOLE, crc), _HEADER.size + block * _RECORD.size)
+            self._record(block, _WHOLE, crc)
         with self._changed:
             if not self._whole[block]:
                 self._arrived += len(data)
@@ -181,7 +197,7 @@ class PartFile:
                 self._arrived -= self.span(block).size
             self._whole[block] = _MISSING
         with disk_errors("Writing a partial download"):
-            os.pwrite(self._records, _RECORD.pack(_MISSING, 0), _HEADER.size + block * _RECORD.size)
+            self._record(block, _MISSING, 0)
 
     def forget_all(self) -> None:
         """Begin anew: the content is another one."""
@@ -217,6 +233,9 @@ class PartFile:
     def _header(self) -> bytes:
         return _HEADER.pack(_MAGIC, self.size, self.block_size, self._digest.encode(), self._etag.encode())
 
+    def _record(self, block: int, state: int, crc: int) -> None:
+        os.pwrite(self._records, _RECORD.pack(state, crc), _HEADER.size + block * _RECORD.size)
+
     def _reset(self) -> None:
         self._etag = ""
         self._arrived = 0
@@ -238,9 +257,13 @@ class PartFile:
         on_disk = os.fstat(self._data).st_size
         for block in range(min(self.count, (len(data) - _HEADER.size) // _RECORD.size)):
             state, crc = _RECORD.unpack_from(data, _HEADER.size + block * _RECORD.size)
-            if state == _WHOLE and self.span(block).stop <= on_disk:
+            if state != _WHOLE:
+                continue
+            if self.span(block).stop <= on_disk:
                 self._whole[block], self._crcs[block] = _WHOLE, crc
                 self._arrived += self.span(block).size
+            else:
+                self._record(block, _MISSING, 0)  # the file gets its length back, and would seem to have it
         return True
 
 
