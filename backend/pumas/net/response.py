@@ -44,7 +44,10 @@ class Response:
         self.headers: Mapping[str, str] = raw.headers
         self.wait_s: float | None = None
         """Seconds that the answer asks to wait before the next request."""
+        from pumas.net.connections import plain_answer
+
         self._raw, self._counters, self._host = raw, host, host.origin.netloc
+        self._answer = plain_answer(raw)
         self._reading = threading.Lock()
         self._body: bytes | None = None
         self._closed = False
@@ -144,13 +147,15 @@ class Response:
             self._reading.release()
 
     def _guarded(self, read: Callable[[], Any]) -> Any:
+        from http.client import HTTPException
+
         from urllib3.exceptions import HTTPError
 
         if self._failed or self._closed:
             raise self._closed_early()
         try:
             got = read()
-        except (HTTPError, OSError, ValueError) as error:
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
             self._end()
             self._failed = True
             if self._closed:
@@ -168,6 +173,12 @@ class Response:
         return ConnectionFailed(self._host, "was not read to the end: the connection was closed here", "cut")
 
     def _fill(self, target: memoryview) -> int:
+        if self._answer is not None:
+            size = self._answer.receive(target[:FILL])
+            self._counters.receive(size)
+            if self._answer.isclosed():
+                self._raw.release_conn()
+            return size
         data = self._raw.read1(min(len(target), FILL), decode_content=False) or b""
         target[: len(data)] = data
         self._counters.receive(len(data))
