@@ -27,7 +27,7 @@ from pumas.processes import contract as wire
 from pumas.processes.ledger import OnExit
 from pumas.processes.patching import Patching
 from pumas.processes.run import RunState
-from pumas.processes.service import ProcessService, RunInfo
+from pumas.processes.service import ProcessService, RunInfo, Stopped
 from pumas.processes.status import COMFYUI, AppsStatus
 from pumas.rpc.models import NoParams
 from pumas.rpc.registry import Methods
@@ -175,8 +175,8 @@ def _launched(run: RunInfo) -> wire.Launched:
     )
 
 
-def _stopped(stopped: object) -> wire.Stopped:
-    return wire.Stopped.model_validate(stopped)
+def _stopped(stopped: Stopped) -> wire.Stopped:
+    return wire.Stopped(stopped=stopped.processes, killed=stopped.killed)
 
 
 def _process(run: RunInfo) -> wire.Process:

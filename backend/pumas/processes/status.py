@@ -7,6 +7,7 @@ domain; one thread asks them all, at most once a second while somebody polls.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from typing import TypeVar
 from pumas.errors import PumasError
 from pumas.processes.run import RunState
 from pumas.processes.service import ProcessService, RunInfo
-from pumas.system.sampling import when_asked
+from pumas.system.sampling import Pace, Sampler
 from pumas.system.service import COMFYUI, AppProcess, AppsReport, ReleaseInfo
 
 T = TypeVar("T")
 
-FACTS_MAX_AGE = 1.0
+FACTS = Pace(max_age=3.0, interval=1.0, park_after=10.0)
+"""The thread lives as long as somebody polls: starting one costs the event loop more than everything else here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class AppsStatus:
     def __init__(self, processes: ProcessService, sources: Sources) -> None:
         self._processes = processes
         self._sources = sources
-        self._facts = when_asked("facts about versions", self._look, max_age=FACTS_MAX_AGE)
+        self._facts = Sampler("facts about versions", lambda: contextlib.nullcontext(self._look), FACTS)
 
     async def report(self) -> AppsReport:
         facts = await self._facts.recent()
@@ -78,7 +80,9 @@ class AppsStatus:
 
     async def release(self, *, anew: bool = False) -> ReleaseInfo:
         """Whether a newer release is known than the one in use; asks nobody outside. Raises TimedOut."""
-        return (await (self._facts.latest() if anew else self._facts.recent())).release
+        if anew:
+            return (await asyncio.to_thread(self._look)).release
+        return (await self._facts.recent()).release
 
     async def close(self) -> None:
         await self._facts.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,13 +20,14 @@ from pumas.system import dependencies, disk, sandbox
 from pumas.system.dependencies import Dependencies
 from pumas.system.disk import DiskSpace
 from pumas.system.resources import Nvml, ResourceMonitor, Resources
-from pumas.system.sampling import when_asked
+from pumas.system.sampling import Pace, Sampler, when_asked
 from pumas.system.sandbox import Sandbox
 
 DISK_MAX_AGE = 2.0
 COMFYUI = "comfyui"
-DEPENDENCIES_MAX_AGE = 5.0
-"""Seconds; short, because the user may be installing what was missing."""
+DEPENDENCIES = Pace(max_age=6.0, interval=5.0, park_after=10.0)
+"""Often, because the user may be installing what was missing. While somebody polls, the thread lives: starting one
+costs the event loop more than all the rest of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class SystemService:
         self._resources = ResourceMonitor(root, load_nvml=load_nvml)
         self._disk = when_asked("free disk space", lambda: disk.measure(root), max_age=DISK_MAX_AGE)
         self._sandbox = when_asked("sandbox", detect_sandbox, max_age=math.inf)
-        self._dependencies = when_asked("dependencies", look_for_dependencies, max_age=DEPENDENCIES_MAX_AGE)
+        self._dependencies = Sampler("dependencies", lambda: nullcontext(look_for_dependencies), DEPENDENCIES)
 
     async def resources(self) -> Resources:
         """The load of processor, memory, disk and GPUs, at most three seconds old. Raises `DiskError`."""
