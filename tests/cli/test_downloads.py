@@ -479,13 +479,21 @@ def test_a_table_at_a_terminal(terminal: Open, pumas: Run, server: Sidecar, hub:
     assert first.split()[:3] == [one[9:17], "maker/one", "downloading"]
     assert "KiB/s" in first
     assert second.split()[:4] == ["1", two[9:17], "maker/two", "queued"]
-    waiting = terminal("downloads", "watch", two, root=server.root)
-    waiting.expect("queued")
-    pumas("downloads", "pause", one, root=server.root)
-    waiting.expect("downloading")
+
+
+def test_waiting_for_others_is_seen(terminal: Open, pumas: Run, server: Sidecar, hub: Hub) -> None:
+    slow(hub)
+    pumas("downloads", "limits", "--at-once", "1", root=server.root)
+    one, two, three, four = (detached(pumas, server, f"maker/{name}") for name in ("one", "two", "three", "four"))
+    waiting = terminal("downloads", "watch", four, root=server.root)
+    waiting.expect("queued, 2 before it")
     pumas("downloads", "cancel", two, root=server.root)
+    waiting.expect("queued, 1 before it")
+    pumas("downloads", "pause", three, one, root=server.root)
+    waiting.expect("downloading")
+    pumas("downloads", "cancel", four, root=server.root)
     assert waiting.end() == exits.FAILED
-    assert "pumas: maker/two: cancelled." in waiting.shown
+    assert "pumas: maker/four: cancelled." in waiting.shown
 
 
 def test_all_of_one_download(pumas: Run, server: Sidecar, hub: Hub) -> None:

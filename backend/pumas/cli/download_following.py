@@ -124,8 +124,6 @@ class _Follower:
         return list(self._shown.values())
 
     def _look(self, download_id: str) -> None:
-        if download_id in self._last and self._last[download_id]["status"] in AT_REST:
-            return
         now = self._client.get_model_download_status(download_id, files=True)
         if now["status"] == "paused" and self._client.get_job(download_id)["job"]["error_code"] == "interrupted":
             raise _Parked("The sidecar has stopped.")
@@ -146,7 +144,7 @@ class _Follower:
 
     def _progressed(self, data: dict[str, Any]) -> None:
         before = self._shown.get(str(data.get("download_id")))
-        if before is None or before.status in AT_REST:
+        if before is None:
             return
         self._shown[before.id] = replace(
             before,

@@ -276,8 +276,6 @@ def _one(known: Sequence[str], word: str) -> str:
     fitting = [
         one for one in known if word and (one.startswith(word) or one.removeprefix("download-").startswith(word))
     ]
-    if word in fitting:
-        return word
     if len(fitting) > 1:
         raise UsageProblem(f"{len(fitting)} downloads begin with {word[:60]!r}: {', '.join(map(short, fitting[:5]))}.")
     if not fitting:
