@@ -49,7 +49,7 @@ class Queue:
 
     def place_of(self, job_id: str) -> int | None:
         """How many wait before this one, None when it does not wait."""
-        if job_id not in self._waiting:
+        if job_id not in self._waiting or job_id not in self._order:
             return None
         before = self._order[: self._order.index(job_id)]
         return sum(other in self._waiting for other in before)

@@ -45,11 +45,17 @@ class SettingsFile:
 
     def load(self) -> DownloadSettings:
         """The defaults where nothing usable is written; what is damaged is reported, and kept when it is replaced."""
+        name = self._path.name
         try:
-            return _read(json_file.load(self._path).value or {})
+            loaded = json_file.load(self._path)
         except PumasError as error:
-            self._troubles.report(self._path.name, error.kind, str(error))
+            self._troubles.report(name, error.kind, str(error))
             return DownloadSettings()
+        if loaded.recovered:
+            self._troubles.report(
+                name, "recovered_state", f"{name} was damaged ({loaded.recovered}); its backup is used."
+            )
+        return _read(loaded.value or {})
 
     def save(self, settings: DownloadSettings) -> None:
         """Raises the disk's failures; then nothing was changed."""
@@ -87,13 +93,17 @@ def _written(settings: DownloadSettings) -> JsonObject:
 
 def _read(value: JsonObject) -> DownloadSettings:
     """Each value by itself: one that makes no sense is as good as not there."""
-    rate, at_once, order = value.get("bytes_per_second"), value.get("at_once"), value.get("order")
+    rate, at_once, order = _integer(value.get("bytes_per_second")), _integer(value.get("at_once")), value.get("order")
     return DownloadSettings(
-        bytes_per_second=rate if isinstance(rate, int) and not isinstance(rate, bool) and rate >= SLOWEST else None,
-        at_once=at_once if isinstance(at_once, int) and 1 <= at_once <= MOST_AT_ONCE else AT_ONCE,
+        bytes_per_second=rate if rate is not None and rate >= SLOWEST else None,
+        at_once=at_once if at_once is not None and 1 <= at_once <= MOST_AT_ONCE else AT_ONCE,
         schedule=_schedule(value.get("schedule")),
         order=tuple(text for text in _list(order) if isinstance(text, str)),
     )
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _schedule(value: Any) -> Schedule | None:
