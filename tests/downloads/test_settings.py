@@ -112,7 +112,7 @@ _JSON = st.recursive(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(st.fixed_dictionaries({}, optional={n: _JSON for n in ("bytes_per_second", "at_once", "schedule", "order")}))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("bytes_per_second", "at_once", "schedule", "order"), _JSON)))
 def test_no_content_breaks_the_start(tmp_path_factory: pytest.TempPathFactory, written: dict[str, Any]) -> None:
     place = Place(tmp_path_factory.mktemp("any"))
     place.write(json.dumps(written))
