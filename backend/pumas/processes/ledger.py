@@ -116,6 +116,11 @@ _KINDS: dict[str, type] = {
 }
 
 
+def is_log(folder: Path, path: Path) -> bool:
+    """Whether it is a log of an app in the folder of logs: no other is read or removed, whatever a record says."""
+    return path.parent == folder and path.name.startswith("launch-")
+
+
 def recognised(record: Record) -> str | None:
     """`keeper` or `leader`: which of the record's processes is there and proves to be it; None when neither does."""
     for name, who in (("keeper", record.keeper_identity), ("leader", record.leader_identity)):

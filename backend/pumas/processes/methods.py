@@ -26,9 +26,9 @@ from pumas.errors import (
 from pumas.processes import contract as wire
 from pumas.processes.ledger import OnExit
 from pumas.processes.patching import Patching
-from pumas.processes.run import RunState
-from pumas.processes.service import ProcessService, RunInfo, Stopped
+from pumas.processes.service import ProcessService
 from pumas.processes.status import COMFYUI, AppsStatus
+from pumas.processes.values import RunInfo, RunState, Stopped
 from pumas.rpc.models import NoParams
 from pumas.rpc.registry import Methods
 
@@ -98,7 +98,7 @@ def register(methods: Methods, processes: ProcessService, patching: Patching, st
     async def get_process_log(p: wire.WhichLog) -> wire.ProcessLog:
         """Show the last lines of what an app printed, of its newest run when none is named; it may have ended."""
         found = await processes.log(p.app_id, p.run_id, p.lines)
-        return wire.ProcessLog(log_path=found.log_path, lines=list(found.tail.lines), truncated=found.tail.cut)
+        return wire.ProcessLog(log_path=found.log_path, lines=list(found.lines), truncated=found.cut)
 
     @methods.row("get_process_settings", NoParams, wire.ProcessSettings)
     async def get_process_settings(_p: NoParams) -> wire.ProcessSettings:

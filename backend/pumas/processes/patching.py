@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pumas.errors import NoActiveVersion
 from pumas.processes import patch
-from pumas.processes.service import Version, Versions
+from pumas.processes.values import Version, Versions
 from pumas.system.service import COMFYUI
 
 

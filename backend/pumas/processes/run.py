@@ -16,7 +16,6 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 
 from pumas.errors import PumasError, StopFailed
@@ -24,7 +23,8 @@ from pumas.processes import family, kernel
 from pumas.processes.ending import Ending
 from pumas.processes.kernel import Identity, Seen
 from pumas.processes.ledger import Ledger, Record
-from pumas.processes.spawn import GRACE_S, Orders, WaitingKeeper
+from pumas.processes.spawn import Orders, WaitingKeeper
+from pumas.processes.values import RunState
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +33,6 @@ KILL_PATIENCE_S = 2.0
 """How long killed processes may take to go; one that hangs in a driver does not go at all."""
 END_POLL_S = 0.5
 EXIT_PATIENCE_S = 1.0
-
-
-class RunState(StrEnum):
-    """`not_answering`: it runs, but was not ready in the time its description gives it."""
-
-    STARTING = "starting"
-    READY = "ready"
-    NOT_ANSWERING = "not_answering"
-    STOPPING = "stopping"
-    EXITED = "exited"
 
 
 class Run:
@@ -90,7 +80,7 @@ class Run:
             return []
         return family.orphans(record.marks, record.run_id, seen)
 
-    async def end(self, grace_s: float = GRACE_S) -> Ending:
+    async def end(self, grace_s: float) -> Ending:
         """Stop all its processes; who calls twice gets the same attempt.
 
         Raises:
@@ -118,9 +108,10 @@ class Run:
     def leave_to_keeper(self) -> None:
         """Have it end without us: what the sidecar does when it stops itself. Returns at once."""
         record = self.record
+        self.asked_to_stop = True
         with contextlib.suppress(OSError):
             if not kernel.tell(record.keeper, record.keeper_start, signal.SIGUSR1):
-                Ending(self.family, GRACE_S).step()
+                Ending(self.family, 0.0).step()
 
     def let_go(self) -> None:
         """Its processes are gone: what the keeper still waits for is nothing of ours."""
@@ -128,6 +119,12 @@ class Run:
         with contextlib.suppress(OSError):
             if kernel.alive(record.keeper_identity):
                 kernel.tell(record.keeper, record.keeper_start, signal.SIGTERM)
+
+    async def wait(self, seconds: float) -> None:
+        """A pause that ends early with the run."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
 
     async def wait_until_gone(self) -> None:
         """Returns when none of its processes is left, and knows its exit code if there is one to know."""

@@ -20,12 +20,12 @@ from pathlib import Path
 from pumas.errors import LaunchFailed, Unsupported
 from pumas.processes import family, kernel
 from pumas.processes.kernel import Identity
+from pumas.processes.values import GRACE_S
 
 KEEPER = Path(__file__).with_name("keeper.py")
 LOG_BYTES = 4 * 1024 * 1024
 LOG_FILES = 2
 """A log grows to the first, and as many older ones as the second are kept beside it."""
-GRACE_S = 5.0
 ANSWER_S = 10.0
 
 

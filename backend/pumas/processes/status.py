@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pumas.errors import PumasError
-from pumas.processes.run import RunState
-from pumas.processes.service import ProcessService, RunInfo
+from pumas.processes.service import ProcessService
+from pumas.processes.values import RunInfo, RunState
 from pumas.system.sampling import Pace, Sampler
 from pumas.system.service import COMFYUI, AppProcess, AppsReport, ReleaseInfo
 

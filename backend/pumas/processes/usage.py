@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pumas.processes.kernel import Seen
+from pumas.processes.values import Usage
 from pumas.system.resources import GIB, WATCHED, Nvml, installed_nvml
 from pumas.system.sampling import Pace, Sampler
 
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 
 Families = Callable[[], Mapping[str, Sequence[Seen]]]
 """The processes of each run, by the run's id; asked on the sampling thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """`cpu` in percent of one core (may exceed 100), `ram` and `gpu` memory in GiB; sums over all processes.
-
-    Memory that processes share counts in each. GPU memory is 0 where the driver does not tell, as inside containers.
-    """
-
-    cpu: float = 0.0
-    ram: float = 0.0
-    gpu: float = 0.0
 
 
 class UsageMonitor:
