@@ -10,6 +10,10 @@ export type AppProcess = { "pid": number; "app_id": string; "source": string; "t
 
 export type AppResources = { "cpu": number; "ram_memory": number; "gpu_memory": number };
 
+export type BrokenLink = { "link_id": number; "target_path": string; "expected_source": string; "model_id": string; "reason": string };
+
+export type BrokenMapping = { "target_path": string; "existing_target": string; "reason": string };
+
 export type Cpu = { "usage": number; "temp": number | null };
 
 export type Disk = { "usage": number; "used": number; "total": number; "free": number };
@@ -44,6 +48,10 @@ export type ImportSpec = { "repo_id"?: string | null; "model_type"?: string | nu
 
 export type JobInfo = { "job_id": string; "kind": string; "title": string; "state": "queued" | "running" | "paused" | "completed" | "failed" | "cancelled"; "progress": number; "stage": string; "item": string; "done": number; "total": number; "unit": string; "error": string | null; "error_code": string | null; "result": Record<string, unknown> | null; "created_at": string; "updated_at": string; "finished_at": string | null };
 
+export type LinkInfo = { "link_id": number; "model_id": string; "source_path": string; "target_path": string; "link_type": "symlink" | "hardlink" | "copy"; "app_id": string; "app_version": string; "is_external": boolean; "created_at": string };
+
+export type MapAction = { "model_id": string; "model_name": string; "source_path": string; "target_path": string; "reason": string; "link_type"?: "symlink" | "hardlink" | "copy" | null; "size"?: number | null; "existing_target"?: string | null };
+
 export type ModelEntry = { "path": string; "size": number | null; "addedDate": string | null; "modelType": string; "officialName": string | null; "cleanedName": string | null; "relatedAvailable": boolean; "state"?: "ok" | "missing" | "offline"; "storage"?: "owned" | "hardlink" | "reflink" | "reference" };
 
 export type NamedGpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null; "name": string | null };
@@ -59,6 +67,8 @@ export type Refused = { "path": string; "reason": string };
 export type ReleaseInfo = { "has_update": boolean; "latest_version": string | null; "current_version": string | null };
 
 export type Repeated = { "certainty": "shared" | "duplicate" | "possible"; "size": number; "freed": number; "sha256": string | null; "verified": boolean; "places": Array<Place> };
+
+export type Replaced = { "target_path": string; "backup_path": string };
 
 export type Resources = { "cpu": Cpu; "gpu": Gpu; "gpus": Array<NamedGpu>; "ram": Ram; "disk": Disk };
 
@@ -91,6 +101,8 @@ export type WritableFile = { "path": string; "writable": boolean; "reason": stri
 export interface Methods {
   /** Take models of other programs into the library without copying a byte. */
   "adopt_models": { params: { items: Array<AdoptItem>; mode?: "auto" | "reflink" | "hardlink" | "reference" | null; dry_run?: boolean | null; folders?: Array<string> | null }; result: { "success": boolean; "adopted": number; "failed": number; "size": number; "results": Array<AdoptedItem>; "job_id": string | null; "pending": number } | { "success": false; "error": string; "error_code": string; "results": never[] } };
+  /** Make the missing links of a version and remove its broken ones; conflicts are not touched. */
+  "apply_model_mapping": { params: { version_tag: string; app_id?: string | null; allow_copy?: boolean | null; plan_id?: string | null }; result: { "success": true; "links_created": number; "links_removed": number; "total_links": number; "links_skipped": number; "conflicts": number; "copied_bytes": number; "errors": Array<string>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_removed": 0; "total_links": 0 } };
   /** Ask a job to stop for good. */
   "cancel_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Stop for good and remove what has arrived. */
@@ -105,7 +117,9 @@ export interface Methods {
   "check_git": { params: {  }; result: boolean };
   /** Say whether the Python package setproctitle is there; it is optional. */
   "check_setproctitle": { params: {  }; result: boolean };
-  /** Move a model into the trash; `restore_model` brings it back. */
+  /** Remove links of ours that lead nowhere. Files on a drive that is away do not count as gone. */
+  "clean_broken_links": { params: {  }; result: { "success": true; "cleaned": number } | { "success": false; "error": string; "error_code": string; "cleaned": 0 } };
+  /** Move a model into the trash and take its links away; `restore_model` brings all of it back. */
   "delete_model_with_cascade": { params: { model_id: string; dry_run?: boolean | null }; result: { "success": true; "links_removed": number; "trash_id": string | null; "model_ids": Array<string>; "size": number } | { "success": false; "error": string; "error_code": string; "links_removed": 0 } };
   /** Group files by the model that they are parts of, by their names; they need not exist. */
   "detect_sharded_sets": { params: { file_paths: Array<string> }; result: { "success": true; "groups": Record<string, ShardGroup> } | { "success": false; "error": string; "error_code": string; "groups": Record<string, never> } };
@@ -115,6 +129,8 @@ export interface Methods {
   "empty_trash": { params: { trash_ids?: Array<string> | null; older_than_days?: number | null; dry_run?: boolean | null }; result: { "success": true; "removed": Array<TrashEntry>; "freed": number } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Name the version of ComfyUI in use; `Unknown` when none is installed. */
   "get_comfyui_version": { params: {  }; result: string };
+  /** Say whether the library and a version lie on different volumes. */
+  "get_cross_filesystem_warning": { params: { version_tag: string; app_id?: string | null }; result: { "success": true; "cross_filesystem": boolean; "library_path"?: string | null; "app_path"?: string | null; "warning"?: string | null; "recommendation"?: string | null } | { "success": false; "error": string; "error_code": string } };
   /** Say how full the file system of the launcher root is, in bytes. */
   "get_disk_space": { params: {  }; result: { "success": true; "total": number; "used": number; "free": number; "percent": number } | { "success": false; "error": string; "error_code": string; "total": 0; "used": 0; "free": 0; "percent": 0 } };
   /** The speed limit, how many run at once, and the schedule. */
@@ -129,6 +145,10 @@ export interface Methods {
   "get_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Say how the library is: how many models, whether it is being read, and what is wrong with which file. */
   "get_library_status": { params: {  }; result: { "success": true; "indexing": boolean; "deep_scan_in_progress": boolean; "model_count": number; "pending_lookups": number; "last_scan": string | null; "state": "ready" | "offline" | "read_only"; "trouble_count": number; "troubles": Array<TroubleInfo> } | { "success": false; "error": string; "error_code": string; "indexing": false; "model_count": 0 } };
+  /** Look at every link that we made, and at one version's folder for links that nobody needs. */
+  "get_link_health": { params: { app_id?: string | null; version_tag?: string | null }; result: { "success": true; "status": "healthy" | "warnings" | "errors"; "total_links": number; "healthy_links": number; "broken_links": Array<BrokenLink>; "orphaned_links": Array<string>; "backups": Array<Replaced>; "warnings": Array<string>; "errors": Array<string> } | { "success": false; "error": string; "error_code": string } };
+  /** List the links of a model in all apps. */
+  "get_links_for_model": { params: { model_id: string }; result: { "success": true; "links": Array<LinkInfo> } | { "success": false; "error": string; "error_code": string; "links": never[] } };
   /** List the packages that the sidecar needs and does not have. */
   "get_missing_dependencies": { params: {  }; result: Array<string> };
   /** Show one model's metadata and overrides as they are on disk. */
@@ -177,6 +197,8 @@ export interface Methods {
   "list_hf_revisions_drift": { params: { model_ids?: Array<string> | null }; result: { "success": true; "models": Array<HubDrift>; "newer": number; "unasked": number } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** List jobs, newest first, with their progress. */
   "list_jobs": { params: { kind?: string | null; states?: Array<"queued" | "running" | "paused" | "completed" | "failed" | "cancelled"> | null; limit?: number | null; offset?: number | null }; result: { "success": true; "jobs": Array<JobInfo> } | { "success": false; "error": string; "error_code": string; "jobs": never[] } };
+  /** List all links, or those of an app or a version, in order of their paths. */
+  "list_links": { params: { app_id?: string | null; version_tag?: string | null; limit?: number | null; offset?: number | null }; result: { "success": true; "links": Array<LinkInfo>; "total_count": number } | { "success": false; "error": string; "error_code": string; "links": never[] } };
   /** List downloads: unfinished ones in the order of the queue, then failed and finished ones, newest first. */
   "list_model_downloads": { params: { finished?: boolean | null; limit?: number | null }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** List the apps that run, newest first, with what each uses together with all its processes. */
@@ -193,12 +215,18 @@ export interface Methods {
   "pause_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Stop where it is; what has arrived stays, also over restarts. */
   "pause_model_download": { params: { download_id: string }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
+  /** Say what would be done so that a version of an app finds the library's models. Changes nothing. */
+  "preview_model_mapping": { params: { version_tag: string; app_id?: string | null; allow_copy?: boolean | null }; result: { "success": true; "plan_id": string; "to_create": Array<MapAction>; "to_skip_exists": Array<MapAction>; "conflicts": Array<MapAction>; "broken_to_remove": Array<BrokenMapping>; "needs_copy": Array<MapAction>; "unwanted": Array<BrokenMapping>; "total_actions": number; "copy_bytes": number; "warnings": Array<string>; "errors": Array<string> } | { "success": false; "error": string; "error_code": string } };
   /** Look at every model folder now and bring the index up to date. */
   "refresh_model_index": { params: {  }; result: { "success": true; "indexed_count": number } | { "success": false; "error": string; "error_code": string } };
+  /** Look at the library anew and apply the mapping of every installed version of an app. */
+  "refresh_model_mappings": { params: { app_id?: string | null }; result: { "success": true; "results": Record<string, number>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "results": Record<string, never> } };
+  /** Remove links of ours that no rule wants any more, and those of `paths`. Others are never touched. */
+  "remove_orphaned_links": { params: { version_tag: string; app_id?: string | null; paths?: Array<string> | null }; result: { "success": true; "removed": number; "kept": Array<string> } | { "success": false; "error": string; "error_code": string; "removed": 0 } };
   /** Put downloads first in the queue. */
   "reorder_model_downloads": { params: { download_ids: Array<string> }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
-  /** Bring a deleted model back to where it was. */
-  "restore_model": { params: { trash_id: string; dry_run?: boolean | null }; result: { "success": true; "model_id": string; "model_ids": Array<string> } | { "success": false; "error": string; "error_code": string } };
+  /** Bring a deleted model back to where it was, with its links. */
+  "restore_model": { params: { trash_id: string; dry_run?: boolean | null }; result: { "success": true; "model_id": string; "model_ids": Array<string>; "links_restored": number } | { "success": false; "error": string; "error_code": string } };
   /** Go on with a paused or interrupted job, or try a failed one again. */
   "resume_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Go on with a paused download, or try a failed one again, from where it was. */
@@ -229,6 +257,10 @@ export interface Methods {
   "stop_app": { params: { app_id?: string | null; run_id?: string | null }; result: { "success": true; "stopped": number; "killed": number } | { "success": false; "error": string; "error_code": string; "stopped": 0; "killed": 0 } };
   /** Stop ComfyUI with all its processes, if a sidecar of this root started it; nothing else is ever touched. */
   "stop_comfyui": { params: {  }; result: { "success": true; "stopped": number; "killed": number } | { "success": false; "error": string; "error_code": string; "stopped": 0; "killed": 0 } };
+  /** Apply the mapping of these models only. */
+  "sync_models_incremental": { params: { version_tag: string; model_ids: Array<string>; app_id?: string | null }; result: { "success": true; "links_created": number; "links_updated": number; "links_skipped": number; "conflicts": number; "errors": Array<string>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_updated": 0; "links_skipped": 0 } };
+  /** Apply the mapping and do about conflicts what is said for their model. Nothing in the way is deleted. */
+  "sync_with_resolutions": { params: { version_tag: string; resolutions: Record<string, string>; app_id?: string | null; allow_copy?: boolean | null; plan_id?: string | null }; result: { "success": true; "links_created": number; "links_skipped": number; "links_renamed": number; "overwrites": number; "errors": Array<string>; "backups": Array<Replaced>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_skipped": 0; "links_renamed": 0; "overwrites": 0; "errors": never[] } };
   /** Patch what is not patched, and the other way round; `patched` is the new state. */
   "toggle_patch": { params: { tag?: string | null }; result: { "success": true; "patched": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Take an adoption back: our names for the files go, the owner's files stay as they are. */

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pumas.hub.service import HubService
     from pumas.jobs.service import JobService
     from pumas.library.service import LibraryService
+    from pumas.links.service import LinkService
     from pumas.net.service import NetworkService
     from pumas.processes.patching import Patching
     from pumas.processes.service import ProcessService
@@ -69,6 +70,7 @@ class Services:
     network: NetworkService
     hub: HubService
     downloads: DownloadService
+    links: LinkService
     versions: VersionService
     processes: ProcessService
     patching: Patching
@@ -81,6 +83,7 @@ class Services:
         self.hub.close()
         self.downloads.close()
         self.adoption.close()
+        self.links.close()
         await self.library.close()
         await asyncio.gather(self.system.close(), self.apps_status.close())
 
@@ -100,6 +103,9 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     from pumas.jobs.store import JobStore
     from pumas.library.catalog import Catalog
     from pumas.library.service import LibraryService
+    from pumas.links.keeping import LinkKeeper
+    from pumas.links.service import LinkService
+    from pumas.links.store import LinkStore
     from pumas.net.service import NetworkService
     from pumas.processes import patch
     from pumas.processes.patching import Patching
@@ -131,7 +137,9 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     )
     hub_db = Database(layout.hub_db, Schema.load("hub"), disposable=True)
     jobs = JobService(JobStore(jobs_db), events)
-    library = LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles)
+    link_store = LinkStore(layout, troubles)
+    keeper = LinkKeeper(layout, link_store)
+    library = LibraryService(layout, Catalog(layout, events, troubles), jobs, troubles, keeper)
     network = NetworkService(layout, events, troubles)
     hub = HubClient(network.client)
     apps = Apps(layout, troubles)
@@ -147,7 +155,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     return Services(
         events=events,
         troubles=troubles,
-        databases=(jobs_db, adoptions_db, hub_db),
+        databases=(jobs_db, adoptions_db, hub_db, link_store.database),
         jobs=jobs,
         system=SystemService(layout.root, apps=apps_status),
         library=library,
@@ -155,6 +163,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         network=network,
         hub=HubService(layout, hub, library, jobs, hub_db),
         downloads=DownloadService(layout, events, troubles, jobs, library.parts, network.client, hub),
+        links=LinkService(layout, apps, library.catalog, jobs, link_store, keeper),
         versions=versions,
         processes=processes,
         patching=Patching(versions),
@@ -169,6 +178,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     from pumas.hub import methods as hub
     from pumas.jobs import methods as jobs
     from pumas.library import methods as library
+    from pumas.links import methods as links
     from pumas.net import methods as network
     from pumas.processes import methods as processes
     from pumas.rpc import builtin
@@ -180,6 +190,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     jobs.register(methods, services.jobs)
     library.register(methods, services.library)
     adoption.register(methods, services.adoption)
+    links.register(methods, services.links)
     network.register(methods, services.network)
     hub.register(methods, services.hub)
     downloads.register(methods, services.downloads)
@@ -242,11 +253,13 @@ class Sidecar:
 
     async def _serve(self, services: Services, http: HttpServer) -> None:
         methods = await asyncio.to_thread(lambda: build_methods(services, self._stop_soon))
+        footprint.import_jsonrpcserver()
         from pumas.rpc.dispatch import Dispatcher
 
         begins = (
             ("jobs.db", services.jobs.open),
             ("library", services.library.open),
+            ("links", services.links.open),
             ("adoption", services.adoption.open),
             ("downloads", services.downloads.open),
             ("processes", services.processes.open),

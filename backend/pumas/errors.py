@@ -484,3 +484,12 @@ class Unsupported(PumasError):
     """This system cannot do that."""
 
     kind = "unsupported"
+
+
+class PlanOutdated(PumasError):
+    """The plan that the caller saw is not what would be done now."""
+
+    kind = "plan_outdated"
+
+    def __init__(self) -> None:
+        super().__init__("Something has changed since this plan was made; look at the new one and apply that.")

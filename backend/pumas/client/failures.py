@@ -224,6 +224,12 @@ class PickleNotAcknowledged(CallFailed):
     kind = "pickle_not_acknowledged"
 
 
+class PlanOutdated(CallFailed):
+    """What would be done is not what the plan said; nothing was changed."""
+
+    kind = "plan_outdated"
+
+
 class ProcessNotFound(CallFailed):
     """There is no such run of an app."""
 
@@ -393,6 +399,7 @@ BY_KIND: dict[str, type[CallFailed]] = {
     NothingToRollBack.kind: NothingToRollBack,
     Offline.kind: Offline,
     PickleNotAcknowledged.kind: PickleNotAcknowledged,
+    PlanOutdated.kind: PlanOutdated,
     ProcessNotFound.kind: ProcessNotFound,
     RateLimited.kind: RateLimited,
     ReadOnly.kind: ReadOnly,

@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from pumas.client.types import (
         AdoptItem,
         AdoptModelsResult,
+        ApplyModelMappingResult,
         CancelJobResult,
         CancelModelDownloadResult,
         CheckFilesWritableResult,
         CheckForNewReleaseResult,
+        CleanBrokenLinksResult,
         DeleteModelWithCascadeResult,
         DetectShardedSetsResult,
         DownloadModelFromHfResult,
         EmptyTrashResult,
+        GetCrossFilesystemWarningResult,
         GetDiskSpaceResult,
         GetDownloadLimitsResult,
         GetEmbeddedMetadataResult,
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
         GetHfModelResult,
         GetJobResult,
         GetLibraryStatusResult,
+        GetLinkHealthResult,
+        GetLinksForModelResult,
         GetModelDownloadStatusResult,
         GetModelOverridesResult,
         GetModelResult,
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
         ListAdoptionsResult,
         ListHfRevisionsDriftResult,
         ListJobsResult,
+        ListLinksResult,
         ListModelDownloadsResult,
         ListProcessesResult,
         ListTrashResult,
@@ -57,7 +63,10 @@ if TYPE_CHECKING:
         MarkMetadataAsManualResult,
         PauseJobResult,
         PauseModelDownloadResult,
+        PreviewModelMappingResult,
         RefreshModelIndexResult,
+        RefreshModelMappingsResult,
+        RemoveOrphanedLinksResult,
         ReorderModelDownloadsResult,
         RestoreModelResult,
         ResumeJobResult,
@@ -73,6 +82,8 @@ if TYPE_CHECKING:
         StartModelDownloadFromHfResult,
         StopAppResult,
         StopComfyuiResult,
+        SyncModelsIncrementalResult,
+        SyncWithResolutionsResult,
         TogglePatchResult,
         UndoAdoptionResult,
         UpdateModelOverridesResult,
@@ -111,6 +122,28 @@ class Methods:
             DiskError, DiskFull, InvalidInput, ReadOnly, StoredModelNotFound, TimedOut, UnsafePath.
         """
         return self.call("adopt_models", {"items": items, "mode": mode, "dry_run": dry_run, "folders": folders})
+
+    def apply_model_mapping(
+        self, version_tag: str, *, app_id: str | None = None, allow_copy: bool | None = None, plan_id: str | None = None
+    ) -> ApplyModelMappingResult:
+        """Make the missing links of a version and remove its broken ones; conflicts are not touched.
+
+        Applying twice does nothing the second time. With the `plan_id` of a preview it is refused when anything that
+        matters has changed since. Answers within ten seconds, else `pending` with a job.
+
+        Args:
+            version_tag: The tag of an installed version.
+            app_id: The app; compared without case.
+            allow_copy: Copy files where no link can be made; without this they are left out.
+            plan_id: From `preview_model_mapping`: apply only if that is still what would be done.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, Offline, PlanOutdated, ReadOnly, UnknownApp, VersionNotFound.
+        """
+        return self.call(
+            "apply_model_mapping",
+            {"version_tag": version_tag, "app_id": app_id, "allow_copy": allow_copy, "plan_id": plan_id},
+        )
 
     def cancel_job(self, job_id: str) -> CancelJobResult:
         """Ask a job to stop for good.
@@ -179,8 +212,16 @@ class Methods:
         """
         return self.call("check_setproctitle", {})
 
+    def clean_broken_links(self) -> CleanBrokenLinksResult:
+        """Remove links of ours that lead nowhere. Files on a drive that is away do not count as gone.
+
+        Raises:
+            DiskError, DiskFull, Offline, ReadOnly.
+        """
+        return self.call("clean_broken_links", {})
+
     def delete_model_with_cascade(self, model_id: str, *, dry_run: bool | None = None) -> DeleteModelWithCascadeResult:
-        """Move a model into the trash; `restore_model` brings it back.
+        """Move a model into the trash and take its links away; `restore_model` brings all of it back.
 
         Args:
             model_id: The model's path below the library, for example `llm/llama/Llama-8B`.
@@ -274,6 +315,20 @@ class Methods:
         """
         return self.call("get_comfyui_version", {})
 
+    def get_cross_filesystem_warning(
+        self, version_tag: str, *, app_id: str | None = None
+    ) -> GetCrossFilesystemWarningResult:
+        """Say whether the library and a version lie on different volumes.
+
+        Args:
+            version_tag: The tag of an installed version.
+            app_id: The app; compared without case.
+
+        Raises:
+            InvalidInput, UnknownApp.
+        """
+        return self.call("get_cross_filesystem_warning", {"version_tag": version_tag, "app_id": app_id})
+
     def get_disk_space(self) -> GetDiskSpaceResult:
         """Say how full the file system of the launcher root is, in bytes.
 
@@ -351,6 +406,26 @@ class Methods:
             DiskError, ReadOnly.
         """
         return self.call("get_library_status", {})
+
+    def get_link_health(self, *, app_id: str | None = None, version_tag: str | None = None) -> GetLinkHealthResult:
+        """Look at every link that we made, and at one version's folder for links that nobody needs.
+
+        Args:
+            app_id: The app; compared without case.
+            version_tag: Look for orphans in this version; null looks in none.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, Offline, ReadOnly, UnknownApp.
+        """
+        return self.call("get_link_health", {"app_id": app_id, "version_tag": version_tag})
+
+    def get_links_for_model(self, model_id: str) -> GetLinksForModelResult:
+        """List the links of a model in all apps.
+
+        Raises:
+            DiskError, DiskFull, Offline, ReadOnly.
+        """
+        return self.call("get_links_for_model", {"model_id": model_id})
 
     def get_missing_dependencies(self) -> list[str]:
         """List the packages that the sidecar needs and does not have.
@@ -647,6 +722,21 @@ class Methods:
         """
         return self.call("list_jobs", {"kind": kind, "states": states, "limit": limit, "offset": offset})
 
+    def list_links(
+        self,
+        *,
+        app_id: str | None = None,
+        version_tag: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> ListLinksResult:
+        """List all links, or those of an app or a version, in order of their paths.
+
+        Raises:
+            DiskError, DiskFull, Offline, ReadOnly.
+        """
+        return self.call("list_links", {"app_id": app_id, "version_tag": version_tag, "limit": limit, "offset": offset})
+
     def list_model_downloads(
         self, *, finished: bool | None = None, limit: int | None = None
     ) -> ListModelDownloadsResult:
@@ -738,6 +828,23 @@ class Methods:
         """
         return self.call("pause_model_download", {"download_id": download_id})
 
+    def preview_model_mapping(
+        self, version_tag: str, *, app_id: str | None = None, allow_copy: bool | None = None
+    ) -> PreviewModelMappingResult:
+        """Say what would be done so that a version of an app finds the library's models. Changes nothing.
+
+        Args:
+            version_tag: The tag of an installed version.
+            app_id: The app; compared without case.
+            allow_copy: Copy files where no link can be made; without this they are left out.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, Offline, ReadOnly, UnknownApp, VersionNotFound.
+        """
+        return self.call(
+            "preview_model_mapping", {"version_tag": version_tag, "app_id": app_id, "allow_copy": allow_copy}
+        )
+
     def refresh_model_index(self) -> RefreshModelIndexResult:
         """Look at every model folder now and bring the index up to date.
 
@@ -747,6 +854,32 @@ class Methods:
             DiskError, ReadOnly.
         """
         return self.call("refresh_model_index", {})
+
+    def refresh_model_mappings(self, *, app_id: str | None = None) -> RefreshModelMappingsResult:
+        """Look at the library anew and apply the mapping of every installed version of an app.
+
+        Args:
+            app_id: The app; compared without case.
+
+        Raises:
+            DiskError, DiskFull, Offline, ReadOnly, UnknownApp.
+        """
+        return self.call("refresh_model_mappings", {"app_id": app_id})
+
+    def remove_orphaned_links(
+        self, version_tag: str, *, app_id: str | None = None, paths: Sequence[str] | None = None
+    ) -> RemoveOrphanedLinksResult:
+        """Remove links of ours that no rule wants any more, and those of `paths`. Others are never touched.
+
+        Args:
+            version_tag: The tag of an installed version.
+            app_id: The app; compared without case.
+            paths: Also these links, of `orphaned_links`, that we did not make; they are moved aside, not deleted.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, Offline, ReadOnly, UnknownApp.
+        """
+        return self.call("remove_orphaned_links", {"version_tag": version_tag, "app_id": app_id, "paths": paths})
 
     def reorder_model_downloads(self, download_ids: Sequence[str]) -> ReorderModelDownloadsResult:
         """Put downloads first in the queue.
@@ -761,7 +894,7 @@ class Methods:
         return self.call("reorder_model_downloads", {"download_ids": download_ids})
 
     def restore_model(self, trash_id: str, *, dry_run: bool | None = None) -> RestoreModelResult:
-        """Bring a deleted model back to where it was.
+        """Bring a deleted model back to where it was, with its links.
 
         Raises:
             AlreadyExists, DiskError, DiskFull, ReadOnly, TrashEntryNotFound.
@@ -1017,6 +1150,57 @@ class Methods:
             NotRunning, StopFailed.
         """
         return self.call("stop_comfyui", {})
+
+    def sync_models_incremental(
+        self, version_tag: str, model_ids: Sequence[str], *, app_id: str | None = None
+    ) -> SyncModelsIncrementalResult:
+        """Apply the mapping of these models only.
+
+        Args:
+            version_tag: The tag of an installed version.
+            app_id: The app; compared without case.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, Offline, ReadOnly, UnknownApp, VersionNotFound.
+        """
+        return self.call(
+            "sync_models_incremental", {"version_tag": version_tag, "model_ids": model_ids, "app_id": app_id}
+        )
+
+    def sync_with_resolutions(
+        self,
+        version_tag: str,
+        resolutions: Mapping[str, str],
+        *,
+        app_id: str | None = None,
+        allow_copy: bool | None = None,
+        plan_id: str | None = None,
+    ) -> SyncWithResolutionsResult:
+        """Apply the mapping and do about conflicts what is said for their model. Nothing in the way is deleted.
+
+        What makes room for a link is moved aside: `backups` says where to.
+
+        Args:
+            version_tag: The tag of an installed version.
+            resolutions: Model id to `skip`, `overwrite` (what is in the way is kept in a folder of its own) or
+            `rename` (it is kept beside the link as `<name>.old`). Models that are not named are skipped.
+            app_id: The app; compared without case.
+            allow_copy: Copy files where no link can be made; without this they are left out.
+            plan_id: From `preview_model_mapping`: apply only if that is still what would be done.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, Offline, PlanOutdated, ReadOnly, UnknownApp, VersionNotFound.
+        """
+        return self.call(
+            "sync_with_resolutions",
+            {
+                "version_tag": version_tag,
+                "resolutions": resolutions,
+                "app_id": app_id,
+                "allow_copy": allow_copy,
+                "plan_id": plan_id,
+            },
+        )
 
     def toggle_patch(self, *, tag: str | None = None) -> TogglePatchResult:
         """Patch what is not patched, and the other way round; `patched` is the new state.

@@ -92,6 +92,21 @@ class AppResources(TypedDict):
     gpu_memory: float
 
 
+class BrokenLink(TypedDict):
+    link_id: int
+    target_path: str
+    expected_source: str
+    model_id: str
+    reason: str
+
+
+class BrokenMapping(TypedDict):
+    target_path: str
+    existing_target: str
+    """Where the link leads; empty when it is gone."""
+    reason: str
+
+
 class Cpu(TypedDict):
     usage: float
     temp: float | None
@@ -397,6 +412,36 @@ class JobInfo(TypedDict):
     finished_at: str | None
 
 
+class LinkInfo(TypedDict):
+    link_id: int
+    model_id: str
+    source_path: str
+    target_path: str
+    link_type: Literal["symlink", "hardlink", "copy"]
+    app_id: str
+    app_version: str
+    """The tag without a leading v."""
+    is_external: bool
+    """Link and file lie on different volumes."""
+    created_at: str
+
+
+class MapAction(TypedDict):
+    model_id: str
+    model_name: str
+    source_path: str
+    """The model's file."""
+    target_path: str
+    """The link."""
+    reason: str
+    link_type: NotRequired[Literal["symlink", "hardlink", "copy"] | None]
+    """Of what is to be made."""
+    size: NotRequired[int | None]
+    """Bytes that a copy needs."""
+    existing_target: NotRequired[str | None]
+    """What is in the way: where a link leads, or the file itself."""
+
+
 class ModelEntry(TypedDict):
     path: str
     size: int | None
@@ -478,6 +523,12 @@ class Repeated(TypedDict):
     verified: bool
     """All its digests were computed by us; else some are only claimed."""
     places: list[Place]
+
+
+class Replaced(TypedDict):
+    target_path: str
+    backup_path: str
+    """Where what was in the way is now."""
 
 
 class Resources(TypedDict):
@@ -622,6 +673,24 @@ class AdoptModelsResult(TypedDict):
     """Items that the job still works on."""
 
 
+class ApplyModelMappingResult(TypedDict):
+    success: Literal[True]
+    links_created: int
+    links_removed: int
+    """Broken ones."""
+    total_links: int
+    """Links of this version that are in place."""
+    links_skipped: int
+    conflicts: int
+    """Left alone, because something foreign is in the way."""
+    copied_bytes: int
+    errors: list[str]
+    """Links that could not be made."""
+    job_id: str | None
+    pending: bool
+    """The job goes on; the counts are not known yet."""
+
+
 class CancelJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
@@ -643,9 +712,15 @@ class CheckForNewReleaseResult(TypedDict):
     current_version: str | None
 
 
+class CleanBrokenLinksResult(TypedDict):
+    success: Literal[True]
+    cleaned: int
+
+
 class DeleteModelWithCascadeResult(TypedDict):
     success: Literal[True]
     links_removed: int
+    """Links into it; they come back when it is restored."""
     trash_id: str | None
     """For `restore_model`; null for a dry run."""
     model_ids: list[str]
@@ -685,6 +760,15 @@ class EmptyTrashResult(TypedDict):
     removed: list[TrashEntry]
     freed: int
     """Bytes."""
+
+
+class GetCrossFilesystemWarningResult(TypedDict):
+    success: Literal[True]
+    cross_filesystem: bool
+    library_path: NotRequired[str | None]
+    app_path: NotRequired[str | None]
+    warning: NotRequired[str | None]
+    recommendation: NotRequired[str | None]
 
 
 class GetDiskSpaceResult(TypedDict):
@@ -787,6 +871,25 @@ class GetLibraryStatusResult(TypedDict):
     trouble_count: int
     troubles: list[TroubleInfo]
     """What is wrong with files and folders, the first thousand."""
+
+
+class GetLinkHealthResult(TypedDict):
+    success: Literal[True]
+    status: Literal["healthy", "warnings", "errors"]
+    total_links: int
+    healthy_links: int
+    broken_links: list[BrokenLink]
+    orphaned_links: list[str]
+    """Links into the library that no rule wants, or that are not ours."""
+    backups: list[Replaced]
+    """What was moved aside for links and is still kept."""
+    warnings: list[str]
+    errors: list[str]
+
+
+class GetLinksForModelResult(TypedDict):
+    success: Literal[True]
+    links: list[LinkInfo]
 
 
 class GetModelResult(TypedDict):
@@ -1056,6 +1159,12 @@ class ListJobsResult(TypedDict):
     jobs: list[JobInfo]
 
 
+class ListLinksResult(TypedDict):
+    success: Literal[True]
+    links: list[LinkInfo]
+    total_count: int
+
+
 class ListModelDownloadsResult(TypedDict):
     success: Literal[True]
     downloads: list[DownloadStatus]
@@ -1135,10 +1244,46 @@ class PauseModelDownloadResult(TypedDict):
     files: NotRequired[list[FileStatus] | None]
 
 
+class PreviewModelMappingResult(TypedDict):
+    success: Literal[True]
+    plan_id: str
+    """For `apply_model_mapping` and `sync_with_resolutions`."""
+    to_create: list[MapAction]
+    to_skip_exists: list[MapAction]
+    conflicts: list[MapAction]
+    """Something foreign is in the way; only resolutions touch it."""
+    broken_to_remove: list[BrokenMapping]
+    needs_copy: list[MapAction]
+    """No link can be made there, and copies are not allowed."""
+    unwanted: list[BrokenMapping]
+    """Our links that no rule wants; `remove_orphaned_links` removes them."""
+    total_actions: int
+    """Entries of the first four lists."""
+    copy_bytes: int
+    """What the copies of this plan need."""
+    warnings: list[str]
+    errors: list[str]
+
+
 class RefreshModelIndexResult(TypedDict):
     success: Literal[True]
     indexed_count: int
     """Models in the index."""
+
+
+class RefreshModelMappingsResult(TypedDict):
+    success: Literal[True]
+    results: dict[str, int]
+    """Tag to links in place."""
+    job_id: str | None
+    pending: bool
+
+
+class RemoveOrphanedLinksResult(TypedDict):
+    success: Literal[True]
+    removed: int
+    kept: list[str]
+    """Links into the library that we did not make; name them in `paths`."""
 
 
 class ReorderModelDownloadsResult(TypedDict):
@@ -1151,6 +1296,8 @@ class RestoreModelResult(TypedDict):
     success: Literal[True]
     model_id: str
     model_ids: list[str]
+    links_restored: int
+    """Links into it that are back too."""
 
 
 class ResumeJobResult(TypedDict):
@@ -1318,6 +1465,30 @@ class StopComfyuiResult(TypedDict):
     """How many processes were told to end."""
     killed: int
     """How many of them had to be killed."""
+
+
+class SyncModelsIncrementalResult(TypedDict):
+    success: Literal[True]
+    links_created: int
+    links_updated: int
+    """Of those created: our own links that led elsewhere."""
+    links_skipped: int
+    conflicts: int
+    errors: list[str]
+    job_id: str | None
+    pending: bool
+
+
+class SyncWithResolutionsResult(TypedDict):
+    success: Literal[True]
+    links_created: int
+    links_skipped: int
+    links_renamed: int
+    overwrites: int
+    errors: list[str]
+    backups: list[Replaced]
+    job_id: str | None
+    pending: bool
 
 
 class TogglePatchResult(TypedDict):

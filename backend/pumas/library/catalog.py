@@ -450,6 +450,10 @@ class Catalog:
 
     # -- freshness ---------------------------------------------------------------------------------------------------
 
+    async def fresh(self) -> None:
+        """Wait as any question about models does: for the first look, and shortly for one that is due."""
+        await self._fresh()
+
     async def _fresh(self, *, wait: bool = True) -> None:
         if not self.index.complete:
             task = self._task or self._start()

@@ -275,7 +275,7 @@ class DeleteModel(ModelId):
 
 
 class Deleted(Result):
-    links_removed: int
+    links_removed: int = Field(description="Links into it; they come back when it is restored.")
     trash_id: str | None = Field(description="For `restore_model`; null for a dry run.")
     model_ids: list[str] = Field(description="The model and those nested in its folder.")
     size: int
@@ -303,6 +303,7 @@ class RestoreModel(Params):
 class Restored(Result):
     model_id: str
     model_ids: list[str]
+    links_restored: int = Field(description="Links into it that are back too.")
 
 
 class EmptyTrash(Params):

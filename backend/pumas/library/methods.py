@@ -222,10 +222,10 @@ def _register_trash(methods: Methods, library: LibraryService) -> None:
         "delete_model_with_cascade", wire.DeleteModel, wire.Deleted, errors=[ModelNotFound, UnsafePath, *_ON_DISK]
     )
     async def delete_model_with_cascade(p: wire.DeleteModel) -> wire.Deleted:
-        """Move a model into the trash; `restore_model` brings it back."""
+        """Move a model into the trash and take its links away; `restore_model` brings all of it back."""
         entry = await library.delete(p.model_id, dry_run=p.dry_run)
         return wire.Deleted(
-            links_removed=0,
+            links_removed=entry.companions,
             trash_id=None if p.dry_run else entry.trash_id,
             model_ids=list(entry.model_ids),
             size=entry.size,
@@ -240,9 +240,9 @@ def _register_trash(methods: Methods, library: LibraryService) -> None:
         "restore_model", wire.RestoreModel, wire.Restored, errors=[TrashEntryNotFound, AlreadyExists, *_ON_DISK]
     )
     async def restore_model(p: wire.RestoreModel) -> wire.Restored:
-        """Bring a deleted model back to where it was."""
+        """Bring a deleted model back to where it was, with its links."""
         entry = await library.restore(p.trash_id, dry_run=p.dry_run)
-        return wire.Restored(model_id=entry.model_id, model_ids=list(entry.model_ids))
+        return wire.Restored(model_id=entry.model_id, model_ids=list(entry.model_ids), links_restored=entry.companions)
 
     @methods.row("empty_trash", wire.EmptyTrash, wire.Emptied, errors=[TrashEntryNotFound, *_ON_DISK])
     async def empty_trash(p: wire.EmptyTrash) -> wire.Emptied:

@@ -18,6 +18,7 @@ from pumas.errors import PumasError
 from pumas.jobs.service import JobService
 from pumas.jobs.store import Job, JobState, Json
 from pumas.library.catalog import Catalog
+from pumas.library.companions import Companions
 from pumas.library.holdings import Holdings
 from pumas.library.import_plan import ImportRequest
 from pumas.library.importing import ImportService
@@ -70,7 +71,14 @@ class LibraryParts:
 
 
 class LibraryService:
-    def __init__(self, layout: Layout, catalog: Catalog, jobs: JobService, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        catalog: Catalog,
+        jobs: JobService,
+        troubles: Troubles,
+        companions: Companions | None = None,
+    ) -> None:
         self.catalog = catalog
         self._library = layout.library
         self._jobs = jobs
@@ -79,7 +87,7 @@ class LibraryService:
         index = catalog.index
         self._staging = Staging(layout.library, layout.staging)
         self._models = ModelMetadata(layout.library, lock, index)
-        self._trash = Trash(layout.library, layout.trash, lock, index)
+        self._trash = Trash(layout.library, layout.trash, lock, index, companions)
         self._imports = ImportService(layout, lock, self._staging, index)
         self.parts = LibraryParts(
             index, self._staging, self._imports.publisher, self._models, self._trash, self._imports.holdings

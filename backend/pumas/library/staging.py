@@ -15,12 +15,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from pumas.errors import CorruptState, UnsafePath
 from pumas.jobs.store import now
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, fsync_folder, make_folders, remove_stale_temporaries, write_durably
+from pumas.storage.owner import process_start_time
 from pumas.storage.paths import contained
 
 MODEL = "model"
@@ -164,7 +163,7 @@ def _owner(job_id: str) -> json_file.JsonObject:
     return {
         "job_id": job_id,
         "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
+        "process_started": process_start_time(os.getpid()).timestamp(),
         "since": now(),
     }
 
@@ -178,8 +177,8 @@ def _alive(owner: json_file.JsonObject) -> bool:
     if not isinstance(pid, int) or not isinstance(started, int | float) or pid == os.getpid():
         return False
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 2
-    except (psutil.Error, ValueError, OverflowError):
+        return abs(process_start_time(pid).timestamp() - started) < 2
+    except (OSError, ValueError, OverflowError):
         return False
 
 

@@ -58,8 +58,8 @@ class TrashEntry:
     """One deleted model.
 
     `model_ids` are all models that lie in the folder: the deleted one first, then those nested in it. `deleted_at` is
-    ISO-8601 UTC, "" when nobody wrote it down. `size` is in bytes. `companions` is how many went or came back with it in
-    this call.
+    ISO-8601 UTC, "" when nobody wrote it down. `size` is in bytes. `companions` is how many went or came back with it
+    in this call.
     """
 
     trash_id: str

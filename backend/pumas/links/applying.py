@@ -119,6 +119,7 @@ class _Run:
         plan, done = self._plan, self._done
         work = [link for link in plan.links if link.action in (Action.CREATE, Action.UPDATE) or self._chosen(link)]
         skipped = plan.of(Action.SKIP)
+        done.errors += plan.errors
         done.skipped = len(skipped)
         done.conflicts = sum(link.action is Action.CONFLICT and not self._chosen(link) for link in plan.links)
         done.total = len(skipped)
@@ -182,19 +183,17 @@ class _Run:
         return again
 
     def _prepared(self, links: Sequence[PlannedLink]) -> _Batch:
-        """Rows for what can be made; our own older links at these places go first, while their rows still stand."""
+        """Rows for what can be made. Our own older links at these places go first, while their rows still stand."""
         batch = _Batch()
-        old = {self._store.absolute(row.target_path): row for row in self._old_rows(links)}
         for link in links:
             if not os.path.exists(link.source):
                 self._fail(link, "the model's file is gone")
                 continue
             try:
                 make_folders(Path(link.target).parent)
+                if not self._make_room(link):
+                    continue
                 row = self._row(batch, link)
-                if link.action is Action.UPDATE and link.target in old:
-                    previous = old[link.target]
-                    linking.take_away(previous, link.target, self._store.absolute(previous.source_path))
             except OSError as error:
                 self._fail(link, _said(disk_error(error, "it cannot be made")))
                 continue
@@ -207,10 +206,26 @@ class _Run:
             batch.links.append(link)
         return batch
 
-    def _old_rows(self, links: Sequence[PlannedLink]) -> list[Link]:
-        if not any(link.action is Action.UPDATE for link in links):
-            return []
-        return self._store.below(self._plan.place.models)
+    def _make_room(self, link: PlannedLink) -> bool:
+        """Whether the link can be made: nothing is there, or our own older link was, or what will be moved aside."""
+        if link.action is Action.CONFLICT or not os.path.lexists(link.target):
+            return True
+        row = self._store.at(link.target)
+        ours = row is not None and linking.is_ours(row, link.target, self._store.absolute(row.source_path))
+        if row is not None and ours and row.source_path == self._store.kept(link.source) and row.link_type == link.kind:
+            self._done.skipped += 1  # somebody else has just applied the same plan
+            self._done.total += 1
+            return False
+        if row is not None and link.action is Action.UPDATE:
+            linking.take_away(row, link.target, self._store.absolute(row.source_path))
+        if os.path.lexists(link.target):
+            self._taken(link)
+            return False
+        return True
+
+    def _taken(self, link: PlannedLink) -> None:
+        self._done.conflicts += 1
+        self._fail(link, "something else has taken its place")
 
     def _row(self, batch: _Batch, link: PlannedLink) -> Link:
         place = self._plan.place
@@ -252,8 +267,7 @@ class _Run:
             return self._other_kind(link)
         except (FileExistsError, AlreadyExists):
             batch.failed.append(row.target_path)
-            self._done.conflicts += 1
-            self._fail(link, "something else has taken its place")
+            self._taken(link)
         except OSError as error:
             batch.failed.append(row.target_path)
             self._fail(link, _said(disk_error(error, "it cannot be made")))

@@ -53,10 +53,13 @@ class Examiner:
             reason = self._trouble(row)
             if reason is None:
                 health.healthy += 1
-            elif is_away(self._store.absolute(row.source_path), self._library):
+                continue
+            target = self._store.absolute(row.target_path)
+            # Where the link should be is there and the link is not: that is so whatever became of the file.
+            gone = not os.path.lexists(target) and os.path.isdir(os.path.dirname(target))
+            if not gone and is_away(self._store.absolute(row.source_path), self._library):
                 away += 1
             else:
-                target = self._store.absolute(row.target_path)
                 health.broken.append(Unneeded(row, target, _text(target), reason))
         if external:
             health.warnings.append(f"{external} links lead to another volume and break when the library is moved.")

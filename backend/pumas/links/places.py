@@ -60,6 +60,10 @@ class Places:
         except VersionNotFound:
             return None
 
+    def require_app(self, app_id: str) -> None:
+        """Raises UnknownApp."""
+        self._apps.get(app_id)
+
     def of_app(self, app_id: str) -> list[Place]:
         """All installed versions, by tag. Raises UnknownApp."""
         app = self._apps.get(app_id)

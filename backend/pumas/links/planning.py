@@ -7,7 +7,9 @@ nothing to do. Foreign things in the way are conflicts. `applying.py` carries pl
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +33,8 @@ from pumas.storage import json_file
 from pumas.storage.paths import contained, display_name, relative_path, slug
 
 _SHOWN = 20
+# Names that are usable at a glance: what Windows reserves is shorter.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{7,}[A-Za-z0-9._+-]{0,180}[A-Za-z0-9]")
 
 
 class Models(Protocol):
@@ -481,20 +485,25 @@ def _read_small(path: str) -> bytes | None:
 
 def _free_name(file: _File, folder: _Folder) -> str:
     """The file's own name, or one with the model's when another model's file has that."""
-    own = _usable_name(os.path.basename(file.name))
-    stem, dot, extension = own.rpartition(".")
-    if not dot:
-        stem, extension = own, ""
-    model = slug(file.model.id.rpartition("/")[2], "model")[:80]
-    candidates = [own, f"{stem[:100]}-{model}{dot}{extension}"]
-    candidates += (f"{stem[:100]}-{model}-{number}{dot}{extension}" for number in range(2, 100))
-    for name in candidates:
-        if folder.names.get(name.casefold(), file.source) == file.source:
-            return name
-    return f"{stem[:100]}-{slug(file.model.id.replace('/', '-'), 'model')}{dot}{extension}"
+    own = _usable_name(file.name.rpartition("/")[2])
+    if folder.names.get(own.casefold(), file.source) == file.source:
+        return own
+    return next(
+        name for name in _other_names(own, file) if folder.names.get(name.casefold(), file.source) == file.source
+    )
+
+
+def _other_names(own: str, file: _File) -> Iterator[str]:
+    stem, dot, extension = own.rpartition(".") if "." in own else (own, "", "")
+    stem = f"{stem[:100]}-{slug(file.model.id.rpartition('/')[2], 'model')[:80]}"
+    yield f"{stem}{dot}{extension}"
+    for number in itertools.count(2):
+        yield f"{stem}-{number}{dot}{extension}"
 
 
 def _usable_name(name: str) -> str:
+    if _PLAIN.fullmatch(name):
+        return name
     try:
         return relative_path(name)
     except PumasError:

@@ -132,7 +132,7 @@ class LinkStore:
         return legacy.relative(path, self._roots)
 
     def absolute(self, kept: str) -> str:
-        return kept if os.path.isabs(kept) else f"{self.root}/{kept}"
+        return kept if kept[:1] == "/" or kept[1:2] == ":" else f"{self.root}/{kept}"
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -141,6 +141,10 @@ class LinkStore:
         kept = self.kept(folder)
         # "0" follows "/" in the alphabet.
         return self._select("target_path >= ? AND target_path < ? ORDER BY target_path", f"{kept}/", f"{kept}0")
+
+    def at(self, target: str) -> Link | None:
+        """The link at a place (absolute)."""
+        return next(iter(self._select("target_path = ?", self.kept(target))), None)
 
     def of_models(self, model_ids: Iterable[str]) -> list[Link]:
         ids = list(dict.fromkeys(model_ids))

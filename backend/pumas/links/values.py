@@ -7,7 +7,6 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pumas.errors import PumasError
 from pumas.links.linking import LinkKind
 from pumas.links.places import Place
 from pumas.links.store import Link
@@ -87,6 +86,10 @@ class Plan:
         """Whether applying it would do anything."""
         return bool(self.broken or self.models_link or any(link.action in _CHANGING for link in self.links))
 
+    @property
+    def conflicts(self) -> list[PlannedLink]:
+        return self.of(Action.CONFLICT)
+
     @functools.cached_property
     def id(self) -> str:
         """The same for the same plan: another one means that something has changed meanwhile."""
@@ -101,15 +104,6 @@ class Plan:
 
 
 _CHANGING = frozenset({Action.CREATE, Action.UPDATE})
-
-
-class PlanOutdated(PumasError):
-    """The plan that the caller saw is not what would be done now."""
-
-    kind = "plan_outdated"
-
-    def __init__(self) -> None:
-        super().__init__("Something has changed since this plan was made; look at the new one and apply that.")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pumas.apps.catalog import Apps
 from pumas.config import Layout
-from pumas.errors import InvalidInput
+from pumas.errors import InvalidInput, PlanOutdated
 from pumas.jobs.store import now
 from pumas.library.store import Mappable
 from pumas.links.applying import Applier, Report, kept_folder
@@ -23,7 +23,7 @@ from pumas.links.places import Place, Places
 from pumas.links.planning import Planner
 from pumas.links.rules import write_default
 from pumas.links.store import LinkStore, Replaced
-from pumas.links.values import Applied, Plan, PlanOutdated, Resolution
+from pumas.links.values import Applied, Plan, Resolution
 from pumas.links.volumes import Volumes, device_of
 from pumas.storage.files import disk_errors, make_folders, rename_new
 from pumas.system import sandbox
@@ -115,14 +115,11 @@ class LinkWork:
             write_default(self._layout, plan.place.app, now())
         return self._applier.apply(plan, resolutions, allow_copy=allow_copy, check=check, report=report)
 
-    def reconcile(self) -> None:
-        """Look at the library's folders anew. Raises the disk's failures."""
-        self._library.reconcile()
-
     # -- health --------------------------------------------------------------------------------------------------------
 
     def health(self, app_id: str, tag: str | None) -> Health:
         """Raises UnknownApp, InvalidInput. A version that is not installed has no orphans."""
+        self.places.require_app(app_id)
         place = None if tag is None else self.places.find(app_id, tag)
         self._after_loss()
         return self._examiner.examine(self._planned(place))
