@@ -361,3 +361,13 @@ def test_a_redirect_to_another_host_does_not_get_the_token(hub: Hub, make_client
     commit = client.model(R.LLM).commit
     client.card_text(R.LLM, commit, 1000)
     assert all("authorization" not in record.headers for record in hub.requests if record.host == "cdn")
+
+
+def test_who_may_have_the_files_is_asked_before_they_are(make_client: MakeClient) -> None:
+    make_client().require_access(R.LLM)
+    make_client("hf_granted").require_access(R.GATED)
+    for token in ("", "hf_stranger"):
+        with pytest.raises(GatedRepo):
+            make_client(token).require_access(R.GATED)
+    with pytest.raises(RepoNotFound):
+        make_client().require_access("acme/nothing")
