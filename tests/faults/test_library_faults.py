@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 from faults.library_driver import FileJob, Parts, small_blocks
+from faults.strace import CALL, CHANGING, Point, attach, changes
 from library.model_disk import gguf, make_model, tree, write
 from pumas.library.copying import Mode
 from pumas.library.import_plan import ImportRequest
@@ -36,22 +37,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 KEPT = "llm/llama/kept"
 NEIGHBOUR = "llm/llama/neighbour"
 
-# Calls that change files or promise durability. openat is one when it may create, ioctl when it clones.
-CHANGING = [
-    *("write", "pwrite64", "openat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink"),
-    *("unlinkat", "rmdir", "symlink", "symlinkat", "fsync", "fdatasync", "ftruncate", "fallocate", "chmod", "fchmod"),
-    *("utimensat", "ioctl", "copy_file_range", "sendfile"),
-]
 READING = ["preadv", "pread64", "read", "getdents64"]
-_CALL = re.compile(r"^(\d+) +(\w+)\((.*)$")
-
-
-@dataclass(frozen=True)
-class Point:
-    """The `when`-th call named `name` that the operation's thread makes."""
-
-    name: str
-    when: int
 
 
 @dataclass
@@ -89,7 +75,7 @@ class Driver:
     def run(self, command: dict[str, Any], *strace: str) -> Ending:
         self._say(json.dumps(command))
         pid = int(self._hear())
-        tracer = _attach(pid, strace) if strace else None
+        tracer = attach(pid, strace) if strace else None
         self._say("go")
         answer = json.loads(self._hear())
         if tracer is not None:
@@ -103,7 +89,7 @@ class Driver:
         found: list[tuple[str, str]] = []
         main = ""
         for line in log.read_text().splitlines():
-            match = _CALL.match(line)
+            match = CALL.match(line)
             if match:
                 main = main or match[1]
                 if match[1] == main:
@@ -115,16 +101,6 @@ class Driver:
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait(10)
-
-
-def _attach(pid: int, arguments: Sequence[str]) -> subprocess.Popen[str]:
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-p", str(pid), *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    assert tracer.stderr is not None
-    line = tracer.stderr.readline()
-    assert "attached" in line, line
-    return tracer
 
 
 @pytest.fixture(scope="module")
@@ -334,12 +310,10 @@ def points_of(driver: Driver, case: Case) -> tuple[list[Point], list[Point], flo
     reading: list[Point] = []
     for name, arguments in calls:
         seen[name] += 1
-        creates = name != "openat" or "O_CREAT" in arguments
-        clones = name != "ioctl" or "FICLONE" in arguments
-        if name in READING or not creates:
-            reading.append(Point(name, seen[name]))
-        elif clones:
+        if changes(name, arguments):
             changing.append(Point(name, seen[name]))
+        elif name != "ioctl":
+            reading.append(Point(name, seen[name]))
     return changing, reading, took
 
 

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from pumas.config import contracts_folder
 from pumas.errors import DiskError, NewerSchema, PumasError, ReadOnly, TimedOut
-from pumas.storage.files import DiskFull
+from pumas.storage.files import DiskFull, has_no_room
 
 T = TypeVar("T")
 
@@ -127,12 +127,12 @@ class Database:
                 self._writer = self._connect_writer()
             except (sqlite3.DatabaseError, _ForeignSchema) as error:
                 if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
-                    raise _convert(error, self.path.name) from error
+                    raise _convert(error, self.path) from error
                 self._quarantine(str(error), error.label if isinstance(error, _ForeignSchema) else "damaged")
                 try:
                     self._writer = self._connect_writer()
                 except sqlite3.Error as again:
-                    raise _convert(again, self.path.name) from again
+                    raise _convert(again, self.path) from again
             self._open = True
 
     def _not_writable(self) -> bool:
@@ -154,7 +154,7 @@ class Database:
             finally:
                 conn.close()
         except sqlite3.Error as error:
-            raise _convert(error, self.path.name) from error
+            raise _convert(error, self.path) from error
         if version > self._schema.version:
             raise self._newer(version)
         if version < self._schema.version:
@@ -317,7 +317,7 @@ class Database:
                     conn.set_progress_handler(None, 0)
         except sqlite3.Error as error:
             self._on_error(error, generation)
-            raise _convert(error, self.path.name) from error
+            raise _convert(error, self.path) from error
         finally:
             self._readers.put(conn)
 
@@ -334,7 +334,7 @@ class Database:
                     return fn(self._writer)
             except sqlite3.Error as error:
                 self._on_error(error, self._generation)
-                raise _convert(error, self.path.name) from error
+                raise _convert(error, self.path) from error
 
     async def read(self, fn: Callable[[sqlite3.Connection], T], *, deadline_s: float | None = None) -> T:
         return await asyncio.get_running_loop().run_in_executor(
@@ -366,7 +366,7 @@ class Database:
                 if conn is None:
                     conn = self._connect_reader(self._generation)
             except sqlite3.Error as error:
-                raise _convert(error, self.path.name) from error
+                raise _convert(error, self.path) from error
             finally:
                 self._readers.put(conn)
 
@@ -402,11 +402,13 @@ def _is_damage(error: Exception) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and any(mark in str(error) for mark in _DAMAGED)
 
 
-def _convert(error: sqlite3.Error, name: str) -> PumasError:
-    text = str(error)
+def _convert(error: sqlite3.Error, path: Path) -> PumasError:
+    text, name = str(error), path.name
     if "interrupted" in text:
         return TimedOut("The query took too long and was stopped; use more specific words.")
-    if "disk is full" in text:
+    # SQLite knows a full disk, but calls a used-up quota an I/O error.
+    io_error = getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR")
+    if "disk is full" in text or (io_error and has_no_room(path.parent)):
         return DiskFull(f"Writing {name}")
     if "readonly" in text or "read-only" in text:
         return ReadOnly(f"{name} is on a read-only file system or may not be written by this user.")

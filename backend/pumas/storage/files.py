@@ -220,6 +220,19 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def has_no_room(folder: Path) -> bool:
+    """Whether the disk or the user's quota is used up, found out by writing a little."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(64 * 1024))
+            probe.flush()
+    except OSError as error:
+        return error.errno in _FULL
+    return False
+
+
 def require_space(folder: Path, needed: int, margin: int = MARGIN) -> None:
     """Raise NotEnoughSpace unless `needed` bytes plus a margin are free where `folder` lies."""
     free = free_space(folder)

@@ -1,0 +1,221 @@
+"""The whole sidecar, killed or refused by the disk in the middle of a call, at system calls and at random moments.
+
+After each kill a sidecar starts on what is left: see `library_load.py` for what must hold. `PUMAS_FAULT_RUNS` sets how
+many kills each operation gets (3 unless told). The operations alone, at every system call: `test_library_faults.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import pytest
+
+import sidecar as running
+from faults.library_load import FINAL, Load, check_nothing_left_over, check_promises
+from faults.strace import CHANGING, Point, points, traced
+from faults.volumes import tmpfs
+from sidecar import Sidecar, eventually
+
+RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
+SIZE = 3_000_000
+# What needs room on a disk; opening is left out, because reading begins with it too.
+NEED_ROOM = "write,pwrite64,mkdir,link,fallocate,copy_file_range,ftruncate"
+
+
+class Bench:
+    """A library with its sidecar, and one caller."""
+
+    def __init__(self, root: Path, user: Path, near: Path) -> None:
+        self.root = root
+        root.mkdir(exist_ok=True)
+        self.sidecar = running.start(root)
+        self.caller = Load(self.sidecar, user, near, seed=1, callers=0)
+
+    def restart(self) -> None:
+        self.sidecar.close()
+        self.sidecar = self.caller.sidecar = running.start(self.root)
+
+    def verify(self) -> None:
+        """Until the job has ended."""
+        answer = self.caller.call("verify_library", {})
+        if answer.get("success") is False:
+            self.caller.refused.append(answer)
+            return
+        ask = {"job_id": answer["job_id"]}
+        job = eventually(lambda: (job := self.caller.call("get_job", ask)["job"])["state"] in FINAL and job, 30)
+        assert job["state"] == "completed" or job["error_code"] in ("disk_full", "disk_error"), job
+
+    def without_digests(self) -> None:
+        """A model as older sidecars left it: verifying writes its digests down."""
+        thing = self.caller.bring_in("copy", SIZE)
+        path = self.root / "shared-resources/models" / thing.model_id / "metadata.json"
+        text = path.read_text().replace(thing.digest, "")
+        path.write_text(text)
+
+
+Act = Callable[[], object]
+# Name -> what is prepared undisturbed, and returns what is disturbed.
+OPERATIONS: dict[str, Callable[[Bench], Act]] = {
+    "import-copy": lambda bench: lambda: bench.caller.bring_in("copy", SIZE),
+    "import-move": lambda bench: lambda: bench.caller.bring_in("move", SIZE),
+    "import-hardlink": lambda bench: lambda: bench.caller.bring_in("hardlink", SIZE),
+    "delete": lambda bench: one_inside(bench, bench.caller.delete),
+    "restore": lambda bench: one_deleted(bench),
+    "overrides": lambda bench: one_inside(bench, bench.caller.limit),
+    "metadata": lambda bench: one_inside(bench, bench.caller.mark),
+    "verify": lambda bench: bench.without_digests() or bench.verify,
+}
+
+
+def one_inside(bench: Bench, act: Callable[..., object]) -> Act:
+    thing = bench.caller.bring_in("copy")
+    return lambda: act(thing)
+
+
+def one_deleted(bench: Bench) -> Act:
+    thing = bench.caller.bring_in("copy")
+    bench.caller.delete(thing)
+    return lambda: bench.caller.restore(thing)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Generator[Bench]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as far:
+        one = Bench(tmp_path / "launcher", Path(far), tmp_path / "user")
+        yield one
+        one.sidecar.close()
+
+
+def spread(found: Sequence[Point], count: int) -> list[Point]:
+    """At most `count` of the points, evenly over the operation, the last among them."""
+    return list(found) if len(found) <= count else [found[(i + 1) * len(found) // count - 1] for i in range(count)]
+
+
+@contextlib.contextmanager
+def killed_after(sidecar: Sidecar, seconds: float) -> Generator[None]:
+    timer = threading.Timer(seconds, sidecar.process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def disturbed(bench: Bench, act: Act, how: contextlib.AbstractContextManager[None]) -> bool:
+    """Whether the sidecar was killed in the middle."""
+    with how, contextlib.suppress(OSError, http.client.HTTPException):
+        act()
+    time.sleep(0)
+    return not bench.sidecar.alive()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_killed_and_started_again(bench: Bench, tmp_path: Path, operation: str) -> None:
+    prepare = OPERATIONS[operation]
+    act, log = prepare(bench), tmp_path / "trace"
+    with traced(bench.sidecar.pid, ["-o", str(log), "-s", "0", "-e", f"trace={','.join(CHANGING)}"]):
+        act()
+    act = prepare(bench)
+    started = time.monotonic()
+    act()
+    took = time.monotonic() - started
+    moments = random.Random(operation)
+    ways: list[Point | float] = [*spread(points(log), RUNS - max(1, RUNS // 4))]
+    ways += [moments.uniform(0, took) for _ in range(RUNS - len(ways))]
+    kills = 0
+    for number, way in enumerate(ways):
+        act = prepare(bench)
+        pid = bench.sidecar.pid
+        how = traced(pid, way.inject("signal=KILL")) if isinstance(way, Point) else killed_after(bench.sidecar, way)
+        kills += disturbed(bench, act, how)
+        try:
+            bench.restart()
+            promises = bench.caller.promises()
+            check_promises(bench.sidecar, promises)
+            check_nothing_left_over(bench.sidecar, promises, resume=bool(number % 2))
+        except Exception as error:
+            raise AssertionError(f"{operation} killed at {way}: {error}") from error
+        bench.caller.look()
+    assert kills >= len(ways) // 2, f"{operation} was killed {kills} of {len(ways)} times"
+
+
+def check_reads_go_on(bench: Bench) -> None:
+    """A deletion needs no room, but the index may not learn of it before there is some."""
+    inside = {thing.model_id for thing in bench.caller.inside()}
+    assert bench.sidecar.healthy()
+    assert bench.sidecar.result("health_check")["status"] == "ok"
+    assert inside <= set(bench.sidecar.result("get_models")["models"])
+    assert bench.sidecar.result("search_models_fts", {"query": "thing"})["total_count"] >= len(inside)
+    bench.sidecar.result("get_library_status")
+    for model_id in inside:
+        assert bench.sidecar.result("get_model", {"model_id": model_id})["model_id"] == model_id
+
+
+def check_works_again(bench: Bench) -> None:
+    """Within five seconds, without a restart."""
+
+    def works() -> bool:
+        thing = bench.caller.bring_in("copy")
+        return thing in bench.caller.inside()
+
+    eventually(works, 5, "writing after there was room again")
+    bench.caller.look()
+    check_promises(bench.sidecar, bench.caller.promises())
+    bench.restart()
+    check_nothing_left_over(bench.sidecar, bench.caller.promises(), resume=False)
+
+
+CODES = {"ENOSPC": "disk_full", "EDQUOT": "disk_full", "EIO": "disk_error"}
+
+
+@pytest.mark.parametrize(("error", "first"), [("ENOSPC", 1), ("ENOSPC", 3), ("EDQUOT", 1), ("EIO", 1), ("EIO", 8)])
+def test_the_disk_refuses(bench: Bench, error: str, first: int) -> None:
+    """From the `first` call on that needs room, in each thread, until the trouble is over."""
+    bench.caller.bring_in("copy")
+    acts = {name: OPERATIONS[name](bench) for name in ("import-copy", "import-move", "delete", "overrides", "verify")}
+    inject = f"inject={NEED_ROOM}:error={error}:when={first}+"
+    with traced(bench.sidecar.pid, ["-o", "/dev/null", "-e", f"trace={NEED_ROOM}", "-e", inject]):
+        for act in acts.values():
+            act()
+        check_reads_go_on(bench)
+    for refused in bench.caller.refused:
+        assert refused.get("error_code") == CODES[error], refused
+    assert bench.caller.refused or first > 1
+    check_works_again(bench)
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """On a file system of its own. Where none can be mounted the test above stands for it."""
+    with tmpfs(128 * 1024 * 1024) as place:
+        if place is None:
+            return
+        bench = Bench(place / "launcher", tmp_path, place / "user")
+        try:
+            kept = bench.caller.bring_in("copy")
+            ballast = place / "ballast"
+            with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(b"x" * 4096) == 4096:
+                    pass
+            for act in (
+                lambda: bench.caller.bring_in("copy"),
+                lambda: bench.caller.limit(kept),
+                lambda: bench.caller.mark(kept),
+                lambda: bench.caller.delete(kept),
+            ):
+                act()
+            check_reads_go_on(bench)
+            codes = [refused.get("error_code") for refused in bench.caller.refused]
+            assert set(codes) == {"disk_full"} and len(codes) >= 3, bench.caller.refused
+            ballast.unlink()
+            check_works_again(bench)
+        finally:
+            bench.sidecar.close()
