@@ -149,6 +149,11 @@ class DownloadService:
         self._starting = asyncio.Lock()
         jobs.register(DOWNLOAD, self._run, turns=self._queue, keeps_failed=True)
 
+    @property
+    def bandwidth(self) -> Bandwidth:
+        """The limit that the user set, for whoever else brings large files."""
+        return self._bandwidth
+
     async def open(self) -> None:
         """Go on with what a stop or a kill interrupted, in its order. Call after jobs and library are open."""
         self._settings = await asyncio.to_thread(self._file.load)

@@ -1,63 +1,781 @@
 """Versions of apps as their callers see them: which there are, which is active, install, update, roll back, remove.
 
-Each app has one `VersionState`. Installs are jobs of the kind `install`. Knows apps by their descriptions alone, and
-nothing of the wire. What a poll asks is answered from memory or from some file stamps, never from the network.
+Each app has one `VersionState` and one `ReleaseList`. Installs are jobs of the kind `install`. Knows apps by their
+descriptions alone, and nothing of the wire. What a poll asks is answered from memory or from some file stamps, never
+from the network.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import secrets
 import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from pumas.apps.catalog import DEFAULT_APP, Apps
+from pumas.apps.description import AppDescription, this_platform
 from pumas.config import Layout
-from pumas.storage.json_file import StateLock
+from pumas.errors import (
+    AlreadyExists,
+    Busy,
+    Cancelled,
+    Interrupted,
+    NothingToRollBack,
+    PumasError,
+    ReleaseNotFound,
+    TimedOut,
+    TrashEntryNotFound,
+    VersionInUse,
+    VersionNotFound,
+    WrongJobState,
+)
+from pumas.events.stream import EventStream
+from pumas.jobs.service import JobContext, JobService, Slots
+from pumas.jobs.store import Job, JobState, Json, now
+from pumas.storage.json_file import JsonObject, StateLock
 from pumas.storage.troubles import Troubles
-from pumas.versions.state import InstalledVersion, VersionState
+from pumas.versions.places import Places, Removed, is_id
+from pumas.versions.progress import Progress
+from pumas.versions.rates import Rates
+from pumas.versions.state import InstalledVersion, Validation, VersionState
+from pumas.versions.tags import check_tag, newest_first
+
+if TYPE_CHECKING:
+    from pumas.downloads.bandwidth import Bandwidth
+    from pumas.net.client import NetworkClient
+    from pumas.versions.installing import Plan
+    from pumas.versions.releases import CacheStatus, Release, ReleaseList
+    from pumas.versions.sizes import Sizes
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+INSTALL = "install"
+FETCH_S = 8.0
+"""How long a call waits for a list of releases; the fetch goes on after that."""
+_LOGS_KEPT = 20
+_REPLACED_KEPT = 2
+
+AfterInstall = Callable[[InstalledVersion], None]
+"""Called in a thread once a version is in place. What it raises is a warning of the installation."""
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """`requirements` is root-relative; None when the version has no such file."""
+
+    installed: list[str]
+    missing: list[str]
+    requirements: str | None
+
+
+@dataclass(frozen=True)
+class OneVersion:
+    version: InstalledVersion
+    dependencies: Dependencies
+    active: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    active: str | None
+    default: str | None
+    versions: list[OneVersion]
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A release as it is shown. `installing`: at this moment."""
+
+    release: Release
+    total_size: int | None
+    archive_size: int | None
+    dependencies_size: int | None
+    installing: bool
+
+
+@dataclass
+class _PerApp:
+    app: AppDescription
+    state: VersionState
+    places: Places
+    releases: ReleaseList
+    progress: Progress | None = None
+    job_id: str | None = None
+    installing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
 
 class VersionService:
-    def __init__(self, layout: Layout, apps: Apps, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        apps: Apps,
+        troubles: Troubles,
+        events: EventStream,
+        jobs: JobService,
+        network: NetworkClient,
+        bandwidth: Bandwidth,
+        *,
+        rates: Rates | None = None,
+        smoke: bool = True,
+    ) -> None:
         self._layout = layout
         self._apps = apps
         self._troubles = troubles
+        self._events = events
+        self._jobs = jobs
+        self._network = network
+        self._bandwidth = bandwidth
+        self._rates = rates or Rates()
+        self._smoke = smoke
         self._file_lock = StateLock(layout.state_lock)
-        self._states: dict[str, VersionState] = {}
+        self._known: dict[str, _PerApp] = {}
         self._lock = threading.Lock()
+        self._after: list[AfterInstall] = []
+        self._in_use: list[Callable[[str, str], bool]] = []
+        self._threads: ThreadPoolExecutor | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fetched = False
+        self._sizes_made: Sizes | None = None
+        self._dependencies: dict[Path, tuple[object, Dependencies]] = {}
+        jobs.register(INSTALL, self._run, turns=Slots(2))
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def after_install(self, call: AfterInstall) -> None:
+        """Have `call` done at the end of each installation (mapping models, patching, …)."""
+        self._after.append(call)
+
+    def ask_in_use(self, call: Callable[[str, str], bool]) -> None:
+        """Have `call(app_id, tag)` say whether a version runs; such a one is neither removed nor replaced."""
+        self._in_use.append(call)
+
+    async def open(self) -> None:
+        """Finish or go on with what a stop or a kill interrupted. Call after the jobs are open."""
+        paused = await self._jobs.list(kind=INSTALL, states=(JobState.PAUSED,), limit=1000)
+        going_on = [job for job in paused if job.error_code == Interrupted.kind]
+        kept = {job.id for job in await self._jobs.list(kind=INSTALL, states=_UNFINISHED, limit=1000)}
+        await asyncio.to_thread(self._clean, kept)
+        for job in going_on:
+            with contextlib.suppress(WrongJobState):
+                await self._jobs.resume(job.id)
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- what is installed -------------------------------------------------------------------------------------------
 
     async def installed(self, app_id: str = DEFAULT_APP) -> list[InstalledVersion]:
         """Newest first. Raises UnknownApp."""
-        return await self._do(app_id, VersionState.installed)
+        return await self._do(app_id, lambda one: one.state.installed())
 
     async def active(self, app_id: str = DEFAULT_APP) -> InstalledVersion | None:
         """The version in use; None when none is installed. Raises UnknownApp."""
 
-        def active(state: VersionState) -> InstalledVersion | None:
-            tag = state.active()
-            return state.get(tag) if tag else None
+        def active(one: _PerApp) -> InstalledVersion | None:
+            tag = one.state.active()
+            return one.state.get(tag) if tag else None
 
         return await self._do(app_id, active)
 
+    async def default(self, app_id: str = DEFAULT_APP) -> str | None:
+        return await self._do(app_id, lambda one: one.state.default())
+
     async def get(self, tag: str, app_id: str = DEFAULT_APP) -> InstalledVersion:
         """Raises UnknownApp, InvalidInput, VersionNotFound."""
-        return await self._do(app_id, lambda state: state.get(tag))
+        return await self._do(app_id, lambda one: one.state.get(tag))
 
     async def switch(self, tag: str, app_id: str = DEFAULT_APP) -> None:
         """Make a version active and the last selected. Raises as `get`, CorruptState and the disk's failures."""
-        await self._do(app_id, lambda state: state.switch(tag))
 
-    def state_of(self, app_id: str) -> VersionState:
-        """Blocks at the first call. Raises UnknownApp."""
+        def switch(one: _PerApp) -> str:
+            wanted, former = one.state.get(tag).tag, one.state.active()
+            past: JsonObject | None = {"kind": "switched", "tag": former, "at": now()} if former else None
+            one.state.switch(wanted, remember=past if former != wanted else None)
+            return wanted
+
+        wanted = await self._do(app_id, switch)
+        self._tell(app_id, "active", wanted)
+
+    async def set_default(self, tag: str | None, app_id: str = DEFAULT_APP) -> None:
+        """None clears it. Raises as `switch`."""
+        await self._do(app_id, lambda one: one.state.set_default(tag))
+
+    async def overview(self, app_id: str = DEFAULT_APP) -> Overview:
+        def overview(one: _PerApp) -> Overview:
+            active = one.state.active()
+            versions = [
+                OneVersion(version, self._dependencies_of(one.app, version), version.tag == active)
+                for version in one.state.installed()
+            ]
+            return Overview(active, one.state.default(), versions)
+
+        return await self._do(app_id, overview)
+
+    async def dependencies(self, tag: str, app_id: str = DEFAULT_APP) -> Dependencies:
+        """Which packages are there and which are missing, from metadata on disk. Raises as `get`."""
+        return await self._do(app_id, lambda one: self._dependencies_of(one.app, one.state.get(tag)))
+
+    async def validate(self, app_id: str = DEFAULT_APP, *, rebuild: bool = False) -> Validation:
+        """Compare the list with the disk and change nothing; `rebuild` lists anew what is whole when the list cannot be
+        read. Raises the disk's failures."""
+
+        def validate(one: _PerApp) -> Validation:
+            if rebuild:
+                one.state.rebuild()
+            busy = {one.progress.tag} if one.progress and not one.progress.finished else set[str]()
+            return one.state.validate(busy)
+
+        return await self._do(app_id, validate)
+
+    # -- releases ----------------------------------------------------------------------------------------------------
+
+    async def offered(self, app_id: str = DEFAULT_APP, *, force: bool = False) -> list[Offered]:
+        """What can be installed, newest first. Without `force` from memory or disk; a stale list is refreshed behind.
+
+        Raises:
+            RateLimited, NetworkError, ReleaseNotFound, TimedOut: asked by force, and nothing is known. UnknownApp.
+        """
+        one = await self._of(app_id)
+        if force:
+            await self._refresh_now(one)
+        elif one.releases.is_stale():
+            self._refresh_behind(one)
+        return await self._in_thread(lambda: self._shown(one))
+
+    async def cache_status(self, app_id: str = DEFAULT_APP) -> CacheStatus:
+        one = await self._of(app_id)
+        return await asyncio.to_thread(one.releases.status)
+
+    @property
+    def fetched_behind(self) -> bool:
+        """Whether the default app's releases were fetched in the background since the last reset."""
+        return self._fetched
+
+    def reset_fetched_behind(self) -> None:
+        self._fetched = False
+
+    async def release(self, tag: str, app_id: str = DEFAULT_APP) -> Release:
+        """Raises ReleaseNotFound, UnknownApp, InvalidInput."""
+        return await self._do(app_id, lambda one: one.releases.get(tag))
+
+    async def sizes(self) -> Sizes:
+        """The sizes of releases."""
+
+        def make() -> Sizes:
+            from pumas.versions.github import GitHub
+            from pumas.versions.sizes import Sizes
+
+            with self._lock:
+                if self._sizes_made is None:
+                    self._sizes_made = Sizes(self._layout, self._network, GitHub(self._network))
+                return self._sizes_made
+
+        return self._sizes_made or await asyncio.to_thread(make)
+
+    # -- installing --------------------------------------------------------------------------------------------------
+
+    async def install(
+        self, tag: str, app_id: str = DEFAULT_APP, *, replace: bool = False, activate: bool = False
+    ) -> Job:
+        """Accept an installation and return its job at once.
+
+        Raises:
+            UnknownApp, InvalidInput, TooManyCalls, ReleaseNotFound, AlreadyExists, Busy, VersionInUse, CorruptState.
+        """
+        one = await self._of(app_id)
+        tag = check_tag(tag)
+        self._rates.count("install_version")
+        async with one.installing:
+            if one.job_id is not None:
+                raise Busy(f"Another version of {one.app.name} is being installed; wait for it or cancel it.")
+            plan = await self._in_thread(lambda: self._plan(one, tag, replace=replace, activate=activate))
+            return await self._begin(one, plan)
+
+    async def update(self, app_id: str = DEFAULT_APP) -> Job | str:
+        """Install the newest release that is offered, and use it. The tag, when it is installed already: it is active
+        then.
+
+        Raises:
+            As `install`; ReleaseNotFound when no release is known.
+        """
+        one = await self._of(app_id)
+        releases = await self._in_thread(lambda: [r for r in one.releases.offered() if not r.raw["prerelease"]])
+        if not releases:
+            raise ReleaseNotFound(one.app.name, "newest", "is not known yet")
+        newest = newest_first(one.app, [release.tag for release in releases])[0]
+        if newest in {version.tag for version in await self.installed(app_id)}:
+            await self.switch(newest, app_id)
+            return newest
+        return await self.install(newest, app_id, activate=True)
+
+    async def rollback(self, app_id: str = DEFAULT_APP) -> str:
+        """Take the last switch, update or new build back; the tag that is active then.
+
+        Raises:
+            NothingToRollBack, VersionInUse, CorruptState, and the disk's failures.
+        """
+        one = await self._of(app_id)
+        async with one.installing:
+            if one.job_id is not None:
+                raise Busy(f"A version of {one.app.name} is being installed; wait for it or cancel it.")
+            tag = await asyncio.to_thread(lambda: self._roll_back(one))
+        self._tell(app_id, "active", tag)
+        return tag
+
+    async def progress(self, app_id: str = DEFAULT_APP) -> JsonObject | None:
+        """The newest installation of this run, None when there was none."""
+        one = await self._of(app_id)
+        return one.progress.snapshot() if one.progress else None
+
+    async def cancel(self, app_id: str | None = None) -> Job:
+        """Stop the installation of an app, or with None of whichever app is installing, the default app first.
+
+        Raises:
+            TooManyCalls, WrongJobState: nothing is being installed. UnknownApp.
+        """
+        self._rates.count("cancel_installation")
+        if app_id is None:
+            busy = [one for one in self._known.values() if one.job_id is not None]
+            one = min(busy, key=lambda one: one.app.id != DEFAULT_APP, default=None)
+        else:
+            one = await self._of(app_id)
+        if one is None or one.job_id is None:
+            raise WrongJobState("Nothing is being installed.")
+        return await self._jobs.cancel(one.job_id)
+
+    async def install_dependencies(self, tag: str, app_id: str = DEFAULT_APP) -> Job:
+        """Bring what an installed version lacks into its environment; a job. Raises as `get`, and Busy."""
+        one = await self._of(app_id)
+        version = await self.get(tag, app_id)
+        async with one.installing:
+            if one.job_id is not None:
+                raise Busy(f"A version of {one.app.name} is being installed; wait for it or cancel it.")
+            title = f"Dependencies of {one.app.name} {version.tag}"
+            params: Json = {"dependencies": {"app_id": one.app.id, "tag": version.tag}}
+            return await self._launch(one, version.tag, params, title)
+
+    # -- removing ----------------------------------------------------------------------------------------------------
+
+    async def remove(self, tag: str, app_id: str = DEFAULT_APP) -> Removed:
+        """Move a version to the trash.
+
+        Raises:
+            TooManyCalls, VersionInUse: it is active, runs or is being installed. VersionNotFound, InvalidInput,
+            UnknownApp, CorruptState, and the disk's failures.
+        """
+        one = await self._of(app_id)
+        check_tag(tag)
+        self._rates.count("remove_version")
+        async with one.installing:
+            removed = await asyncio.to_thread(lambda: self._remove(one, tag))
+        self._tell(app_id, "removed", removed.tag)
+        return removed
+
+    async def removed(self, app_id: str = DEFAULT_APP) -> list[Removed]:
+        return await self._do(app_id, lambda one: one.places.trash())
+
+    async def restore(self, trash_id: str, app_id: str = DEFAULT_APP) -> str:
+        """Put a version from the trash back; its tag. Raises TrashEntryNotFound, AlreadyExists, CorruptState, …"""
+        one = await self._of(app_id)
+        async with one.installing:
+
+            def restore() -> str:
+                removed = self._in_trash(one, trash_id)
+                one.state.require_trusted()
+                place = one.state.place(removed.tag)
+                if place.exists():
+                    raise AlreadyExists(f"{one.app.name} {removed.tag} is installed; remove it first.")
+                info = removed.info or one.state.marker(one.places.content(removed))
+                one.places.take_out(removed, place)
+                one.state.add(removed.tag, info)
+                return removed.tag
+
+            tag = await asyncio.to_thread(restore)
+        self._tell(app_id, "installed", tag)
+        return tag
+
+    async def purge(self, trash_id: str, app_id: str = DEFAULT_APP) -> None:
+        """Remove a version from the trash for good. Raises TrashEntryNotFound."""
+        await self._do(app_id, lambda one: one.places.forget(self._in_trash(one, trash_id)))
+
+    # -- inside: apps ------------------------------------------------------------------------------------------------
+
+    async def _of(self, app_id: str) -> _PerApp:
+        return self._known.get(app_id) or await asyncio.to_thread(lambda: self._app(app_id))
+
+    def _app(self, app_id: str) -> _PerApp:
+        from pumas.versions.github import GitHub
+        from pumas.versions.releases import ReleaseList
+
         app = self._apps.get(app_id)
         with self._lock:
-            state = self._states.get(app.id)
-            if state is None:
-                state = self._states[app.id] = VersionState(self._layout, app, self._file_lock, self._troubles)
-            return state
+            one = self._known.get(app.id)
+            if one is None:
+                state = VersionState(self._layout, app, self._file_lock, self._troubles)
+                releases = ReleaseList(app, self._layout.data / "cache", GitHub(self._network))
+                one = self._known[app.id] = _PerApp(app, state, Places(state.folder), releases)
+            return one
 
-    async def _do(self, app_id: str, work: Callable[[VersionState], T]) -> T:
-        return await asyncio.to_thread(lambda: work(self.state_of(app_id)))
+    async def _do(self, app_id: str, work: Callable[[_PerApp], T]) -> T:
+        return await asyncio.to_thread(lambda: work(self._app(app_id)))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """In a thread of our own: it may wait for the network or take minutes."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(8, thread_name_prefix="versions")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _tell(self, app_id: str, what: str, tag: str) -> None:
+        self._events.publish("version.changed", {"app_id": app_id.strip().lower(), "what": what, "tag": tag})
+
+    def _runs(self, app_id: str, tag: str) -> bool:
+        return any(asked(app_id, tag) for asked in self._in_use)
+
+    def _dependencies_of(self, app: AppDescription, version: InstalledVersion) -> Dependencies:
+        """Looked up again when the environment or the requirements changed."""
+        from pumas.versions.installing import missing_dependencies
+
+        stamp = _environment_stamp(app, version.folder)
+        known = self._dependencies.get(version.folder)
+        if known is None or known[0] != stamp:
+            installed, missing, requirements = missing_dependencies(app, version.folder)
+            place = f"{app.folder}/{version.tag}/{requirements}" if requirements else None
+            known = self._dependencies[version.folder] = (stamp, Dependencies(installed, missing, place))
+        return known[1]
+
+    # -- inside: releases --------------------------------------------------------------------------------------------
+
+    async def _refresh_now(self, one: _PerApp) -> None:
+        """Wait a while for fresh releases; old ones are good enough when that fails."""
+        fetch = asyncio.ensure_future(self._in_thread(one.releases.refresh))
+        try:
+            await asyncio.wait_for(asyncio.shield(fetch), FETCH_S)
+        except TimeoutError:
+            fetch.add_done_callback(lambda done: done.exception())
+            if not one.releases.status().has_cache:
+                raise TimedOut("GitHub has not answered yet; its list is still awaited, ask again.") from None
+        except PumasError:
+            if not one.releases.status().has_cache:
+                raise
+
+    def _refresh_behind(self, one: _PerApp) -> None:
+        async def refresh() -> None:
+            try:
+                await self._in_thread(lambda: one.releases.refresh(only_stale=True))
+            except PumasError as error:
+                log.info("releases of %s not refreshed: %s", one.app.id, error)
+                return
+            if one.app.id == DEFAULT_APP:
+                self._fetched = True
+            self._events.publish("releases.changed", {"app_id": one.app.id})
+
+        if not one.releases.status().is_fetching:
+            self._spawn(refresh(), f"releases {one.app.id}")
+
+    async def refresh_all_behind(self) -> None:
+        """Refresh the releases of every app whose list is missing or old, without anybody waiting for it."""
+        for app in await asyncio.to_thread(lambda: list(self._apps)):
+            one = await self._of(app.id)
+            if await asyncio.to_thread(one.releases.is_stale):
+                self._refresh_behind(one)
+
+    def _spawn(self, work: object, name: str) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _shown(self, one: _PerApp) -> list[Offered]:
+        from pumas.versions.sizes import kept_sizes
+
+        busy = one.progress.tag if one.progress and not one.progress.finished else None
+        sizes = kept_sizes(self._layout, one.app)
+        found: list[Offered] = []
+        for release in one.releases.offered():
+            archive, dependencies, total = sizes(release)
+            found.append(Offered(release, total, archive, dependencies, release.tag == busy))
+        return found
+
+    # -- inside: installing ------------------------------------------------------------------------------------------
+
+    def _plan(self, one: _PerApp, tag: str, *, replace: bool, activate: bool) -> Plan:
+        from pumas.versions.installing import Plan
+
+        one.state.require_trusted()
+        place = one.state.place(tag)
+        if place.exists() and not replace:
+            raise AlreadyExists(f"{one.app.name} {tag} is there already; pass reinstall to build it anew.")
+        if replace:
+            one.state.get(tag)
+            if self._runs(one.app.id, tag):
+                raise VersionInUse(f"{one.app.name} {tag} runs now; stop it first.")
+        release = one.releases.get(tag)
+        return Plan(one.app.id, tag, archive_of(one.app, release), release.published_at, replace, activate)
+
+    async def _begin(self, one: _PerApp, plan: Plan) -> Job:
+        return await self._launch(one, plan.tag, {"plan": plan.to_json()}, f"{one.app.name} {plan.tag}")
+
+    async def _launch(self, one: _PerApp, tag: str, params: Json, title: str) -> Job:
+        one.progress = self._new_progress(one, tag, self._log_path(tag))
+        one.job_id = "starting"
+        try:
+            job = await self._jobs.start(INSTALL, params, title=title)
+        except BaseException:
+            one.job_id = one.progress = None
+            raise
+        one.job_id = job.id
+        return job
+
+    def _log_path(self, tag: str) -> Path:
+        return self._layout.logs / f"install-{tag}-{int(time.time())}.log"
+
+    def _new_progress(self, one: _PerApp, tag: str, log_path: Path) -> Progress:
+        def told(record: JsonObject) -> None:
+            self._events.publish_threadsafe("install.progress", {"app_id": one.app.id, **_brief(record)})
+
+        return Progress(tag, self._layout.data / "cache" / one.app.progress_file, log_path, told)
+
+    async def _run(self, context: JobContext, params: Json) -> Json:
+        """The runner of installs: everything that is not the job's state ends here, whatever happens."""
+        wanted = params.get("plan") or params["dependencies"]
+        one = await self._of(wanted["app_id"])
+        if one.progress is None or one.progress.finished or one.progress.tag != wanted["tag"]:
+            one.progress = self._new_progress(one, wanted["tag"], self._log_path(wanted["tag"]))
+        one.job_id = context.job_id
+        error: str | None = "Internal error; the log has the details."
+        try:
+            result = await self._in_thread(lambda: self._carry_out(context, one, params))
+            error = None
+            return result
+        except Cancelled:
+            error = "Installation cancelled"
+            raise
+        except PumasError as failure:
+            error = str(failure)
+            raise
+        finally:
+            progress = one.progress
+            await asyncio.shield(asyncio.to_thread(lambda: progress.end(error)))
+            one.job_id = None
+            if error is None:
+                self._tell(one.app.id, "installed", wanted["tag"])
+
+    def _carry_out(self, context: JobContext, one: _PerApp, params: Json) -> Json:
+        from pumas.versions.installing import Install, Plan, Tools, install_dependencies
+        from pumas.versions.running import InstallLog, Programs
+
+        progress = one.progress
+        assert progress is not None
+        log_path = progress.snapshot()["log_path"]
+        self._prune_logs()
+        install_log = InstallLog(Path(log_path))
+        reporting = _Reporting(context, progress)
+        try:
+            if "plan" not in params:
+                version = one.state.get(params["dependencies"]["tag"])
+                progress.stage("dependencies")
+                note = one.places.work(context.job_id) / "running.json"
+                programs = Programs(note, install_log, reporting.check)
+                programs.end_leftover()
+                try:
+                    install_dependencies(one.app, version.folder, self._layout, programs)
+                finally:
+                    one.places.discard(context.job_id)
+                return {"app_id": one.app.id, "tag": version.tag, "path": str(version.folder), "warnings": []}
+            plan = Plan.from_json(params["plan"])
+            tools = Tools(self._layout, self._network, self._bandwidth, self._runs, self._smoke)
+            result = Install(tools, reporting, one.app, one.state, plan, progress, install_log).run()
+            result["warnings"] = self._follow_up(one, plan.tag, install_log.say)
+            self._prune_replaced(one)
+            return result
+        finally:
+            install_log.close()
+
+    def _follow_up(self, one: _PerApp, tag: str, say: Callable[[str], None]) -> list[str]:
+        version = one.state.get(tag)
+        warnings: list[str] = []
+        for call in self._after:
+            try:
+                call(version)
+            except PumasError as error:
+                warnings.append(str(error))
+                say(f"Warning: {error}")
+        return warnings
+
+    def _roll_back(self, one: _PerApp) -> str:
+        one.state.require_trusted()
+        for past in reversed(one.state.history()):
+            if past.get("kind") == "replaced" and self._swap_back(one, past):
+                return str(past["tag"])
+            if past.get("kind") == "switched":
+                with contextlib.suppress(VersionNotFound):
+                    tag = one.state.get(str(past.get("tag"))).tag
+                    if tag != one.state.active():
+                        self._forget_past(one, past)
+                        one.state.switch(tag)
+                        return tag
+            self._forget_past(one, past)
+        raise NothingToRollBack(one.app.name)
+
+    def _swap_back(self, one: _PerApp, past: JsonObject) -> bool:
+        removed = one.places.find(str(past.get("trash_id")))
+        if removed is None or not one.state.is_whole(removed.tag):
+            return False
+        if self._runs(one.app.id, removed.tag):
+            raise VersionInUse(f"{one.app.name} {removed.tag} runs now; stop it first.")
+        one.places.swap_in(removed, one.state.place(removed.tag))
+        info = one.state.marker(one.state.place(removed.tag)) or removed.info
+        one.state.add(removed.tag, info)
+        self._forget_past(one, past)
+        return True
+
+    @staticmethod
+    def _forget_past(one: _PerApp, past: JsonObject) -> None:
+        def change(value: JsonObject) -> None:
+            value["history"] = [other for other in one.state.history() if other != past]
+
+        one.state.change(change)
+
+    def _remove(self, one: _PerApp, tag: str) -> Removed:
+        one.state.require_trusted()
+        version = one.state.get(tag)
+        if one.job_id is not None and one.progress is not None and one.progress.tag == version.tag:
+            raise VersionInUse(f"{one.app.name} {version.tag} is being installed.")
+        if version.tag == one.state.active():
+            raise VersionInUse(f"{one.app.name} {version.tag} is active; switch to another version first.")
+        if self._runs(one.app.id, version.tag):
+            raise VersionInUse(f"{one.app.name} {version.tag} runs now; stop it first.")
+        trash_id = f"{version.tag}-{secrets.token_hex(4)}"
+        removed = one.places.remove(version.folder, trash_id, version.tag, "removed", version.info)
+        one.state.drop(version.tag)
+        return removed
+
+    def _in_trash(self, one: _PerApp, trash_id: str) -> Removed:
+        removed = one.places.find(trash_id) if is_id(trash_id) else None
+        if removed is None:
+            raise TrashEntryNotFound(trash_id)
+        return removed
+
+    # -- inside: cleaning --------------------------------------------------------------------------------------------
+
+    def _clean(self, kept: set[str]) -> None:
+        """Finish removals that a kill interrupted, and remove what no installation owns any more."""
+        for app in self._apps:
+            if not (self._layout.root / app.folder).is_dir():
+                continue
+            one = self._app(app.id)
+            try:
+                for job_id in one.places.leftovers() - kept:
+                    one.places.discard(job_id)
+                for removal in one.places.unfinished_removals():
+                    one.places.forget(removal)
+                gone = {removed.tag for removed in one.places.trash()}
+                for tag in one.state.validate(set()).missing:
+                    if tag in gone:
+                        one.state.drop(tag)
+            except PumasError as error:
+                self._troubles.report(app.folder, error.kind, str(error))
+
+    def _prune_replaced(self, one: _PerApp) -> None:
+        """Former builds of a tag are kept for a rollback or two, not for ever."""
+        for old in [removed for removed in one.places.trash() if removed.reason == "replaced"][_REPLACED_KEPT:]:
+            one.places.forget(old)
+
+    def _prune_logs(self) -> None:
+        with contextlib.suppress(OSError):
+            logs = sorted(self._layout.logs.glob("install-*.log"), key=lambda path: path.stat().st_mtime)
+            for path in logs[:-_LOGS_KEPT]:
+                path.unlink()
+
+
+class _Reporting:
+    """A job's context that also tells the job's progress whenever it is asked whether to go on."""
+
+    def __init__(self, context: JobContext, progress: Progress) -> None:
+        self._context = context
+        self._progress = progress
+        self._told = 0.0
+
+    @property
+    def job_id(self) -> str:
+        return self._context.job_id
+
+    @property
+    def checkpoint(self) -> Json:
+        return self._context.checkpoint
+
+    def check(self) -> None:
+        self._context.check()
+        if time.monotonic() - self._told > 0.25:
+            self._told = time.monotonic()
+            at = self._progress.snapshot()
+            self._context.report(
+                stage=at["stage"],
+                done=at["overall_progress"],
+                total=100,
+                item=at["current_item"] or "",
+                unit="percent",
+            )
+
+    def save_checkpoint_sync(self, state: Json) -> None:
+        self._context.save_checkpoint_sync(state)
+
+
+_UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
+
+
+def archive_of(app: AppDescription, release: Release) -> Archive:
+    """What to download for this machine.
+
+    Raises:
+        ReleaseNotFound: the release has nothing for it.
+    """
+    from pumas.versions.fetching import Archive, published_digest
+
+    if app.package.kind == "source":
+        for key, ending in (("zipball_url", "zip"), ("tarball_url", "tar.gz")):
+            url = release.raw.get(key)
+            if isinstance(url, str) and url.startswith(("http://", "https://")):
+                return Archive(url, f"{release.tag}.{ending}")
+        raise ReleaseNotFound(app.name, release.tag, "has no archive")
+    named = {str(asset.get("name")): asset for asset in release.assets}
+    name = app.package.choose(list(named))
+    if name is None:
+        raise ReleaseNotFound(app.name, release.tag, f"has nothing for this machine ({this_platform()})")
+    asset = named[name]
+    size, url = asset.get("size"), asset.get("browser_download_url")
+    if not isinstance(url, str):
+        raise ReleaseNotFound(app.name, release.tag, "does not say where its files are")
+    known = size if isinstance(size, int) and 0 < size < 2**47 else None
+    return Archive(url, name, known, published_digest(asset.get("digest")) if known else None)
+
+
+def _environment_stamp(app: AppDescription, folder: Path) -> object:
+    if app.python is None:
+        return None
+    stamps: list[object] = []
+    for path in (folder / app.python.requirements, *folder.glob("venv/lib/python*/site-packages")):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            stamps.append((path.name, status.st_mtime_ns, status.st_ino))
+    return stamps
+
+
+def _brief(record: JsonObject) -> JsonObject:
+    """An event need not repeat every package."""
+    return {key: value for key, value in record.items() if key != "completed_items"}
+
+
+if TYPE_CHECKING:
+    from pumas.versions.fetching import Archive

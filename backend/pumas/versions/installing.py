@@ -1,0 +1,446 @@
+"""Carries out one installation: download, extract, venv, dependencies, setup, and the rename that makes it visible.
+
+A version is built beside the others, started once, and takes its place whole; until then nothing that was there is
+touched. Each step can be done again, so an interrupted installation goes on where it was. One `Install` per run; `run`
+blocks in a thread of its own. Knows apps by their descriptions alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pumas.apps.command import VENV, is_complete, shared_of
+from pumas.apps.description import AppDescription, SetupLink
+from pumas.config import Layout
+from pumas.errors import (
+    AlreadyExists,
+    Cancelled,
+    DependencyFailed,
+    InstallFailed,
+    Interrupted,
+    PumasError,
+    UnsafeArchive,
+    VersionInUse,
+)
+from pumas.jobs.store import Json, now
+from pumas.storage import json_file
+from pumas.storage.files import disk_errors, make_folders, write_durably
+from pumas.storage.json_file import JsonObject
+from pumas.versions.archive import extract, kind_of, single_folder
+from pumas.versions.fetching import Archive, ArchiveFetch
+from pumas.versions.packages import Arrivals, Packages, Resolved, Wish, relocate
+from pumas.versions.places import Places, remove_tree
+from pumas.versions.progress import Progress
+from pumas.versions.requirements import digest, parse
+from pumas.versions.running import InstallLog, Programs
+from pumas.versions.smoke import smoke_launch
+from pumas.versions.state import MARKER, VersionState
+
+if TYPE_CHECKING:
+    from pumas.downloads.bandwidth import Bandwidth
+    from pumas.net.client import NetworkClient
+
+_PROGRAM_STARTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ", b"#!")
+
+
+class Work(Protocol):
+    """What an installation needs of its job; `JobContext` is one."""
+
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def checkpoint(self) -> Json: ...
+    def check(self) -> None: ...
+    def save_checkpoint_sync(self, state: Json) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be installed. `replace`: build the tag anew although it is there; `activate`: use it then."""
+
+    app_id: str
+    tag: str
+    archive: Archive
+    published_at: str = ""
+    replace: bool = False
+    activate: bool = False
+
+    def to_json(self) -> Json:
+        return {
+            "app_id": self.app_id,
+            "tag": self.tag,
+            "archive": self.archive.to_json(),
+            "published_at": self.published_at,
+            "replace": self.replace,
+            "activate": self.activate,
+        }
+
+    @classmethod
+    def from_json(cls, value: Json) -> Plan:
+        return cls(
+            value["app_id"],
+            value["tag"],
+            Archive.from_json(value["archive"]),
+            value["published_at"],
+            value["replace"],
+            value["activate"],
+        )
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all installations use. `in_use` says whether a version runs; `smoke` False leaves out the try."""
+
+    layout: Layout
+    network: NetworkClient
+    bandwidth: Bandwidth
+    in_use: Callable[[str, str], bool]
+    smoke: bool = True
+
+
+class Install:
+    def __init__(
+        self,
+        tools: Tools,
+        work: Work,
+        app: AppDescription,
+        state: VersionState,
+        plan: Plan,
+        progress: Progress,
+        log: InstallLog,
+    ) -> None:
+        self._tools, self._job, self._app, self._state, self._plan = tools, work, app, state, plan
+        self._progress, self._log = progress, log
+        self._places = Places(state.folder)
+        self._tree = self._places.tree(work.job_id)
+        self._kept: Json = work.checkpoint
+        self._folder: Path | None = None
+
+    def run(self) -> Json:
+        """The job's result: `app_id`, `tag`, `path`, `warnings`.
+
+        Raises:
+            InstallFailed, DependencyFailed, SmokeLaunchFailed, UnsafeArchive, NetworkError, DigestMismatch, the disk's
+            failures; what was built is removed then. Cancelled likewise; Interrupted leaves it for the next run.
+        """
+        self._log.say(f"Installing {self._app.name} {self._plan.tag}.")
+        try:
+            if not self._is_placed():
+                self._job.check()
+                self._build()
+            return self._finish()
+        except Interrupted:
+            self._log.say("Interrupted; it goes on when the sidecar runs again.")
+            raise
+        except Cancelled:
+            self._log.say("Cancelled.")
+            self._discard()
+            raise
+        except PumasError as error:
+            self._log.say(f"Failed: {error}")
+            self._discard()
+            raise
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        work = self._folder = self._places.work(self._job.job_id)
+        programs = Programs(work / "running.json", self._log, self._job.check)
+        programs.end_leftover()
+        packages = Packages(self._tools.layout.data / "cache", programs)
+        done = self._kept.get("steps", []) if self._tree.is_dir() else []
+        self._kept = {**self._kept, "steps": done}
+        if "extract" not in self._kept["steps"]:
+            archive = self._download(work)
+            self._step("extract", lambda: self._unpack(archive, work))
+        if self._app.python is not None:
+            self._step("venv", lambda: self._make_venv(packages))
+            self._step("dependencies", lambda: self._install_dependencies(packages))
+        self._progress.stage("setup", "Trying to start it")
+        self._set_up(programs)
+
+    def _step(self, name: str, work: Callable[[], None]) -> None:
+        """Do a step once; after a restart only those that were not finished."""
+        if name in self._kept["steps"]:
+            return
+        self._job.check()
+        began = time.monotonic()
+        self._progress.stage(name)
+        self._log.say(f"Stage {name}.")
+        work()
+        self._log.say(f"Stage {name} took {time.monotonic() - began:.1f} s.")
+        self._keep(steps=[*self._kept["steps"], name])
+
+    def _download(self, work: Path) -> Path:
+        self._progress.stage("download", self._plan.archive.name)
+        self._log.say(f"Stage download: {self._plan.archive.url}")
+        fetch = ArchiveFetch(
+            self._plan.archive,
+            work,
+            self._tools.network,
+            self._tools.bandwidth,
+            self._job.check,
+            self._progress.download,
+        )
+        archive, sha256 = fetch.run()
+        size = archive.stat().st_size
+        verified = "as published" if self._plan.archive.sha256 else "no digest is published"
+        self._log.say(f"{size:,} bytes, sha256 {sha256} ({verified}).")
+        self._progress.arrived(self._plan.archive.name, "archive", size)
+        self._keep(sha256=sha256, size=size)
+        return archive
+
+    def _unpack(self, archive: Path, work: Path) -> None:
+        remove_tree(self._tree)
+        fresh = work / "unpacked"
+        remove_tree(fresh)
+        if kind_of(archive) is None and self._app.package.kind == "bundle":
+            self._place_program(archive, fresh)
+        else:
+            self._extract(archive, fresh)
+        with disk_errors("Unpacking"):
+            top = fresh if (fresh / self._app.package.complete[0].split("|")[0]).exists() else single_folder(fresh)
+            top.chmod(0o755)
+            os.rename(top, self._tree)
+        remove_tree(fresh)
+        archive.unlink(missing_ok=True)
+
+    def _extract(self, archive: Path, fresh: Path) -> None:
+        size, done = max(1, archive.stat().st_size), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self._job.check()
+            self._progress.at(done / size)
+
+        written = extract(archive, fresh, advance=advance)
+        self._log.say(f"Unpacked {written:,} bytes.")
+
+    def _place_program(self, file: Path, fresh: Path) -> None:
+        """Some releases are the program itself."""
+        with disk_errors("Unpacking"), open(file, "rb") as start:
+            if not start.read(4).startswith(_PROGRAM_STARTS):
+                raise UnsafeArchive("it is no archive and no program")
+        with disk_errors("Unpacking"):
+            fresh.mkdir(mode=0o700)
+            target = fresh / Path(self._app.package.programs[-1]).name
+            shutil.copyfile(file, target)
+            target.chmod(0o755)
+
+    def _make_venv(self, packages: Packages) -> None:
+        self._log.say(f"Python {platform.python_version()} by {packages.tool}.")
+        packages.make(self._tree / VENV)
+
+    def _install_dependencies(self, packages: Packages) -> None:
+        assert self._app.python is not None
+        requirements = self._tree / self._app.python.requirements
+        wish = Wish(
+            requirements if requirements.is_file() else None, self._app.python.extra, before=self._plan.published_at
+        )
+        if wish.requirements is None and not wish.extra:
+            return
+        self._progress.at(0.0, "Resolving")
+        resolved = packages.resolve(wish, build=True, python=self._tree / VENV / "bin" / "python")
+        self._progress.plan([one.name for one in resolved])
+        constraints = self._constraints(requirements, resolved)
+        sizes = {one.name: one.size for one in resolved}
+        arrivals = Arrivals(
+            self._tree / VENV,
+            lambda name: self._progress.arrived(name, "package", sizes.get(name)) if name in sizes else None,
+        )
+        packages.install(
+            self._tree, wish, constraints, on_line=lambda line: self._progress.at(0.0, line), on_look=arrivals.look
+        )
+        arrivals.look(at_once=True)
+
+    def _constraints(self, requirements: Path, resolved: list[Resolved]) -> Path:
+        """Exactly what was resolved, kept for a look; named by what it was made from, so that it is never stale."""
+        text = requirements.read_bytes() if requirements.is_file() else b""
+        name = f"{self._plan.tag}-{digest(text)[7:19]}.txt"
+        path = self._tools.layout.data / "cache" / "constraints" / name
+        lines = [f"{one.name}=={one.version}" for one in resolved if one.version and not _is_direct(one)]
+        with disk_errors("Writing the constraints"):
+            make_folders(path.parent)
+            write_durably(path, "\n".join([*lines, ""]).encode())
+        return path
+
+    def _set_up(self, programs: Programs) -> None:
+        before = set(os.listdir(self._tree))
+        if not is_complete(self._app, self._tree):
+            raise InstallFailed("setup", f"The release of {self._app.name} lacks {_missing(self._app, self._tree)}.")
+        if self._tools.smoke:
+            seconds = smoke_launch(self._app, self._tree, self._tools.layout.root, programs)
+            self._log.say(f"Started and answered after {seconds:.1f} s.")
+        self._progress.at(0.6, "Finishing")
+        for link in self._app.links:
+            self._link(link, came_with_release=link.name in before)
+        if self._app.models is not None:
+            with disk_errors("Preparing the models' folder"):
+                make_folders(self._tree / self._app.models.folder)
+        place = self._state.place(self._plan.tag)
+        if self._app.python is not None:
+            relocate(self._tree / VENV, place)
+        self._mark()
+        self._job.check()
+        self._swap(place)
+
+    def _link(self, link: SetupLink, *, came_with_release: bool) -> None:
+        path = self._tree / link.name
+        place = self._state.place(self._plan.tag)
+        values = {"folder": str(place), "shared": str(shared_of(self._tools.layout.root))}
+        target = Path(link.target.format_map(values))
+        inside = target.is_relative_to(place)
+        if came_with_release and inside:
+            return
+        with disk_errors("Preparing the version"):
+            if link.make:
+                make_folders(target)
+            if inside and not (self._tree / target.relative_to(place)).exists():
+                return
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            elif path.exists():
+                # What the release or the try made there; the shared folder takes its place.
+                remove_tree(path)
+            os.symlink(os.path.relpath(target, place), path, target_is_directory=not inside)
+
+    # -- taking its place --------------------------------------------------------------------------------------------
+
+    def _mark(self) -> None:
+        value: JsonObject = {"app": self._app.id, "tag": self._plan.tag, "job": self._job.job_id, "info": self._info()}
+        json_file.save(self._tree / MARKER, value)
+
+    def _info(self) -> JsonObject:
+        info: JsonObject = {
+            "path": f"{self._app.folder}/{self._plan.tag}",
+            "installedDate": now(),
+            "releaseTag": self._plan.tag,
+            "releaseDate": self._plan.published_at or None,
+            "downloadUrl": self._plan.archive.url,
+            "size": self._kept.get("size"),
+            "sha256": self._kept.get("sha256"),
+        }
+        if self._app.python is not None:
+            info["pythonVersion"] = f"Python {platform.python_version()}"
+            info["dependenciesInstalled"] = True
+        return {key: value for key, value in info.items() if value is not None}
+
+    def _is_placed(self) -> bool:
+        """Whether an earlier run got as far as the rename."""
+        try:
+            value = json_file.parse_object(self._state.place(self._plan.tag) / MARKER)
+        except (OSError, ValueError):
+            return False
+        return value.get("job") == self._job.job_id
+
+    def _swap(self, place: Path) -> None:
+        if not self._plan.replace or not place.exists():
+            if place.exists():
+                raise AlreadyExists(f"{place.name} appeared in {place.parent.name} meanwhile; it was left as it is.")
+            self._places.put(self._tree, place)
+            return
+        if self._tools.in_use(self._app.id, self._plan.tag):
+            raise VersionInUse(f"{self._app.name} {self._plan.tag} runs now; stop it and install again.")
+        self._places.exchange(self._tree, place)
+
+    def _finish(self) -> Json:
+        """All that follows the rename; done again after a crash."""
+        tag = self._plan.tag
+        place = self._state.place(tag)
+        trash_id = f"{tag}-{self._job.job_id}"
+        if self._tree.exists():  # the former build
+            self._places.remove(self._tree, trash_id, tag, "replaced", self._state.marker(self._tree))
+        known = any(past.get("trash_id") == trash_id for past in self._state.history())
+        history: JsonObject | None = None
+        if self._places.find(trash_id) is not None and not known:
+            history = {"kind": "replaced", "tag": tag, "trash_id": trash_id, "at": now()}
+        self._state.add(tag, self._state.marker(place) or self._info(), remember=history)
+        if self._plan.activate:
+            former = self._state.active()
+            if former != tag:
+                remember = {"kind": "switched", "tag": former, "at": now()} if former else None
+                self._state.switch(tag, remember=remember)
+        self._places.discard(self._job.job_id)
+        self._progress.at(1.0, "Installed")
+        self._log.say(f"{self._app.name} {tag} is installed.")
+        return {"app_id": self._app.id, "tag": tag, "path": str(place), "warnings": []}
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _keep(self, **values: object) -> None:
+        self._kept = {**self._kept, **values}
+        self._job.save_checkpoint_sync(self._kept)
+
+    def _discard(self) -> None:
+        """Never what took its place already: then the tree is the former build."""
+        if self._is_placed():
+            return
+        with contextlib.suppress(PumasError, OSError):
+            self._places.discard(self._job.job_id)
+
+
+def _missing(app: AppDescription, folder: Path) -> str:
+    return ", ".join(
+        choice for choice in app.package.complete if not any((folder / name).exists() for name in choice.split("|"))
+    )
+
+
+def _is_direct(one: Resolved) -> bool:
+    """From an address of its own rather than an index; such cannot be constrained by a version."""
+    return one.url is not None and not one.url.startswith(("http://", "https://"))
+
+
+def missing_dependencies(app: AppDescription, folder: Path) -> tuple[list[str], list[str], str | None]:
+    """(installed, missing, the requirements file's place in the version's folder), by metadata on disk alone.
+
+    A package of a wrong version counts as missing; one below the mark in the file is never missing.
+    """
+    from pumas.versions.packages import distributions, normalised
+
+    if app.python is None:
+        return [], [], None
+    path = folder / app.python.requirements
+    text = ""
+    with contextlib.suppress(OSError):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    there = distributions(folder / VENV)
+    installed: list[str] = []
+    missing: list[str] = []
+    for wanted in parse(text, app.python.optional_after):
+        if not wanted.applies():
+            continue
+        version = there.get(wanted.name)
+        if version is not None and wanted.fits(version):
+            installed.append(wanted.name)
+        elif not wanted.optional:
+            missing.append(wanted.name)
+    for name in map(normalised, app.python.extra):
+        (installed if name in there else missing).append(name)
+    return sorted(set(installed)), sorted(set(missing)), app.python.requirements if path.is_file() else None
+
+
+def install_dependencies(app: AppDescription, folder: Path, layout: Layout, programs: Programs) -> None:
+    """Bring what a version that is there lacks into its own environment, which is made when missing.
+
+    Raises:
+        InstallFailed, DependencyFailed.
+    """
+    if app.python is None:
+        raise DependencyFailed("dependencies", f"{app.name} has no Python environment.")
+    packages = Packages(layout.data / "cache", programs)
+    python = folder / VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    if not python.exists():
+        packages.make(folder / VENV)
+    requirements = folder / app.python.requirements
+    wish = Wish(requirements if requirements.is_file() else None, app.python.extra)
+    packages.install(folder, wish, None, on_line=lambda _line: None, on_look=lambda: None)

@@ -1,0 +1,269 @@
+"""Python environments and what is in them: made, resolved and filled by uv when it is there, else by pip.
+
+Resolving reads metadata only: with `build` False nothing of a package is ever run. Blocks. Knows nothing of apps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from pumas.apps.command import child_environment, python_of
+from pumas.errors import DependencyFailed, InstallFailed
+from pumas.storage.files import disk_errors
+from pumas.versions.running import OnLine, Programs
+
+UV_VARIABLE = "PUMAS_UV"
+"""The path of uv; `off`: use pip."""
+VENV_S = 120.0
+RESOLVE_S = 600.0
+INSTALL_S = 4 * 3600.0
+_CAUSE = re.compile(r"(?i)error\b|×|╰─▶")
+_RELOCATED_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """One package of a resolution; `size` in bytes of the file that would be fetched, None when not told."""
+
+    name: str
+    version: str
+    size: int | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an environment shall hold. `before`: an ISO time; packages published later do not count."""
+
+    requirements: Path | None
+    extra: tuple[str, ...] = ()
+    before: str = ""
+
+
+def find_uv() -> str | None:
+    chosen = os.environ.get(UV_VARIABLE, "")
+    if chosen:
+        return None if chosen == "off" else chosen
+    beside = Path(sys.executable).with_name("uv.exe" if sys.platform == "win32" else "uv")
+    return str(beside) if beside.is_file() else shutil.which("uv")
+
+
+class Packages:
+    """`cache` is the folder for downloads that all versions share."""
+
+    def __init__(self, cache: Path, programs: Programs, uv: str | None = None) -> None:
+        self._cache = cache
+        self._programs = programs
+        self._uv = find_uv() if uv is None else uv
+
+    @property
+    def tool(self) -> str:
+        return "uv" if self._uv else "pip"
+
+    def make(self, venv: Path) -> None:
+        """Make an empty environment; what was there goes.
+
+        Raises:
+            InstallFailed: stage `venv`.
+        """
+        if self._uv:
+            argv = [self._uv, "venv", "--quiet", "--no-project", "--clear", "--python", sys.executable, str(venv)]
+        else:
+            argv = [sys.executable, "-m", "venv", "--clear", str(venv)]
+        status, tail = self._programs.run(argv, venv.parent, self._environment(), timeout_s=VENV_S)
+        if status:
+            raise InstallFailed("venv", f"The Python environment could not be made: {_last(tail)}")
+
+    def resolve(self, wish: Wish, *, build: bool, python: Path | None = None) -> list[Resolved]:
+        """Everything that would be installed, with exact versions.
+
+        Raises:
+            DependencyFailed: there is no way to satisfy it, or no metadata without building.
+        """
+        with tempfile.TemporaryDirectory(prefix="pumas-resolve-") as folder:
+            place = Path(folder)
+            wanted = place / "requirements.in"
+            lines = [f"-r {wish.requirements}"] if wish.requirements else []
+            wanted.write_text("\n".join([*lines, *wish.extra, ""]), encoding="utf-8")
+            if not self._uv:
+                return self._resolve_by_pip(wanted, place, build, python)
+            try:
+                return self._resolve_by_uv(wanted, place, build, wish.before)
+            except DependencyFailed:
+                if not wish.before:
+                    raise
+                # An index that does not tell when files were published has nothing from before any time.
+                return self._resolve_by_uv(wanted, place, build, "")
+
+    def install(
+        self, venv_parent: Path, wish: Wish, constraints: Path | None, on_line: OnLine, on_look: Callable[[], None]
+    ) -> None:
+        """Fill the environment in `venv_parent/venv`.
+
+        Raises:
+            DependencyFailed: with the last words of the tool.
+        """
+        python = python_of(venv_parent)
+        if self._uv:
+            argv = [self._uv, "pip", "install", "--python", str(python), *_bundled_pip()]
+        else:
+            argv = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+        argv += ["-r", str(wish.requirements)] if wish.requirements else []
+        argv += ["-c", str(constraints)] if constraints else []
+        argv += wish.extra
+        status, tail = self._programs.run(
+            argv, venv_parent, self._environment(), timeout_s=INSTALL_S, on_line=on_line, on_look=on_look
+        )
+        if status:
+            raise DependencyFailed("dependencies", f"The dependencies could not be installed: {_last(tail)}")
+
+    def _resolve_by_uv(self, wanted: Path, place: Path, build: bool, before: str) -> list[Resolved]:
+        assert self._uv
+        out = place / "pylock.toml"
+        argv = [self._uv, "pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml", str(wanted)]
+        argv += ["--output-file", str(out), "--python", sys.executable]
+        argv += [] if build else ["--no-build"]
+        argv += ["--exclude-newer", before] if before else []
+        status, tail = self._programs.run(argv, place, self._environment(), timeout_s=RESOLVE_S)
+        if status:
+            raise DependencyFailed("dependencies", f"The dependencies cannot be resolved: {_last(tail)}")
+        with disk_errors("Reading the resolution"):
+            return _locked(out.read_bytes())
+
+    def _resolve_by_pip(self, wanted: Path, place: Path, build: bool, python: Path | None) -> list[Resolved]:
+        out = place / "report.json"
+        argv = [str(python or sys.executable), "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+        argv += ["--no-input", "--report", str(out), "-r", str(wanted)]
+        argv += [] if build else ["--only-binary", ":all:"]
+        status, tail = self._programs.run(argv, place, self._environment(), timeout_s=RESOLVE_S)
+        if status:
+            raise DependencyFailed("dependencies", f"The dependencies cannot be resolved: {_last(tail)}")
+        with disk_errors("Reading the resolution"):
+            return _reported(out.read_bytes())
+
+    def _environment(self) -> dict[str, str]:
+        ours = {"PIP_CACHE_DIR": str(self._cache / "pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1"}
+        uv = {"UV_NO_PROGRESS": "1"} | (
+            {} if os.environ.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(self._cache / "uv")}
+        )
+        return child_environment({"PYTHONUNBUFFERED": "1"} | ours | uv)
+
+
+def relocate(venv: Path, new_parent: Path) -> None:
+    """Make the scripts of an environment name the place to which its parent folder will be moved.
+
+    Interpreters find their environment by themselves; the scripts that pip and uv write name it in their first lines.
+    """
+    old, new = str(venv).encode(), str(new_parent / venv.name).encode()
+    with disk_errors("Preparing the Python environment"):
+        for folder in (venv, venv / "bin", venv / "Scripts"):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.is_file() and not path.is_symlink() and path.stat().st_size <= _RELOCATED_BYTES:
+                    data = path.read_bytes()
+                    if old in data and b"\0" not in data[:512]:
+                        path.write_bytes(data.replace(old, new))
+
+
+def distributions(venv: Path) -> dict[str, str]:
+    """Normalised name -> version of what is installed, read from the names of metadata folders."""
+    found: dict[str, str] = {}
+    patterns = ("lib/python*/site-packages", "Lib/site-packages")
+    for folder in (path for pattern in patterns for path in venv.glob(pattern)):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith((".dist-info", ".egg-info")):
+                    name, _, version = entry.name.rpartition(".")[0].partition("-")
+                    found[normalised(name)] = version.split("-", 1)[0]
+    return found
+
+
+def normalised(name: str) -> str:
+    """https://packaging.python.org/en/latest/specifications/name-normalization/"""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+class Arrivals:
+    """Tells of each distribution that appears in an environment, looked for now and then."""
+
+    def __init__(self, venv: Path, told: Callable[[str], None], every_s: float = 0.25) -> None:
+        self._venv, self._told, self._every_s = venv, told, every_s
+        self._seen = set(distributions(venv))
+        self._looked = time.monotonic()
+
+    def look(self, *, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self._looked > self._every_s:
+            self._looked = time.monotonic()
+            for name in sorted(set(distributions(self._venv)) - self._seen):
+                self._seen.add(name)
+                self._told(name)
+
+
+def _bundled_pip() -> Sequence[str]:
+    """The pip that comes with Python, for apps that call it: needs no index."""
+    import ensurepip
+
+    wheels = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    return [str(wheels[-1])] if wheels else ["pip"]
+
+
+def _locked(data: bytes) -> list[Resolved]:
+    """https://packaging.python.org/en/latest/specifications/pylock-toml/"""
+    found: list[Resolved] = []
+    for package in cast("list[dict[str, Any]]", tomllib.loads(data.decode()).get("packages", [])):
+        first = _fitting(package.get("wheels", [])) or package.get("sdist") or package.get("archive") or {}
+        size = first.get("size")
+        found.append(
+            Resolved(
+                normalised(str(package["name"])),
+                str(package.get("version", "")),
+                size if isinstance(size, int) else None,
+                first.get("url"),
+            )
+        )
+    return found
+
+
+def _fitting(wheels: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The wheel that an installer would take here."""
+    from packaging.tags import sys_tags
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    ranks = {tag: rank for rank, tag in enumerate(sys_tags())}
+    best: tuple[int, dict[str, Any]] | None = None
+    for wheel in wheels:
+        name = str(wheel.get("name") or str(wheel.get("url", "")).rsplit("/", 1)[-1])
+        try:
+            tags = parse_wheel_filename(name)[3]
+        except InvalidWheelFilename:
+            continue
+        rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
+        if rank is not None and (best is None or rank < best[0]):
+            best = rank, wheel
+    return best[1] if best else None
+
+
+def _reported(data: bytes) -> list[Resolved]:
+    """https://pip.pypa.io/en/stable/reference/installation-report/"""
+    return [
+        Resolved(normalised(one["metadata"]["name"]), one["metadata"]["version"], None, one["download_info"]["url"])
+        for one in orjson.loads(data)["install"]
+    ]
+
+
+def _last(tail: Sequence[str]) -> str:
+    """The words that say why, as far as the tool's last lines do."""
+    said = [line.strip() for line in tail if line.strip()]
+    first = next((at for at, line in enumerate(said) if _CAUSE.match(line)), max(0, len(said) - 4))
+    return " ".join(said[first : first + 6])[:800] or "it said nothing"

@@ -1,0 +1,216 @@
+"""The folders of an app's versions: where one is built, how it takes its place, where a removed one goes.
+
+All of it lies in the app's own folder, so that every change of place is a rename on one volume. Blocks; knows nothing
+of lists and jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pumas.jobs.store import now
+from pumas.storage import json_file
+from pumas.storage.files import disk_errors, fsync_folder, make_folders, rename_new
+from pumas.storage.json_file import JsonObject
+from pumas.storage.paths import contained
+
+BUILD = ".pumas-build-"
+WORK = ".pumas-work"
+TRASH = ".pumas-trash"
+_ENTRY = "entry.json"
+_CONTENT = "version"
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A version in the trash. `reason`: `removed` by the user, or `replaced` by a new build of the same tag."""
+
+    id: str
+    tag: str
+    reason: str
+    removed_at: str
+    info: JsonObject
+
+
+class Places:
+    """`folder` is the app's, below the launcher root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    def tree(self, job_id: str) -> Path:
+        """Where a version is built: as deep below the root as it will lie, so that relative links stay right."""
+        return contained(self.folder, f"{BUILD}{job_id}")
+
+    def work(self, job_id: str) -> Path:
+        """A folder for the archive and notes of one installation; made when missing."""
+        folder = contained(self.folder, f"{WORK}/{job_id}")
+        with disk_errors("Preparing the installation"):
+            make_folders(self.folder)
+            make_folders(folder, 0o700)
+        return folder
+
+    def discard(self, job_id: str) -> None:
+        """Remove all that an installation left behind."""
+        for path in (self.tree(job_id), contained(self.folder, f"{WORK}/{job_id}")):
+            remove_tree(path)
+        with contextlib.suppress(OSError):
+            (self.folder / WORK).rmdir()
+
+    def leftovers(self) -> set[str]:
+        """Ids of installations that left something behind."""
+        found = {name.removeprefix(BUILD) for name in _names(self.folder) if name.startswith(BUILD)}
+        return found | set(_names(self.folder / WORK))
+
+    def put(self, tree: Path, place: Path) -> None:
+        """Let a finished tree take a place that is free. Raises AlreadyExists and the disk's failures."""
+        with disk_errors("Putting the new version in place"):
+            sync(tree)
+            rename_new(tree, place)
+
+    def exchange(self, tree: Path, place: Path) -> None:
+        """Let a finished tree take the place of another, which is then where the tree was."""
+        with disk_errors("Putting the new version in place"):
+            sync(tree)
+            _exchange(tree, place)
+            fsync_folder(self.folder)
+
+    # -- trash -------------------------------------------------------------------------------------------------------
+
+    def remove(self, path: Path, trash_id: str, tag: str, reason: str, info: JsonObject) -> Removed:
+        """Move a version's folder to the trash. Doing it again after a crash finishes it."""
+        entry = contained(self.folder, f"{TRASH}/{trash_id}")
+        removed = Removed(trash_id, tag, reason, now(), info)
+        with disk_errors("Moving the version to the trash"):
+            make_folders(entry, 0o700)
+        if not (entry / _ENTRY).exists():
+            json_file.save(
+                entry / _ENTRY, {"tag": tag, "reason": reason, "removed_at": removed.removed_at, "info": info}
+            )
+        if not (entry / _CONTENT).exists():
+            with disk_errors("Moving the version to the trash"):
+                rename_new(path, entry / _CONTENT)
+        return removed
+
+    def trash(self) -> list[Removed]:
+        """Newest first. What cannot be read is not listed, and stays."""
+        found: list[Removed] = []
+        for name in _names(self.folder / TRASH):
+            entry = self.folder / TRASH / name
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                value = json_file.parse_object(entry / _ENTRY)
+                info: object = value.get("info")
+                if (entry / _CONTENT).is_dir():
+                    found.append(
+                        Removed(
+                            name,
+                            str(value["tag"]),
+                            str(value["reason"]),
+                            str(value["removed_at"]),
+                            cast(JsonObject, info) if isinstance(info, dict) else {},
+                        )
+                    )
+        return sorted(found, key=lambda one: one.removed_at, reverse=True)
+
+    def find(self, trash_id: str) -> Removed | None:
+        return next((one for one in self.trash() if one.id == trash_id), None)
+
+    def content(self, removed: Removed) -> Path:
+        return contained(self.folder, f"{TRASH}/{removed.id}/{_CONTENT}")
+
+    def take_out(self, removed: Removed, place: Path) -> None:
+        """Put a version from the trash back. Raises AlreadyExists and the disk's failures."""
+        with disk_errors("Restoring the version"):
+            rename_new(self.content(removed), place)
+        self.forget(removed)
+
+    def swap_in(self, removed: Removed, place: Path) -> None:
+        """Exchange a version with the one in the trash."""
+        with disk_errors("Restoring the version"):
+            _exchange(self.content(removed), place)
+            fsync_folder(self.folder)
+
+    def forget(self, removed: Removed) -> None:
+        """Remove an entry of the trash for good."""
+        remove_tree(contained(self.folder, f"{TRASH}/{removed.id}"))
+
+    def unfinished_removals(self) -> list[Removed]:
+        """Entries whose folder was never moved, because of a crash in between."""
+        found: list[Removed] = []
+        for name in _names(self.folder / TRASH):
+            entry = self.folder / TRASH / name
+            if not (entry / _CONTENT).exists():
+                with contextlib.suppress(OSError, ValueError, KeyError):
+                    value = json_file.parse_object(entry / _ENTRY)
+                    found.append(Removed(name, str(value["tag"]), str(value["reason"]), "", {}))
+        return found
+
+
+def is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None and not text.startswith(".")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours, never through a link. What cannot be removed now is removed another time."""
+    if path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    elif path.exists():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sync(folder: Path) -> None:
+    """Make all that was written below `folder` durable, at once for the whole volume: single files are too many."""
+    if sys.platform == "linux":
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(fd) == 0:
+                return
+        except AttributeError:
+            pass
+        finally:
+            os.close(fd)
+    if sys.platform != "win32":
+        os.sync()
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two names: by one system call on Linux, elsewhere by three renames."""
+    if sys.platform == "linux":
+        renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        if renameat2 is not None:
+            first, second = os.fsencode(one), os.fsencode(other)
+            if renameat2(_AT_FDCWD, first, _AT_FDCWD, second, ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
+                return
+            code = ctypes.get_errno()
+            if code not in (errno.ENOSYS, errno.EINVAL):
+                raise OSError(code, os.strerror(code), str(one), None, str(other))
+    aside = one.with_name(f"{one.name}.aside")
+    os.rename(other, aside)
+    try:
+        os.rename(one, other)
+    except OSError:
+        os.rename(aside, other)
+        raise
+    os.rename(aside, one)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if is_id(name) or name.startswith(BUILD))
+    except OSError:
+        return []
