@@ -51,3 +51,21 @@ tL4ndQavEi51mI38AjEAi/V3bNTIZargCyzuFJ0nN6T5U6VR5CmD1/iQMVtCnwr1
 /q4AaOeMSQ+2b1tbFfLn
 -----END CERTIFICATE-----
 """
+
+
+JSONRPC = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from pumas import footprint
+footprint.import_jsonrpcserver()
+from pumas.rpc.dispatch import Dispatcher
+during = sorted(name for name in sys.modules if name.split(".")[0] in ("jsonschema", "referencing", "rpds"))
+import jsonschema
+print(json.dumps([during, hasattr(jsonschema, "Draft202012Validator")]))
+"""
+
+
+def test_jsonrpcserver_comes_without_the_check_that_nobody_uses_and_jsonschema_stays_usable() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", JSONRPC, str(BACKEND)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[], True]

@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import sys
+import types
 
 _M_ARENA_MAX = -8
 
@@ -36,6 +37,40 @@ def import_server() -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def import_jsonrpcserver() -> None:
+    """Import jsonrpcserver without the library that its default check of requests needs: ours is another
+    (`rpc/dispatch.py`), and jsonschema with what it needs is 2 MB."""
+    if "jsonrpcserver" in sys.modules or "jsonschema" in sys.modules:
+        return
+    names = ("jsonschema", "jsonschema.validators")
+    for name in names:
+        sys.modules[name] = types.ModuleType(name)
+    vars(sys.modules["jsonschema.validators"])["validator_for"] = _validator_for
+    try:
+        importlib.import_module("jsonrpcserver")
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+def _validator_for(_schema: object) -> type[_NoCheck]:
+    return _NoCheck
+
+
+class _NoCheck:
+    """What jsonrpcserver makes its default check of. Whoever used that would hear of it."""
+
+    def __init__(self, _schema: object) -> None:
+        pass
+
+    @classmethod
+    def check_schema(cls, _schema: object) -> None:
+        return
+
+    def validate(self, _request: object) -> None:
+        raise NotImplementedError("requests are checked by rpc/dispatch.py")
 
 
 def share_one_arena() -> None:
