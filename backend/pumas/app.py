@@ -107,7 +107,6 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     from pumas.links.service import LinkService
     from pumas.links.store import LinkStore
     from pumas.net.service import NetworkService
-    from pumas.processes import patch
     from pumas.processes.patching import Patching
     from pumas.processes.service import ProcessService
     from pumas.processes.status import AppsStatus, Sources
@@ -143,15 +142,11 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     network = NetworkService(layout, events, troubles)
     hub = HubClient(network.client)
     apps = Apps(layout, troubles)
-    versions = VersionService(layout, apps, troubles)
+    downloads = DownloadService(layout, events, troubles, jobs, library.parts, network.client, hub)
+    versions = VersionService(layout, apps, troubles, events, jobs, network.client, downloads.bandwidth)
     processes = ProcessService(layout, events, troubles, apps, versions)
-    apps_status = AppsStatus(
-        processes,
-        Sources(
-            active=lambda: versions.state_of(DEFAULT_APP).active(),
-            patched=lambda tag: patch.is_patched(versions.state_of(DEFAULT_APP).place(tag)),
-        ),
-    )
+    versions.ask_in_use(processes.runs)
+    apps_status = AppsStatus(processes, Sources(active=lambda: versions.active(DEFAULT_APP)))
     return Services(
         events=events,
         troubles=troubles,
@@ -162,7 +157,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         adoption=AdoptionService(layout, library.parts, jobs, adoptions_db),
         network=network,
         hub=HubService(layout, hub, library, jobs, hub_db),
-        downloads=DownloadService(layout, events, troubles, jobs, library.parts, network.client, hub),
+        downloads=downloads,
         links=LinkService(layout, apps, library.catalog, jobs, link_store, keeper),
         versions=versions,
         processes=processes,

@@ -214,6 +214,11 @@ class ProcessService:
         run = self._going(app_id)
         return None if run is None else self._info(run)
 
+    def runs(self, app_id: str, tag: str) -> bool:
+        """Whether this version runs. From memory, and from any thread."""
+        run = self._going(app_id)
+        return run is not None and run.record.tag == tag
+
     def list(self, *, ended: bool = False) -> list[RunInfo]:
         """What runs, newest first, and what has ended of late when asked for. From memory."""
         runs = [run for run in self._runs.values() if run.going]
@@ -316,7 +321,7 @@ class ProcessService:
         return next((run for run in own if run.going), own[-1] if own else None)
 
     def _going(self, app_id: str) -> Run | None:
-        return next((run for run in self._runs.values() if run.record.app_id == app_id and run.going), None)
+        return next((run for run in tuple(self._runs.values()) if run.record.app_id == app_id and run.going), None)
 
     def _info(self, run: Run) -> RunInfo:
         record = run.record

@@ -1,28 +1,30 @@
 """What `get_status` says of the apps, put together from memory and from facts that are looked up in the background.
 
-Implements `pumas.system.service.RunningApps`. Which version is active, whether it is patched, which shortcuts there
-are and which release is newest is asked of callables, each a blocking look at files, so that this knows no other
-domain; one thread asks them all, at most once a second while somebody polls.
+Implements `pumas.system.service.RunningApps`. Which version is active, which shortcuts it has and which release is
+newest is asked of others (`Sources`), at most once a second while somebody polls, and never while somebody waits: a
+poll is answered with what was found before.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from pumas.errors import PumasError
+from pumas.errors import PumasError, TimedOut
+from pumas.processes import patch
 from pumas.processes.service import ProcessService
-from pumas.processes.values import RunInfo, RunState
-from pumas.system.sampling import Pace, Sampler
+from pumas.processes.values import RunInfo, RunState, Version
 from pumas.system.service import COMFYUI, AppProcess, AppsReport, ReleaseInfo
 
 T = TypeVar("T")
 
-FACTS = Pace(max_age=3.0, interval=1.0, park_after=10.0)
-"""The thread lives as long as somebody polls: starting one costs the event loop more than everything else here."""
+MAX_AGE_S, USELESS_S, ANSWER_S = 1.0, 10.0, 2.0
+"""Facts are looked up anew when they are so old, are not given out at all after the second, and are waited for so long
+when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +37,18 @@ class Shortcuts:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the facts about ComfyUI come from. Each blocks, reads files at most, and may raise PumasError.
+    """Where the facts about ComfyUI come from; they may look at files, and never ask the network, not even behind.
 
-    `active`: the tag in use. `patched`: whether that version's server names itself. `shortcuts`: of that version.
-    `newest`: the newest release's tag as far as it is known.
+    `active`: the version in use. `newest`: the newest release's tag as far as it is known. `shortcuts`: of a tag.
     """
 
-    active: Callable[[], str | None]
-    patched: Callable[[str], bool]
-    newest: Callable[[], str | None] = lambda: None
-    shortcuts: Callable[[str], Shortcuts] = lambda _tag: Shortcuts()
+    active: Callable[[], Awaitable[Version | None]]
+    newest: Callable[[], Awaitable[str | None]] | None = None
+    shortcuts: Callable[[str], Awaitable[Shortcuts]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class _Facts:
     active: str | None
     patched: bool
     shortcuts: Shortcuts
@@ -56,15 +56,21 @@ class Facts:
 
 
 class AppsStatus:
-    """Never waits for more than its first reading."""
+    """For one event loop. `clock` is in seconds and monotonic."""
 
-    def __init__(self, processes: ProcessService, sources: Sources) -> None:
+    def __init__(
+        self, processes: ProcessService, sources: Sources, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._processes = processes
         self._sources = sources
-        self._facts = Sampler("facts about versions", lambda: contextlib.nullcontext(self._look), FACTS)
+        self._clock = clock
+        self._facts: _Facts | None = None
+        self._found_at = 0.0
+        self._looking: asyncio.Task[_Facts] | None = None
 
     async def report(self) -> AppsReport:
-        facts = await self._facts.recent()
+        """Raises TimedOut when there is nothing to say yet and looking takes too long."""
+        facts = await self._recent()
         runs = self._processes.list()
         return AppsReport(
             processes=tuple(_process(run, self._processes.ledger_path) for run in runs),
@@ -79,33 +85,63 @@ class AppsStatus:
         )
 
     async def release(self, *, anew: bool = False) -> ReleaseInfo:
-        """Whether a newer release is known than the one in use; asks nobody outside. Raises TimedOut."""
-        if anew:
-            return (await asyncio.to_thread(self._look)).release
-        return (await self._facts.recent()).release
+        """The version in use and the newest release that is known. Raises TimedOut."""
+        return (await (self._look() if anew else self._recent())).release
 
     async def close(self) -> None:
-        await self._facts.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
 
-    def _look(self) -> Facts:
+    async def _recent(self) -> _Facts:
+        age = self._clock() - self._found_at
+        if self._facts is None or age > MAX_AGE_S:
+            looking = self._begin()
+            if self._facts is None or age > USELESS_S:
+                return await _soon(looking)
+        return self._facts
+
+    def _begin(self) -> asyncio.Task[_Facts]:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+            # Who asked may be gone; the next to ask hears of it.
+            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._looking
+
+    async def _look(self) -> _Facts:
         sources = self._sources
-        tag = _or(None, sources.active)
-        return Facts(
-            active=tag,
-            patched=tag is not None and _or(False, lambda: sources.patched(tag)),
-            shortcuts=Shortcuts() if tag is None else _or(Shortcuts(), lambda: sources.shortcuts(tag)),
-            release=_release(tag, _or(None, sources.newest)),
-        )
+        version = await _or(None, sources.active)
+        shortcuts, newest = Shortcuts(), None
+        if version is not None and (ask := sources.shortcuts) is not None:
+            tag = version.tag
+            shortcuts = await _or(shortcuts, lambda: ask(tag))
+        if sources.newest is not None:
+            newest = await _or(newest, sources.newest)
+        patched = version is not None and await asyncio.to_thread(patch.is_patched, Path(version.folder))
+        release = _release(version, newest)
+        facts = _Facts(release.current_version, patched, shortcuts, release)
+        self._facts, self._found_at = facts, self._clock()
+        return facts
 
 
-def _or(default: T, ask: Callable[[], T]) -> T:
+async def _soon(looking: asyncio.Task[_Facts]) -> _Facts:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await asyncio.shield(looking)
+    except TimeoutError:
+        raise TimedOut(f"Looking at the installed versions takes longer than {ANSWER_S:g} s.") from None
+
+
+async def _or(default: T, ask: Callable[[], Awaitable[T]]) -> T:
     """A part that cannot be known takes nothing from the rest; its own methods say why."""
-    with contextlib.suppress(PumasError):
-        return ask()
-    return default
+    try:
+        return await ask()
+    except PumasError:
+        return default
 
 
-def _release(tag: str | None, newest: str | None) -> ReleaseInfo:
+def _release(version: Version | None, newest: str | None) -> ReleaseInfo:
+    tag = None if version is None else version.tag
     return ReleaseInfo(tag is not None and newest is not None and newest != tag, newest, tag)
 
 
