@@ -68,9 +68,10 @@ def reply(status: int = 200, body: bytes = b"", /, length: int | None = None, **
     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body) if length is None else length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    whole = head + body
 
     def handle(asked: Asked, line: Line) -> None:
-        line.write(head if asked.method == "HEAD" else head + body)
+        line.write(head if asked.method == "HEAD" else whole)
 
     return handle
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from urllib3.util import parse_url
 
 from pumas.errors import InvalidInput
 from pumas.net.address import Address, Mirrors, Origin, base, parse
@@ -47,10 +48,9 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     assert str(caught.value).startswith("endpoint: ") and "u:p" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.from_regex(r"https?://[^\s]{0,40}", fullmatch=True))
 def test_whatever_is_accepted_reads_the_same_to_everybody(url: str) -> None:
-    from urllib3.util import parse_url
-
     try:
         address = parse(url)
     except InvalidInput:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.utils import formatdate
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pumas.net.address import parse
@@ -60,6 +60,7 @@ def test_what_an_answer_asks_for(status: int, headers: dict[str, str], expected:
 NAMES = st.sampled_from(["retry-after", "ratelimit", "x-ratelimit-remaining", "x-ratelimit-reset"])
 
 
+@settings(deadline=None)
 @given(st.integers(100, 599), st.dictionaries(NAMES, st.text(max_size=40)))
 def test_no_header_makes_it_wait_for_ever(status: int, headers: dict[str, str]) -> None:
     wait = told(status, headers, NOW)

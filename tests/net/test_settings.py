@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from net.stub import ROOT
@@ -120,6 +121,7 @@ VALUES = (
 )
 
 
+@limits(deadline=None)
 @given(st.dictionaries(st.sampled_from(["offline", "proxy", "mirrors", "ca_bundle", "x"]), VALUES))
 def test_no_file_is_too_strange(stored: dict[str, Any]) -> None:
     settings, wrong = read(stored)
