@@ -32,7 +32,7 @@ DRAIN = 64 * 1024
 
 
 class Response:
-    """A context manager. One thread reads; `close` may come from any.
+    """A context manager. One thread reads, by `read_into` or by `read` and `json`; `close` may come from any.
 
     `url` is where the answer came from, after redirects and mirrors. `headers` ignore case; several of one name are
     joined by ", ".
