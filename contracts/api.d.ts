@@ -6,15 +6,25 @@ export type AdoptedItem = { "store": string; "name": string; "success": boolean;
 
 export type AdoptionInfo = { "adoption_id": string; "model_id": string; "official_name": string; "mode": "hardlink" | "reflink" | "reference"; "kind": "huggingface" | "ollama" | "lm_studio" | "comfyui" | "webui" | "pumas" | "folder"; "store": string; "name": string; "revision": string | null; "size": number; "present": boolean; "state": "ok" | "missing" | "offline"; "undone": boolean; "trash_id": string | null; "created_at": string };
 
+export type AppInfo = { "app_id": string; "name": string; "description": string; "homepage": string; "folder": string; "repository": string; "port": number; "has_python": boolean; "takes_models": boolean; "installed": Array<string>; "active": string | null };
+
 export type AppProcess = { "pid": number; "app_id": string; "source": string; "tag": string | null; "cpu_usage": number; "ram_memory": number; "gpu_memory": number; "pid_file"?: string | null; "cmd"?: string | null };
 
 export type AppResources = { "cpu": number; "ram_memory": number; "gpu_memory": number };
+
+export type Asset = { "name"?: string | null; "size"?: number | null; "browser_download_url"?: string | null; "download_url"?: string | null };
 
 export type BrokenLink = { "link_id": number; "target_path": string; "expected_source": string; "model_id": string; "reason": string };
 
 export type BrokenMapping = { "target_path": string; "existing_target": string; "reason": string };
 
+export type CacheStatusInfo = { "has_cache": boolean; "is_valid": boolean; "is_fetching": boolean; "age_seconds": number | null; "last_fetched": string | null; "ttl": number; "releases_count": number };
+
+export type CompletedItem = { "name": string; "type": "archive" | "package"; "size": number | null; "completed_at": string };
+
 export type Cpu = { "usage": number; "temp": number | null };
+
+export type DependencyStatus = { "installed": Array<string>; "missing": Array<string>; "requirementsFile": string | null };
 
 export type Disk = { "usage": number; "used": number; "total": number; "free": number };
 
@@ -46,6 +56,8 @@ export type ImportItem = { "path": string; "success": boolean; "model_path"?: st
 
 export type ImportSpec = { "repo_id"?: string | null; "model_type"?: string | null; "subtype"?: string | null; "tags"?: Array<string>; "security_acknowledged"?: boolean; "mode"?: "copy" | "move" | "hardlink"; "allow_duplicate"?: boolean; "path": string; "family"?: string; "official_name"?: string | null };
 
+export type InstallationProgress = { "tag": string; "started_at": string; "stage": "download" | "extract" | "venv" | "dependencies" | "setup"; "stage_progress": number; "overall_progress": number; "current_item": string | null; "download_speed": number | null; "eta_seconds": number | null; "total_size": number | null; "downloaded_bytes": number; "dependency_count": number | null; "completed_dependencies": number; "completed_items": Array<CompletedItem>; "error": string | null; "pid": number | null; "log_path": string | null; "total_weight"?: number | null; "completed_weight"?: number | null; "completed_at"?: string | null; "success"?: boolean | null };
+
 export type JobInfo = { "job_id": string; "kind": string; "title": string; "state": "queued" | "running" | "paused" | "completed" | "failed" | "cancelled"; "progress": number; "stage": string; "item": string; "done": number; "total": number; "unit": string; "error": string | null; "error_code": string | null; "result": Record<string, unknown> | null; "created_at": string; "updated_at": string; "finished_at": string | null };
 
 export type LinkInfo = { "link_id": number; "model_id": string; "source_path": string; "target_path": string; "link_type": "symlink" | "hardlink" | "copy"; "app_id": string; "app_version": string; "is_external": boolean; "created_at": string };
@@ -56,6 +68,10 @@ export type ModelEntry = { "path": string; "size": number | null; "addedDate": s
 
 export type NamedGpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null; "name": string | null };
 
+export type OneVersionStatus = { "info": VersionInfo | null; "dependencies": DependencyStatus; "isActive": boolean };
+
+export type PackageSize = { "package": string; "version_spec": string; "size": number | null };
+
 export type Place = { "store": string; "model": string; "path": string };
 
 export type Process = { "run_id": string; "app_id": string; "tag": string; "state": "starting" | "ready" | "not_answering" | "stopping" | "exited"; "ready": boolean; "pid": number; "port": number; "url": string; "log_path": string; "started_at": string; "adopted": boolean; "exit_code": number | null; "error": string | null; "cpu_usage": number; "ram_memory": number; "gpu_memory": number };
@@ -65,6 +81,10 @@ export type Ram = { "usage": number; "used": number; "total": number };
 export type Refused = { "path": string; "reason": string };
 
 export type ReleaseInfo = { "has_update": boolean; "latest_version": string | null; "current_version": string | null };
+
+export type ReleaseSizeInfo = { "tag": string; "total_size": number; "total_bytes": number; "archive_size": number; "dependencies_size": number; "dependency_count": number; "unknown_size_count": number; "dependencies": Array<PackageSize>; "requirements_hash": string; "calculated_at": string; "platform": string; "python_version": string; "dependencies_size_source": string; "is_estimated": boolean };
+
+export type RemovedVersionInfo = { "trash_id": string; "tag": string; "reason": "removed" | "replaced"; "removed_at": string };
 
 export type Repeated = { "certainty": "shared" | "duplicate" | "possible"; "size": number; "freed": number; "sha256": string | null; "verified": boolean; "places": Array<Place> };
 
@@ -94,6 +114,10 @@ export type TrashEntry = { "trash_id": string; "model_id": string; "model_ids": 
 
 export type TroubleInfo = { "subject": string; "kind": string; "message": string };
 
+export type ValidationResult = { "had_invalid": boolean; "removed": Array<string>; "valid": Array<string> };
+
+export type VersionInfo = { "path"?: string | null; "installedDate"?: string | null; "releaseTag"?: string | null; "pythonVersion"?: string | null; "downloadUrl"?: string | null; "size"?: number | null };
+
 export type WireSchedule = { "start": string; "end": string; "days"?: Array<"mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"> };
 
 export type WritableFile = { "path": string; "writable": boolean; "reason": string | null };
@@ -103,6 +127,12 @@ export interface Methods {
   "adopt_models": { params: { items: Array<AdoptItem>; mode?: "auto" | "reflink" | "hardlink" | "reference" | null; dry_run?: boolean | null; folders?: Array<string> | null }; result: { "success": boolean; "adopted": number; "failed": number; "size": number; "results": Array<AdoptedItem>; "job_id": string | null; "pending": number } | { "success": false; "error": string; "error_code": string; "results": never[] } };
   /** Make the missing links of a version and remove its broken ones; conflicts are not touched. */
   "apply_model_mapping": { params: { version_tag: string; app_id?: string | null; allow_copy?: boolean | null; plan_id?: string | null }; result: { "success": true; "links_created": number; "links_removed": number; "total_links": number; "links_skipped": number; "conflicts": number; "copied_bytes": number; "errors": Array<string>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_removed": 0; "total_links": 0 } };
+  /** The sizes of all ComfyUI releases that are offered, one key for each tag. */
+  "calculate_all_release_sizes": { params: {  }; result: { "success": true; "sizes": Record<string, number>; "pending": Array<string> } | { "success": false; "error": string; "error_code": string; "sizes": Record<string, never> } };
+  /** How much a release weighs with all it depends on, found out from metadata; nothing is built. */
+  "calculate_release_size": { params: { tag: string; app_id?: string | null; force_refresh?: boolean | null; archive_size?: number | null; requirements?: Array<string> | null }; result: { "success": true; "tag": string; "total_size": number; "total_bytes": number; "archive_size": number; "dependencies_size": number; "dependency_count": number; "unknown_size_count": number; "dependencies": Array<PackageSize>; "requirements_hash": string; "calculated_at": string; "platform": string; "python_version": string; "dependencies_size_source": string; "is_estimated": boolean } | { "success": false; "error": string; "error_code": string } | null };
+  /** Stop an installation and remove what it built; without `app_id` of whichever app is installing. */
+  "cancel_installation": { params: { app_id?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Ask a job to stop for good. */
   "cancel_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Stop for good and remove what has arrived. */
@@ -117,6 +147,8 @@ export interface Methods {
   "check_git": { params: {  }; result: boolean };
   /** Say whether the Python package setproctitle is there; it is optional. */
   "check_setproctitle": { params: {  }; result: boolean };
+  /** Which packages a version has and lacks; one of a version that does not fit counts as missing. */
+  "check_version_dependencies": { params: { tag: string; app_id?: string | null }; result: { "success": true; "dependencies": { "installed": Array<string>; "missing": Array<string>; "requirementsFile": string | null } } | { "success": false; "error": string; "error_code": string; "dependencies": {'installed': [], 'missing': [], 'requirementsFile': None} } };
   /** Remove links of ours that lead nowhere. Files on a drive that is away do not count as gone. */
   "clean_broken_links": { params: {  }; result: { "success": true; "cleaned": number } | { "success": false; "error": string; "error_code": string; "cleaned": 0 } };
   /** Move a model into the trash and take its links away; `restore_model` brings all of it back. */
@@ -127,10 +159,16 @@ export interface Methods {
   "download_model_from_hf": { params: { repo_id: string; family?: string | null; official_name?: string | null; model_type?: string | null; subtype?: string | null; quant?: string | null; filename?: string | null; filenames?: Array<string> | null; revision?: string | null; security_acknowledged?: boolean | null; allow_duplicate?: boolean | null }; result: { "success": true; "download_id": string; "total_bytes": number; "repo_id": string; "revision": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "files": number } | { "success": false; "error": string; "error_code": string } };
   /** Remove deleted models for ever. */
   "empty_trash": { params: { trash_ids?: Array<string> | null; older_than_days?: number | null; dry_run?: boolean | null }; result: { "success": true; "removed": Array<TrashEntry>; "freed": number } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
+  /** The tag in use; empty when none is installed. */
+  "get_active_version": { params: { app_id?: string | null }; result: { "success": true; "version": string } | { "success": false; "error": string; "error_code": string; "version": "" } };
+  /** Releases that can be installed, newest first. */
+  "get_available_versions": { params: { app_id?: string | null; force_refresh?: boolean | null }; result: { "success": boolean; "versions": Array<ReleaseInfo>; "error"?: string | null; "error_code"?: string | null; "rate_limited"?: boolean; "retry_after_secs"?: number | null; "stale"?: boolean } | { "success": false; "error": string; "error_code": string; "versions": never[] } };
   /** Name the version of ComfyUI in use; `Unknown` when none is installed. */
   "get_comfyui_version": { params: {  }; result: string };
   /** Say whether the library and a version lie on different volumes. */
   "get_cross_filesystem_warning": { params: { version_tag: string; app_id?: string | null }; result: { "success": true; "cross_filesystem": boolean; "library_path"?: string | null; "app_path"?: string | null; "warning"?: string | null; "recommendation"?: string | null } | { "success": false; "error": string; "error_code": string } };
+  /** The tag that is preferred at start; empty when there is none. */
+  "get_default_version": { params: { app_id?: string | null }; result: { "success": true; "version": string } | { "success": false; "error": string; "error_code": string; "version": "" } };
   /** Say how full the file system of the launcher root is, in bytes. */
   "get_disk_space": { params: {  }; result: { "success": true; "total": number; "used": number; "free": number; "percent": number } | { "success": false; "error": string; "error_code": string; "total": 0; "used": 0; "free": 0; "percent": 0 } };
   /** The speed limit, how many run at once, and the schedule. */
@@ -139,8 +177,14 @@ export interface Methods {
   "get_embedded_metadata": { params: { file_path: string }; result: { "success": boolean; "file_type": "gguf" | "safetensors" | "unsupported" | "unknown"; "metadata": Record<string, unknown> | null; "truncated": Record<string, number>; "error": string | null } | { "success": false; "error": string; "error_code": string; "file_type": "unknown"; "metadata": null } };
   /** Count the names (hard links) that a file has. */
   "get_file_link_count": { params: { file_path: string }; result: { "success": true; "link_count": number; "is_hard_linked": boolean } | { "success": false; "error": string; "error_code": string; "link_count": 1; "is_hard_linked": false } };
+  /** How old the list of releases is. Never asks the network. */
+  "get_github_cache_status": { params: { app_id?: string | null }; result: { "success": true; "has_cache": boolean; "is_valid": boolean; "is_fetching": boolean; "age_seconds": number | null; "last_fetched": string | null; "ttl": number; "releases_count": number; "status": CacheStatusInfo; "error"?: string | null; "retry_after_secs"?: number | null } | { "success": false; "error": string; "error_code": string; "has_cache": false; "is_valid": false; "is_fetching": false; "status": {'has_cache': False, 'is_valid': False, 'is_fetching': False} } };
   /** Show one repository: card, files with sizes and digests, and what a download would fetch. */
   "get_hf_model": { params: { repo_id: string; revision?: string | null; quant?: string | null; filenames?: Array<string> | null; card?: boolean | null }; result: { "success": true; "repo_id": string; "revision": string; "commit": string; "url": string; "name": string; "author": string; "task": string; "library": string; "tags": Array<string>; "license": string; "gated": "no" | "auto" | "manual"; "private": boolean; "base_model": Array<string>; "downloads": number | null; "likes": number | null; "last_modified": string; "parameters": number | null; "context_length": number | null; "architecture": string; "model_type": string; "subtype": string; "family": string; "formats": Array<string>; "quants": Array<string>; "files": Array<HubFile>; "file_count": number; "options": Array<HubOption>; "choice": HubChoice | null; "refused": Array<Refused>; "free_bytes": number; "held": Array<string>; "card": string | null; "card_data": Record<string, unknown>; "stale": boolean; "fetched_at": string } | { "success": false; "error": string; "error_code": string } };
+  /** How far the newest installation of the app is; null when there was none in this run. */
+  "get_installation_progress": { params: { app_id?: string | null }; result: InstallationProgress | null };
+  /** Tags that are listed and whole on disk, newest first. */
+  "get_installed_versions": { params: { app_id?: string | null }; result: { "success": true; "versions": Array<string> } | { "success": false; "error": string; "error_code": string; "versions": never[] } };
   /** Show one job. */
   "get_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Say how the library is: how many models, whether it is being read, and what is wrong with which file. */
@@ -169,18 +213,34 @@ export interface Methods {
   "get_process_settings": { params: {  }; result: { "success": true; "on_exit": "stop" | "keep" } | { "success": false; "error": string; "error_code": string } };
   /** Find other models of the same family by the owner of this model's base model. */
   "get_related_models": { params: { model_id: string; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale": boolean; "fetched_at": string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
+  /** The packages that a release brings along, largest first, as calculated before. */
+  "get_release_dependencies": { params: { tag: string; app_id?: string | null; top_n?: number | null }; result: { "success": true; "dependencies": Array<PackageSize> } | { "success": false; "error": string; "error_code": string; "dependencies": never[] } };
+  /** What was calculated before, ready to be shown; empty when nothing was. */
+  "get_release_size_breakdown": { params: { tag: string; app_id?: string | null }; result: { "success": true; "breakdown": { "total_size"?: number | null; "archive_size"?: number | null; "dependencies_size"?: number | null; "total_size_formatted"?: string | null; "archive_size_formatted"?: string | null; "dependencies_size_formatted"?: string | null; "archive_percentage"?: number | null; "dependencies_percentage"?: number | null; "dependency_count"?: number | null; "unknown_count"?: number | null } } | { "success": false; "error": string; "error_code": string; "breakdown": Record<string, never> } };
+  /** As `calculate_release_size`, with the archive's size as the caller knows it. */
+  "get_release_size_info": { params: { tag: string; archive_size: number; app_id?: string | null }; result: { "success": true; "info": ReleaseSizeInfo | null } | { "success": false; "error": string; "error_code": string; "info": null } };
   /** Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away. */
   "get_sandbox_info": { params: {  }; result: { "success": true; "is_sandboxed": boolean; "sandbox_type": string; "limitations": Array<string> } | { "success": false; "error": string; "error_code": string; "is_sandboxed": false; "sandbox_type": "unknown"; "limitations": never[] } };
   /** Summarise the launcher: what runs, what is missing, what the user should do. */
   "get_status": { params: {  }; result: { "success": true; "version": string; "deps_ready": boolean; "missing_deps": Array<string>; "patched": boolean; "menu_shortcut": boolean; "desktop_shortcut": boolean; "shortcut_version": string | null; "comfyui_running": boolean; "running_processes": Array<AppProcess>; "app_resources": Record<string, AppResources>; "message": string; "release_info": ReleaseInfo; "last_launch_log": string | null; "last_launch_error": string | null } | { "success": false; "error": string; "error_code": string } };
   /** Show the load of processor, memory, disk and NVIDIA GPUs, sampled in the background while somebody asks. */
   "get_system_resources": { params: {  }; result: { "success": true; "resources": Resources } | { "success": false; "error": string; "error_code": string; "resources": {'cpu': {'usage': 0.0, 'temp': None}, 'gpu': {'usage': 0.0, 'memory': 0.0, 'memory_total': 0.0, 'temp': None}, 'gpus': [], 'ram': {'usage': 0.0, 'used': 0.0, 'total': 0.0}, 'disk': {'usage': 0.0, 'used': 0.0, 'total': 0.0, 'free': 0.0}} } };
+  /** What is kept about an installed version; null when it is not installed. */
+  "get_version_info": { params: { tag: string; app_id?: string | null }; result: { "success": true; "info": VersionInfo | null } | { "success": false; "error": string; "error_code": string; "info": null } };
+  /** What is installed, with its dependencies as its metadata on disk says; starts no program. */
+  "get_version_status": { params: { app_id?: string | null }; result: { "success": true; "status": { "installedCount": number; "activeVersion": string | null; "defaultVersion": string | null; "versions": Record<string, OneVersionStatus> } } | { "success": false; "error": string; "error_code": string; "status": {'installedCount': 0, 'activeVersion': None, 'defaultVersion': None, 'versions': {}} } };
+  /** Whether ComfyUI's releases were fetched in the background since the last reset. */
+  "has_background_fetch_completed": { params: {  }; result: { "success": true; "completed": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Say that the server answers. Cheap, and answered during any other work. */
   "health_check": { params: {  }; result: { "status": "ok" } };
   /** Import several files and folders, in order; one that fails does not stop the others. */
-  "import_batch": { params: { import_specs: Array<ImportSpec>; dry_run?: boolean | null }; result: { "success": boolean; "imported": number; "failed": number; "results": Array<ImportItem>; "job_id"?: string | null; "pending"?: number } | { "success": false; "error": string; "error_code": string; "imported": 0; "failed": 0; "results": never[] } };
+  "import_batch": { params: { import_specs: Array<ImportSpec>; dry_run?: boolean | null; wait_seconds?: number | null }; result: { "success": boolean; "imported": number; "failed": number; "results": Array<ImportItem>; "job_id"?: string | null; "pending"?: number } | { "success": false; "error": string; "error_code": string; "imported": 0; "failed": 0; "results": never[] } };
   /** Import a model file or folder into the library, as a copy unless asked otherwise. */
-  "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
+  "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null; wait_seconds?: number | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
+  /** Install a release. Answers at once; `get_installation_progress` and the job tell the rest. */
+  "install_version": { params: { tag: string; app_id?: string | null; reinstall?: boolean | null; activate?: boolean | null; progress_callback?: unknown | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
+  /** Bring what an installed version lacks into its own environment; a job. */
+  "install_version_dependencies": { params: { tag: string; app_id?: string | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Say whether a ComfyUI runs that a sidecar of this root started. */
   "is_comfyui_running": { params: {  }; result: boolean };
   /** Say whether a version's `main.py` gives the server a title of its own; without any version it does not. */
@@ -193,6 +253,8 @@ export interface Methods {
   "launch_version": { params: { tag: string; extra_args?: Array<string> | null; app_id?: string | null }; result: { "success": boolean; "ready": boolean | null; "log_path": string | null; "error": string | null; "error_code"?: string | null; "run_id": string | null; "pid": number | null; "port": number | null; "url": string | null } | { "success": false; "error": string; "error_code": string; "ready": null; "log_path": null; "run_id": null; "pid": null; "port": null; "url": null } };
   /** List what was adopted, newest first, and whether it is still there. */
   "list_adoptions": { params: { undone?: boolean | null; limit?: number | null; offset?: number | null }; result: { "success": true; "adoptions": Array<AdoptionInfo>; "total_count": number; "size": number } | { "success": false; "error": string; "error_code": string; "adoptions": never[] } };
+  /** The apps that can be installed, and what is installed of each. */
+  "list_apps": { params: {  }; result: { "success": true; "apps": Array<AppInfo> } | { "success": false; "error": string; "error_code": string; "apps": never[] } };
   /** Ask which models of the library have something newer on the hub. */
   "list_hf_revisions_drift": { params: { model_ids?: Array<string> | null }; result: { "success": true; "models": Array<HubDrift>; "newer": number; "unasked": number } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** List jobs, newest first, with their progress. */
@@ -203,6 +265,8 @@ export interface Methods {
   "list_model_downloads": { params: { finished?: boolean | null; limit?: number | null }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** List the apps that run, newest first, with what each uses together with all its processes. */
   "list_processes": { params: { ended?: boolean | null }; result: { "success": true; "processes": Array<Process> } | { "success": false; "error": string; "error_code": string; "processes": never[] } };
+  /** What is in the trash of an app, newest first; `replaced` are former builds of a version. */
+  "list_removed_versions": { params: { app_id?: string | null }; result: { "success": true; "versions": Array<RemovedVersionInfo> } | { "success": false; "error": string; "error_code": string; "versions": never[] } };
   /** List deleted models, newest first. */
   "list_trash": { params: {  }; result: { "success": true; "entries": Array<TrashEntry> } | { "success": false; "error": string; "error_code": string; "entries": never[] } };
   /** Find the repository that a file is from. */
@@ -217,22 +281,32 @@ export interface Methods {
   "pause_model_download": { params: { download_id: string }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
   /** Say what would be done so that a version of an app finds the library's models. Changes nothing. */
   "preview_model_mapping": { params: { version_tag: string; app_id?: string | null; allow_copy?: boolean | null }; result: { "success": true; "plan_id": string; "to_create": Array<MapAction>; "to_skip_exists": Array<MapAction>; "conflicts": Array<MapAction>; "broken_to_remove": Array<BrokenMapping>; "needs_copy": Array<MapAction>; "unwanted": Array<BrokenMapping>; "total_actions": number; "copy_bytes": number; "warnings": Array<string>; "errors": Array<string> } | { "success": false; "error": string; "error_code": string } };
+  /** Remove a version from the trash for good. */
+  "purge_removed_version": { params: { trash_id: string; app_id?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Look at every model folder now and bring the index up to date. */
   "refresh_model_index": { params: {  }; result: { "success": true; "indexed_count": number } | { "success": false; "error": string; "error_code": string } };
   /** Look at the library anew and apply the mapping of every installed version of an app. */
   "refresh_model_mappings": { params: { app_id?: string | null }; result: { "success": true; "results": Record<string, number>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "results": Record<string, never> } };
   /** Remove links of ours that no rule wants any more, and those of `paths`. Others are never touched. */
   "remove_orphaned_links": { params: { version_tag: string; app_id?: string | null; paths?: Array<string> | null }; result: { "success": true; "removed": number; "kept": Array<string> } | { "success": false; "error": string; "error_code": string; "removed": 0 } };
+  /** Move a version to the trash of its app. The active version, and one that runs, is not removed. */
+  "remove_version": { params: { tag: string; app_id?: string | null }; result: { "success": true; "trash_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Put downloads first in the queue. */
   "reorder_model_downloads": { params: { download_ids: Array<string> }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
+  /** Forget that a background fetch completed. */
+  "reset_background_fetch_flag": { params: {  }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Bring a deleted model back to where it was, with its links. */
   "restore_model": { params: { trash_id: string; dry_run?: boolean | null }; result: { "success": true; "model_id": string; "model_ids": Array<string>; "links_restored": number } | { "success": false; "error": string; "error_code": string } };
+  /** Put a version from the trash back. */
+  "restore_version": { params: { trash_id: string; app_id?: string | null }; result: { "success": true; "tag": string } | { "success": false; "error": string; "error_code": string } };
   /** Go on with a paused or interrupted job, or try a failed one again. */
   "resume_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
   /** Go on with a paused download, or try a failed one again, from where it was. */
   "resume_model_download": { params: { download_id: string }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
   /** Take the server's title out of `main.py` again; false when there is none. */
   "revert_main_py": { params: { tag?: string | null }; result: boolean };
+  /** Take the last switch, update or new build of a version back. Answers the tag that is in use then. */
+  "rollback_version": { params: { app_id?: string | null }; result: { "success": true; "tag": string } | { "success": false; "error": string; "error_code": string } };
   /** Return the OpenRPC document of this server (https://spec.open-rpc.org). */
   "rpc.discover": { params: {  }; result: Record<string, unknown> };
   /** Find the models of other programs on this machine, and which bytes exist more than once. */
@@ -243,12 +317,16 @@ export interface Methods {
   "search_hf_models": { params: { query: string; kind?: string | null; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale": boolean; "fetched_at": string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Search names, tags, families, types and descriptions. */
   "search_models_fts": { params: { query: string; limit?: number | null; offset?: number | null; model_type?: string | null; tags?: Array<string> | null }; result: { "success": true; "models": Array<FoundModel>; "total_count": number; "query_time_ms": number; "query": string; "matched": "all" | "any" } | { "success": false; "error": string; "error_code": string; "models": never[]; "total_count": 0; "query_time_ms": 0; "query": "" } };
+  /** Prefer a version at start, or with null none. */
+  "set_default_version": { params: { app_id?: string | null; tag?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Change limits; running downloads follow at once, and they hold over restarts. */
   "set_download_limits": { params: { bytes_per_second?: number | null; at_once?: number | null; schedule?: WireSchedule | null; any_time?: boolean | null }; result: { "success": true; "bytes_per_second": number | null; "at_once": number; "schedule": ScheduleInfo | null; "open": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Change what is given; it lasts, and holds from the next request on. Answers with all settings. */
   "set_network_settings": { params: { offline?: boolean | null; proxy?: string | null; mirrors?: Record<string, string> | null; ca_bundle?: string | "" | null }; result: { "success": true; "settings": Settings } | { "success": false; "error": string; "error_code": string } };
   /** Choose what becomes of running apps when the sidecar ends: `stop` them (the default) or `keep` them. */
   "set_process_settings": { params: { on_exit: "stop" | "keep" }; result: { "success": true; "on_exit": "stop" | "keep" } | { "success": false; "error": string; "error_code": string } };
+  /** As `has_background_fetch_completed`, as a bare bool. */
+  "should_update_ui_from_background_fetch": { params: {  }; result: boolean };
   /** Stop the sidecar: it answers, parks running jobs, and exits 0 within a second. */
   "shutdown": { params: {  }; result: { "status": "shutting_down" } };
   /** Download a model from the Hugging Face hub into the library. */
@@ -257,6 +335,8 @@ export interface Methods {
   "stop_app": { params: { app_id?: string | null; run_id?: string | null }; result: { "success": true; "stopped": number; "killed": number } | { "success": false; "error": string; "error_code": string; "stopped": 0; "killed": 0 } };
   /** Stop ComfyUI with all its processes, if a sidecar of this root started it; nothing else is ever touched. */
   "stop_comfyui": { params: {  }; result: { "success": true; "stopped": number; "killed": number } | { "success": false; "error": string; "error_code": string; "stopped": 0; "killed": 0 } };
+  /** Make an installed version the one in use. */
+  "switch_version": { params: { tag: string; app_id?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Apply the mapping of these models only. */
   "sync_models_incremental": { params: { version_tag: string; model_ids: Array<string>; app_id?: string | null }; result: { "success": true; "links_created": number; "links_updated": number; "links_skipped": number; "conflicts": number; "errors": Array<string>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_updated": 0; "links_skipped": 0 } };
   /** Apply the mapping and do about conflicts what is said for their model. Nothing in the way is deleted. */
@@ -267,8 +347,12 @@ export interface Methods {
   "undo_adoption": { params: { adoption_id?: string | null; model_id?: string | null; dry_run?: boolean | null }; result: { "success": true; "adoption_id": string; "model_id": string; "mode": "hardlink" | "reflink" | "reference"; "size": number; "removed": Array<string>; "kept_in_store": Array<string>; "trash_id": string | null; "reasons": Array<string>; "dry_run": boolean } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Limit a model to versions of an app, in the syntax of Python version specifiers. */
   "update_model_overrides": { params: { rel_path: string; overrides: Record<string, unknown> }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
+  /** Install the newest release and make it the one in use. `rollback_version` takes it back. */
+  "update_version": { params: { app_id?: string | null }; result: { "success": true; "tag": string; "job_id": string | null } | { "success": false; "error": string; "error_code": string } };
   /** Say what kind of model file this is, by its content. */
   "validate_file_type": { params: { file_path: string }; result: { "success": true; "valid": boolean; "detected_type": "safetensors" | "gguf" | "ggml" | "pickle" | "onnx" | "unknown" | "error"; "error": string } | { "success": false; "error": string; "error_code": string; "valid": false; "detected_type": "error" } };
+  /** Compare the list of versions with the disk. Reports; never deletes. */
+  "validate_installations": { params: { app_id?: string | null; rebuild?: boolean | null }; result: { "success": true; "had_invalid": boolean; "removed": Array<string>; "valid": Array<string>; "incomplete": Array<string>; "missing": Array<string>; "unknown": Array<string>; "result": ValidationResult } | { "success": false; "error": string; "error_code": string; "had_invalid": false; "removed": never[]; "valid": never[]; "result": {'had_invalid': False, 'removed': [], 'valid': []} } };
   /** Start a job that hashes files again and reports what is not as it was recorded. */
   "verify_library": { params: { model_ids?: Array<string> | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
 }

@@ -84,6 +84,7 @@ class Services:
         self.downloads.close()
         self.adoption.close()
         self.links.close()
+        await self.versions.close()
         await self.library.close()
         await asyncio.gather(self.system.close(), self.apps_status.close())
 
@@ -146,7 +147,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     versions = VersionService(layout, apps, troubles, events, jobs, network.client, downloads.bandwidth)
     processes = ProcessService(layout, events, troubles, apps, versions)
     versions.ask_in_use(processes.runs)
-    apps_status = AppsStatus(processes, Sources(active=lambda: versions.active(DEFAULT_APP)))
+    apps_status = AppsStatus(processes, Sources(active=lambda: versions.active(DEFAULT_APP), newest=versions.newest))
     return Services(
         events=events,
         troubles=troubles,
@@ -179,6 +180,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     from pumas.rpc import builtin
     from pumas.rpc.registry import Methods
     from pumas.system import methods as system
+    from pumas.versions import methods as versions
 
     methods = Methods()
     builtin.register(methods, stop)
@@ -190,6 +192,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     hub.register(methods, services.hub)
     downloads.register(methods, services.downloads)
     processes.register(methods, services.processes, services.patching, services.apps_status)
+    versions.register(methods, services.versions)
     system.register(methods, services.system)
     return methods
 
@@ -257,6 +260,7 @@ class Sidecar:
             ("links", services.links.open),
             ("adoption", services.adoption.open),
             ("downloads", services.downloads.open),
+            ("versions", services.versions.open),
             ("processes", services.processes.open),
         )
         for name, begin in begins:

@@ -14,21 +14,30 @@ if TYPE_CHECKING:
         AdoptItem,
         AdoptModelsResult,
         ApplyModelMappingResult,
+        CalculateAllReleaseSizesResult,
+        CalculateReleaseSizeResult,
+        CancelInstallationResult,
         CancelJobResult,
         CancelModelDownloadResult,
         CheckFilesWritableResult,
         CheckForNewReleaseResult,
+        CheckVersionDependenciesResult,
         CleanBrokenLinksResult,
         DeleteModelWithCascadeResult,
         DetectShardedSetsResult,
         DownloadModelFromHfResult,
         EmptyTrashResult,
+        GetActiveVersionResult,
+        GetAvailableVersionsResult,
         GetCrossFilesystemWarningResult,
+        GetDefaultVersionResult,
         GetDiskSpaceResult,
         GetDownloadLimitsResult,
         GetEmbeddedMetadataResult,
         GetFileLinkCountResult,
+        GetGithubCacheStatusResult,
         GetHfModelResult,
+        GetInstalledVersionsResult,
         GetJobResult,
         GetLibraryStatusResult,
         GetLinkHealthResult,
@@ -42,39 +51,56 @@ if TYPE_CHECKING:
         GetProcessLogResult,
         GetProcessSettingsResult,
         GetRelatedModelsResult,
+        GetReleaseDependenciesResult,
+        GetReleaseSizeBreakdownResult,
+        GetReleaseSizeInfoResult,
         GetSandboxInfoResult,
         GetStatusResult,
         GetSystemResourcesResult,
+        GetVersionInfoResult,
+        GetVersionStatusResult,
+        HasBackgroundFetchCompletedResult,
         HealthCheckResult,
         ImportBatchResult,
         ImportModelResult,
         ImportSpec,
+        InstallVersionDependenciesResult,
+        InstallVersionResult,
+        InstallationProgress,
         LaunchAppResult,
         LaunchComfyuiResult,
         LaunchVersionResult,
         ListAdoptionsResult,
+        ListAppsResult,
         ListHfRevisionsDriftResult,
         ListJobsResult,
         ListLinksResult,
         ListModelDownloadsResult,
         ListProcessesResult,
+        ListRemovedVersionsResult,
         ListTrashResult,
         LookupHfMetadataForFileResult,
         MarkMetadataAsManualResult,
         PauseJobResult,
         PauseModelDownloadResult,
         PreviewModelMappingResult,
+        PurgeRemovedVersionResult,
         RefreshModelIndexResult,
         RefreshModelMappingsResult,
         RemoveOrphanedLinksResult,
+        RemoveVersionResult,
         ReorderModelDownloadsResult,
+        ResetBackgroundFetchFlagResult,
         RestoreModelResult,
+        RestoreVersionResult,
         ResumeJobResult,
         ResumeModelDownloadResult,
+        RollbackVersionResult,
         ScanModelStoresResult,
         ScanSharedStorageResult,
         SearchHfModelsResult,
         SearchModelsFtsResult,
+        SetDefaultVersionResult,
         SetDownloadLimitsResult,
         SetNetworkSettingsResult,
         SetProcessSettingsResult,
@@ -82,12 +108,15 @@ if TYPE_CHECKING:
         StartModelDownloadFromHfResult,
         StopAppResult,
         StopComfyuiResult,
+        SwitchVersionResult,
         SyncModelsIncrementalResult,
         SyncWithResolutionsResult,
         TogglePatchResult,
         UndoAdoptionResult,
         UpdateModelOverridesResult,
+        UpdateVersionResult,
         ValidateFileTypeResult,
+        ValidateInstallationsResult,
         VerifyLibraryResult,
         WireSchedule,
     )
@@ -144,6 +173,57 @@ class AsyncMethods:
             "apply_model_mapping",
             {"version_tag": version_tag, "app_id": app_id, "allow_copy": allow_copy, "plan_id": plan_id},
         )
+
+    async def calculate_all_release_sizes(self) -> CalculateAllReleaseSizesResult:
+        """The sizes of all ComfyUI releases that are offered, one key for each tag.
+
+        What is not known yet is calculated behind.
+        """
+        return await self.call("calculate_all_release_sizes", {})
+
+    async def calculate_release_size(
+        self,
+        tag: str,
+        *,
+        app_id: str | None = None,
+        force_refresh: bool | None = None,
+        archive_size: int | None = None,
+        requirements: Sequence[str] | None = None,
+    ) -> CalculateReleaseSizeResult | None:
+        """How much a release weighs with all it depends on, found out from metadata; nothing is built.
+
+        Answers within seconds, at worst with an estimate while the calculation goes on; there is a number ever after.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+            archive_size: Ignored: it is found out.
+            requirements: Ignored: they are looked up.
+
+        Raises:
+            InvalidInput, ReleaseNotFound, UnknownApp.
+        """
+        return await self.call(
+            "calculate_release_size",
+            {
+                "tag": tag,
+                "app_id": app_id,
+                "force_refresh": force_refresh,
+                "archive_size": archive_size,
+                "requirements": requirements,
+            },
+        )
+
+    async def cancel_installation(self, *, app_id: str | None = None) -> CancelInstallationResult:
+        """Stop an installation and remove what it built; without `app_id` of whichever app is installing.
+
+        Args:
+            app_id: null: whichever app is installing.
+
+        Raises:
+            TooManyCalls, UnknownApp, WrongJobState.
+        """
+        return await self.call("cancel_installation", {"app_id": app_id})
 
     async def cancel_job(self, job_id: str) -> CancelJobResult:
         """Ask a job to stop for good.
@@ -211,6 +291,20 @@ class AsyncMethods:
             TimedOut.
         """
         return await self.call("check_setproctitle", {})
+
+    async def check_version_dependencies(
+        self, tag: str, *, app_id: str | None = None
+    ) -> CheckVersionDependenciesResult:
+        """Which packages a version has and lacks; one of a version that does not fit counts as missing.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            InvalidInput, UnknownApp, VersionNotFound.
+        """
+        return await self.call("check_version_dependencies", {"tag": tag, "app_id": app_id})
 
     async def clean_broken_links(self) -> CleanBrokenLinksResult:
         """Remove links of ours that lead nowhere. Files on a drive that is away do not count as gone.
@@ -309,6 +403,34 @@ class AsyncMethods:
             "empty_trash", {"trash_ids": trash_ids, "older_than_days": older_than_days, "dry_run": dry_run}
         )
 
+    async def get_active_version(self, *, app_id: str | None = None) -> GetActiveVersionResult:
+        """The tag in use; empty when none is installed.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_active_version", {"app_id": app_id})
+
+    async def get_available_versions(
+        self, *, app_id: str | None = None, force_refresh: bool | None = None
+    ) -> GetAvailableVersionsResult:
+        """Releases that can be installed, newest first.
+
+        Without `force_refresh` from memory or disk at once, and a stale list is refreshed behind. When GitHub cannot
+        be asked, the list that is known is shown; `rate_limited` says that it wants no call now.
+
+        Args:
+            app_id: Case does not matter.
+            force_refresh: Ask GitHub now. Otherwise from memory or disk, even if old.
+
+        Raises:
+            NetworkError, ReleaseNotFound, TimedOut, UnknownApp.
+        """
+        return await self.call("get_available_versions", {"app_id": app_id, "force_refresh": force_refresh})
+
     async def get_comfyui_version(self) -> str:
         """Name the version of ComfyUI in use; `Unknown` when none is installed.
 
@@ -330,6 +452,17 @@ class AsyncMethods:
             InvalidInput, UnknownApp.
         """
         return await self.call("get_cross_filesystem_warning", {"version_tag": version_tag, "app_id": app_id})
+
+    async def get_default_version(self, *, app_id: str | None = None) -> GetDefaultVersionResult:
+        """The tag that is preferred at start; empty when there is none.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_default_version", {"app_id": app_id})
 
     async def get_disk_space(self) -> GetDiskSpaceResult:
         """Say how full the file system of the launcher root is, in bytes.
@@ -361,6 +494,17 @@ class AsyncMethods:
         """
         return await self.call("get_file_link_count", {"file_path": file_path})
 
+    async def get_github_cache_status(self, *, app_id: str | None = None) -> GetGithubCacheStatusResult:
+        """How old the list of releases is. Never asks the network.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_github_cache_status", {"app_id": app_id})
+
     async def get_hf_model(
         self,
         repo_id: str,
@@ -389,6 +533,27 @@ class AsyncMethods:
             "get_hf_model",
             {"repo_id": repo_id, "revision": revision, "quant": quant, "filenames": filenames, "card": card},
         )
+
+    async def get_installation_progress(self, *, app_id: str | None = None) -> InstallationProgress | None:
+        """How far the newest installation of the app is; null when there was none in this run.
+
+        `completed_at` is there once it has ended, well or not. Answered from memory.
+
+        Args:
+            app_id: Case does not matter.
+        """
+        return await self.call("get_installation_progress", {"app_id": app_id})
+
+    async def get_installed_versions(self, *, app_id: str | None = None) -> GetInstalledVersionsResult:
+        """Tags that are listed and whole on disk, newest first.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_installed_versions", {"app_id": app_id})
 
     async def get_job(self, job_id: str) -> GetJobResult:
         """Show one job.
@@ -533,6 +698,46 @@ class AsyncMethods:
         """
         return await self.call("get_related_models", {"model_id": model_id, "limit": limit})
 
+    async def get_release_dependencies(
+        self, tag: str, *, app_id: str | None = None, top_n: int | None = None
+    ) -> GetReleaseDependenciesResult:
+        """The packages that a release brings along, largest first, as calculated before.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_release_dependencies", {"tag": tag, "app_id": app_id, "top_n": top_n})
+
+    async def get_release_size_breakdown(self, tag: str, *, app_id: str | None = None) -> GetReleaseSizeBreakdownResult:
+        """What was calculated before, ready to be shown; empty when nothing was.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_release_size_breakdown", {"tag": tag, "app_id": app_id})
+
+    async def get_release_size_info(
+        self, tag: str, archive_size: int, *, app_id: str | None = None
+    ) -> GetReleaseSizeInfoResult:
+        """As `calculate_release_size`, with the archive's size as the caller knows it.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            InvalidInput, ReleaseNotFound, UnknownApp.
+        """
+        return await self.call("get_release_size_info", {"tag": tag, "archive_size": archive_size, "app_id": app_id})
+
     async def get_sandbox_info(self) -> GetSandboxInfoResult:
         """Say whether the sidecar runs in a sandbox (Flatpak, Snap, Docker, AppImage) and what that takes away.
 
@@ -559,24 +764,54 @@ class AsyncMethods:
         """
         return await self.call("get_system_resources", {})
 
+    async def get_version_info(self, tag: str, *, app_id: str | None = None) -> GetVersionInfoResult:
+        """What is kept about an installed version; null when it is not installed.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_version_info", {"tag": tag, "app_id": app_id})
+
+    async def get_version_status(self, *, app_id: str | None = None) -> GetVersionStatusResult:
+        """What is installed, with its dependencies as its metadata on disk says; starts no program.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("get_version_status", {"app_id": app_id})
+
+    async def has_background_fetch_completed(self) -> HasBackgroundFetchCompletedResult:
+        """Whether ComfyUI's releases were fetched in the background since the last reset."""
+        return await self.call("has_background_fetch_completed", {})
+
     async def health_check(self) -> HealthCheckResult:
         """Say that the server answers. Cheap, and answered during any other work."""
         return await self.call("health_check", {})
 
     async def import_batch(
-        self, import_specs: Sequence[ImportSpec], *, dry_run: bool | None = None
+        self, import_specs: Sequence[ImportSpec], *, dry_run: bool | None = None, wait_seconds: float | None = None
     ) -> ImportBatchResult:
         """Import several files and folders, in order; one that fails does not stop the others.
 
-        Answers within ten seconds with what is done; `pending` items go on in the job.
+        Answers within ten seconds, or `wait_seconds`, with what is done; `pending` items go on in the job.
 
         Args:
             dry_run: Only say what would be imported.
+            wait_seconds: Answer after so many seconds at most; 0: at once, with the job to follow.
 
         Raises:
             DiskError, DiskFull, ReadOnly.
         """
-        return await self.call("import_batch", {"import_specs": import_specs, "dry_run": dry_run})
+        return await self.call(
+            "import_batch", {"import_specs": import_specs, "dry_run": dry_run, "wait_seconds": wait_seconds}
+        )
 
     async def import_model(
         self,
@@ -592,10 +827,12 @@ class AsyncMethods:
         mode: Literal["copy", "move", "hardlink"] | None = None,
         allow_duplicate: bool | None = None,
         dry_run: bool | None = None,
+        wait_seconds: float | None = None,
     ) -> ImportModelResult:
         """Import a model file or folder into the library, as a copy unless asked otherwise.
 
-        Answers within ten seconds: with the imported model, or with `pending` and the job that goes on.
+        Answers within ten seconds, or `wait_seconds`: with the imported model, or with `pending` and the job that
+        goes on.
 
         Args:
             local_path: Absolute path of a file or folder.
@@ -608,6 +845,7 @@ class AsyncMethods:
             mode: `copy` shares blocks where the file system can; `move` removes the source once imported.
             allow_duplicate: Import bytes that the library already holds.
             dry_run: Only say what would be imported.
+            wait_seconds: Answer after so many seconds at most; 0: at once, with the job to follow.
 
         Raises:
             DiskError, DiskFull, DuplicateModel, FileUnavailable, InvalidInput, NotAModel, PickleNotAcknowledged,
@@ -627,8 +865,58 @@ class AsyncMethods:
                 "mode": mode,
                 "allow_duplicate": allow_duplicate,
                 "dry_run": dry_run,
+                "wait_seconds": wait_seconds,
             },
         )
+
+    async def install_version(
+        self,
+        tag: str,
+        *,
+        app_id: str | None = None,
+        reinstall: bool | None = None,
+        activate: bool | None = None,
+        progress_callback: Any | None = None,
+    ) -> InstallVersionResult:
+        """Install a release. Answers at once; `get_installation_progress` and the job tell the rest.
+
+        It is built beside what is there, started once, and put in place whole; until then nothing changes.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+            reinstall: Build it anew although it is there; the old build stays until then.
+            activate: Make it active once it is installed.
+            progress_callback: Ignored.
+
+        Raises:
+            AlreadyExists, Busy, CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, ReleaseNotFound,
+            TooManyCalls, UnknownApp, VersionInUse, VersionNotFound.
+        """
+        return await self.call(
+            "install_version",
+            {
+                "tag": tag,
+                "app_id": app_id,
+                "reinstall": reinstall,
+                "activate": activate,
+                "progress_callback": progress_callback,
+            },
+        )
+
+    async def install_version_dependencies(
+        self, tag: str, *, app_id: str | None = None
+    ) -> InstallVersionDependenciesResult:
+        """Bring what an installed version lacks into its own environment; a job.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            Busy, CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, UnknownApp, VersionNotFound.
+        """
+        return await self.call("install_version_dependencies", {"tag": tag, "app_id": app_id})
 
     async def is_comfyui_running(self) -> bool:
         """Say whether a ComfyUI runs that a sidecar of this root started."""
@@ -700,6 +988,13 @@ class AsyncMethods:
         """
         return await self.call("list_adoptions", {"undone": undone, "limit": limit, "offset": offset})
 
+    async def list_apps(self) -> ListAppsResult:
+        """The apps that can be installed, and what is installed of each.
+
+        A further app is a description in `launcher-data/apps`.
+        """
+        return await self.call("list_apps", {})
+
     async def list_hf_revisions_drift(self, *, model_ids: Sequence[str] | None = None) -> ListHfRevisionsDriftResult:
         """Ask which models of the library have something newer on the hub.
 
@@ -766,6 +1061,17 @@ class AsyncMethods:
             ended: Also those that ended since the sidecar started, the last 20.
         """
         return await self.call("list_processes", {"ended": ended})
+
+    async def list_removed_versions(self, *, app_id: str | None = None) -> ListRemovedVersionsResult:
+        """What is in the trash of an app, newest first; `replaced` are former builds of a version.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            UnknownApp.
+        """
+        return await self.call("list_removed_versions", {"app_id": app_id})
 
     async def list_trash(self) -> ListTrashResult:
         """List deleted models, newest first.
@@ -855,6 +1161,17 @@ class AsyncMethods:
             "preview_model_mapping", {"version_tag": version_tag, "app_id": app_id, "allow_copy": allow_copy}
         )
 
+    async def purge_removed_version(self, trash_id: str, *, app_id: str | None = None) -> PurgeRemovedVersionResult:
+        """Remove a version from the trash for good.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            TrashEntryNotFound, UnknownApp.
+        """
+        return await self.call("purge_removed_version", {"trash_id": trash_id, "app_id": app_id})
+
     async def refresh_model_index(self) -> RefreshModelIndexResult:
         """Look at every model folder now and bring the index up to date.
 
@@ -891,6 +1208,19 @@ class AsyncMethods:
         """
         return await self.call("remove_orphaned_links", {"version_tag": version_tag, "app_id": app_id, "paths": paths})
 
+    async def remove_version(self, tag: str, *, app_id: str | None = None) -> RemoveVersionResult:
+        """Move a version to the trash of its app. The active version, and one that runs, is not removed.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, TooManyCalls, UnknownApp, VersionInUse,
+            VersionNotFound.
+        """
+        return await self.call("remove_version", {"tag": tag, "app_id": app_id})
+
     async def reorder_model_downloads(self, download_ids: Sequence[str]) -> ReorderModelDownloadsResult:
         """Put downloads first in the queue.
 
@@ -903,6 +1233,10 @@ class AsyncMethods:
         """
         return await self.call("reorder_model_downloads", {"download_ids": download_ids})
 
+    async def reset_background_fetch_flag(self) -> ResetBackgroundFetchFlagResult:
+        """Forget that a background fetch completed."""
+        return await self.call("reset_background_fetch_flag", {})
+
     async def restore_model(self, trash_id: str, *, dry_run: bool | None = None) -> RestoreModelResult:
         """Bring a deleted model back to where it was, with its links.
 
@@ -910,6 +1244,17 @@ class AsyncMethods:
             AlreadyExists, DiskError, DiskFull, ReadOnly, TrashEntryNotFound.
         """
         return await self.call("restore_model", {"trash_id": trash_id, "dry_run": dry_run})
+
+    async def restore_version(self, trash_id: str, *, app_id: str | None = None) -> RestoreVersionResult:
+        """Put a version from the trash back.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            AlreadyExists, CorruptState, DiskError, DiskFull, ReadOnly, TrashEntryNotFound, UnknownApp.
+        """
+        return await self.call("restore_version", {"trash_id": trash_id, "app_id": app_id})
 
     async def resume_job(self, job_id: str) -> ResumeJobResult:
         """Go on with a paused or interrupted job, or try a failed one again.
@@ -943,6 +1288,17 @@ class AsyncMethods:
             CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
         """
         return await self.call("revert_main_py", {"tag": tag})
+
+    async def rollback_version(self, *, app_id: str | None = None) -> RollbackVersionResult:
+        """Take the last switch, update or new build of a version back. Answers the tag that is in use then.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            Busy, CorruptState, DiskError, DiskFull, NothingToRollBack, ReadOnly, UnknownApp, VersionInUse.
+        """
+        return await self.call("rollback_version", {"app_id": app_id})
 
     async def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document of this server (https://spec.open-rpc.org)."""
@@ -1021,6 +1377,20 @@ class AsyncMethods:
             {"query": query, "limit": limit, "offset": offset, "model_type": model_type, "tags": tags},
         )
 
+    async def set_default_version(
+        self, *, app_id: str | None = None, tag: str | None = None
+    ) -> SetDefaultVersionResult:
+        """Prefer a version at start, or with null none.
+
+        Args:
+            app_id: Case does not matter.
+            tag: null: none.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, UnknownApp, VersionNotFound.
+        """
+        return await self.call("set_default_version", {"app_id": app_id, "tag": tag})
+
     async def set_download_limits(
         self,
         *,
@@ -1082,6 +1452,10 @@ class AsyncMethods:
             CorruptState, DiskError, DiskFull, ReadOnly.
         """
         return await self.call("set_process_settings", {"on_exit": on_exit})
+
+    async def should_update_ui_from_background_fetch(self) -> bool:
+        """As `has_background_fetch_completed`, as a bare bool."""
+        return await self.call("should_update_ui_from_background_fetch", {})
 
     async def shutdown(self) -> ShutdownResult:
         """Stop the sidecar: it answers, parks running jobs, and exits 0 within a second."""
@@ -1160,6 +1534,18 @@ class AsyncMethods:
             NotRunning, StopFailed.
         """
         return await self.call("stop_comfyui", {})
+
+    async def switch_version(self, tag: str, *, app_id: str | None = None) -> SwitchVersionResult:
+        """Make an installed version the one in use.
+
+        Args:
+            tag: Release tag, also the name of the version's folder.
+            app_id: Case does not matter.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, UnknownApp, VersionNotFound.
+        """
+        return await self.call("switch_version", {"tag": tag, "app_id": app_id})
 
     async def sync_models_incremental(
         self, version_tag: str, model_ids: Sequence[str], *, app_id: str | None = None
@@ -1251,6 +1637,18 @@ class AsyncMethods:
         """
         return await self.call("update_model_overrides", {"rel_path": rel_path, "overrides": overrides})
 
+    async def update_version(self, *, app_id: str | None = None) -> UpdateVersionResult:
+        """Install the newest release and make it the one in use. `rollback_version` takes it back.
+
+        Args:
+            app_id: Case does not matter.
+
+        Raises:
+            AlreadyExists, Busy, CorruptState, DiskError, DiskFull, ReadOnly, ReleaseNotFound, TooManyCalls,
+            UnknownApp.
+        """
+        return await self.call("update_version", {"app_id": app_id})
+
     async def validate_file_type(self, file_path: str) -> ValidateFileTypeResult:
         """Say what kind of model file this is, by its content.
 
@@ -1260,6 +1658,20 @@ class AsyncMethods:
             UnsafePath.
         """
         return await self.call("validate_file_type", {"file_path": file_path})
+
+    async def validate_installations(
+        self, *, app_id: str | None = None, rebuild: bool | None = None
+    ) -> ValidateInstallationsResult:
+        """Compare the list of versions with the disk. Reports; never deletes.
+
+        Args:
+            app_id: Case does not matter.
+            rebuild: When the list of versions cannot be read: list anew what is on disk.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly, UnknownApp.
+        """
+        return await self.call("validate_installations", {"app_id": app_id, "rebuild": rebuild})
 
     async def verify_library(self, *, model_ids: Sequence[str] | None = None) -> VerifyLibraryResult:
         """Start a job that hashes files again and reports what is not as it was recorded.

@@ -73,6 +73,24 @@ class AdoptionInfo(TypedDict):
     created_at: str
 
 
+class AppInfo(TypedDict):
+    app_id: str
+    name: str
+    description: str
+    homepage: str
+    folder: str
+    """Of its versions, below the launcher root."""
+    repository: str
+    port: int
+    """What it uses by itself."""
+    has_python: bool
+    """Each version has its own Python environment."""
+    takes_models: bool
+    installed: list[str]
+    """Tags, newest first."""
+    active: str | None
+
+
 class AppProcess(TypedDict):
     pid: int
     app_id: str
@@ -92,6 +110,13 @@ class AppResources(TypedDict):
     gpu_memory: float
 
 
+class Asset(TypedDict):
+    name: NotRequired[str | None]
+    size: NotRequired[int | None]
+    browser_download_url: NotRequired[str | None]
+    download_url: NotRequired[str | None]
+
+
 class BrokenLink(TypedDict):
     link_id: int
     target_path: str
@@ -107,9 +132,33 @@ class BrokenMapping(TypedDict):
     reason: str
 
 
+class CacheStatusInfo(TypedDict):
+    has_cache: bool
+    is_valid: bool
+    is_fetching: bool
+    age_seconds: int | None
+    last_fetched: str | None
+    ttl: int
+    releases_count: int
+
+
+class CompletedItem(TypedDict):
+    name: str
+    type: Literal["archive", "package"]
+    size: int | None
+    completed_at: str
+
+
 class Cpu(TypedDict):
     usage: float
     temp: float | None
+
+
+class DependencyStatus(TypedDict):
+    installed: list[str]
+    missing: list[str]
+    requirementsFile: str | None
+    """Relative to the launcher root."""
 
 
 class Disk(TypedDict):
@@ -389,6 +438,34 @@ class ImportSpec(TypedDict):
     """The shown name; by default the file's name."""
 
 
+class InstallationProgress(TypedDict):
+    tag: str
+    started_at: str
+    stage: Literal["download", "extract", "venv", "dependencies", "setup"]
+    stage_progress: int
+    overall_progress: int
+    current_item: str | None
+    download_speed: float | None
+    """Bytes per second."""
+    eta_seconds: int | None
+    total_size: int | None
+    downloaded_bytes: int
+    dependency_count: int | None
+    completed_dependencies: int
+    completed_items: list[CompletedItem]
+    error: str | None
+    """Holds `cancel` when the user cancelled, and only then."""
+    pid: int | None
+    log_path: str | None
+    total_weight: NotRequired[int | None]
+    """Absent before the packages are known."""
+    completed_weight: NotRequired[int | None]
+    completed_at: NotRequired[str | None]
+    """Absent until it is finished."""
+    success: NotRequired[bool | None]
+    """Absent until it is finished."""
+
+
 class JobInfo(TypedDict):
     job_id: str
     kind: str
@@ -466,6 +543,18 @@ class NamedGpu(TypedDict):
     name: str | None
 
 
+class OneVersionStatus(TypedDict):
+    info: VersionInfo | None
+    dependencies: DependencyStatus
+    isActive: bool
+
+
+class PackageSize(TypedDict):
+    package: str
+    version_spec: str
+    size: int | None
+
+
 class Place(TypedDict):
     store: str
     """The store's path, or `library`."""
@@ -510,6 +599,32 @@ class ReleaseInfo(TypedDict):
     has_update: bool
     latest_version: str | None
     current_version: str | None
+
+
+class ReleaseSizeInfo(TypedDict):
+    tag: str
+    total_size: int
+    total_bytes: int
+    archive_size: int
+    dependencies_size: int
+    dependency_count: int
+    """Packages that the release itself names."""
+    unknown_size_count: int
+    dependencies: list[PackageSize]
+    requirements_hash: str
+    calculated_at: str
+    platform: str
+    python_version: str
+    dependencies_size_source: str
+    """`unknown`: an estimate, which is tried again later."""
+    is_estimated: bool
+
+
+class RemovedVersionInfo(TypedDict):
+    trash_id: str
+    tag: str
+    reason: Literal["removed", "replaced"]
+    removed_at: str
 
 
 class Repeated(TypedDict):
@@ -644,6 +759,24 @@ class TroubleInfo(TypedDict):
     message: str
 
 
+class ValidationResult(TypedDict):
+    had_invalid: bool
+    removed: list[str]
+    """Always empty: nothing is removed. Kept for older clients."""
+    valid: list[str]
+
+
+class VersionInfo(TypedDict):
+    """What is kept about an installed version; keys of older sidecars are passed on."""
+
+    path: NotRequired[str | None]
+    installedDate: NotRequired[str | None]
+    releaseTag: NotRequired[str | None]
+    pythonVersion: NotRequired[str | None]
+    downloadUrl: NotRequired[str | None]
+    size: NotRequired[int | None]
+
+
 class WireSchedule(TypedDict):
     start: str
     """Local time such as `22:30`."""
@@ -691,6 +824,38 @@ class ApplyModelMappingResult(TypedDict):
     """The job goes on; the counts are not known yet."""
 
 
+class CalculateAllReleaseSizesResult(TypedDict):
+    success: Literal[True]
+    sizes: dict[str, int]
+    """Tag -> total bytes."""
+    pending: list[str]
+    """Still being calculated; ask again."""
+
+
+class CalculateReleaseSizeResult(TypedDict):
+    success: Literal[True]
+    tag: str
+    total_size: int
+    total_bytes: int
+    archive_size: int
+    dependencies_size: int
+    dependency_count: int
+    """Packages that the release itself names."""
+    unknown_size_count: int
+    dependencies: list[PackageSize]
+    requirements_hash: str
+    calculated_at: str
+    platform: str
+    python_version: str
+    dependencies_size_source: str
+    """`unknown`: an estimate, which is tried again later."""
+    is_estimated: bool
+
+
+class CancelInstallationResult(TypedDict):
+    success: Literal[True]
+
+
 class CancelJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
@@ -710,6 +875,18 @@ class CheckForNewReleaseResult(TypedDict):
     has_update: bool
     latest_version: str | None
     current_version: str | None
+
+
+class CheckVersionDependenciesResultDependencies(TypedDict):
+    installed: list[str]
+    missing: list[str]
+    requirementsFile: str | None
+    """Relative to the launcher root."""
+
+
+class CheckVersionDependenciesResult(TypedDict):
+    success: Literal[True]
+    dependencies: CheckVersionDependenciesResultDependencies
 
 
 class CleanBrokenLinksResult(TypedDict):
@@ -762,6 +939,22 @@ class EmptyTrashResult(TypedDict):
     """Bytes."""
 
 
+class GetActiveVersionResult(TypedDict):
+    success: Literal[True]
+    version: str
+
+
+class GetAvailableVersionsResult(TypedDict):
+    success: bool
+    versions: list[ReleaseInfo]
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    rate_limited: NotRequired[bool]
+    retry_after_secs: NotRequired[int | None]
+    stale: NotRequired[bool]
+    """Older than its time; a fresh list is on its way or cannot be had."""
+
+
 class GetCrossFilesystemWarningResult(TypedDict):
     success: Literal[True]
     cross_filesystem: bool
@@ -769,6 +962,11 @@ class GetCrossFilesystemWarningResult(TypedDict):
     app_path: NotRequired[str | None]
     warning: NotRequired[str | None]
     recommendation: NotRequired[str | None]
+
+
+class GetDefaultVersionResult(TypedDict):
+    success: Literal[True]
+    version: str
 
 
 class GetDiskSpaceResult(TypedDict):
@@ -804,6 +1002,23 @@ class GetFileLinkCountResult(TypedDict):
     success: Literal[True]
     link_count: int
     is_hard_linked: bool
+
+
+class GetGithubCacheStatusResult(TypedDict):
+    success: Literal[True]
+    has_cache: bool
+    is_valid: bool
+    is_fetching: bool
+    age_seconds: int | None
+    last_fetched: str | None
+    ttl: int
+    releases_count: int
+    status: CacheStatusInfo
+    """The same once more, where some clients look for it."""
+    error: NotRequired[str | None]
+    """Why the last fetch failed."""
+    retry_after_secs: NotRequired[int | None]
+    """GitHub wants no call before."""
 
 
 class GetHfModelResult(TypedDict):
@@ -853,6 +1068,11 @@ class GetHfModelResult(TypedDict):
     stale: bool
     """The hub could not be reached; this is what it said at `fetched_at`."""
     fetched_at: str
+
+
+class GetInstalledVersionsResult(TypedDict):
+    success: Literal[True]
+    versions: list[str]
 
 
 class GetJobResult(TypedDict):
@@ -1015,6 +1235,34 @@ class GetRelatedModelsResult(TypedDict):
     """When the hub said so; null when it was not asked."""
 
 
+class GetReleaseDependenciesResult(TypedDict):
+    success: Literal[True]
+    dependencies: list[PackageSize]
+
+
+class GetReleaseSizeBreakdownResultBreakdown(TypedDict):
+    total_size: NotRequired[int | None]
+    archive_size: NotRequired[int | None]
+    dependencies_size: NotRequired[int | None]
+    total_size_formatted: NotRequired[str | None]
+    archive_size_formatted: NotRequired[str | None]
+    dependencies_size_formatted: NotRequired[str | None]
+    archive_percentage: NotRequired[float | None]
+    dependencies_percentage: NotRequired[float | None]
+    dependency_count: NotRequired[int | None]
+    unknown_count: NotRequired[int | None]
+
+
+class GetReleaseSizeBreakdownResult(TypedDict):
+    success: Literal[True]
+    breakdown: GetReleaseSizeBreakdownResultBreakdown
+
+
+class GetReleaseSizeInfoResult(TypedDict):
+    success: Literal[True]
+    info: ReleaseSizeInfo | None
+
+
 class GetSandboxInfoResult(TypedDict):
     success: Literal[True]
     is_sandboxed: bool
@@ -1045,6 +1293,28 @@ class GetStatusResult(TypedDict):
 class GetSystemResourcesResult(TypedDict):
     success: Literal[True]
     resources: Resources
+
+
+class GetVersionInfoResult(TypedDict):
+    success: Literal[True]
+    info: VersionInfo | None
+
+
+class GetVersionStatusResultStatus(TypedDict):
+    installedCount: int
+    activeVersion: str | None
+    defaultVersion: str | None
+    versions: dict[str, OneVersionStatus]
+
+
+class GetVersionStatusResult(TypedDict):
+    success: Literal[True]
+    status: GetVersionStatusResultStatus
+
+
+class HasBackgroundFetchCompletedResult(TypedDict):
+    success: Literal[True]
+    completed: bool
 
 
 class HealthCheckResult(TypedDict):
@@ -1087,6 +1357,16 @@ class ImportModelResult(TypedDict):
     """The job that did the work, or still does when `pending`."""
     pending: NotRequired[bool]
     """The work goes on; follow the job."""
+
+
+class InstallVersionResult(TypedDict):
+    success: Literal[True]
+    job_id: str
+
+
+class InstallVersionDependenciesResult(TypedDict):
+    success: Literal[True]
+    job_id: str
 
 
 class LaunchAppResult(TypedDict):
@@ -1145,6 +1425,11 @@ class ListAdoptionsResult(TypedDict):
     """Bytes that need no space of their own, of those shown that are present."""
 
 
+class ListAppsResult(TypedDict):
+    success: Literal[True]
+    apps: list[AppInfo]
+
+
 class ListHfRevisionsDriftResult(TypedDict):
     success: Literal[True]
     models: list[HubDrift]
@@ -1174,6 +1459,11 @@ class ListModelDownloadsResult(TypedDict):
 class ListProcessesResult(TypedDict):
     success: Literal[True]
     processes: list[Process]
+
+
+class ListRemovedVersionsResult(TypedDict):
+    success: Literal[True]
+    versions: list[RemovedVersionInfo]
 
 
 class ListTrashResult(TypedDict):
@@ -1265,6 +1555,10 @@ class PreviewModelMappingResult(TypedDict):
     errors: list[str]
 
 
+class PurgeRemovedVersionResult(TypedDict):
+    success: Literal[True]
+
+
 class RefreshModelIndexResult(TypedDict):
     success: Literal[True]
     indexed_count: int
@@ -1286,10 +1580,20 @@ class RemoveOrphanedLinksResult(TypedDict):
     """Links into the library that we did not make; name them in `paths`."""
 
 
+class RemoveVersionResult(TypedDict):
+    success: Literal[True]
+    trash_id: str
+    """For restore_version."""
+
+
 class ReorderModelDownloadsResult(TypedDict):
     success: Literal[True]
     downloads: list[DownloadStatus]
     """Unfinished ones in the order of the queue, then the others."""
+
+
+class ResetBackgroundFetchFlagResult(TypedDict):
+    success: Literal[True]
 
 
 class RestoreModelResult(TypedDict):
@@ -1298,6 +1602,11 @@ class RestoreModelResult(TypedDict):
     model_ids: list[str]
     links_restored: int
     """Links into it that are back too."""
+
+
+class RestoreVersionResult(TypedDict):
+    success: Literal[True]
+    tag: str
 
 
 class ResumeJobResult(TypedDict):
@@ -1353,6 +1662,11 @@ class ResumeModelDownloadResult(TypedDict):
     files: NotRequired[list[FileStatus] | None]
 
 
+class RollbackVersionResult(TypedDict):
+    success: Literal[True]
+    tag: str
+
+
 class ScanModelStoresResult(TypedDict):
     success: Literal[True]
     pending: bool
@@ -1403,6 +1717,10 @@ class SearchModelsFtsResult(TypedDict):
     """The full-text expression that was used."""
     matched: Literal["all", "any"]
     """`any` when no model holds all words, and models with some of them are shown instead."""
+
+
+class SetDefaultVersionResult(TypedDict):
+    success: Literal[True]
 
 
 class SetDownloadLimitsResult(TypedDict):
@@ -1467,6 +1785,10 @@ class StopComfyuiResult(TypedDict):
     """How many of them had to be killed."""
 
 
+class SwitchVersionResult(TypedDict):
+    success: Literal[True]
+
+
 class SyncModelsIncrementalResult(TypedDict):
     success: Literal[True]
     links_created: int
@@ -1516,11 +1838,33 @@ class UpdateModelOverridesResult(TypedDict):
     success: Literal[True]
 
 
+class UpdateVersionResult(TypedDict):
+    success: Literal[True]
+    tag: str
+    job_id: str | None
+    """null: it was installed already and is active now."""
+
+
 class ValidateFileTypeResult(TypedDict):
     success: Literal[True]
     valid: bool
     detected_type: Literal["safetensors", "gguf", "ggml", "pickle", "onnx", "unknown", "error"]
     error: str
+
+
+class ValidateInstallationsResult(TypedDict):
+    success: Literal[True]
+    had_invalid: bool
+    removed: list[str]
+    """Always empty: nothing is removed. Kept for older clients."""
+    valid: list[str]
+    incomplete: list[str]
+    """Listed, but not whole on disk."""
+    missing: list[str]
+    """Listed, but not on disk."""
+    unknown: list[str]
+    """Folders that are not listed; they stay."""
+    result: ValidationResult
 
 
 class VerifyLibraryResult(TypedDict):

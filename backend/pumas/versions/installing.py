@@ -157,7 +157,7 @@ class Install:
         programs = Programs(work / "running.json", self._log, self._job.check)
         programs.end_leftover()
         packages = Packages(self._tools.layout.data / "cache", programs)
-        done = self._kept.get("steps", []) if self._tree.is_dir() else []
+        done: list[str] = self._kept.get("steps", []) if self._tree.is_dir() else []
         self._kept = {**self._kept, "steps": done}
         if "extract" not in self._kept["steps"]:
             archive = self._download(work)

@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pumas.net.client import NetworkClient
     from pumas.versions.installing import Plan
     from pumas.versions.releases import CacheStatus, Release, ReleaseList
-    from pumas.versions.sizes import Sizes
+    from pumas.versions.sizes import ReleaseSize, Sizes
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,10 @@ T = TypeVar("T")
 INSTALL = "install"
 FETCH_S = 8.0
 """How long a call waits for a list of releases; the fetch goes on after that."""
+FIRST_LOOK_S, LOOK_S = 20.0, 600.0
+"""When lists of releases are looked at behind: soon after the start, then now and then."""
+SIZE_S = 8.0
+"""How long a call waits for the size of a release."""
 _LOGS_KEPT = 20
 _REPLACED_KEPT = 2
 
@@ -100,6 +104,8 @@ class Offered:
     archive_size: int | None
     dependencies_size: int | None
     installing: bool
+    page: str
+    """Where a person reads about it, when the release does not say."""
 
 
 @dataclass
@@ -145,6 +151,7 @@ class VersionService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetched = False
         self._sizes_made: Sizes | None = None
+        self._sizing = False
         self._dependencies: dict[Path, tuple[object, Dependencies]] = {}
         jobs.register(INSTALL, self._run, turns=Slots(2))
 
@@ -167,12 +174,33 @@ class VersionService:
         for job in going_on:
             with contextlib.suppress(WrongJobState):
                 await self._jobs.resume(job.id)
+        self._spawn(self._keep_fresh(), "releases")
+
+    async def _keep_fresh(self) -> None:
+        """Refresh old lists of releases, once the start is over and then now and then."""
+        pause = FIRST_LOOK_S
+        while True:
+            await asyncio.sleep(pause)
+            pause = LOOK_S
+            await self.refresh_all_behind()
 
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def apps(self) -> list[tuple[AppDescription, list[str], str | None]]:
+        """All apps, with the tags that are installed, newest first, and the active one."""
+
+        def look() -> list[tuple[AppDescription, list[str], str | None]]:
+            found: list[tuple[AppDescription, list[str], str | None]] = []
+            for app in self._apps:
+                state = self._app(app.id).state
+                found.append((app, [version.tag for version in state.installed()], state.active()))
+            return found
+
+        return await asyncio.to_thread(look)
 
     # -- what is installed -------------------------------------------------------------------------------------------
 
@@ -270,9 +298,58 @@ class VersionService:
         """Raises ReleaseNotFound, UnknownApp, InvalidInput."""
         return await self._do(app_id, lambda one: one.releases.get(tag))
 
-    async def sizes(self) -> Sizes:
-        """The sizes of releases."""
+    async def newest(self, app_id: str = DEFAULT_APP) -> str | None:
+        """The newest release's tag as far as it is known; asks nobody."""
+        one = await self._of(app_id)
+        return await asyncio.to_thread(lambda: _newest(one))
 
+    async def size(self, tag: str, app_id: str = DEFAULT_APP, *, force: bool = False) -> ReleaseSize:
+        """How much a release weighs; an estimate when that is not found out within seconds.
+
+        Raises:
+            UnknownApp, InvalidInput, ReleaseNotFound.
+        """
+        one = await self._of(app_id)
+        release = await asyncio.to_thread(lambda: one.releases.get(tag))
+        sizes = await self._sizes()
+        work = asyncio.ensure_future(self._in_thread(lambda: sizes.calculate(one.app, release, force=force)))
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), SIZE_S)
+        except TimeoutError:
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return await asyncio.to_thread(lambda: sizes.leave_estimate(one.app, release))
+
+    async def known_size(self, tag: str, app_id: str = DEFAULT_APP) -> ReleaseSize | None:
+        """What was calculated before."""
+        one = await self._of(app_id)
+        sizes = await self._sizes()
+        return await asyncio.to_thread(lambda: sizes.kept(one.app, tag.strip()))
+
+    async def all_sizes(self, app_id: str = DEFAULT_APP) -> tuple[list[ReleaseSize], list[str]]:
+        """What is known of all releases that are offered, and the tags that are calculated from now on."""
+        one = await self._of(app_id)
+        sizes = await self._sizes()
+
+        def look() -> tuple[list[ReleaseSize], list[Release]]:
+            offered = one.releases.offered()
+            known = {release.tag: size for release in offered if (size := sizes.kept(one.app, release.tag))}
+            return list(known.values()), [release for release in offered if release.tag not in known]
+
+        known, unknown = await asyncio.to_thread(look)
+        if unknown and not self._sizing:
+            self._sizing = True
+            self._spawn(self._size_all(one, sizes, unknown), "sizes")
+        return known, [release.tag for release in unknown]
+
+    async def _size_all(self, one: _PerApp, sizes: Sizes, releases: list[Release]) -> None:
+        try:
+            for release in releases:
+                await self._in_thread(lambda release=release: sizes.calculate(one.app, release))
+        finally:
+            self._sizing = False
+        self._events.publish("releases.changed", {"app_id": one.app.id})
+
+    async def _sizes(self) -> Sizes:
         def make() -> Sizes:
             from pumas.versions.github import GitHub
             from pumas.versions.sizes import Sizes
@@ -311,10 +388,9 @@ class VersionService:
             As `install`; ReleaseNotFound when no release is known.
         """
         one = await self._of(app_id)
-        releases = await self._in_thread(lambda: [r for r in one.releases.offered() if not r.raw["prerelease"]])
-        if not releases:
+        newest = await asyncio.to_thread(lambda: _newest(one))
+        if newest is None:
             raise ReleaseNotFound(one.app.name, "newest", "is not known yet")
-        newest = newest_first(one.app, [release.tag for release in releases])[0]
         if newest in {version.tag for version in await self.installed(app_id)}:
             await self.switch(newest, app_id)
             return newest
@@ -491,8 +567,8 @@ class VersionService:
             if await asyncio.to_thread(one.releases.is_stale):
                 self._refresh_behind(one)
 
-    def _spawn(self, work: object, name: str) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -504,7 +580,8 @@ class VersionService:
         found: list[Offered] = []
         for release in one.releases.offered():
             archive, dependencies, total = sizes(release)
-            found.append(Offered(release, total, archive, dependencies, release.tag == busy))
+            page = f"https://github.com/{one.app.releases.repository}/releases/tag/{release.tag}"
+            found.append(Offered(release, total, archive, dependencies, release.tag == busy, page))
         return found
 
     # -- inside: installing ------------------------------------------------------------------------------------------
@@ -733,6 +810,11 @@ class _Reporting:
 
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
+
+
+def _newest(one: _PerApp) -> str | None:
+    tags = [release.tag for release in one.releases.offered() if not release.raw["prerelease"]]
+    return newest_first(one.app, tags)[0] if tags else None
 
 
 def archive_of(app: AppDescription, release: Release) -> Archive:

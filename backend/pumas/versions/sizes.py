@@ -76,6 +76,7 @@ class Sizes:
         self._network = network
         self._github = github
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
 
     def kept(self, app: AppDescription, tag: str) -> ReleaseSize | None:
         return _kept(self._layout, app).get(tag)
@@ -96,7 +97,12 @@ class Sizes:
 
     def leave_estimate(self, app: AppDescription, release: Release) -> ReleaseSize:
         """What can be said at once, while the real thing takes its time."""
-        return self.kept(app, release.tag) or ReleaseSize(release.tag, TYPICAL_ARCHIVE, 0, archive_known=False)
+        estimate = ReleaseSize(release.tag, TYPICAL_ARCHIVE, 0, calculated_at=_now(), archive_known=False)
+        with self._writing:
+            known = self.kept(app, release.tag)
+            if known is None:
+                self._write(app, estimate)
+        return known or estimate
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -184,6 +190,10 @@ class Sizes:
         return text
 
     def _keep(self, app: AppDescription, found: ReleaseSize) -> None:
+        with self._writing:
+            self._write(app, found)
+
+    def _write(self, app: AppDescription, found: ReleaseSize) -> None:
         path = self._layout.data / "cache" / _named("release-sizes", app)
         _save(path, {**_object(path), found.tag: _written(found)})
 
