@@ -321,7 +321,7 @@ class Download:
             self._tools.layout,
             ImportRequest(
                 path=self._plan.repo_id,
-                family=request.family or described.get("family", ""),
+                family=request.family or self._family(identity),
                 official_name=self._plan.title,
                 repo_id=self._plan.repo_id,
                 model_type=request.model_type or ("" if known else described.get("model_type", "")),
@@ -334,6 +334,12 @@ class Download:
         )
         said = [f"{name} is as the hub lists it, but no model file that we know." for name in unknown]
         return replace(plan, warnings=(*plan.warnings, *said, *_left_out(self._plan.left_out)))
+
+    def _family(self, identity: Identity) -> str:
+        """What the hub or the files say, else who made it."""
+        said = (str(self._plan.described.get("family", "")), identity.family)
+        owner = self._plan.repo_id.partition("/")[0]
+        return next((family for family in said if family not in ("", "unknown")), owner)
 
     def _source(self, folder: Path) -> Source:
         """The staged files as an import would see them. The bytes are those the hub lists, so none is refused: weights
