@@ -65,10 +65,6 @@ class HubStore:
 
         self._try(lambda: self._db.write_sync(write))
 
-    def forget(self, key: str) -> None:
-        if self._db.path.exists():
-            self._try(lambda: self._db.write_sync(lambda c: c.execute("DELETE FROM answers WHERE key = ?", (key,))))
-
     def digest(self, stamp: Stamp) -> str | None:
         """The SHA-256 of the file as it is now, when it was hashed before."""
 
