@@ -37,9 +37,7 @@ class Setup:
         self.index = LibraryIndex(self.layout, EventStream(), self.troubles)
         self.store = LinkStore(self.layout, self.troubles)
         self.keeper = LinkKeeper(self.layout, self.store)
-        self.trash = Trash(
-            self.library, self.layout.trash, StateLock(self.layout.state_lock), self.index, self.keeper
-        )
+        self.trash = Trash(self.library, self.layout.trash, StateLock(self.layout.state_lock), self.index, self.keeper)
         self.work = LinkWork(self.layout, Apps(self.layout), self.store, self.keeper, self.index)
 
     def close(self) -> None:

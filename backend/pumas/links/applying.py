@@ -211,8 +211,7 @@ class _Run:
         if link.action is Action.CONFLICT or not os.path.lexists(link.target):
             return True
         row = self._store.at(link.target)
-        ours = row is not None and linking.is_ours(row, link.target, self._store.absolute(row.source_path))
-        if row is not None and ours and row.source_path == self._store.kept(link.source) and row.link_type == link.kind:
+        if row is not None and row.source_path == self._store.kept(link.source) and _is_made(row, link):
             self._done.skipped += 1  # somebody else has just applied the same plan
             self._done.total += 1
             return False
@@ -341,6 +340,15 @@ def _stamp(path: str) -> str:
     if os.path.islink(path):
         return f"link {os.readlink(path)}"
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
+def _is_made(row: Link, link: PlannedLink) -> bool:
+    """Whether a link is there already, just as it is planned."""
+    if link.kind is LinkKind.SYMLINK:
+        return os.path.islink(link.target) and os.readlink(link.target) == link.text
+    if link.kind is LinkKind.HARDLINK:
+        return os.path.samefile(link.target, link.source)
+    return link.action is Action.CREATE and linking.is_ours(row, link.target, link.source)
 
 
 def _said(error: PumasError) -> str:

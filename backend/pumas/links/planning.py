@@ -100,7 +100,7 @@ class Planner:
 
     def _listed(self) -> list[Mappable]:
         models = self._models.mappable()
-        if self._models.state == "offline" or not self._layout.library.is_dir():
+        if self._models.state == "offline" or (models and not is_there(str(self._layout.library))):
             raise LibraryOffline("The library's drive is away; nothing was looked at or changed.")
         return models
 
@@ -187,10 +187,10 @@ class _Run:
         except PumasError:
             self._plan.warnings.append(f"{subdir} is a link that leads out of the app, so nothing is linked there.")
             return None
-        real = (
-            os.path.realpath(os.path.dirname(path)) + f"/{os.path.basename(path)}" if empty else os.path.realpath(path)
-        )
-        device = device_of(os.path.dirname(self._place.models) if empty else path)
+        # A models folder that is a link itself is not followed: a real one will be in its place.
+        above = os.path.dirname(self._place.models)
+        real = os.path.realpath(above) + path[len(above) :] if empty else os.path.realpath(path)
+        device = device_of(above if empty else path)
         folder = _Folder(
             path,
             real,
@@ -437,8 +437,17 @@ def excluded(overrides: dict[str, object], app_id: str, version: str) -> str | N
 def is_away(source: str, library: str) -> bool:
     """Whether a missing file may come back: its whole folder, or the library, is not there."""
     if source.startswith(f"{library}/"):
-        return not os.path.isdir(library)
+        return not is_there(library)
     return not os.path.isdir(os.path.dirname(source))
+
+
+def is_there(library: str) -> bool:
+    """Whether the library's drive is: a folder in which nothing is may be the place where it should be mounted."""
+    try:
+        with os.scandir(library) as entries:
+            return any(entry.name[0] != "." and entry.is_dir() for entry in entries)
+    except OSError:
+        return False
 
 
 def _entries(path: str) -> dict[str, bool]:

@@ -20,7 +20,7 @@ from pumas.links.applying import Applier, Report, kept_folder
 from pumas.links.health import Examiner, Health, is_inside, recovered_rows
 from pumas.links.keeping import LinkKeeper
 from pumas.links.places import Place, Places
-from pumas.links.planning import Planner
+from pumas.links.planning import Planner, is_there
 from pumas.links.rules import write_default
 from pumas.links.store import LinkStore, Replaced
 from pumas.links.values import Applied, Plan, Resolution
@@ -121,6 +121,8 @@ class LinkWork:
         """Raises UnknownApp, InvalidInput. A version that is not installed has no orphans."""
         self.places.require_app(app_id)
         place = None if tag is None else self.places.find(app_id, tag)
+        if not is_there(str(self._layout.library)) and self._library.mappable():
+            return Health(warnings=["The library's drive is away, and the registry of links with it."])
         self._after_loss()
         return self._examiner.examine(self._planned(place))
 
