@@ -155,12 +155,48 @@ def test_a_dry_run_changes_nothing(pumas: Run, server: Sidecar, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("words", "text"),
-    [(["--move", "--hardlink", "a"], "exclude each other"), (["--name", "x", "a", "b"], "--name goes with one PATH")],
+    [
+        (["--move", "--hardlink", "a"], "exclude each other"),
+        (["--name", "x", "a", "b"], "--name goes with one PATH"),
+        (["--detach", "--dry-run", "a"], "exclude each other"),
+    ],
 )
 def test_import_words_that_do_not_fit(pumas: Run, server: Sidecar, words: list[str], text: str) -> None:
     done = pumas("import", *words, root=server.root)
     assert (done.status, done.out) == (exits.USAGE, "")
     assert text in done.err
+
+
+def test_a_detached_import_names_its_job(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
+    source = make_gguf(tmp_path / "gerenuk.gguf", seed=unique(tmp_path))
+    done = pumas("import", "--detach", str(source), root=server.root)
+    assert done.status == exits.OK
+    [(verdict, job_id)] = [line.split("\t") for line in done.out.splitlines()]
+    assert verdict == "started"
+    assert f"pumas jobs watch {job_id}" in done.err
+    assert pumas("jobs", "watch", job_id, root=server.root).status == exits.OK
+    assert pumas("search", "gerenuk", "--json", root=server.root).json["total_count"] == 1
+
+
+def test_a_detached_import_of_a_large_file_is_answered_at_once(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
+    source = make_gguf(tmp_path / "addax.gguf", seed=unique(tmp_path))
+    with source.open("r+b") as file:
+        file.truncate(1 << 30)  # a second of hashing at least
+    done = pumas("import", "--detach", str(source), "--json", root=server.root)
+    assert (done.status, done.json["pending"], done.json["results"]) == (exits.OK, 1, [])
+    state = server.result("get_job", {"job_id": done.json["job_id"]})["job"]["state"]
+    assert state in ("queued", "running")
+    server.result("cancel_job", {"job_id": done.json["job_id"]})
+
+
+def test_a_detached_import_needs_a_sidecar_that_stays(spawn: Run, tmp_path: Path) -> None:
+    source = make_gguf(tmp_path / "nyala.gguf", seed=unique(tmp_path))
+    root = tmp_path / "root"
+    root.mkdir()
+    done = spawn("import", "--detach", str(source), "--root", str(root))
+    assert done.status == exits.USAGE
+    assert "pumas serve" in done.err
+    assert spawn("models", "--json", "--root", str(root)).json["models"] == []
 
 
 def test_import_with_a_sidecar_of_its_own(spawn: Run, tmp_path: Path) -> None:

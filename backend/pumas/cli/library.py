@@ -110,6 +110,7 @@ def import_models(
     allow_duplicate: Annotated[
         bool, typer.Option("--allow-duplicate", help="Import bytes that the library has already.")
     ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait: say which job does it, and end.")] = False,
     dry_run: DryRunOption = False,
 ) -> int:
     """Bring model files into the library. The source stays where it is unless --move is given."""
@@ -117,6 +118,8 @@ def import_models(
         raise UsageProblem("--move and --hardlink exclude each other: choose one.")
     if name is not None and len(paths) > 1:
         raise UsageProblem("--name goes with one PATH: import the others by themselves.")
+    if detach and dry_run:
+        raise UsageProblem("--detach and --dry-run exclude each other: a dry run is over at once.")
     options: dict[str, Any] = {
         "family": family,
         "official_name": name,
@@ -129,6 +132,8 @@ def import_models(
     }
     given = {key: value for key, value in options.items() if value is not None}
     specs = [cast("ImportSpec", {"path": str(path.expanduser().absolute()), **given}) for path in paths]
+    if detach:
+        return _detach(cli, specs)
     outcome = cli.client.import_batch(specs, dry_run=True) if dry_run else _import(cli, specs)
     if cli.out.as_json:
         cli.out.document(outcome)
@@ -137,18 +142,28 @@ def import_models(
     return exits.OK if outcome["success"] else exits.FAILED
 
 
+def _detach(cli: Cli, specs: Sequence[ImportSpec]) -> int:
+    if cli.client.started_sidecar:
+        raise UsageProblem("--detach needs a sidecar that outlives this command: start one by pumas serve.")
+    outcome = cli.client.import_batch(specs, wait_seconds=0)
+    if cli.out.as_json:
+        cli.out.document(outcome)
+    else:
+        cli.out.table(("", "job"), [("started", outcome.get("job_id"))])
+        cli.out.say(f"Follow it by: pumas jobs watch {outcome.get('job_id')}")
+    return exits.OK
+
+
 def _import(cli: Cli, specs: Sequence[ImportSpec]) -> ImportBatchResult:
-    """The call answers after some seconds at most; what is left then is followed as a job."""
-    title = "Importing"
-    outcome, stop = following.while_answering(cli, "import", title, lambda: cli.client.import_batch(specs))
+    outcome = cli.client.import_batch(specs, wait_seconds=0)
     job_id = outcome.get("job_id")
     if not outcome.get("pending") or job_id is None:
         return outcome
-    job = following.interrupted(cli, job_id) if stop else following.follow(cli, job_id, title)
+    job = following.follow(cli, job_id, "Importing")
     following.say_end(cli, job)
     if job["result"] is None:
         return {**outcome, "success": False}
-    return cast("ImportBatchResult", {"success": True, **job["result"]})
+    return cast("ImportBatchResult", {**job["result"], "job_id": job_id, "pending": 0})
 
 
 def _show_import(cli: Cli, outcome: ImportBatchResult, *, dry_run: bool) -> None:

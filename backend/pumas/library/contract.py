@@ -148,11 +148,18 @@ class ImportOptions(Params):
     allow_duplicate: bool = Field(False, description="Import bytes that the library already holds.")
 
 
+# No call takes longer than 10 s.
+WaitSeconds = Annotated[
+    float, Field(ge=0, le=9, description="Answer after so many seconds at most; 0: at once, with the job to follow.")
+]
+
+
 class ImportModel(ImportOptions):
     local_path: PathText = Field(description="Absolute path of a file or folder.")
     family: Text = Field(description="`unknown`, `imported` or empty: taken from the file.")
     official_name: Text = Field(description="The shown name.")
     dry_run: bool = Field(False, description="Only say what would be imported.")
+    wait_seconds: WaitSeconds = 9
 
 
 class ImportSpec(ImportOptions):
@@ -166,6 +173,7 @@ class ImportBatch(Params):
 
     import_specs: Annotated[list[ImportSpec], Field(max_length=MAX_LIST)]
     dry_run: bool = Field(False, description="Only say what would be imported.")
+    wait_seconds: WaitSeconds = 9
 
 
 class SkippedFile(Result):

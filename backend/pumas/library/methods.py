@@ -166,9 +166,11 @@ def _register_imports(methods: Methods, library: LibraryService) -> None:
     async def import_model(p: wire.ImportModel) -> wire.ImportOutcome:
         """Import a model file or folder into the library, as a copy unless asked otherwise.
 
-        Answers within ten seconds: with the imported model, or with `pending` and the job that goes on.
+        Answers within ten seconds, or `wait_seconds`: with the imported model, or with `pending` and the job that goes
+        on.
         """
-        answer = await library.import_models([_request(p, p.local_path, p.family, p.official_name, dry_run=p.dry_run)])
+        request = _request(p, p.local_path, p.family, p.official_name, dry_run=p.dry_run)
+        answer = await library.import_models([request], p.wait_seconds)
         if answer.pending:
             result: Json = {"path": p.local_path, "success": True, "pending": True}
         else:
@@ -179,13 +181,13 @@ def _register_imports(methods: Methods, library: LibraryService) -> None:
     async def import_batch(p: wire.ImportBatch) -> wire.BatchOutcome:
         """Import several files and folders, in order; one that fails does not stop the others.
 
-        Answers within ten seconds with what is done; `pending` items go on in the job.
+        Answers within ten seconds, or `wait_seconds`, with what is done; `pending` items go on in the job.
         """
         requests = [
             _request(spec, spec.path, spec.family, spec.official_name or "", dry_run=p.dry_run)
             for spec in p.import_specs
         ]
-        return batch_outcome(await library.import_models(requests))
+        return batch_outcome(await library.import_models(requests, p.wait_seconds))
 
 
 def batch_outcome(answer: ImportAnswer) -> wire.BatchOutcome:

@@ -160,14 +160,14 @@ class LibraryService:
 
     # -- import and verify -------------------------------------------------------------------------------------------
 
-    async def import_models(self, requests: Sequence[ImportRequest]) -> ImportAnswer:
-        """Start an import and answer with what is done within ten seconds; the job goes on with the rest."""
+    async def import_models(self, requests: Sequence[ImportRequest], wait_s: float = ANSWER_WITHIN_S) -> ImportAnswer:
+        """Start an import and answer with what is done within `wait_s` seconds; the job goes on with the rest."""
         if not requests:
             return ImportAnswer(None, [], 0)
         first = requests[0].path.rstrip("/").rpartition("/")[2]
         title = f"Import {first}" if len(requests) == 1 else f"Import {len(requests)} items"
         job = await self._jobs.start(IMPORT, self._imports.job_params(requests), title=title)
-        job = await self._jobs.wait(job.id, ANSWER_WITHIN_S)
+        job = await self._jobs.wait(job.id, wait_s)
         return _answer(job, requests)
 
     async def verify(self, model_ids: Sequence[str] | None) -> Job:
