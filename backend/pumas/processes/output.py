@@ -98,7 +98,7 @@ def open_log(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Lines that were not given out before; `skipped` bytes before them were too many."""
+    """Lines that were not given out before; at least `skipped` bytes before them were too many."""
 
     lines: tuple[str, ...]
     skipped: int
