@@ -17,6 +17,8 @@ from pumas.client.sse import READY, RESYNC
 if TYPE_CHECKING:
     from pumas.client.types import GetModelDownloadStatusResult
 
+# What all ids begin with.
+PREFIX = "download-"
 AT_REST = ("completed", "cancelled", "paused", "error")
 _TOPICS = ("download.progress", "job.state")
 # How long to look for another sidecar when the one that was followed has gone: a shell starts it again.
@@ -31,7 +33,7 @@ class _Parked(NotReachable):
 
 def short(download_id: str) -> str:
     """The beginning of an id that people see; `downloads` commands take any beginning that is the only one."""
-    return download_id.removeprefix("download-")[:8]
+    return download_id.removeprefix(PREFIX)[:8]
 
 
 def title_of(status: Any) -> str:

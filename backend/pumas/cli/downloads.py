@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from pumas.cli import download_following, exits, units
 from pumas.cli.command import Cli, UsageProblem, command, parsed
 from pumas.cli.download import SpeedOption, say_end
-from pumas.cli.download_following import AT_REST, short
+from pumas.cli.download_following import AT_REST, PREFIX, short
 from pumas.cli.download_view import WIDE
 from pumas.cli.output import STYLES, clean, moment, size
 from pumas.client.wire import failure
@@ -273,9 +273,8 @@ def _resolved(cli: Cli, words: Sequence[str]) -> list[str]:
 
 
 def _one(known: Sequence[str], word: str) -> str:
-    fitting = [
-        one for one in known if word and (one.startswith(word) or one.removeprefix("download-").startswith(word))
-    ]
+    start = word.removeprefix(PREFIX)
+    fitting = [one for one in known if word and one.removeprefix(PREFIX).startswith(start)]
     if len(fitting) > 1:
         raise UsageProblem(f"{len(fitting)} downloads begin with {word[:60]!r}: {', '.join(map(short, fitting[:5]))}.")
     if not fitting:
