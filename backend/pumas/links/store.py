@@ -7,6 +7,7 @@ sidecars wrote into the same file, with absolute paths, is taken over; what they
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -110,6 +111,7 @@ class LinkStore:
         with self._preparing:
             if self._ready or not self.exists:
                 return
+            self._put_empty_aside()
             stamp = legacy.stamp(self._json)
             try:
                 known = self.database.read_sync(_setting(legacy.IMPORTED))
@@ -124,6 +126,15 @@ class LinkStore:
             except legacy.UnreadableRegistry as error:
                 self._troubles.report(self._json.name, "damaged_registry", str(error))
             self._ready = True
+
+    def _put_empty_aside(self) -> None:
+        """A file without a byte is what a full disk leaves; to SQLite it would be a registry without a link."""
+        path = self.database.path
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == 0 and not path.with_name(f"{path.name}-wal").exists():
+                kept = path.with_name(f"{path.name}.damaged-{now()[:19].replace(':', '')}")
+                os.rename(path, kept)
+                self._say_damaged(kept, "it is empty")
 
     # -- paths -------------------------------------------------------------------------------------------------------
 

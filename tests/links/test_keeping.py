@@ -1,0 +1,159 @@
+"""`links/keeping.py`: links go into the trash and back with their model, and a start settles what a kill left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pumas.errors import AlreadyExists, DiskError
+from pumas.library import trash as trash_module
+from pumas.links.store import new_link
+
+from .setup import APP, TAG, Setup, write
+
+A, B = "diffusion/sdxl/a", "diffusion/sdxl/b"
+LINK = "checkpoints/a.safetensors"
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    one = Setup(tmp_path / "root")
+    one.model(A, "a.safetensors")
+    one.model(B, "b.safetensors")
+    one.apply()
+    return one
+
+
+def test_links_go_and_come_back(setup: Setup) -> None:
+    before, links = setup.tree(), setup.links()
+    assert setup.trash.delete(A, dry_run=True).companions == 1
+    assert setup.tree() == before
+    entry = setup.trash.delete(A)
+    assert (entry.companions, set(setup.tree()), set(setup.links())) == (
+        1,
+        before.keys() - {LINK},
+        links.keys() - {LINK},
+    )
+    assert setup.apply().created == 0
+    assert setup.trash.restore(entry.trash_id).companions == 1
+    assert (setup.tree(), setup.links(), setup.store.parked()) == (before, links, [])
+
+
+def test_links_of_all_versions_go(setup: Setup) -> None:
+    (setup.layout.root / "comfyui-versions" / "v0.4" / "models").mkdir(parents=True)
+    setup.apply(tag="v0.4")
+    other = setup.layout.root / "comfyui-versions/v0.4/models" / LINK
+    assert other.exists()
+    entry = setup.trash.delete(A)
+    assert entry.companions == 2 and not os.path.lexists(other)
+    assert setup.trash.restore(entry.trash_id).companions == 2 and other.exists()
+
+
+def test_models_that_lie_in_a_deleted_one_take_their_links_along(setup: Setup) -> None:
+    setup.model(f"{A}/inner", "inner.safetensors")
+    setup.apply()
+    before = setup.tree()
+    entry = setup.trash.delete(A)
+    assert entry.companions == 2
+    setup.trash.restore(entry.trash_id)
+    assert setup.tree() == before
+
+
+def test_the_users_own_link_to_a_deleted_model_stays(setup: Setup) -> None:
+    (setup.models / "mine").symlink_to(setup.library / A / "a.safetensors")
+    setup.trash.delete(A)
+    assert os.path.lexists(setup.models / "mine")
+
+
+def test_a_place_that_was_taken_meanwhile_stays_taken(setup: Setup) -> None:
+    entry = setup.trash.delete(A)
+    write(setup.models / LINK, b"theirs")
+    assert setup.trash.restore(entry.trash_id).companions == 0
+    assert (setup.models / LINK).read_bytes() == b"theirs"
+    assert LINK not in setup.links() and setup.store.parked() == []
+
+
+def test_a_version_that_was_removed_meanwhile_gets_no_links(setup: Setup) -> None:
+    entry = setup.trash.delete(A)
+    os.rename(setup.models.parent, setup.models.parent.with_name(".removed"))
+    assert setup.trash.restore(entry.trash_id).companions == 0
+    assert not setup.models.parent.exists()
+
+
+def test_what_is_emptied_is_forgotten(setup: Setup) -> None:
+    entry = setup.trash.delete(A)
+    assert len(setup.store.parked()) == 1
+    setup.trash.empty([entry.trash_id])
+    assert setup.store.parked() == []
+    setup.model(A, "a.safetensors")
+    assert setup.apply().created == 1
+
+
+def test_a_model_that_cannot_be_moved_keeps_its_links(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, links = setup.tree(), setup.links()
+
+    def fail(*_paths: Path) -> None:
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(trash_module, "rename_new", fail)
+    with pytest.raises(DiskError):
+        setup.trash.delete(A)
+    assert (setup.tree(), setup.links(), setup.store.parked()) == (before, links, [])
+
+
+def test_a_taken_id_leaves_the_links_in_the_trash(setup: Setup) -> None:
+    entry = setup.trash.delete(A)
+    setup.model(A, "new.safetensors")
+    with pytest.raises(AlreadyExists):
+        setup.trash.restore(entry.trash_id)
+    assert len(setup.store.parked()) == 1
+
+
+def test_without_a_registry_deleting_makes_none(tmp_path: Path) -> None:
+    setup = Setup(tmp_path / "root")
+    setup.model(A, "a.safetensors")
+    assert setup.trash.restore(setup.trash.delete(A).trash_id).companions == 0
+    assert not setup.store.database.path.exists()
+    setup.keeper.recover()
+    assert not setup.store.database.path.exists()
+
+
+# -- after a kill ----------------------------------------------------------------------------------------------------
+
+
+def begun(setup: Setup, name: str, kind: str = "symlink", text: str = "", inode: int = 0) -> str:
+    """A row whose link may or may not be there; returns the link's place."""
+    target = f"{setup.models}/checkpoints/{name}"
+    source = setup.store.kept(f"{setup.library}/{A}/a.safetensors")
+    row = new_link(A, source, setup.store.kept(target), kind, APP, TAG[1:], external=False)
+    setup.store.begin([row._replace(link_text=text, inode=inode)])
+    return target
+
+
+def test_a_link_that_was_made_is_registered(setup: Setup) -> None:
+    os.symlink("text", begun(setup, "x", text="text"))
+    setup.keeper.recover()
+    assert "checkpoints/x" in setup.links() and setup.store.making() == []
+
+
+def test_a_link_that_was_not_made_is_not(setup: Setup) -> None:
+    begun(setup, "x", text="text")
+    setup.keeper.recover()
+    assert "checkpoints/x" not in setup.links()
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hardlink", "copy"])
+def test_what_somebody_else_put_there_is_not_registered(setup: Setup, kind: str) -> None:
+    target = begun(setup, "x", kind, text="text", inode=1)
+    write(Path(target), b"theirs")
+    setup.keeper.recover()
+    assert "checkpoints/x" not in setup.links() and Path(target).read_bytes() == b"theirs"
+
+
+def test_a_half_copy_is_swept(setup: Setup) -> None:
+    target = begun(setup, "x", "copy", inode=1)
+    left = write(Path(f"{target}.999999999.0123abcd.pumas-tmp"), b"half")
+    setup.keeper.recover()
+    assert not left.exists()
