@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
+from pumas.events.stream import EventStream
+from pumas.rpc import http as door
+from pumas.rpc.http import HttpServer
 from rpc.access_cases import HOST, ORIGIN, SITE, TOKENS, Case
 from sidecar import Reply, Sidecar, request_bytes
 
@@ -269,3 +277,90 @@ def test_jsonrpc_failures_are_http_200(shared: Sidecar) -> None:
         assert reply.headers["content-type"] == "application/json"
         assert reply.error["code"] < -32000
         assert json.loads(reply.body)["jsonrpc"] == "2.0"
+
+
+# -- addresses -------------------------------------------------------------------------------------------------------
+
+
+def second_address() -> tuple[int, tuple[Any, ...]]:
+    """Of IPv6, where that is not switched off."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return socket.AF_INET6, ("::1", 0, 0, 0)
+    except OSError:
+        return socket.AF_INET, ("127.0.0.2", 0)
+
+
+FIRST, SECOND = (socket.AF_INET, ("127.0.0.1", 0)), second_address()
+ELSEWHERE = (socket.AF_INET, ("192.0.2.1", 0))  # an address that no machine has (RFC 5737)
+
+
+def stands_for(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[int, Sequence[Any]]) -> None:
+    """The name `localhost` has these addresses."""
+
+    def look_up(host: str | None, port: int, **options: Any) -> list[Any]:
+        if options["flags"] & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "not numeric")
+        assert host == "localhost"
+        found = [(family, socket.SOCK_STREAM, 6, "", (address[0], port, *address[2:])) for family, address in addresses]
+        return found + found  # /etc/hosts may name one twice
+
+    monkeypatch.setattr(door.socket, "getaddrinfo", look_up)
+
+
+async def ask_at(address: str, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(address, port)
+    writer.write(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer t\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(200), 10)
+    writer.close()
+    return answer
+
+
+async def test_one_port_for_all_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refused = door._bind_one, 0
+
+    def taken_twice(sockets: list[socket.socket], family: int, address: Any, port: int) -> None:
+        nonlocal refused
+        if address == SECOND[1] and refused < 2:
+            refused += 1
+            raise OSError(errno.EADDRINUSE, "taken there")
+        real(sockets, family, address, port)
+
+    monkeypatch.setattr(door, "_bind_one", taken_twice)
+    with monkeypatch.context() as patch:
+        stands_for(patch, FIRST, ELSEWHERE, SECOND)
+        server = HttpServer(token="t", events=EventStream())
+        port = await server.listen("localhost", 0)
+    assert refused == 2
+    for _, (address, *_rest) in (FIRST, SECOND):
+        assert b"200 OK" in await ask_at(address, port)
+    await server.close()
+    for _, (address, *_rest) in (FIRST, SECOND):
+        with pytest.raises(OSError):
+            await ask_at(address, port)
+
+
+async def test_a_port_that_is_taken_at_one_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, address = SECOND
+    with socket.create_server(address[:2], family=family) as other:
+        port = other.getsockname()[1]
+        stands_for(monkeypatch, FIRST, SECOND)
+        with pytest.raises(OSError) as caught:
+            await HttpServer(token="t", events=EventStream()).listen("localhost", port)
+        assert caught.value.errno == errno.EADDRINUSE
+        monkeypatch.undo()
+        with socket.create_server(("127.0.0.1", port)):
+            pass  # nothing of the attempt is left
+
+
+async def test_a_name_without_an_address_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    stands_for(monkeypatch, ELSEWHERE)
+    with pytest.raises(OSError) as caught:
+        await HttpServer(token="t", events=EventStream()).listen("localhost", 0)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+def test_localhost_is_one_port(launch: Callable[..., Sidecar]) -> None:
+    sidecar = launch("--host", "localhost", "--port", "0")
+    assert sidecar.healthy()
+    assert sidecar.result("health_check") == {"status": "ok"}

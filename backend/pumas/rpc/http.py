@@ -8,10 +8,12 @@ reply with HTTP 200.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -28,6 +30,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_BUFFERED_BYTES = 96 * 1024 * 1024
 BODY_DEADLINE_S = 20.0
 BACKLOG = 2048
+PORT_TRIES = 50
 LARGE_REPLY_BYTES = 1024 * 1024
 WRITE_BYTES = 256 * 1024
 # A caller that takes nothing of a large reply for this long is gone.
@@ -56,7 +59,7 @@ class HttpServer:
         self._guard: access.Guard | None = None
         self._dispatcher: asyncio.Future[Replies] | None = None
         self._buffered = 0
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connections: ConnectionServer | None = None
         self._stopping = asyncio.Event()
         self._routes: Mapping[str, tuple[str, Route]] = {
@@ -66,17 +69,19 @@ class HttpServer:
         }
 
     async def listen(self, host: str, port: int) -> int:
-        """Bind and return the port. Raises OSError when it is taken."""
+        """Bind and return the port, the same for every address that `host` stands for.
+
+        Raises OSError when it is taken, or no address of `host` is this machine's.
+        """
         loop = asyncio.get_running_loop()
         self._dispatcher = loop.create_future()
         self._connections = ConnectionServer(self._handle)
-        self._server = await loop.create_server(
-            self._connections, host, port, backlog=BACKLOG, reuse_address=True, start_serving=False
-        )
-        bound = cast(int, self._server.sockets[0].getsockname()[1])
+        sockets = _bind(await _addresses(host, port), port)
+        bound = cast(int, sockets[0].getsockname()[1])
         extra = [] if host in access.LOOPBACK_NAMES else _own_addresses(host)
         self._guard = access.Guard(bound, self._token, extra)
-        await self._server.start_serving()
+        for one in sockets:
+            self._servers.append(await loop.create_server(self._connections, sock=one, backlog=BACKLOG))
         return bound
 
     def ready(self, dispatcher: Replies) -> None:
@@ -86,8 +91,8 @@ class HttpServer:
     async def close(self) -> None:
         """Stop listening, end event streams, give replies under way a moment."""
         self._stopping.set()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._connections is not None:
             self._connections.pre_shutdown()
             await self._connections.shutdown(0.1)
@@ -181,6 +186,59 @@ class HttpServer:
         if cast(Connection, request.protocol).malformed:
             return access.MALFORMED
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+Addresses = Mapping[tuple[int, str | int], tuple[Any, ...]]
+
+
+async def _addresses(host: str, port: int) -> Addresses:
+    """Each address of a name once. Only names need a thread to be looked up in."""
+    look_up, flags = socket.getaddrinfo, socket.AI_PASSIVE
+    try:
+        found = look_up(host or None, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await asyncio.to_thread(look_up, host, port, type=socket.SOCK_STREAM, flags=flags)
+    return {(family, address[0]): address for family, _, _, _, address in found}
+
+
+def _bind(addresses: Addresses, port: int) -> list[socket.socket]:
+    """One socket per address, all with one port; 0 means any that is free for all of them."""
+    for tries_left in reversed(range(PORT_TRIES)):
+        sockets: list[socket.socket] = []
+        try:
+            for (family, _), address in addresses.items():
+                _bind_one(sockets, family, address, sockets[0].getsockname()[1] if sockets else port)
+        except OSError as error:
+            for one in sockets:
+                one.close()
+            # The port that the system chose for the first address is taken at another one.
+            if port or error.errno != errno.EADDRINUSE or not tries_left:
+                raise
+        else:
+            if sockets:
+                return sockets
+            break
+    raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+
+def _bind_one(sockets: list[socket.socket], family: int, address: tuple[Any, ...], port: int) -> None:
+    """Leaves out an address that this machine does not have, as `::1` where IPv6 is switched off."""
+    try:
+        one = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        return
+    try:
+        if os.name == "posix":  # elsewhere the option would let another program take the port
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((address[0], port, *address[2:]))
+    except OSError as error:
+        one.close()
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+    else:
+        sockets.append(one)
 
 
 def _json(body: bytes) -> web.Response:
