@@ -76,16 +76,23 @@ class Fetch:
                 file.part.close()
 
     def _wait(self) -> None:
-        with self._changed:
-            while self._unfinished and self._shared.failure is None:
-                self._changed.wait(LOOK_S)
-                try:
-                    self._shared.stop()
-                except BaseException as error:
-                    self._shared.failure = self._shared.failure or error
+        while self._goes_on():
+            self._shared.mind_offline()
         if self._shared.failure is not None:
             raise self._shared.failure
         self._flush()
+
+    def _goes_on(self) -> bool:
+        """Whether there is still something to wait for, after having waited a little."""
+        with self._changed:
+            if not self._unfinished or self._shared.failure is not None:
+                return False
+            self._changed.wait(LOOK_S)
+            try:
+                self._shared.stop()
+            except BaseException as error:
+                self._shared.failure = self._shared.failure or error
+            return True
 
     # -- a worker's life ---------------------------------------------------------------------------------------------
 

@@ -145,18 +145,20 @@ class LargeFile:
 
     def _fill(self, reply: Reply, view: memoryview) -> None:
         """Read a whole block; on a failure what had come of it is lost."""
-        shared, filled, began = self._shared, 0, time.monotonic()
+        shared, filled, seconds = self._shared, 0, 0.0
         try:
             while filled < len(view):
+                began = time.monotonic()
                 count = reply.read_into(view[filled : filled + shared.bandwidth.bite()])
                 if not count:
                     raise invalid(reply, f"{self._path} ends too early")
                 filled += count
+                # Without the waits for our own limit, which are not the server's.
+                seconds += time.monotonic() - began
                 shared.meter.received(self._path, count)
                 shared.patience.progressed()
                 shared.bandwidth.take(count, shared.stop)
-                seconds = time.monotonic() - began
-                if seconds > _SLOWEST_FOR_S and filled / seconds < _SLOWEST and shared.bandwidth.rate is None:
+                if seconds > _SLOWEST_FOR_S and filled / seconds < _SLOWEST:
                     raise invalid(reply, f"{self._path} comes with less than {_SLOWEST:.0f} bytes per second")
         except BaseException:
             shared.meter.dropped(self._path, filled)
@@ -186,6 +188,8 @@ class LargeFile:
             self._ranged = ranged
         self._shared.meter.restarted(self._path, why)
         self._shared.connections.end(self)
+        with self._shared.changed:
+            self._shared.changed.notify_all()
 
     # -- verifying ---------------------------------------------------------------------------------------------------
 
@@ -198,7 +202,7 @@ class LargeFile:
         """
         repaired = False
         while True:
-            generation = self._generation
+            generation = self._begun()
             digests = self._follow(generation)
             if digests is None:
                 continue
@@ -208,6 +212,7 @@ class LargeFile:
                 return digests
             if repaired:
                 self.part.forget_all()
+                self._shared.meter.restarted(self._path, "what arrived was wrong twice")
                 raise DigestMismatch(self._path, f"expected {self.content.wanted.expected}, got {found}, twice")
             if damaged := self.part.damaged(self._shared.stop):
                 self._forget(damaged)
@@ -218,6 +223,14 @@ class LargeFile:
             elif (mended := self._repair(generation)) is not None:
                 self.part.sync()
                 return mended
+
+    def _begun(self) -> int:
+        """The generation of the blocks that are there; waits until those of an earlier one are gone."""
+        with self._shared.changed:
+            while self._resetting:
+                self._shared.stop()
+                self._shared.changed.wait(LOOK_S)
+            return self._generation
 
     def _forget(self, damaged: list[int]) -> None:
         """The disk changed these blocks since they were written; they alone are fetched again."""
@@ -284,6 +297,7 @@ class LargeFile:
     def _compare(self, first: int, stop: int, mended: set[int]) -> bool:
         """Bring these blocks again and keep those that differ, which are added to `mended`; False: not all came."""
         span = Span(self.part.span(first).start, self.part.span(stop - 1).stop)
+        self._shared.hold()
         try:
             reply = self.content.open(span, self.part.etag)
             with self._shared.connections.reading(reply, self):

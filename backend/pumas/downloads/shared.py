@@ -49,14 +49,27 @@ class Connections:
         for reply in closing:
             reply.close()
 
+    def cut(self) -> None:
+        """Close those that are open now; others may follow."""
+        with self._lock:
+            closing = list(self._open)
+        for reply in closing:
+            reply.close()
+
 
 class Shared:
     """One run of one download. Ends for all of its threads with the first call of `fail`."""
 
     def __init__(
-        self, meter: Meter, bandwidth: Bandwidth, gate: Gate, check: Callable[[], None], patience: Patience
+        self,
+        meter: Meter,
+        bandwidth: Bandwidth,
+        gate: Gate,
+        check: Callable[[], None],
+        patience: Patience,
+        offline: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`check` raises when the job was told to stop."""
+        """`check` raises when the job was told to stop; `offline` says whether the user wants no traffic."""
         self.meter = meter
         self.bandwidth = bandwidth
         self.gate = gate
@@ -65,12 +78,18 @@ class Shared:
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
         self._check = check
+        self._offline = offline
 
     def stop(self) -> None:
         """Raise when the run has ended or the job was told to stop. Called at least every LOOK_S."""
         if self.failure is not None:
             raise Interrupted("The download has ended.")
         self._check()
+
+    def mind_offline(self) -> None:
+        """Hang up in offline mode: an answer that is still coming would be traffic, too. Called every LOOK_S."""
+        if self._offline():
+            self.connections.cut()
 
     def hold(self) -> None:
         """Return while downloads may run; wait when the schedule says otherwise."""
