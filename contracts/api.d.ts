@@ -80,6 +80,8 @@ export type Ram = { "usage": number; "used": number; "total": number };
 
 export type Refused = { "path": string; "reason": string };
 
+export type Release = { "tag_name": string; "name": string; "published_at": string | null; "prerelease": boolean; "body": string | null; "html_url": string; "assets": Array<Asset>; "total_size": number | null; "archive_size": number | null; "dependencies_size": number | null; "installing": boolean };
+
 export type ReleaseInfo = { "has_update": boolean; "latest_version": string | null; "current_version": string | null };
 
 export type ReleaseSizeInfo = { "tag": string; "total_size": number; "total_bytes": number; "archive_size": number; "dependencies_size": number; "dependency_count": number; "unknown_size_count": number; "dependencies": Array<PackageSize>; "requirements_hash": string; "calculated_at": string; "platform": string; "python_version": string; "dependencies_size_source": string; "is_estimated": boolean };
@@ -99,6 +101,8 @@ export type Settings = { "offline": boolean; "proxy": string | null; "mirrors": 
 export type ShardGroup = { "files": Array<string>; "validation": ShardValidation };
 
 export type ShardValidation = { "complete": boolean; "missing_shards": Array<number>; "total_expected": number; "total_found": number; "error": string };
+
+export type ShortcutState = { "tag": string; "menu": boolean; "desktop": boolean };
 
 export type SkippedFile = { "path": string; "reason": string };
 
@@ -151,8 +155,16 @@ export interface Methods {
   "check_version_dependencies": { params: { tag: string; app_id?: string | null }; result: { "success": true; "dependencies": { "installed": Array<string>; "missing": Array<string>; "requirementsFile": string | null } } | { "success": false; "error": string; "error_code": string; "dependencies": {'installed': [], 'missing': [], 'requirementsFile': None} } };
   /** Remove links of ours that lead nowhere. Files on a drive that is away do not count as gone. */
   "clean_broken_links": { params: {  }; result: { "success": true; "cleaned": number } | { "success": false; "error": string; "error_code": string; "cleaned": 0 } };
+  /** Make a shortcut on the desktop that starts the active version, whichever that is; true when it is there. */
+  "create_desktop_shortcut": { params: {  }; result: boolean };
+  /** Make a shortcut in the menu that starts the active version, whichever that is; true when it is there. */
+  "create_menu_shortcut": { params: {  }; result: boolean };
+  /** Make the shortcuts of an installed version, or renew them. */
+  "create_version_shortcuts": { params: { tag: string; create_menu?: boolean | null; create_desktop?: boolean | null }; result: { "success": true; "menu": boolean; "desktop": boolean; "state": ShortcutState } | { "success": false; "error": string; "error_code": string } };
   /** Move a model into the trash and take its links away; `restore_model` brings all of it back. */
   "delete_model_with_cascade": { params: { model_id: string; dry_run?: boolean | null }; result: { "success": true; "links_removed": number; "trash_id": string | null; "model_ids": Array<string>; "size": number } | { "success": false; "error": string; "error_code": string; "links_removed": 0 } };
+  /** Say whether the desktop has a shortcut that starts the active version, whichever that is. */
+  "desktop_exists": { params: {  }; result: boolean };
   /** Group files by the model that they are parts of, by their names; they need not exist. */
   "detect_sharded_sets": { params: { file_paths: Array<string> }; result: { "success": true; "groups": Record<string, ShardGroup> } | { "success": false; "error": string; "error_code": string; "groups": Record<string, never> } };
   /** As `start_model_download_from_hf`; `get_model_download_status` has the `model_path` once it is completed. */
@@ -161,8 +173,10 @@ export interface Methods {
   "empty_trash": { params: { trash_ids?: Array<string> | null; older_than_days?: number | null; dry_run?: boolean | null }; result: { "success": true; "removed": Array<TrashEntry>; "freed": number } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** The tag in use; empty when none is installed. */
   "get_active_version": { params: { app_id?: string | null }; result: { "success": true; "version": string } | { "success": false; "error": string; "error_code": string; "version": "" } };
+  /** Say which shortcuts each installed version of ComfyUI has. */
+  "get_all_shortcut_states": { params: {  }; result: { "success": true; "states": { "active": string | null; "states": Record<string, ShortcutState> } } | { "success": false; "error": string; "error_code": string; "states": Record<string, never> } };
   /** Releases that can be installed, newest first. */
-  "get_available_versions": { params: { app_id?: string | null; force_refresh?: boolean | null }; result: { "success": boolean; "versions": Array<ReleaseInfo>; "error"?: string | null; "error_code"?: string | null; "rate_limited"?: boolean; "retry_after_secs"?: number | null; "stale"?: boolean } | { "success": false; "error": string; "error_code": string; "versions": never[] } };
+  "get_available_versions": { params: { app_id?: string | null; force_refresh?: boolean | null }; result: { "success": boolean; "versions": Array<Release>; "error"?: string | null; "error_code"?: string | null; "rate_limited"?: boolean; "retry_after_secs"?: number | null; "stale"?: boolean } | { "success": false; "error": string; "error_code": string; "versions": never[] } };
   /** Name the version of ComfyUI in use; `Unknown` when none is installed. */
   "get_comfyui_version": { params: {  }; result: string };
   /** Say whether the library and a version lie on different volumes. */
@@ -227,6 +241,10 @@ export interface Methods {
   "get_system_resources": { params: {  }; result: { "success": true; "resources": Resources } | { "success": false; "error": string; "error_code": string; "resources": {'cpu': {'usage': 0.0, 'temp': None}, 'gpu': {'usage': 0.0, 'memory': 0.0, 'memory_total': 0.0, 'temp': None}, 'gpus': [], 'ram': {'usage': 0.0, 'used': 0.0, 'total': 0.0}, 'disk': {'usage': 0.0, 'used': 0.0, 'total': 0.0, 'free': 0.0}} } };
   /** What is kept about an installed version; null when it is not installed. */
   "get_version_info": { params: { tag: string; app_id?: string | null }; result: { "success": true; "info": VersionInfo | null } | { "success": false; "error": string; "error_code": string; "info": null } };
+  /** Say which shortcuts a version has, without an envelope. */
+  "get_version_shortcut_state": { params: { tag: string }; result: { "tag": string; "menu": boolean; "desktop": boolean } };
+  /** Say which shortcuts a version has. */
+  "get_version_shortcuts": { params: { tag: string }; result: { "success": true; "state": { "tag": string; "menu": boolean; "desktop": boolean } } | { "success": false; "error": string; "error_code": string; "state": Record<string, never> } };
   /** What is installed, with its dependencies as its metadata on disk says; starts no program. */
   "get_version_status": { params: { app_id?: string | null }; result: { "success": true; "status": { "installedCount": number; "activeVersion": string | null; "defaultVersion": string | null; "versions": Record<string, OneVersionStatus> } } | { "success": false; "error": string; "error_code": string; "status": {'installedCount': 0, 'activeVersion': None, 'defaultVersion': None, 'versions': {}} } };
   /** Whether ComfyUI's releases were fetched in the background since the last reset. */
@@ -237,6 +255,8 @@ export interface Methods {
   "import_batch": { params: { import_specs: Array<ImportSpec>; dry_run?: boolean | null; wait_seconds?: number | null }; result: { "success": boolean; "imported": number; "failed": number; "results": Array<ImportItem>; "job_id"?: string | null; "pending"?: number } | { "success": false; "error": string; "error_code": string; "imported": 0; "failed": 0; "results": never[] } };
   /** Import a model file or folder into the library, as a copy unless asked otherwise. */
   "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null; wait_seconds?: number | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
+  /** Put the icon of shortcuts into the user's icon theme; true when it is there. */
+  "install_icon": { params: {  }; result: boolean };
   /** Install a release. Answers at once; `get_installation_progress` and the job tell the rest. */
   "install_version": { params: { tag: string; app_id?: string | null; reinstall?: boolean | null; activate?: boolean | null; progress_callback?: unknown | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Bring what an installed version lacks into its own environment; a job. */
@@ -273,6 +293,14 @@ export interface Methods {
   "lookup_hf_metadata_for_file": { params: { filename?: string | null; file_path?: string | null }; result: { "success": true; "found": boolean; "metadata": HubMatch | null } | { "success": false; "error": string; "error_code": string; "found": false; "metadata": null } };
   /** Protect a model's metadata from automatic changes. */
   "mark_metadata_as_manual": { params: { model_id: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
+  /** Say whether the menu has a shortcut that starts the active version, whichever that is. */
+  "menu_exists": { params: {  }; result: boolean };
+  /** Open the folder of an app's active version. */
+  "open_active_install": { params: { app_id?: string | null }; result: { "success": true; "path": string } | { "success": false; "error": string; "error_code": string } };
+  /** Open a folder of the launcher root, or show a file in its folder. Files are never opened themselves. */
+  "open_path": { params: { path: string }; result: { "success": true; "path": string } | { "success": false; "error": string; "error_code": string } };
+  /** Open a page in the user's browser. */
+  "open_url": { params: { url: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Give the server a title that task managers show; false when it has it. A backup is kept as `main.py.bak`. */
   "patch_main_py": { params: { tag?: string | null }; result: boolean };
   /** Ask a queued or running job to stop where it is, to be resumed later. */
@@ -287,10 +315,16 @@ export interface Methods {
   "refresh_model_index": { params: {  }; result: { "success": true; "indexed_count": number } | { "success": false; "error": string; "error_code": string } };
   /** Look at the library anew and apply the mapping of every installed version of an app. */
   "refresh_model_mappings": { params: { app_id?: string | null }; result: { "success": true; "results": Record<string, number>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "results": Record<string, never> } };
+  /** Remove the desktop's shortcut of the active version; false when there is none of this launcher. */
+  "remove_desktop_shortcut": { params: {  }; result: boolean };
+  /** Remove the menu's shortcut of the active version; false when there is none of this launcher. */
+  "remove_menu_shortcut": { params: {  }; result: boolean };
   /** Remove links of ours that no rule wants any more, and those of `paths`. Others are never touched. */
   "remove_orphaned_links": { params: { version_tag: string; app_id?: string | null; paths?: Array<string> | null }; result: { "success": true; "removed": number; "kept": Array<string> } | { "success": false; "error": string; "error_code": string; "removed": 0 } };
   /** Move a version to the trash of its app. The active version, and one that runs, is not removed. */
   "remove_version": { params: { tag: string; app_id?: string | null }; result: { "success": true; "trash_id": string } | { "success": false; "error": string; "error_code": string } };
+  /** Remove the shortcuts of a version, installed or not; the icon goes with the last one. */
+  "remove_version_shortcuts": { params: { tag: string; remove_menu?: boolean | null; remove_desktop?: boolean | null }; result: { "success": true; "state": ShortcutState } | { "success": false; "error": string; "error_code": string } };
   /** Put downloads first in the queue. */
   "reorder_model_downloads": { params: { download_ids: Array<string> }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** Forget that a background fetch completed. */
@@ -325,6 +359,8 @@ export interface Methods {
   "set_network_settings": { params: { offline?: boolean | null; proxy?: string | null; mirrors?: Record<string, string> | null; ca_bundle?: string | "" | null }; result: { "success": true; "settings": Settings } | { "success": false; "error": string; "error_code": string } };
   /** Choose what becomes of running apps when the sidecar ends: `stop` them (the default) or `keep` them. */
   "set_process_settings": { params: { on_exit: "stop" | "keep" }; result: { "success": true; "on_exit": "stop" | "keep" } | { "success": false; "error": string; "error_code": string } };
+  /** Make or remove the chosen shortcuts of a version. */
+  "set_version_shortcuts": { params: { tag: string; enabled: boolean; menu?: boolean | null; desktop?: boolean | null }; result: { "success": boolean; "state": ShortcutState; "tag": string; "error"?: string | null; "error_code"?: string | null; "menu"?: boolean | null; "desktop"?: boolean | null } | { "success": false; "error": string; "error_code": string } };
   /** As `has_background_fetch_completed`, as a bare bool. */
   "should_update_ui_from_background_fetch": { params: {  }; result: boolean };
   /** Stop the sidecar: it answers, parks running jobs, and exits 0 within a second. */
@@ -341,8 +377,20 @@ export interface Methods {
   "sync_models_incremental": { params: { version_tag: string; model_ids: Array<string>; app_id?: string | null }; result: { "success": true; "links_created": number; "links_updated": number; "links_skipped": number; "conflicts": number; "errors": Array<string>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_updated": 0; "links_skipped": 0 } };
   /** Apply the mapping and do about conflicts what is said for their model. Nothing in the way is deleted. */
   "sync_with_resolutions": { params: { version_tag: string; resolutions: Record<string, string>; app_id?: string | null; allow_copy?: boolean | null; plan_id?: string | null }; result: { "success": true; "links_created": number; "links_skipped": number; "links_renamed": number; "overwrites": number; "errors": Array<string>; "backups": Array<Replaced>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_skipped": 0; "links_renamed": 0; "overwrites": 0; "errors": never[] } };
+  /** Make a version's shortcut on the desktop when it is missing, else remove it. */
+  "toggle_desktop": { params: { tag?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
+  /** Make a version's shortcut in the menu when it is missing, else remove it. */
+  "toggle_menu": { params: { tag?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Patch what is not patched, and the other way round; `patched` is the new state. */
   "toggle_patch": { params: { tag?: string | null }; result: { "success": true; "patched": boolean } | { "success": false; "error": string; "error_code": string } };
+  /** Make a version's shortcut when it is missing, else remove it; the name says which one. */
+  "toggle_version_desktop": { params: { tag: string }; result: { "success": boolean; "state": ShortcutState; "tag": string; "error"?: string | null; "error_code"?: string | null; "menu"?: boolean | null; "desktop"?: boolean | null } | { "success": false; "error": string; "error_code": string } };
+  /** Make a version's shortcut when it is missing, else remove it; the name says which one. */
+  "toggle_version_desktop_shortcut": { params: { tag: string }; result: { "success": boolean; "state": ShortcutState; "tag": string; "error"?: string | null; "error_code"?: string | null; "menu"?: boolean | null; "desktop"?: boolean | null } | { "success": false; "error": string; "error_code": string } };
+  /** Make a version's shortcut when it is missing, else remove it; the name says which one. */
+  "toggle_version_menu": { params: { tag: string }; result: { "success": boolean; "state": ShortcutState; "tag": string; "error"?: string | null; "error_code"?: string | null; "menu"?: boolean | null; "desktop"?: boolean | null } | { "success": false; "error": string; "error_code": string } };
+  /** Make a version's shortcut when it is missing, else remove it; the name says which one. */
+  "toggle_version_menu_shortcut": { params: { tag: string }; result: { "success": boolean; "state": ShortcutState; "tag": string; "error"?: string | null; "error_code"?: string | null; "menu"?: boolean | null; "desktop"?: boolean | null } | { "success": false; "error": string; "error_code": string } };
   /** Take an adoption back: our names for the files go, the owner's files stay as they are. */
   "undo_adoption": { params: { adoption_id?: string | null; model_id?: string | null; dry_run?: boolean | null }; result: { "success": true; "adoption_id": string; "model_id": string; "mode": "hardlink" | "reflink" | "reference"; "size": number; "removed": Array<string>; "kept_in_store": Array<string>; "trash_id": string | null; "reasons": Array<string>; "dry_run": boolean } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Limit a model to versions of an app, in the syntax of Python version specifiers. */

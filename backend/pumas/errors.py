@@ -93,8 +93,8 @@ class ModelNotFound(PumasError):
 class TrashEntryNotFound(PumasError):
     kind = "trash_entry_not_found"
 
-    def __init__(self, trash_id: str) -> None:
-        super().__init__(f"No entry {trash_id[:100]!r} in the trash; list_trash shows what can be restored.")
+    def __init__(self, trash_id: str, listing: str = "list_trash") -> None:
+        super().__init__(f"No entry {trash_id[:100]!r} in the trash; {listing} shows what can be restored.")
 
 
 class AlreadyExists(PumasError):

@@ -1,7 +1,8 @@
 """Plays the examples of `contracts/examples/` against a real sidecar and compares each reply, field by field.
 
 An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
-root), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given `token`), `before` (calls made first;
+root), `user` (files below the user's home), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given `token`), `releases` (GitHub and
+the package index are the test server, `$releases`, with the given `latency_s`), `before` (calls made first;
 `as` names their result, `${name.key}` quotes it, `until` repeats the call until the job or download is in that state),
 `params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value of a kind. Fields
 that differ from run to run are named in `contracts/volatile.json`, nowhere else.
@@ -12,10 +13,12 @@ that differ from run to run are named in `contracts/volatile.json`, nowhere else
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
 import re
+import shutil
 import struct
 import sys
 import tempfile
@@ -28,6 +31,7 @@ sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "backend")]
 import sidecar as running  # noqa: E402
 from fixtures.hub import Hub  # noqa: E402
 from fixtures.hub.steering import environment  # noqa: E402
+from fixtures.releases import ReleaseServer  # noqa: E402
 
 EXAMPLES = PROJECT / "contracts" / "examples"
 VOLATILE: dict[str, str] = json.loads((PROJECT / "contracts" / "volatile.json").read_text())
@@ -92,17 +96,32 @@ class Stage:
         asked = example.get("hub")
         self._hub = NOWHERE if asked is None else usual_hub().url
         self._env = environment(self._hub, home=folder / "home", token=(asked or {}).get("token", ""))
-        for place, specs in ((self.files, example.get("files", {})), (self.root, example.get("root", {}))):
+        self._releases = ReleaseServer() if "releases" in example else None
+        self._env["PUMAS_GITHUB_API"] = NOWHERE
+        if self._releases is not None:
+            self._releases.latency_s = example["releases"].get("latency_s", 0.0)
+            self._env |= self._releases.environment()
+        # The user's own desktop is left alone: shortcuts go here, and what would be opened is not.
+        own = folder / "user"
+        self._env |= {"HOME": str(own), "XDG_DATA_HOME": str(own / "data"), "XDG_CONFIG_HOME": str(own / "config")}
+        self._env["PUMAS_OPENER"] = shutil.which("true") or ""
+        for place, key in ((self.files, "files"), (self.root, "root"), (own, "user")):
             place.mkdir(parents=True, exist_ok=True)
-            for name, spec in specs.items():
+            for name, spec in example.get(key, {}).items():
                 path = place / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content(spec))
+                if spec.get("executable"):
+                    path.chmod(0o755)
                 if "size" in spec:  # the rest is a hole, read as zeros
                     os.truncate(path, spec["size"])
 
     def play(self, method: str) -> dict[str, Any]:
         """The reply without its frame: `{"result": …}` or `{"error": …}`, places written as `$root` and `$files`."""
+        with self._releases or contextlib.nullcontext():
+            return self._play(method)
+
+    def _play(self, method: str) -> dict[str, Any]:
         sidecar = running.start(self.root, env=self._env)
         try:
             for call in self._example.get("before", []):
@@ -137,6 +156,8 @@ class Stage:
     def _unfill(self, value: Any) -> Any:
         text = json.dumps(value).replace(str(self.files), "$files").replace(str(self.root), "$root")
         text = text.replace(self._hub, "$hub").replace(self._hub.removeprefix("http://"), "$hub_host")
+        if self._releases is not None:
+            text = text.replace(self._releases.url, "$releases")
         for name, result in self._names.items():
             for key in ("job_id", "trash_id", "download_id"):
                 if isinstance(result, dict) and result.get(key):

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         CheckForNewReleaseResult,
         CheckVersionDependenciesResult,
         CleanBrokenLinksResult,
+        CreateVersionShortcutsResult,
         DeleteModelWithCascadeResult,
         DetectShardedSetsResult,
         DownloadModelFromHfResult,
         EmptyTrashResult,
         GetActiveVersionResult,
+        GetAllShortcutStatesResult,
         GetAvailableVersionsResult,
         GetCrossFilesystemWarningResult,
         GetDefaultVersionResult,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
         GetStatusResult,
         GetSystemResourcesResult,
         GetVersionInfoResult,
+        GetVersionShortcutStateResult,
+        GetVersionShortcutsResult,
         GetVersionStatusResult,
         HasBackgroundFetchCompletedResult,
         HealthCheckResult,
@@ -81,6 +85,9 @@ if TYPE_CHECKING:
         ListTrashResult,
         LookupHfMetadataForFileResult,
         MarkMetadataAsManualResult,
+        OpenActiveInstallResult,
+        OpenPathResult,
+        OpenUrlResult,
         PauseJobResult,
         PauseModelDownloadResult,
         PreviewModelMappingResult,
@@ -89,6 +96,7 @@ if TYPE_CHECKING:
         RefreshModelMappingsResult,
         RemoveOrphanedLinksResult,
         RemoveVersionResult,
+        RemoveVersionShortcutsResult,
         ReorderModelDownloadsResult,
         ResetBackgroundFetchFlagResult,
         RestoreModelResult,
@@ -104,6 +112,7 @@ if TYPE_CHECKING:
         SetDownloadLimitsResult,
         SetNetworkSettingsResult,
         SetProcessSettingsResult,
+        SetVersionShortcutsResult,
         ShutdownResult,
         StartModelDownloadFromHfResult,
         StopAppResult,
@@ -111,7 +120,13 @@ if TYPE_CHECKING:
         SwitchVersionResult,
         SyncModelsIncrementalResult,
         SyncWithResolutionsResult,
+        ToggleDesktopResult,
+        ToggleMenuResult,
         TogglePatchResult,
+        ToggleVersionDesktopResult,
+        ToggleVersionDesktopShortcutResult,
+        ToggleVersionMenuResult,
+        ToggleVersionMenuShortcutResult,
         UndoAdoptionResult,
         UpdateModelOverridesResult,
         UpdateVersionResult,
@@ -314,6 +329,37 @@ class AsyncMethods:
         """
         return await self.call("clean_broken_links", {})
 
+    async def create_desktop_shortcut(self) -> bool:
+        """Make a shortcut on the desktop that starts the active version, whichever that is; true when it is there.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, NoActiveVersion, ReadOnly, Unsupported.
+        """
+        return await self.call("create_desktop_shortcut", {})
+
+    async def create_menu_shortcut(self) -> bool:
+        """Make a shortcut in the menu that starts the active version, whichever that is; true when it is there.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, NoActiveVersion, ReadOnly, Unsupported.
+        """
+        return await self.call("create_menu_shortcut", {})
+
+    async def create_version_shortcuts(
+        self, tag: str, *, create_menu: bool | None = None, create_desktop: bool | None = None
+    ) -> CreateVersionShortcutsResult:
+        """Make the shortcuts of an installed version, or renew them.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call(
+            "create_version_shortcuts", {"tag": tag, "create_menu": create_menu, "create_desktop": create_desktop}
+        )
+
     async def delete_model_with_cascade(
         self, model_id: str, *, dry_run: bool | None = None
     ) -> DeleteModelWithCascadeResult:
@@ -327,6 +373,10 @@ class AsyncMethods:
             DiskError, DiskFull, ModelNotFound, ReadOnly, UnsafePath.
         """
         return await self.call("delete_model_with_cascade", {"model_id": model_id, "dry_run": dry_run})
+
+    async def desktop_exists(self) -> bool:
+        """Say whether the desktop has a shortcut that starts the active version, whichever that is."""
+        return await self.call("desktop_exists", {})
 
     async def detect_sharded_sets(self, file_paths: Sequence[str]) -> DetectShardedSetsResult:
         """Group files by the model that they are parts of, by their names; they need not exist."""
@@ -413,6 +463,10 @@ class AsyncMethods:
             UnknownApp.
         """
         return await self.call("get_active_version", {"app_id": app_id})
+
+    async def get_all_shortcut_states(self) -> GetAllShortcutStatesResult:
+        """Say which shortcuts each installed version of ComfyUI has."""
+        return await self.call("get_all_shortcut_states", {})
 
     async def get_available_versions(
         self, *, app_id: str | None = None, force_refresh: bool | None = None
@@ -776,6 +830,28 @@ class AsyncMethods:
         """
         return await self.call("get_version_info", {"tag": tag, "app_id": app_id})
 
+    async def get_version_shortcut_state(self, tag: str) -> GetVersionShortcutStateResult:
+        """Say which shortcuts a version has, without an envelope.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            InvalidInput.
+        """
+        return await self.call("get_version_shortcut_state", {"tag": tag})
+
+    async def get_version_shortcuts(self, tag: str) -> GetVersionShortcutsResult:
+        """Say which shortcuts a version has.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            InvalidInput.
+        """
+        return await self.call("get_version_shortcuts", {"tag": tag})
+
     async def get_version_status(self, *, app_id: str | None = None) -> GetVersionStatusResult:
         """What is installed, with its dependencies as its metadata on disk says; starts no program.
 
@@ -869,6 +945,14 @@ class AsyncMethods:
             },
         )
 
+    async def install_icon(self) -> bool:
+        """Put the icon of shortcuts into the user's icon theme; true when it is there.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return await self.call("install_icon", {})
+
     async def install_version(
         self,
         tag: str,
@@ -891,7 +975,7 @@ class AsyncMethods:
 
         Raises:
             AlreadyExists, Busy, CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, ReleaseNotFound,
-            TooManyCalls, UnknownApp, VersionInUse, VersionNotFound.
+            TooManyCalls, UnknownApp, VersionNotFound.
         """
         return await self.call(
             "install_version",
@@ -947,8 +1031,8 @@ class AsyncMethods:
             port: Left out: the app's own when it is free, else any.
 
         Raises:
-            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed,
-            NoActiveVersion, ReadOnly, UnknownApp, Unsupported, VersionNotFound.
+            AlreadyRunning, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed, NoActiveVersion,
+            ReadOnly, UnknownApp, Unsupported, VersionNotFound.
         """
         return await self.call("launch_app", {"app_id": app_id, "tag": tag, "extra_args": extra_args, "port": port})
 
@@ -956,8 +1040,7 @@ class AsyncMethods:
         """Start the active version of ComfyUI. Answers within ten seconds, `ready: false` when it takes longer.
 
         Raises:
-            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, LaunchFailed, NoActiveVersion,
-            ReadOnly, Unsupported.
+            AlreadyRunning, DiskError, DiskFull, LaunchFailed, NoActiveVersion, ReadOnly, Unsupported.
         """
         return await self.call("launch_comfyui", {})
 
@@ -1111,6 +1194,40 @@ class AsyncMethods:
         """
         return await self.call("mark_metadata_as_manual", {"model_id": model_id})
 
+    async def menu_exists(self) -> bool:
+        """Say whether the menu has a shortcut that starts the active version, whichever that is."""
+        return await self.call("menu_exists", {})
+
+    async def open_active_install(self, *, app_id: str | None = None) -> OpenActiveInstallResult:
+        """Open the folder of an app's active version.
+
+        Raises:
+            FileUnavailable, LaunchFailed, NoActiveVersion, UnknownApp, UnsafePath, Unsupported.
+        """
+        return await self.call("open_active_install", {"app_id": app_id})
+
+    async def open_path(self, path: str) -> OpenPathResult:
+        """Open a folder of the launcher root, or show a file in its folder. Files are never opened themselves.
+
+        Args:
+            path: Absolute, with `~`, or relative to the launcher root; must lie in the root.
+
+        Raises:
+            FileUnavailable, InvalidInput, LaunchFailed, UnsafePath, Unsupported.
+        """
+        return await self.call("open_path", {"path": path})
+
+    async def open_url(self, url: str) -> OpenUrlResult:
+        """Open a page in the user's browser.
+
+        Args:
+            url: http or https.
+
+        Raises:
+            InvalidInput, LaunchFailed, Unsupported.
+        """
+        return await self.call("open_url", {"url": url})
+
     async def patch_main_py(self, *, tag: str | None = None) -> bool:
         """Give the server a title that task managers show; false when it has it. A backup is kept as `main.py.bak`.
 
@@ -1118,7 +1235,7 @@ class AsyncMethods:
             tag: Left out: the active version.
 
         Raises:
-            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+            CannotPatch, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
         """
         return await self.call("patch_main_py", {"tag": tag})
 
@@ -1193,6 +1310,22 @@ class AsyncMethods:
         """
         return await self.call("refresh_model_mappings", {"app_id": app_id})
 
+    async def remove_desktop_shortcut(self) -> bool:
+        """Remove the desktop's shortcut of the active version; false when there is none of this launcher.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return await self.call("remove_desktop_shortcut", {})
+
+    async def remove_menu_shortcut(self) -> bool:
+        """Remove the menu's shortcut of the active version; false when there is none of this launcher.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return await self.call("remove_menu_shortcut", {})
+
     async def remove_orphaned_links(
         self, version_tag: str, *, app_id: str | None = None, paths: Sequence[str] | None = None
     ) -> RemoveOrphanedLinksResult:
@@ -1220,6 +1353,21 @@ class AsyncMethods:
             VersionNotFound.
         """
         return await self.call("remove_version", {"tag": tag, "app_id": app_id})
+
+    async def remove_version_shortcuts(
+        self, tag: str, *, remove_menu: bool | None = None, remove_desktop: bool | None = None
+    ) -> RemoveVersionShortcutsResult:
+        """Remove the shortcuts of a version, installed or not; the icon goes with the last one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, ReadOnly.
+        """
+        return await self.call(
+            "remove_version_shortcuts", {"tag": tag, "remove_menu": remove_menu, "remove_desktop": remove_desktop}
+        )
 
     async def reorder_model_downloads(self, download_ids: Sequence[str]) -> ReorderModelDownloadsResult:
         """Put downloads first in the queue.
@@ -1285,7 +1433,7 @@ class AsyncMethods:
             tag: Left out: the active version.
 
         Raises:
-            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+            CannotPatch, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
         """
         return await self.call("revert_main_py", {"tag": tag})
 
@@ -1296,7 +1444,7 @@ class AsyncMethods:
             app_id: Case does not matter.
 
         Raises:
-            Busy, CorruptState, DiskError, DiskFull, NothingToRollBack, ReadOnly, UnknownApp, VersionInUse.
+            Busy, CorruptState, DiskError, DiskFull, NothingToRollBack, ReadOnly, UnknownApp.
         """
         return await self.call("rollback_version", {"app_id": app_id})
 
@@ -1449,9 +1597,27 @@ class AsyncMethods:
             on_exit: What becomes of running apps when the sidecar ends.
 
         Raises:
-            CorruptState, DiskError, DiskFull, ReadOnly.
+            DiskError, DiskFull, ReadOnly.
         """
         return await self.call("set_process_settings", {"on_exit": on_exit})
+
+    async def set_version_shortcuts(
+        self, tag: str, enabled: bool, *, menu: bool | None = None, desktop: bool | None = None
+    ) -> SetVersionShortcutsResult:
+        """Make or remove the chosen shortcuts of a version.
+
+        Args:
+            tag: Of a ComfyUI version.
+            enabled: Make them, or remove them.
+            menu: The one in the menu is meant.
+            desktop: The one on the desktop is meant.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call(
+            "set_version_shortcuts", {"tag": tag, "enabled": enabled, "menu": menu, "desktop": desktop}
+        )
 
     async def should_update_ui_from_background_fetch(self) -> bool:
         """As `has_background_fetch_completed`, as a bare bool."""
@@ -1598,6 +1764,28 @@ class AsyncMethods:
             },
         )
 
+    async def toggle_desktop(self, *, tag: str | None = None) -> ToggleDesktopResult:
+        """Make a version's shortcut on the desktop when it is missing, else remove it.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call("toggle_desktop", {"tag": tag})
+
+    async def toggle_menu(self, *, tag: str | None = None) -> ToggleMenuResult:
+        """Make a version's shortcut in the menu when it is missing, else remove it.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call("toggle_menu", {"tag": tag})
+
     async def toggle_patch(self, *, tag: str | None = None) -> TogglePatchResult:
         """Patch what is not patched, and the other way round; `patched` is the new state.
 
@@ -1605,9 +1793,53 @@ class AsyncMethods:
             tag: Left out: the active version.
 
         Raises:
-            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+            CannotPatch, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
         """
         return await self.call("toggle_patch", {"tag": tag})
+
+    async def toggle_version_desktop(self, tag: str) -> ToggleVersionDesktopResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call("toggle_version_desktop", {"tag": tag})
+
+    async def toggle_version_desktop_shortcut(self, tag: str) -> ToggleVersionDesktopShortcutResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call("toggle_version_desktop_shortcut", {"tag": tag})
+
+    async def toggle_version_menu(self, tag: str) -> ToggleVersionMenuResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call("toggle_version_menu", {"tag": tag})
+
+    async def toggle_version_menu_shortcut(self, tag: str) -> ToggleVersionMenuShortcutResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call("toggle_version_menu_shortcut", {"tag": tag})
 
     async def undo_adoption(
         self, *, adoption_id: str | None = None, model_id: str | None = None, dry_run: bool | None = None

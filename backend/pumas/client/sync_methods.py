@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         CheckForNewReleaseResult,
         CheckVersionDependenciesResult,
         CleanBrokenLinksResult,
+        CreateVersionShortcutsResult,
         DeleteModelWithCascadeResult,
         DetectShardedSetsResult,
         DownloadModelFromHfResult,
         EmptyTrashResult,
         GetActiveVersionResult,
+        GetAllShortcutStatesResult,
         GetAvailableVersionsResult,
         GetCrossFilesystemWarningResult,
         GetDefaultVersionResult,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
         GetStatusResult,
         GetSystemResourcesResult,
         GetVersionInfoResult,
+        GetVersionShortcutStateResult,
+        GetVersionShortcutsResult,
         GetVersionStatusResult,
         HasBackgroundFetchCompletedResult,
         HealthCheckResult,
@@ -81,6 +85,9 @@ if TYPE_CHECKING:
         ListTrashResult,
         LookupHfMetadataForFileResult,
         MarkMetadataAsManualResult,
+        OpenActiveInstallResult,
+        OpenPathResult,
+        OpenUrlResult,
         PauseJobResult,
         PauseModelDownloadResult,
         PreviewModelMappingResult,
@@ -89,6 +96,7 @@ if TYPE_CHECKING:
         RefreshModelMappingsResult,
         RemoveOrphanedLinksResult,
         RemoveVersionResult,
+        RemoveVersionShortcutsResult,
         ReorderModelDownloadsResult,
         ResetBackgroundFetchFlagResult,
         RestoreModelResult,
@@ -104,6 +112,7 @@ if TYPE_CHECKING:
         SetDownloadLimitsResult,
         SetNetworkSettingsResult,
         SetProcessSettingsResult,
+        SetVersionShortcutsResult,
         ShutdownResult,
         StartModelDownloadFromHfResult,
         StopAppResult,
@@ -111,7 +120,13 @@ if TYPE_CHECKING:
         SwitchVersionResult,
         SyncModelsIncrementalResult,
         SyncWithResolutionsResult,
+        ToggleDesktopResult,
+        ToggleMenuResult,
         TogglePatchResult,
+        ToggleVersionDesktopResult,
+        ToggleVersionDesktopShortcutResult,
+        ToggleVersionMenuResult,
+        ToggleVersionMenuShortcutResult,
         UndoAdoptionResult,
         UpdateModelOverridesResult,
         UpdateVersionResult,
@@ -312,6 +327,37 @@ class Methods:
         """
         return self.call("clean_broken_links", {})
 
+    def create_desktop_shortcut(self) -> bool:
+        """Make a shortcut on the desktop that starts the active version, whichever that is; true when it is there.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, NoActiveVersion, ReadOnly, Unsupported.
+        """
+        return self.call("create_desktop_shortcut", {})
+
+    def create_menu_shortcut(self) -> bool:
+        """Make a shortcut in the menu that starts the active version, whichever that is; true when it is there.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, NoActiveVersion, ReadOnly, Unsupported.
+        """
+        return self.call("create_menu_shortcut", {})
+
+    def create_version_shortcuts(
+        self, tag: str, *, create_menu: bool | None = None, create_desktop: bool | None = None
+    ) -> CreateVersionShortcutsResult:
+        """Make the shortcuts of an installed version, or renew them.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call(
+            "create_version_shortcuts", {"tag": tag, "create_menu": create_menu, "create_desktop": create_desktop}
+        )
+
     def delete_model_with_cascade(self, model_id: str, *, dry_run: bool | None = None) -> DeleteModelWithCascadeResult:
         """Move a model into the trash and take its links away; `restore_model` brings all of it back.
 
@@ -323,6 +369,10 @@ class Methods:
             DiskError, DiskFull, ModelNotFound, ReadOnly, UnsafePath.
         """
         return self.call("delete_model_with_cascade", {"model_id": model_id, "dry_run": dry_run})
+
+    def desktop_exists(self) -> bool:
+        """Say whether the desktop has a shortcut that starts the active version, whichever that is."""
+        return self.call("desktop_exists", {})
 
     def detect_sharded_sets(self, file_paths: Sequence[str]) -> DetectShardedSetsResult:
         """Group files by the model that they are parts of, by their names; they need not exist."""
@@ -409,6 +459,10 @@ class Methods:
             UnknownApp.
         """
         return self.call("get_active_version", {"app_id": app_id})
+
+    def get_all_shortcut_states(self) -> GetAllShortcutStatesResult:
+        """Say which shortcuts each installed version of ComfyUI has."""
+        return self.call("get_all_shortcut_states", {})
 
     def get_available_versions(
         self, *, app_id: str | None = None, force_refresh: bool | None = None
@@ -768,6 +822,28 @@ class Methods:
         """
         return self.call("get_version_info", {"tag": tag, "app_id": app_id})
 
+    def get_version_shortcut_state(self, tag: str) -> GetVersionShortcutStateResult:
+        """Say which shortcuts a version has, without an envelope.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            InvalidInput.
+        """
+        return self.call("get_version_shortcut_state", {"tag": tag})
+
+    def get_version_shortcuts(self, tag: str) -> GetVersionShortcutsResult:
+        """Say which shortcuts a version has.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            InvalidInput.
+        """
+        return self.call("get_version_shortcuts", {"tag": tag})
+
     def get_version_status(self, *, app_id: str | None = None) -> GetVersionStatusResult:
         """What is installed, with its dependencies as its metadata on disk says; starts no program.
 
@@ -861,6 +937,14 @@ class Methods:
             },
         )
 
+    def install_icon(self) -> bool:
+        """Put the icon of shortcuts into the user's icon theme; true when it is there.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return self.call("install_icon", {})
+
     def install_version(
         self,
         tag: str,
@@ -883,7 +967,7 @@ class Methods:
 
         Raises:
             AlreadyExists, Busy, CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, ReleaseNotFound,
-            TooManyCalls, UnknownApp, VersionInUse, VersionNotFound.
+            TooManyCalls, UnknownApp, VersionNotFound.
         """
         return self.call(
             "install_version",
@@ -937,8 +1021,8 @@ class Methods:
             port: Left out: the app's own when it is free, else any.
 
         Raises:
-            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed,
-            NoActiveVersion, ReadOnly, UnknownApp, Unsupported, VersionNotFound.
+            AlreadyRunning, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed, NoActiveVersion,
+            ReadOnly, UnknownApp, Unsupported, VersionNotFound.
         """
         return self.call("launch_app", {"app_id": app_id, "tag": tag, "extra_args": extra_args, "port": port})
 
@@ -946,8 +1030,7 @@ class Methods:
         """Start the active version of ComfyUI. Answers within ten seconds, `ready: false` when it takes longer.
 
         Raises:
-            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, LaunchFailed, NoActiveVersion,
-            ReadOnly, Unsupported.
+            AlreadyRunning, DiskError, DiskFull, LaunchFailed, NoActiveVersion, ReadOnly, Unsupported.
         """
         return self.call("launch_comfyui", {})
 
@@ -1099,6 +1182,40 @@ class Methods:
         """
         return self.call("mark_metadata_as_manual", {"model_id": model_id})
 
+    def menu_exists(self) -> bool:
+        """Say whether the menu has a shortcut that starts the active version, whichever that is."""
+        return self.call("menu_exists", {})
+
+    def open_active_install(self, *, app_id: str | None = None) -> OpenActiveInstallResult:
+        """Open the folder of an app's active version.
+
+        Raises:
+            FileUnavailable, LaunchFailed, NoActiveVersion, UnknownApp, UnsafePath, Unsupported.
+        """
+        return self.call("open_active_install", {"app_id": app_id})
+
+    def open_path(self, path: str) -> OpenPathResult:
+        """Open a folder of the launcher root, or show a file in its folder. Files are never opened themselves.
+
+        Args:
+            path: Absolute, with `~`, or relative to the launcher root; must lie in the root.
+
+        Raises:
+            FileUnavailable, InvalidInput, LaunchFailed, UnsafePath, Unsupported.
+        """
+        return self.call("open_path", {"path": path})
+
+    def open_url(self, url: str) -> OpenUrlResult:
+        """Open a page in the user's browser.
+
+        Args:
+            url: http or https.
+
+        Raises:
+            InvalidInput, LaunchFailed, Unsupported.
+        """
+        return self.call("open_url", {"url": url})
+
     def patch_main_py(self, *, tag: str | None = None) -> bool:
         """Give the server a title that task managers show; false when it has it. A backup is kept as `main.py.bak`.
 
@@ -1106,7 +1223,7 @@ class Methods:
             tag: Left out: the active version.
 
         Raises:
-            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+            CannotPatch, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
         """
         return self.call("patch_main_py", {"tag": tag})
 
@@ -1181,6 +1298,22 @@ class Methods:
         """
         return self.call("refresh_model_mappings", {"app_id": app_id})
 
+    def remove_desktop_shortcut(self) -> bool:
+        """Remove the desktop's shortcut of the active version; false when there is none of this launcher.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return self.call("remove_desktop_shortcut", {})
+
+    def remove_menu_shortcut(self) -> bool:
+        """Remove the menu's shortcut of the active version; false when there is none of this launcher.
+
+        Raises:
+            DiskError, DiskFull, ReadOnly.
+        """
+        return self.call("remove_menu_shortcut", {})
+
     def remove_orphaned_links(
         self, version_tag: str, *, app_id: str | None = None, paths: Sequence[str] | None = None
     ) -> RemoveOrphanedLinksResult:
@@ -1208,6 +1341,21 @@ class Methods:
             VersionNotFound.
         """
         return self.call("remove_version", {"tag": tag, "app_id": app_id})
+
+    def remove_version_shortcuts(
+        self, tag: str, *, remove_menu: bool | None = None, remove_desktop: bool | None = None
+    ) -> RemoveVersionShortcutsResult:
+        """Remove the shortcuts of a version, installed or not; the icon goes with the last one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            DiskError, DiskFull, InvalidInput, ReadOnly.
+        """
+        return self.call(
+            "remove_version_shortcuts", {"tag": tag, "remove_menu": remove_menu, "remove_desktop": remove_desktop}
+        )
 
     def reorder_model_downloads(self, download_ids: Sequence[str]) -> ReorderModelDownloadsResult:
         """Put downloads first in the queue.
@@ -1273,7 +1421,7 @@ class Methods:
             tag: Left out: the active version.
 
         Raises:
-            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+            CannotPatch, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
         """
         return self.call("revert_main_py", {"tag": tag})
 
@@ -1284,7 +1432,7 @@ class Methods:
             app_id: Case does not matter.
 
         Raises:
-            Busy, CorruptState, DiskError, DiskFull, NothingToRollBack, ReadOnly, UnknownApp, VersionInUse.
+            Busy, CorruptState, DiskError, DiskFull, NothingToRollBack, ReadOnly, UnknownApp.
         """
         return self.call("rollback_version", {"app_id": app_id})
 
@@ -1435,9 +1583,25 @@ class Methods:
             on_exit: What becomes of running apps when the sidecar ends.
 
         Raises:
-            CorruptState, DiskError, DiskFull, ReadOnly.
+            DiskError, DiskFull, ReadOnly.
         """
         return self.call("set_process_settings", {"on_exit": on_exit})
+
+    def set_version_shortcuts(
+        self, tag: str, enabled: bool, *, menu: bool | None = None, desktop: bool | None = None
+    ) -> SetVersionShortcutsResult:
+        """Make or remove the chosen shortcuts of a version.
+
+        Args:
+            tag: Of a ComfyUI version.
+            enabled: Make them, or remove them.
+            menu: The one in the menu is meant.
+            desktop: The one on the desktop is meant.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call("set_version_shortcuts", {"tag": tag, "enabled": enabled, "menu": menu, "desktop": desktop})
 
     def should_update_ui_from_background_fetch(self) -> bool:
         """As `has_background_fetch_completed`, as a bare bool."""
@@ -1584,6 +1748,28 @@ class Methods:
             },
         )
 
+    def toggle_desktop(self, *, tag: str | None = None) -> ToggleDesktopResult:
+        """Make a version's shortcut on the desktop when it is missing, else remove it.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call("toggle_desktop", {"tag": tag})
+
+    def toggle_menu(self, *, tag: str | None = None) -> ToggleMenuResult:
+        """Make a version's shortcut in the menu when it is missing, else remove it.
+
+        Args:
+            tag: Left out: the active version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call("toggle_menu", {"tag": tag})
+
     def toggle_patch(self, *, tag: str | None = None) -> TogglePatchResult:
         """Patch what is not patched, and the other way round; `patched` is the new state.
 
@@ -1591,9 +1777,53 @@ class Methods:
             tag: Left out: the active version.
 
         Raises:
-            CannotPatch, CorruptState, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
+            CannotPatch, DiskError, DiskFull, InvalidInput, NoActiveVersion, ReadOnly, VersionNotFound.
         """
         return self.call("toggle_patch", {"tag": tag})
+
+    def toggle_version_desktop(self, tag: str) -> ToggleVersionDesktopResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call("toggle_version_desktop", {"tag": tag})
+
+    def toggle_version_desktop_shortcut(self, tag: str) -> ToggleVersionDesktopShortcutResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call("toggle_version_desktop_shortcut", {"tag": tag})
+
+    def toggle_version_menu(self, tag: str) -> ToggleVersionMenuResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call("toggle_version_menu", {"tag": tag})
+
+    def toggle_version_menu_shortcut(self, tag: str) -> ToggleVersionMenuShortcutResult:
+        """Make a version's shortcut when it is missing, else remove it; the name says which one.
+
+        Args:
+            tag: Of a ComfyUI version.
+
+        Raises:
+            AlreadyExists, DiskError, DiskFull, InvalidInput, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return self.call("toggle_version_menu_shortcut", {"tag": tag})
 
     def undo_adoption(
         self, *, adoption_id: str | None = None, model_id: str | None = None, dry_run: bool | None = None

@@ -595,6 +595,23 @@ class Refused(TypedDict):
     reason: str
 
 
+class Release(TypedDict):
+    """As GitHub lists it, and what is known beyond that."""
+
+    tag_name: str
+    name: str
+    published_at: str | None
+    prerelease: bool
+    body: str | None
+    html_url: str
+    assets: list[Asset]
+    total_size: int | None
+    """null: not calculated yet."""
+    archive_size: int | None
+    dependencies_size: int | None
+    installing: bool
+
+
 class ReleaseInfo(TypedDict):
     has_update: bool
     latest_version: str | None
@@ -683,6 +700,14 @@ class ShardValidation(TypedDict):
     total_expected: int
     total_found: int
     error: str
+
+
+class ShortcutState(TypedDict):
+    tag: str
+    menu: bool
+    """There is an entry of this launcher in the menu."""
+    desktop: bool
+    """There is an entry of this launcher on the desktop."""
 
 
 class SkippedFile(TypedDict):
@@ -894,6 +919,13 @@ class CleanBrokenLinksResult(TypedDict):
     cleaned: int
 
 
+class CreateVersionShortcutsResult(TypedDict):
+    success: Literal[True]
+    menu: bool
+    desktop: bool
+    state: ShortcutState
+
+
 class DeleteModelWithCascadeResult(TypedDict):
     success: Literal[True]
     links_removed: int
@@ -944,9 +976,19 @@ class GetActiveVersionResult(TypedDict):
     version: str
 
 
+class GetAllShortcutStatesResultStates(TypedDict):
+    active: str | None
+    states: dict[str, ShortcutState]
+
+
+class GetAllShortcutStatesResult(TypedDict):
+    success: Literal[True]
+    states: GetAllShortcutStatesResultStates
+
+
 class GetAvailableVersionsResult(TypedDict):
     success: bool
-    versions: list[ReleaseInfo]
+    versions: list[Release]
     error: NotRequired[str | None]
     error_code: NotRequired[str | None]
     rate_limited: NotRequired[bool]
@@ -1300,6 +1342,27 @@ class GetVersionInfoResult(TypedDict):
     info: VersionInfo | None
 
 
+class GetVersionShortcutStateResult(TypedDict):
+    tag: str
+    menu: bool
+    """There is an entry of this launcher in the menu."""
+    desktop: bool
+    """There is an entry of this launcher on the desktop."""
+
+
+class GetVersionShortcutsResultState(TypedDict):
+    tag: str
+    menu: bool
+    """There is an entry of this launcher in the menu."""
+    desktop: bool
+    """There is an entry of this launcher on the desktop."""
+
+
+class GetVersionShortcutsResult(TypedDict):
+    success: Literal[True]
+    state: GetVersionShortcutsResultState
+
+
 class GetVersionStatusResultStatus(TypedDict):
     installedCount: int
     activeVersion: str | None
@@ -1481,6 +1544,22 @@ class MarkMetadataAsManualResult(TypedDict):
     success: Literal[True]
 
 
+class OpenActiveInstallResult(TypedDict):
+    success: Literal[True]
+    path: str
+    """Links followed."""
+
+
+class OpenPathResult(TypedDict):
+    success: Literal[True]
+    path: str
+    """Links followed."""
+
+
+class OpenUrlResult(TypedDict):
+    success: Literal[True]
+
+
 class PauseJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
@@ -1584,6 +1663,11 @@ class RemoveVersionResult(TypedDict):
     success: Literal[True]
     trash_id: str
     """For restore_version."""
+
+
+class RemoveVersionShortcutsResult(TypedDict):
+    success: Literal[True]
+    state: ShortcutState
 
 
 class ReorderModelDownloadsResult(TypedDict):
@@ -1743,6 +1827,16 @@ class SetProcessSettingsResult(TypedDict):
     on_exit: Literal["stop", "keep"]
 
 
+class SetVersionShortcutsResult(TypedDict):
+    success: bool
+    state: ShortcutState
+    tag: str
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    menu: NotRequired[bool | None]
+    desktop: NotRequired[bool | None]
+
+
 class ShutdownResult(TypedDict):
     status: Literal["shutting_down"]
 
@@ -1813,9 +1907,57 @@ class SyncWithResolutionsResult(TypedDict):
     pending: bool
 
 
+class ToggleDesktopResult(TypedDict):
+    success: Literal[True]
+
+
+class ToggleMenuResult(TypedDict):
+    success: Literal[True]
+
+
 class TogglePatchResult(TypedDict):
     success: Literal[True]
     patched: bool
+
+
+class ToggleVersionDesktopResult(TypedDict):
+    success: bool
+    state: ShortcutState
+    tag: str
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    menu: NotRequired[bool | None]
+    desktop: NotRequired[bool | None]
+
+
+class ToggleVersionDesktopShortcutResult(TypedDict):
+    success: bool
+    state: ShortcutState
+    tag: str
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    menu: NotRequired[bool | None]
+    desktop: NotRequired[bool | None]
+
+
+class ToggleVersionMenuResult(TypedDict):
+    success: bool
+    state: ShortcutState
+    tag: str
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    menu: NotRequired[bool | None]
+    desktop: NotRequired[bool | None]
+
+
+class ToggleVersionMenuShortcutResult(TypedDict):
+    success: bool
+    state: ShortcutState
+    tag: str
+    error: NotRequired[str | None]
+    error_code: NotRequired[str | None]
+    menu: NotRequired[bool | None]
+    desktop: NotRequired[bool | None]
 
 
 class UndoAdoptionResult(TypedDict):

@@ -114,6 +114,7 @@ def result_schema(row: Row, schemas: Json) -> Json:
 def _success(row: Row, value: Json, schemas: Json) -> Json:
     properties: Json = {"success": {"const": True}}
     required = ["success"]
+    further: object = False
     if row.wrapper.key is not None:
         properties[row.wrapper.key] = value
         required.append(row.wrapper.key)
@@ -121,7 +122,8 @@ def _success(row: Row, value: Json, schemas: Json) -> Json:
         model = _resolve(value, schemas)
         properties |= cast(Json, model.get("properties", {}))
         required += [name for name in cast(list[str], model.get("required", [])) if name != "success"]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        further = model.get("additionalProperties") is True
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": further}
 
 
 def _resolve(value: Json, schemas: Json) -> Json:

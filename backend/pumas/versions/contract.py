@@ -12,11 +12,11 @@ AppId = Annotated[str, Field(max_length=100, description="Case does not matter."
 Tag = Annotated[str, Field(max_length=200, description="Release tag, also the name of the version's folder.")]
 
 
-class OfApp(Params):
+class AppChoice(Params):
     app_id: AppId = "comfyui"
 
 
-class OfTag(OfApp):
+class VersionChoice(AppChoice):
     tag: Tag
 
 
@@ -38,7 +38,7 @@ class AppList(Result):
     apps: list[AppInfo]
 
 
-class GetAvailable(OfApp):
+class GetAvailable(AppChoice):
     force_refresh: bool = Field(False, description="Ask GitHub now. Otherwise from memory or disk, even if old.")
 
 
@@ -51,7 +51,7 @@ class Asset(Result):
     download_url: str | None = None
 
 
-class ReleaseInfo(Result):
+class Release(Result):
     """As GitHub lists it, and what is known beyond that."""
 
     model_config = ConfigDict(extra="allow", from_attributes=True, defer_build=True)
@@ -71,7 +71,7 @@ class ReleaseInfo(Result):
 
 class AvailableVersions(Result):
     success: bool
-    versions: list[ReleaseInfo]
+    versions: list[Release]
     error: str | None = None
     error_code: str | None = None
     rate_limited: bool = False
@@ -79,11 +79,11 @@ class AvailableVersions(Result):
     stale: bool = Field(False, description="Older than its time; a fresh list is on its way or cannot be had.")
 
 
-class SetDefault(OfApp):
+class SetDefault(AppChoice):
     tag: Tag | None = Field(None, description="null: none.")
 
 
-class Validate(OfApp):
+class Validate(AppChoice):
     rebuild: bool = Field(False, description="When the list of versions cannot be read: list anew what is on disk.")
 
 
@@ -132,7 +132,7 @@ class VersionStatus(Result):
     versions: dict[str, OneVersionStatus]
 
 
-class Removed(Result):
+class RemovedVersion(Result):
     trash_id: str = Field(description="For restore_version.")
 
 
@@ -143,7 +143,7 @@ class RemovedVersionInfo(Result):
     removed_at: str
 
 
-class TrashId(OfApp):
+class TrashId(AppChoice):
     trash_id: Name
 
 
@@ -167,7 +167,7 @@ class FetchCompleted(Result):
     completed: bool
 
 
-class InstallVersion(OfTag):
+class InstallVersion(VersionChoice):
     reinstall: bool = Field(False, description="Build it anew although it is there; the old build stays until then.")
     activate: bool = Field(False, description="Make it active once it is installed.")
     progress_callback: Any = Field(None, description="Ignored.")
@@ -220,17 +220,17 @@ class CancelInstallation(Params):
     app_id: AppId | None = Field(None, description="null: whichever app is installing.")
 
 
-class CalculateSize(OfTag):
+class CalculateSize(VersionChoice):
     force_refresh: bool = False
     archive_size: int | None = Field(None, ge=0, le=2**50, description="Ignored: it is found out.")
     requirements: list[str] | None = Field(None, max_length=10_000, description="Ignored: they are looked up.")
 
 
-class SizeInfoOf(OfTag):
+class SizeInfoOf(VersionChoice):
     archive_size: int = Field(ge=0, le=2**50)
 
 
-class DependenciesOf(OfTag):
+class DependenciesOf(VersionChoice):
     top_n: int | None = Field(None, ge=0, le=100_000)
 
 

@@ -23,13 +23,13 @@ from pumas.apps.description import AppDescription, SetupLink
 from pumas.config import Layout
 from pumas.errors import (
     AlreadyExists,
+    Busy,
     Cancelled,
     DependencyFailed,
     InstallFailed,
     Interrupted,
     PumasError,
     UnsafeArchive,
-    VersionInUse,
 )
 from pumas.jobs.store import Json, now
 from pumas.storage import json_file
@@ -350,7 +350,7 @@ class Install:
             self._places.put(self._tree, place)
             return
         if self._tools.in_use(self._app.id, self._plan.tag):
-            raise VersionInUse(f"{self._app.name} {self._plan.tag} runs now; stop it and install again.")
+            raise Busy(f"{self._app.name} {self._plan.tag} runs now; stop it and install again.")
         self._places.exchange(self._tree, place)
 
     def _finish(self) -> Json:

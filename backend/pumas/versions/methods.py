@@ -70,39 +70,39 @@ def _register_lists(methods: Methods, versions: VersionService) -> None:
             ]
         )
 
-    @methods.row("get_installed_versions", wire.OfApp, list[str], errors=[UnknownApp])
-    async def get_installed_versions(p: wire.OfApp) -> list[str]:
+    @methods.row("get_installed_versions", wire.AppChoice, list[str], errors=[UnknownApp])
+    async def get_installed_versions(p: wire.AppChoice) -> list[str]:
         """Tags that are listed and whole on disk, newest first."""
         return [version.tag for version in await versions.installed(p.app_id)]
 
-    @methods.row("get_version_status", wire.OfApp, wire.VersionStatus, errors=[UnknownApp])
-    async def get_version_status(p: wire.OfApp) -> wire.VersionStatus:
+    @methods.row("get_version_status", wire.AppChoice, wire.VersionStatus, errors=[UnknownApp])
+    async def get_version_status(p: wire.AppChoice) -> dict[str, Any]:
         """What is installed, with its dependencies as its metadata on disk says; starts no program."""
         found = await versions.overview(p.app_id)
-        return wire.VersionStatus(
-            installedCount=len(found.versions),
-            activeVersion=found.active,
-            defaultVersion=found.default,
-            versions={
-                one.version.tag: wire.OneVersionStatus(
-                    info=wire.VersionInfo.model_validate(one.version.info),
-                    dependencies=_dependencies(one.dependencies),
-                    isActive=one.active,
-                )
+        return {
+            "installedCount": len(found.versions),
+            "activeVersion": found.active,
+            "defaultVersion": found.default,
+            "versions": {
+                one.version.tag: {
+                    "info": _stored(one.version.info),
+                    "dependencies": _dependencies(one.dependencies).model_dump(),
+                    "isActive": one.active,
+                }
                 for one in found.versions
             },
-        )
+        }
 
-    @methods.row("get_version_info", wire.OfTag, wire.VersionInfo | None, errors=[UnknownApp])
-    async def get_version_info(p: wire.OfTag) -> wire.VersionInfo | None:
+    @methods.row("get_version_info", wire.VersionChoice, wire.VersionInfo | None, errors=[UnknownApp])
+    async def get_version_info(p: wire.VersionChoice) -> dict[str, Any] | None:
         """What is kept about an installed version; null when it is not installed."""
         try:
-            return wire.VersionInfo.model_validate((await versions.get(p.tag, p.app_id)).info)
+            return _stored((await versions.get(p.tag, p.app_id)).info)
         except (VersionNotFound, InvalidInput):
             return None
 
-    @methods.row("check_version_dependencies", wire.OfTag, wire.DependencyStatus, errors=[*_OF_TAG])
-    async def check_version_dependencies(p: wire.OfTag) -> wire.DependencyStatus:
+    @methods.row("check_version_dependencies", wire.VersionChoice, wire.DependencyStatus, errors=[*_OF_TAG])
+    async def check_version_dependencies(p: wire.VersionChoice) -> wire.DependencyStatus:
         """Which packages a version has and lacks; one of a version that does not fit counts as missing."""
         return _dependencies(await versions.dependencies(p.tag, p.app_id))
 
@@ -128,14 +128,14 @@ def _register_lists(methods: Methods, versions: VersionService) -> None:
 
 
 def _register_choice(methods: Methods, versions: VersionService) -> None:
-    @methods.row("get_active_version", wire.OfApp, str, errors=[UnknownApp])
-    async def get_active_version(p: wire.OfApp) -> str:
+    @methods.row("get_active_version", wire.AppChoice, str, errors=[UnknownApp])
+    async def get_active_version(p: wire.AppChoice) -> str:
         """The tag in use; empty when none is installed."""
         active = await versions.active(p.app_id)
         return active.tag if active else ""
 
-    @methods.row("get_default_version", wire.OfApp, str, errors=[UnknownApp])
-    async def get_default_version(p: wire.OfApp) -> str:
+    @methods.row("get_default_version", wire.AppChoice, str, errors=[UnknownApp])
+    async def get_default_version(p: wire.AppChoice) -> str:
         """The tag that is preferred at start; empty when there is none."""
         return await versions.default(p.app_id) or ""
 
@@ -145,19 +145,19 @@ def _register_choice(methods: Methods, versions: VersionService) -> None:
         await versions.set_default(p.tag, p.app_id)
         return Done()
 
-    @methods.row("switch_version", wire.OfTag, Done, errors=[*_OF_TAG, *_ON_DISK])
-    async def switch_version(p: wire.OfTag) -> Done:
+    @methods.row("switch_version", wire.VersionChoice, Done, errors=[*_OF_TAG, *_ON_DISK])
+    async def switch_version(p: wire.VersionChoice) -> Done:
         """Make an installed version the one in use."""
         await versions.switch(p.tag, p.app_id)
         return Done()
 
     @methods.row(
         "rollback_version",
-        wire.OfApp,
+        wire.AppChoice,
         wire.TagReply,
-        errors=[UnknownApp, NothingToRollBack, Busy, VersionInUse, *_ON_DISK],
+        errors=[UnknownApp, NothingToRollBack, Busy, *_ON_DISK],
     )
-    async def rollback_version(p: wire.OfApp) -> wire.TagReply:
+    async def rollback_version(p: wire.AppChoice) -> wire.TagReply:
         """Take the last switch, update or new build of a version back. Answers the tag that is in use then."""
         return wire.TagReply(tag=await versions.rollback(p.app_id))
 
@@ -183,15 +183,13 @@ def _register_releases(methods: Methods, versions: VersionService) -> None:
         return {
             "success": True,
             "versions": [_release(one) for one in offered],
-            "error": None,
-            "error_code": None,
             "rate_limited": status.limited_s > 0,
             "retry_after_secs": int(status.limited_s + 1) if status.limited_s > 0 else None,
             "stale": not status.is_valid,
         }
 
-    @methods.row("get_github_cache_status", wire.OfApp, wire.CacheStatusReply, errors=[UnknownApp])
-    async def get_github_cache_status(p: wire.OfApp) -> wire.CacheStatusReply:
+    @methods.row("get_github_cache_status", wire.AppChoice, wire.CacheStatusReply, errors=[UnknownApp])
+    async def get_github_cache_status(p: wire.AppChoice) -> wire.CacheStatusReply:
         """How old the list of releases is. Never asks the network."""
         found = await versions.cache_status(p.app_id)
         status = wire.CacheStatusInfo(
@@ -240,7 +238,6 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
             VersionNotFound,
             AlreadyExists,
             Busy,
-            VersionInUse,
             *_ON_DISK,
         ],
     )
@@ -254,19 +251,19 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
 
     @methods.row(
         "update_version",
-        wire.OfApp,
+        wire.AppChoice,
         wire.UpdateAccepted,
         errors=[UnknownApp, TooManyCalls, ReleaseNotFound, AlreadyExists, Busy, *_ON_DISK],
     )
-    async def update_version(p: wire.OfApp) -> wire.UpdateAccepted:
+    async def update_version(p: wire.AppChoice) -> wire.UpdateAccepted:
         """Install the newest release and make it the one in use. `rollback_version` takes it back."""
         done = await versions.update(p.app_id)
         if isinstance(done, Job):
             return wire.UpdateAccepted(tag=str(done.params["plan"]["tag"]), job_id=done.id)
         return wire.UpdateAccepted(tag=done, job_id=None)
 
-    @methods.row("get_installation_progress", wire.OfApp, wire.InstallationProgress | None, errors=[])
-    async def get_installation_progress(p: wire.OfApp) -> dict[str, Any] | None:
+    @methods.row("get_installation_progress", wire.AppChoice, wire.InstallationProgress | None, errors=[])
+    async def get_installation_progress(p: wire.AppChoice) -> dict[str, Any] | None:
         """How far the newest installation of the app is; null when there was none in this run.
 
         `completed_at` is there once it has ended, well or not. Answered from memory.
@@ -282,20 +279,27 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
         await versions.cancel(p.app_id)
         return Done()
 
-    @methods.row("install_version_dependencies", wire.OfTag, wire.InstallAccepted, errors=[*_OF_TAG, Busy, *_ON_DISK])
-    async def install_version_dependencies(p: wire.OfTag) -> wire.InstallAccepted:
+    @methods.row(
+        "install_version_dependencies", wire.VersionChoice, wire.InstallAccepted, errors=[*_OF_TAG, Busy, *_ON_DISK]
+    )
+    async def install_version_dependencies(p: wire.VersionChoice) -> wire.InstallAccepted:
         """Bring what an installed version lacks into its own environment; a job."""
         return wire.InstallAccepted(job_id=(await versions.install_dependencies(p.tag, p.app_id)).id)
 
 
 def _register_removing(methods: Methods, versions: VersionService) -> None:
-    @methods.row("remove_version", wire.OfTag, wire.Removed, errors=[*_OF_TAG, TooManyCalls, VersionInUse, *_ON_DISK])
-    async def remove_version(p: wire.OfTag) -> wire.Removed:
+    @methods.row(
+        "remove_version",
+        wire.VersionChoice,
+        wire.RemovedVersion,
+        errors=[*_OF_TAG, TooManyCalls, VersionInUse, *_ON_DISK],
+    )
+    async def remove_version(p: wire.VersionChoice) -> wire.RemovedVersion:
         """Move a version to the trash of its app. The active version, and one that runs, is not removed."""
-        return wire.Removed(trash_id=(await versions.remove(p.tag, p.app_id)).id)
+        return wire.RemovedVersion(trash_id=(await versions.remove(p.tag, p.app_id)).id)
 
-    @methods.row("list_removed_versions", wire.OfApp, list[wire.RemovedVersionInfo], errors=[UnknownApp])
-    async def list_removed_versions(p: wire.OfApp) -> list[wire.RemovedVersionInfo]:
+    @methods.row("list_removed_versions", wire.AppChoice, list[wire.RemovedVersionInfo], errors=[UnknownApp])
+    async def list_removed_versions(p: wire.AppChoice) -> list[wire.RemovedVersionInfo]:
         """What is in the trash of an app, newest first; `replaced` are former builds of a version."""
         return [
             wire.RemovedVersionInfo.model_validate(
@@ -323,6 +327,16 @@ def _register_removing(methods: Methods, versions: VersionService) -> None:
 
 def _dependencies(found: Dependencies) -> wire.DependencyStatus:
     return wire.DependencyStatus(installed=found.installed, missing=found.missing, requirementsFile=found.requirements)
+
+
+def _stored(info: dict[str, Any]) -> dict[str, Any]:
+    """What is written about a version, less the values that are not what their names promise."""
+    promised = {name: int if name == "size" else str for name in wire.VersionInfo.model_fields}
+    return {
+        name: value
+        for name, value in info.items()
+        if name not in promised or value is None or isinstance(value, promised[name])
+    }
 
 
 def _limited(error: RateLimited) -> dict[str, Any]:

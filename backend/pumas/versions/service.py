@@ -27,6 +27,7 @@ from pumas.errors import (
     Busy,
     Cancelled,
     Interrupted,
+    InvalidInput,
     NothingToRollBack,
     PumasError,
     ReleaseNotFound,
@@ -369,7 +370,7 @@ class VersionService:
         """Accept an installation and return its job at once.
 
         Raises:
-            UnknownApp, InvalidInput, TooManyCalls, ReleaseNotFound, AlreadyExists, Busy, VersionInUse, CorruptState.
+            UnknownApp, InvalidInput, TooManyCalls, ReleaseNotFound, AlreadyExists, Busy, CorruptState.
         """
         one = await self._of(app_id)
         tag = check_tag(tag)
@@ -400,7 +401,7 @@ class VersionService:
         """Take the last switch, update or new build back; the tag that is active then.
 
         Raises:
-            NothingToRollBack, VersionInUse, CorruptState, and the disk's failures.
+            NothingToRollBack, Busy, CorruptState, and the disk's failures.
         """
         one = await self._of(app_id)
         async with one.installing:
@@ -432,8 +433,11 @@ class VersionService:
         return await self._jobs.cancel(one.job_id)
 
     async def install_dependencies(self, tag: str, app_id: str = DEFAULT_APP) -> Job:
-        """Bring what an installed version lacks into its environment; a job. Raises as `get`, and Busy."""
+        """Bring what an installed version lacks into its environment; a job. Raises as `get`, CorruptState and Busy."""
         one = await self._of(app_id)
+        if one.app.python is None:
+            raise InvalidInput("app_id", f"{one.app.name} has no Python environment")
+        await asyncio.to_thread(one.state.require_trusted)
         version = await self.get(tag, app_id)
         async with one.installing:
             if one.job_id is not None:
@@ -596,7 +600,7 @@ class VersionService:
         if replace:
             one.state.get(tag)
             if self._runs(one.app.id, tag):
-                raise VersionInUse(f"{one.app.name} {tag} runs now; stop it first.")
+                raise Busy(f"{one.app.name} {tag} runs now; stop it first.")
         release = one.releases.get(tag)
         return Plan(one.app.id, tag, archive_of(one.app, release), release.published_at, replace, activate)
 
@@ -710,7 +714,7 @@ class VersionService:
         if removed is None or not one.state.is_whole(removed.tag):
             return False
         if self._runs(one.app.id, removed.tag):
-            raise VersionInUse(f"{one.app.name} {removed.tag} runs now; stop it first.")
+            raise Busy(f"{one.app.name} {removed.tag} runs now; stop it first.")
         one.places.swap_in(removed, one.state.place(removed.tag))
         info = one.state.marker(one.state.place(removed.tag)) or removed.info
         one.state.add(removed.tag, info)
@@ -741,7 +745,7 @@ class VersionService:
     def _in_trash(self, one: _PerApp, trash_id: str) -> Removed:
         removed = one.places.find(trash_id) if is_id(trash_id) else None
         if removed is None:
-            raise TrashEntryNotFound(trash_id)
+            raise TrashEntryNotFound(trash_id, "list_removed_versions")
         return removed
 
     # -- inside: cleaning --------------------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ def register(methods: Methods, versions: VersionService) -> None:
         size = await versions.size(p.tag, p.app_id)
         return _info(replace(size, archive_size=p.archive_size) if p.archive_size else size)
 
-    @methods.row("get_release_size_breakdown", wire.OfTag, wire.SizeBreakdown, errors=[UnknownApp])
-    async def get_release_size_breakdown(p: wire.OfTag) -> dict[str, Any]:
+    @methods.row("get_release_size_breakdown", wire.VersionChoice, wire.SizeBreakdown, errors=[UnknownApp])
+    async def get_release_size_breakdown(p: wire.VersionChoice) -> dict[str, Any]:
         """What was calculated before, ready to be shown; empty when nothing was."""
         size = await versions.known_size(p.tag, p.app_id)
         return {} if size is None else _breakdown(size)
