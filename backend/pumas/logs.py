@@ -15,7 +15,7 @@ import select
 import sys
 from pathlib import Path
 
-from pumas.storage.files import is_odd, put_aside
+from pumas.storage.files import aside_name, is_odd, put_aside
 
 MAX_BYTES = 10_485_760
 BACKUPS = 5
@@ -114,6 +114,10 @@ def start_logging(folder: Path | None, *, debug: bool, secrets: tuple[str, ...] 
             path = folder / "launcher.log"
             if is_odd(path):
                 put_aside(path)
+            elif path.exists() and not os.access(path, os.W_OK):
+                path.rename(aside_name(path))
+            if not os.access(folder, os.W_OK):
+                raise PermissionError
             handlers.append(
                 logging.handlers.RotatingFileHandler(
                     path,

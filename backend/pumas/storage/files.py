@@ -166,8 +166,7 @@ def _rename_onto_reserved_name(source: Path, target: Path) -> None:
 def put_aside(path: Path) -> Path:
     """Keep what cannot be used under a dated name, and return that. A file keeps its old name too until it is replaced,
     so that a crash in between leaves it damaged, not missing."""
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    aside = aside_name(path)
     if is_odd(path):
         os.rename(path, aside)
         return aside
@@ -176,6 +175,11 @@ def put_aside(path: Path) -> Path:
     except OSError:  # a file system without hard links
         os.rename(path, aside)
     return aside
+
+
+def aside_name(path: Path) -> Path:
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    return path.with_name(f"{path.name}.damaged-{stamp}")
 
 
 def is_odd(path: Path) -> bool:

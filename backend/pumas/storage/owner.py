@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pumas.config import Layout
-from pumas.errors import ReadOnly, RootInUse
+from pumas.errors import DiskError, ReadOnly, RootInUse
 from pumas.storage.files import disk_error, is_odd, put_aside, write_durably
 from pumas.storage.json_file import parse_object
 
@@ -43,7 +43,8 @@ class OwnerLock:
         self._lock: object | None = None
 
     def acquire(self) -> None:
-        """Raises RootInUse when another sidecar owns the root, ReadOnly or DiskError when no lock can be made there."""
+        """Raises RootInUse when another sidecar owns the root, ReadOnly when nothing can be written there,
+        DiskError when the lock alone cannot be had."""
         from filelock import FileLock, Timeout
 
         path = self._layout.owner_lock
@@ -56,6 +57,13 @@ class OwnerLock:
         except Timeout:
             raise RootInUse(_describe_owner(self._layout)) from None
         except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTDIR):
+                raise DiskError(f"{path.parent.name} is no folder: move what stands there away.") from None
+            if error.errno in (errno.EACCES, errno.EPERM) and os.access(path.parent, os.W_OK):
+                # Another user's sidecar may hold it: without the lock nobody may write here.
+                raise DiskError(
+                    f"{path.parent.name}/{path.name} may not be opened by this user. Remove it when no sidecar runs."
+                ) from None
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
                 raise ReadOnly(f"{path.parent.name} cannot be written: {os.strerror(error.errno)}.") from None
             raise disk_error(error, f"Locking {path.name}") from error
@@ -94,7 +102,7 @@ def own_rpc_file(port: int, token: str | None, backend: str) -> RpcFile:
 
 def write_rpc_file(layout: Layout, facts: RpcFile) -> None:
     try:
-        if is_odd(layout.rpc_file):
+        if os.path.lexists(layout.rpc_file) and not _parses(layout.rpc_file):
             put_aside(layout.rpc_file)
         write_durably(layout.rpc_file, json.dumps(asdict(facts), indent=2).encode(), mode=0o600)
     except OSError as error:
@@ -112,6 +120,14 @@ def parse_rpc_file(path: Path) -> RpcFile:
     """Raises OSError, ValueError, TypeError or KeyError when it is missing or not such a file."""
     raw = parse_object(path)
     return RpcFile(int(raw["pid"]), int(raw["port"]), raw["token"], str(raw["backend"]), str(raw["started_at"]))
+
+
+def _parses(path: Path) -> bool:
+    try:
+        parse_rpc_file(path)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return True
 
 
 def live_owner(layout: Layout) -> RpcFile | None:

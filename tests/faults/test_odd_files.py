@@ -1,0 +1,140 @@
+"""What a start finds in the place of its own small files: it says so or puts it aside, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import sidecar as running
+from sidecar import Sidecar
+
+Launch = Callable[..., Sidecar]
+TEXT = b"\xff\x00 words of somebody else"
+FILES = ["rpc.json", "owner.lock", "state.lock", "logs/launcher.log"]
+# As root nothing is unreadable, unless that power is given up: https://man7.org/linux/man-pages/man7/capabilities.7.html
+POWERS = "-dac_override,-dac_read_search"
+LIKE_OTHERS = ["setpriv", f"--bounding-set={POWERS}", f"--inh-caps={POWERS}"] if os.geteuid() == 0 else []
+
+
+def put(path: Path, kind: str, elsewhere: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match kind:
+        case "folder":
+            path.mkdir()
+            (path / "inside").write_bytes(TEXT)
+        case "link":
+            elsewhere.write_bytes(TEXT)
+            path.symlink_to(elsewhere)
+        case "link to nothing":
+            path.symlink_to(elsewhere)
+        case "loop":
+            path.symlink_to(path.name)
+        case "fifo":
+            os.mkfifo(path)
+        case "unreadable":
+            path.write_bytes(TEXT)
+            path.chmod(0)
+        case "read-only":
+            path.write_bytes(TEXT)
+            path.chmod(0o444)
+        case _:
+            path.write_bytes({"garbage": TEXT, "empty": b"", "list": b"[]", "cut": b'{"pid": 1, "po'}[kind])
+
+
+def texts(folder: Path) -> list[bytes]:
+    found = [path for path in folder.rglob("*") if stat.S_ISREG(path.lstat().st_mode)]
+    return [path.read_bytes() for path in found]
+
+
+KINDS = ["folder", "link", "link to nothing", "loop", "fifo", "garbage", "empty", "list", "cut"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_put_aside_or_taken_over(launch: Launch, tmp_path: Path, kind: str) -> None:
+    """All of them at once: it starts, serves, is found, and owns its root alone."""
+    root = tmp_path / "root"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in FILES:
+        put(root / "launcher-data" / name, kind, outside / Path(name).name)
+    sidecar = launch(root=root)
+    facts = json.loads((root / "launcher-data/rpc.json").read_text())
+    assert (facts["pid"], facts["port"]) == (sidecar.pid, sidecar.port)
+    assert stat.S_IMODE((root / "launcher-data/rpc.json").lstat().st_mode) == 0o600
+    second = running.run_to_end(root)
+    assert (second.returncode, second.stdout) == (3, "")
+    sidecar.result("get_library_status")
+    sidecar.result("shutdown")
+    assert sidecar.wait() == 0
+    assert "Traceback" not in sidecar.stderr()
+    kept = texts(tmp_path)
+    if kind in ("folder", "link", "garbage"):
+        assert sum(TEXT in text for text in kept) == len(FILES)
+    assert {path.name for path in outside.iterdir()} == (
+        {Path(name).name for name in FILES} if kind == "link" else set()
+    )
+    assert all(path.read_bytes() == TEXT for path in outside.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "read-only"])
+@pytest.mark.parametrize("name", FILES)
+def test_what_may_not_be_opened(tmp_path: Path, name: str, kind: str) -> None:
+    assert not LIKE_OTHERS or shutil.which("setpriv"), "util-linux has it"
+    root = tmp_path / "root"
+    path = root / "launcher-data" / name
+    put(path, kind, tmp_path / "outside")
+    if name == "owner.lock":
+        check_refused(root)
+    else:
+        sidecar = running.start(root, prefix=LIKE_OTHERS)
+        try:
+            sidecar.result("get_library_status")
+            assert json.loads((root / "launcher-data/rpc.json").read_text())["pid"] == sidecar.pid
+        finally:
+            sidecar.close()
+        assert "Traceback" not in sidecar.stderr()
+        assert name != "logs/launcher.log" or not path.exists(), "it stands in the way no longer"
+    for place in (root / "launcher-data").rglob("*"):
+        place.chmod(0o700)
+    assert sum(TEXT in text for text in texts(root)) == 1
+
+
+def check_refused(root: Path) -> None:
+    """Another user's sidecar may hold it: one sentence, no port, nothing changed."""
+    done = subprocess.run(
+        [*LIKE_OTHERS, *running.command(root)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=running.environment(running.TOKEN),
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "owner.lock" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["launcher-data", "launcher-data/logs", "launcher-data/cache", "shared-resources"])
+def test_files_in_the_place_of_folders(tmp_path: Path, name: str) -> None:
+    """Without the first there is nothing to own; without the others it starts and says what it lacks."""
+    root = tmp_path / "root"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).write_bytes(TEXT)
+    if name == "launcher-data":
+        done = running.run_to_end(root)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Traceback" not in done.stderr
+        assert "launcher-data" in done.stderr
+    else:
+        sidecar = running.start(root)
+        sidecar.result("get_library_status")
+        sidecar.close()
+        assert "Traceback" not in sidecar.stderr()
+    assert (root / name).read_bytes() == TEXT
