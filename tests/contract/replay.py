@@ -1,8 +1,9 @@
 """Plays the examples of `contracts/examples/` against a real sidecar and compares each reply, field by field.
 
 An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
-root), `user` (files below the user's home), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given `token`), `releases` (GitHub and
-the package index are the test server, `$releases`, with the given `latency_s`), `before` (calls made first;
+root), `user` (files below the user's home), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given
+`token`), `releases` (GitHub and the package index are the test server, `$releases`, with the given `latency_s`),
+`before` (calls made first;
 `as` names their result, `${name.key}` quotes it, `until` repeats the call until the job or download is in that state),
 `params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value of a kind. Fields
 that differ from run to run are named in `contracts/volatile.json`, nowhere else.
@@ -138,7 +139,7 @@ class Stage:
             result = self._names[call.get("as", "")] = sidecar.result(
                 call["method"], self._fill(call.get("params", {}))
             )
-            one = result.get("job", result)
+            one = result.get("job", result) if isinstance(result, dict) else {}
             return "until" not in call or call["until"] in (one.get("state"), one.get("status"))
 
         running.eventually(done, what=f"{call['method']} until {call.get('until')}")

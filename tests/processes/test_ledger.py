@@ -138,6 +138,14 @@ def test_a_damaged_file_is_kept_aside_and_its_backup_used(ledger: Ledger, damage
     assert ledger.load().runs == (record(),)
 
 
+def test_a_file_that_is_damaged_while_apps_run_is_written_anew_with_them(ledger: Ledger) -> None:
+    ledger.put(record())
+    for path in (ledger.path, backup_path(ledger.path)):
+        path.write_bytes(b"{")
+    ledger.put(record(run_id="1" * 32))
+    assert {run.run_id for run in ledger.load().runs} == {"0" * 32, "1" * 32}
+
+
 @pytest.mark.parametrize("runs", ["[]", "7", '{"a": 1, "b": null, "c": []}', '{"a": {}}'])
 def test_runs_of_the_wrong_kind_are_no_runs(ledger: Ledger, runs: str) -> None:
     ledger.path.parent.mkdir()
@@ -149,7 +157,8 @@ def test_runs_of_the_wrong_kind_are_no_runs(ledger: Ledger, runs: str) -> None:
 
 def test_two_at_once_lose_nothing(ledger: Ledger) -> None:
     code = (
-        "import sys; from pathlib import Path; from pumas.processes.ledger import *; from pumas.storage.json_file import *\n"
+        "import sys; from pathlib import Path; from pumas.processes.ledger import *\n"
+        "from pumas.storage.json_file import *\n"
         "ledger = Ledger(Path(sys.argv[1]), StateLock(Path(sys.argv[2])))\n"
         "for n in range(20): ledger.add_log(sys.argv[3] + str(n), '/l')\n"
     )

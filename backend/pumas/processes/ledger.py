@@ -7,6 +7,7 @@ run's mark (`recognised`). A forged, copied or outdated record therefore leads t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -140,26 +141,20 @@ class Contents:
 
 
 class Ledger:
-    """Blocking; call from a thread."""
+    """Blocking; call from a thread. What cannot be read is put aside and begun anew with what this object knows: the
+    file is no one's only copy of anything, and an app must not be hindered by it."""
 
     def __init__(self, path: Path, lock: StateLock) -> None:
         self.path = path
         self._lock = lock
+        self._own: dict[str, Record] = {}
 
     def load(self) -> Contents:
-        """What is written down. A file that is damaged for good is put aside.
-
-        Raises:
-            DiskError: it cannot be put aside.
-        """
+        """What is written down. Raises DiskError when a damaged file cannot be put aside."""
         try:
             value = json_file.load(self.path).value or {}
         except CorruptState as error:
-            for path in (self.path, json_file.backup_path(self.path)):
-                if os.path.lexists(path):
-                    aside = put_aside(path)
-                    if os.path.lexists(path) and aside != path:
-                        path.unlink()
+            self._put_aside()
             return Contents((), OnExit.STOP, str(error))
         found: list[Record] = []
         wrong: str | None = None
@@ -173,30 +168,33 @@ class Ledger:
         return Contents(tuple(found), OnExit.KEEP if wish == OnExit.KEEP else OnExit.STOP, wrong)
 
     def set_on_exit(self, wish: OnExit) -> None:
-        """Raises as `put`."""
+        """Raises DiskError, NotEnoughSpace, ReadOnly; nothing was changed then."""
         self._update(lambda value: value.update({_ON_EXIT: wish.value}))
 
     def put(self, record: Record) -> None:
-        """Raises DiskError, NotEnoughSpace, ReadOnly, CorruptState."""
+        """Raises as `set_on_exit`."""
 
         def change(value: JsonObject) -> None:
             _object(value, _RUNS)[record.run_id] = asdict(record)
 
         self._update(change)
+        self._own[record.run_id] = record
 
     def remove(self, run_ids: Iterable[str]) -> None:
-        """Raises as `put`."""
+        """Raises as `set_on_exit`."""
         gone = list(run_ids)
 
         def change(value: JsonObject) -> None:
             for run_id in gone:
                 _object(value, _RUNS).pop(run_id, None)
 
+        for run_id in gone:
+            self._own.pop(run_id, None)
         if gone:
             self._update(change)
 
     def add_log(self, app_id: str, log: str) -> list[str]:
-        """Remember a log, newest last, and return those of the app that may go. Raises as `put`."""
+        """Remember a log, newest last, and return those of the app that may go. Raises as `set_on_exit`."""
         spare: list[str] = []
 
         def change(value: JsonObject) -> None:
@@ -222,9 +220,26 @@ class Ledger:
         return last if isinstance(last, str) else None
 
     def _update(self, change: Callable[[JsonObject], None]) -> None:
+        def anew(value: JsonObject) -> None:
+            _object(value, _RUNS).update({run_id: asdict(record) for run_id, record in self._own.items()})
+            change(value)
+
         with disk_errors(f"Writing {self.path.name}"):
             make_folders(self.path.parent)
-        json_file.update(self.path, self._lock, change)
+        try:
+            json_file.update(self.path, self._lock, change)
+        except CorruptState:
+            self._put_aside()
+            json_file.update(self.path, self._lock, anew)
+
+    def _put_aside(self) -> None:
+        """The file and its backup, both under a dated name."""
+        with disk_errors(f"Putting {self.path.name} aside"):
+            for path in (self.path, json_file.backup_path(self.path)):
+                if os.path.lexists(path):
+                    put_aside(path)
+                    with contextlib.suppress(FileNotFoundError):
+                        path.unlink()
 
 
 def _object(value: JsonObject, key: str) -> JsonObject:

@@ -32,8 +32,8 @@ from pumas.processes.values import RunInfo, RunState, Stopped
 from pumas.rpc.models import NoParams
 from pumas.rpc.registry import Methods
 
-_DISK = (DiskError, NotEnoughSpace, ReadOnly, CorruptState)
-_START = (AlreadyRunning, FileUnavailable, LaunchFailed, Unsupported, *_DISK)
+_DISK = (DiskError, NotEnoughSpace, ReadOnly)
+_START = (AlreadyRunning, LaunchFailed, Unsupported, *_DISK)
 
 
 def register(methods: Methods, processes: ProcessService, patching: Patching, status: AppsStatus) -> None:
@@ -51,7 +51,7 @@ def register(methods: Methods, processes: ProcessService, patching: Patching, st
         "launch_version",
         wire.LaunchVersion,
         wire.Launched,
-        errors=[UnknownApp, VersionNotFound, InvalidInput, *_START],
+        errors=[UnknownApp, VersionNotFound, InvalidInput, FileUnavailable, CorruptState, *_START],
     )
     async def launch_version(p: wire.LaunchVersion) -> wire.Launched:
         """Make a version the active one and start it. Answers within ten seconds, as `launch_comfyui`."""
@@ -61,7 +61,7 @@ def register(methods: Methods, processes: ProcessService, patching: Patching, st
         "launch_app",
         wire.LaunchApp,
         wire.Launched,
-        errors=[UnknownApp, NoActiveVersion, VersionNotFound, InvalidInput, *_START],
+        errors=[UnknownApp, NoActiveVersion, VersionNotFound, InvalidInput, FileUnavailable, *_START],
     )
     async def launch_app(p: wire.LaunchApp) -> wire.Launched:
         """Start a version of any app, by default the active one, which stays as it is.
