@@ -124,8 +124,9 @@ class World:
 
     def points(self, log: Path) -> list[Point]:
         """Every call of the operation that changes something, but for the index of models, which is a cache."""
-        self.renew()
-        assert self.run("-o", str(log), "-y", "-s", "300") == 0
+        for _ in range(2):  # the first may still load and compile modules
+            self.renew()
+            assert self.run("-o", str(log), "-y", "-s", "300") == 0
         seen: dict[str, int] = {}
         found: list[Point] = []
         for line in log.read_text(errors="replace").splitlines():

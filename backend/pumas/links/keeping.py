@@ -69,7 +69,7 @@ class LinkKeeper:
 
     def forgotten(self, trash_id: str) -> None:
         if self._store.exists:
-            self._store.unpark([trash_id])
+            self._store.unpark(trash_id)
 
     def _is_there(self, row: Link) -> bool:
         return is_ours(row, self._store.absolute(row.target_path), self._store.absolute(row.source_path))
@@ -87,30 +87,36 @@ class LinkKeeper:
         return gone
 
     def _bring_back(self, trash_id: str) -> int:
+        """How many links are made again. Those that the disk refused are tried again at the next start."""
         parked = self._store.parked(trash_id)
-        made = self._make_again(parked)
-        if parked:
-            self._store.unpark([trash_id])
+        if not parked:
+            return 0
+        made, refused = self._make_again(parked)
+        self._store.unpark(trash_id, refused)
         return made
 
-    def _make_again(self, parked: Sequence[Parked]) -> int:
-        """Links whose file is there, where nothing else is by now."""
+    def _make_again(self, parked: Sequence[Parked]) -> tuple[int, list[str]]:
+        """Links whose file is there, where nothing else is by now: (how many, places that the disk refused)."""
         rows = [row for one in parked if (row := self._row_of(one)) is not None]
         if not rows:
-            return 0
+            return 0, []
         self._store.begin(rows)
         failed: list[str] = []
+        refused: list[str] = []
         for row in rows:
             target = self._store.absolute(row.target_path)
             try:
                 make_folders(Path(target).parent)
                 make(row, target, self._store.absolute(row.source_path))
-            except (OSError, Unsupported):
+            except (OSError, Unsupported) as error:
                 if not self._is_there(row):
                     failed.append(row.target_path)
+                    if not isinstance(error, FileExistsError):
+                        refused.append(row.target_path)
+                        log.warning("a link could not be made again: %s", os.path.basename(target))
         sync_folders(os.path.dirname(self._store.absolute(row.target_path)) for row in rows)
         self._store.finish(failed)
-        return len(rows) - len(failed)
+        return len(rows) - len(failed), refused
 
     def _row_of(self, one: Parked) -> Link | None:
         source, target = self._store.absolute(one.source_path), self._store.absolute(one.target_path)

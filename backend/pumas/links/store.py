@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -241,9 +241,15 @@ class LinkStore:
         sql = f"SELECT {', '.join(Parked._fields)} FROM parked WHERE ?1 IS NULL OR trash_id = ?1"  # noqa: S608
         return self.database.read_sync(lambda c: list(map(Parked._make, c.execute(sql, (trash_id,)).fetchall())))
 
-    def unpark(self, trash_ids: Iterable[str]) -> None:
-        ids = [(trash_id,) for trash_id in trash_ids]
-        self.database.write_sync(lambda c: c.executemany("DELETE FROM parked WHERE trash_id = ?", ids).rowcount)
+    def unpark(self, trash_id: str, keep: Collection[str] = ()) -> None:
+        """Forget an entry's links, but for those at the places to `keep`."""
+
+        def write(c: sqlite3.Connection) -> None:
+            rows = c.execute("SELECT target_path FROM parked WHERE trash_id = ?", (trash_id,)).fetchall()
+            gone = [(trash_id, target) for (target,) in rows if target not in keep]
+            c.executemany("DELETE FROM parked WHERE trash_id = ? AND target_path = ?", gone)
+
+        self.database.write_sync(write)
 
     # -- what was moved aside, and marks -------------------------------------------------------------------------------
 

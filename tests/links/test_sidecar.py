@@ -1,0 +1,113 @@
+"""The link methods from outside: a real sidecar, killed and started again, and many callers at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import sidecar as running
+from library.model_disk import make_model, safetensors, write
+from sidecar import Sidecar
+
+TAG = {"version_tag": "v0.3.10"}
+MANY = 40
+
+
+def prepare(root: Path) -> Path:
+    for n in range(MANY):
+        make_model(
+            root / "shared-resources/models",
+            f"diffusion/sdxl/m{n}",
+            {f"m{n}.safetensors": safetensors(n)},
+            subtype="loras",
+        )
+    write(root / "comfyui-versions/v0.3.10/main.py", b"")
+    return root / "comfyui-versions/v0.3.10/models/loras"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Sidecar]:
+    prepare(tmp_path / "root")
+    one = running.start(tmp_path / "root")
+    yield one
+    one.close()
+
+
+def loras(server: Sidecar) -> Path:
+    return server.root / "comfyui-versions/v0.3.10/models/loras"
+
+
+def test_many_callers_at_once_make_each_link_once(server: Sidecar) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(partial(server.result, "apply_model_mapping"), [TAG] * 8))
+    assert all(one["success"] and not one["errors"] for one in done)
+    assert len(os.listdir(loras(server))) == MANY
+    health = server.result("get_link_health", TAG)
+    assert (health["status"], health["total_links"], health["healthy_links"]) == ("healthy", MANY, MANY)
+    assert server.result("list_links", {"limit": 7, "offset": 35})["total_count"] == MANY
+
+
+def test_deleting_while_others_apply_leaves_no_dangling_link(server: Sidecar) -> None:
+    server.result("apply_model_mapping", TAG)
+    models = [{"model_id": f"diffusion/sdxl/m{n}"} for n in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        applying = [pool.submit(server.result, "apply_model_mapping", TAG) for _ in range(6)]
+        deleted = list(pool.map(partial(server.result, "delete_model_with_cascade"), models))
+        assert all(one.result()["success"] or one.result()["errors"] for one in applying)
+    assert all(one["success"] for one in deleted)
+    server.result("apply_model_mapping", TAG)
+    assert sorted(os.listdir(loras(server))) == sorted(f"m{n}.safetensors" for n in range(12, MANY))
+    assert server.result("get_link_health", TAG)["status"] == "healthy"
+    for one in deleted:
+        server.result("restore_model", {"trash_id": one["trash_id"]})
+    server.result("apply_model_mapping", TAG)
+    assert all((loras(server) / name).exists() for name in os.listdir(loras(server)))
+    assert len(os.listdir(loras(server))) == MANY
+
+
+def test_a_killed_sidecar_knows_its_links_again(server: Sidecar) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.result, "apply_model_mapping", TAG)
+        running.eventually(lambda: loras(server).is_dir() and os.listdir(loras(server)), what="the first link")
+        server.process.kill()
+        with pytest.raises(Exception):  # noqa: B017 - whatever a cut connection is
+            call.result(10)
+            raise ConnectionError  # it was answered before the kill
+    server.process.wait(10)
+    again = running.start(server.root)
+    try:
+        links = {one["target_path"] for one in again.result("list_links")["links"]}
+        assert {f"{loras(again)}/{name}" for name in os.listdir(loras(again))} <= links
+        again.result("apply_model_mapping", TAG)
+        assert again.result("apply_model_mapping", TAG)["links_created"] == 0
+        assert again.result("get_link_health", TAG)["healthy_links"] == MANY
+    finally:
+        again.close()
+
+
+def test_a_plan_is_applied_by_its_id_or_not_at_all(server: Sidecar) -> None:
+    plan = server.result("preview_model_mapping", TAG)
+    assert (len(plan["to_create"]), plan["total_actions"]) == (MANY, MANY)
+    server.result("delete_model_with_cascade", {"model_id": "diffusion/sdxl/m0"})
+    refused = server.result("apply_model_mapping", {**TAG, "plan_id": plan["plan_id"]})
+    assert (refused["success"], refused["error_code"]) == (False, "plan_outdated")
+    assert not loras(server).exists()
+    plan = server.result("preview_model_mapping", TAG)
+    assert server.result("apply_model_mapping", {**TAG, "planId": plan["plan_id"]})["links_created"] == MANY - 1
+
+
+def test_links_into_a_store_that_reference_models_come_from(server: Sidecar, tmp_path: Path) -> None:
+    store = tmp_path / "webui"
+    write(store / "models/Lora/style.safetensors", safetensors(99))
+    (found,) = server.result("scan_model_stores", {"folders": [str(store)], "known": False})["stores"]
+    (model,) = found["models"]
+    item = {"stored_id": model["stored_id"], "subtype": "loras", "model_type": "diffusion"}
+    params = {"items": [item], "mode": "reference", "folders": [str(store)]}
+    assert server.result("adopt_models", params)["adopted"] == 1
+    server.result("apply_model_mapping", TAG)
+    assert os.readlink(loras(server) / "style.safetensors") == str(store / "models/Lora/style.safetensors")
