@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+import pkgutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +36,7 @@ from fixtures.hub import (
     Status,
     Truncate,
 )
+from pumas.downloads.space import Space
 from pumas.errors import (
     Cancelled,
     DigestMismatch,
@@ -43,6 +50,9 @@ from pumas.errors import (
     PumasError,
     UnsafePath,
 )
+from pumas.net.settings import NetworkSettings
+from pumas.storage.files import DiskFull
+from sidecar import eventually
 
 from .downloads_setup import MIB, REPO, DownloadJob, Setup, Stopper, one_file, repository
 
@@ -253,6 +263,30 @@ def test_a_cut_off_record_file_costs_only_what_it_does_not_name(setup: Setup) ->
     check(setup, job)
 
 
+def test_a_verified_file_that_was_lost_is_not_taken_for_its_half_successor(setup: Setup) -> None:
+    """It stood in the checkpoint as whole; a partial file of the same name and length must not pass for it."""
+    setup.hub.content.repos[REPO].commit({"second.safetensors": Generated(BIG, 8)})
+    setup.hub.options = Options(connection_rate=8e6)
+    job = DownloadJob("download-1")
+    job.on_check = lambda: _stop_when(bool(job.checkpoint.get("done", {}).keys() & {"weights.safetensors"}))
+    with pytest.raises(Interrupted):
+        setup.download(job=job)
+    (whole,) = setup.layout.staging.glob("*/model/weights.safetensors")
+    whole.unlink()
+    sent = setup.hub.bytes_sent(WEIGHTS)
+    job.on_check = lambda: _stop_when(setup.hub.bytes_sent(WEIGHTS) > sent + 2 * MIB)
+    with pytest.raises(Interrupted):
+        setup.download(job=job)
+    setup.hub.options, job.on_check = Options(), lambda: None
+    result = setup.download(job=job)
+    assert setup.files(result["model_id"]) == setup.expected()
+
+
+def _stop_when(condition: bool) -> None:
+    if condition:
+        raise Interrupted("stop")
+
+
 def test_an_expired_signature_is_asked_for_again(setup: Setup) -> None:
     setup.hub.options = Options(link_ttl_s=0.0, connection_rate=12e6)
     setup.hub.fault(Status(403), host="cdn", path=WEIGHTS, skip=2, times=2)
@@ -327,6 +361,106 @@ def test_a_digest_that_is_a_lie_is_never_believed(tmp_path: Path) -> None:
             setup.download()
         assert setup.models() == []
         setup.close()
+
+
+FULL_AT: dict[str, tuple[str, int]] = {
+    "a block": ("pumas.downloads.part.PartFile.write", 5),
+    "the records of a file": ("pumas.downloads.part.PartFile.__init__", 0),
+    "the sync of a file": ("pumas.downloads.part.PartFile.sync", 0),
+    "a name": ("pumas.downloads.fetching.name_whole", 0),
+    "a small file": ("pumas.downloads.fetching._sync", 0),
+    "the first folders": ("pumas.library.staging.Staging.open", 0),
+    "the metadata": ("pumas.library.publishing.write_durably", 0),
+    "the model's folder": ("pumas.library.publishing.make_folders", 0),
+}
+
+
+@pytest.mark.parametrize("where", FULL_AT)
+def test_a_disk_that_fills_up_is_waited_for(setup: Setup, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever meets the full disk first, and also where the disk says that there is room (a quota has none)."""
+    target, works = FULL_AT[where]
+    whole = pkgutil.resolve_name(target.rpartition(".")[0])
+    name = target.rpartition(".")[2]
+    genuine = getattr(whole, name)
+    full, calls = threading.Event(), []
+
+    def fails(*args: object, **options: object) -> object:
+        calls.append(time.monotonic())
+        if full.is_set() and len(calls) > works:
+            raise DiskFull("Writing a test")
+        return genuine(*args, **options)
+
+    monkeypatch.setattr(whole, name, fails)
+    monkeypatch.setattr("pumas.downloads.downloading.SPACE_LOOK_S", 0.3)
+    full.set()
+    with running(setup) as done:
+        eventually(lambda: setup.meter.snapshot().activity == "waiting")
+        assert "full" in setup.meter.snapshot().note
+        assert setup.models() == []
+        before = len(calls)
+        time.sleep(0.5)
+        assert len(calls) - before <= 30, "it is tried now and then, not all the time"
+        full.clear()
+        result = done()
+    assert setup.files(result["model_id"]) == setup.expected()
+    assert setup.staged() == []
+
+
+def test_a_full_disk_of_the_launcher_is_waited_for(setup: Setup) -> None:
+    job, full = DownloadJob("download-1"), threading.Event()
+
+    def save(_state: object) -> None:
+        if full.is_set():
+            raise DiskFull("Saving the job")
+
+    job.on_save = save
+    full.set()
+    with running(setup, job) as done:
+        eventually(lambda: setup.meter.snapshot().activity == "waiting")
+        full.clear()
+        result = done()
+    assert setup.files(result["model_id"]) == setup.expected()
+
+
+def test_a_pause_while_the_disk_is_full(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.space = Space(setup.library, lambda _folder: 0)
+    job, stopped = DownloadJob("download-1"), threading.Event()
+    Stopper(job, Interrupted("stop"), stopped.is_set)
+    with pytest.raises(Interrupted), running(setup, job) as done:
+        eventually(lambda: setup.meter.snapshot().activity == "waiting")
+        stopped.set()
+        done()
+
+
+def test_offline_mode_stops_what_is_under_way_and_it_goes_on_after(setup: Setup) -> None:
+    setup.hub.options = Options(connection_rate=2e6)
+    with running(setup) as done:
+        setup.hub.wait_until(lambda: setup.hub.bytes_sent(WEIGHTS) > 2 * MIB)
+        setup.network.configure(NetworkSettings(offline=True))
+        eventually(lambda: setup.meter.snapshot().activity == "retrying")
+        eventually(lambda: "Offline mode" in setup.meter.snapshot().note)
+        sent, asked = setup.hub.bytes_sent(WEIGHTS), len(setup.hub.requests)
+        time.sleep(0.4)
+        assert (setup.hub.bytes_sent(WEIGHTS), len(setup.hub.requests)) == (sent, asked), "nothing moves"
+        setup.hub.options = Options()
+        setup.network.configure(NetworkSettings())
+        result = done()
+    assert setup.files(result["model_id"]) == setup.expected()
+    assert setup.hub.bytes_sent(WEIGHTS) <= BIG + 16 * MIB
+
+
+@contextlib.contextmanager
+def running(setup: Setup, job: DownloadJob | None = None) -> Iterator[Callable[[], dict[str, Any]]]:
+    """A download in a thread of its own; the value waits for its end. Raises what it raised."""
+    with ThreadPoolExecutor(1) as thread:
+        before = setup.meter
+        work = thread.submit(setup.download, job=job)
+        eventually(lambda: setup.meter is not before or work.done())
+        try:
+            yield lambda: work.result(30)
+        finally:
+            if job is not None and not work.done():
+                Stopper(job, Interrupted("the test has failed"), lambda: True)
 
 
 def test_the_token_stays_with_the_hub(setup: Setup) -> None:

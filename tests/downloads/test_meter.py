@@ -68,6 +68,21 @@ def test_an_earlier_run_had_shown_more() -> None:
     check(meter, downloaded=150)
 
 
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("shown", "found", "downloaded", "restarts"),
+    [(0, 0, 0, 0), (0, 50 * MIB, 50 * MIB, 0), (60 * MIB, 50 * MIB, 60 * MIB, 0), (60 * MIB, 10 * MIB, 10 * MIB, 1),
+     (60 * MIB, 0, 0, 1), (10, 10**12, 100 * MIB, 0)],
+)  # fmt: skip
+def test_going_on_with_less_than_was_shown_is_a_restart(shown: int, found: int, downloaded: int, restarts: int) -> None:
+    meter = Meter([("a", 100 * MIB)], shown, Clock())
+    meter.resumed(found)
+    check(meter, downloaded=downloaded, restarts=restarts)
+    assert bool(meter.snapshot().note) == bool(restarts)
+
+
 def test_a_restart_is_counted_and_said() -> None:
     meter, _ = made(shown=140)
     keep(meter, "a", 80, 80)

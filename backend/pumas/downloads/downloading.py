@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from pumas.downloads.patience import Patience
 from pumas.downloads.plan import DownloadPlan
 from pumas.downloads.shared import LOOK_S, Shared
 from pumas.downloads.space import Space
+from pumas.downloads.staged import arrived, parts_of
 from pumas.downloads.wanted import WantedFile
 from pumas.errors import (
     DuplicateModel,
@@ -51,11 +53,11 @@ if TYPE_CHECKING:
     from pumas.hub.client import HubClient
     from pumas.net.client import NetworkClient
 
-_PARTS = "parts"
 # A connection that brings nothing for so long is given up for a new one.
 SILENCE_S = 15.0
 # How long to look away before looking again whether the disk has room.
-_SPACE_LOOK_S = 1.0
+SPACE_LOOK_S = 1.0
+LONGEST_SPACE_LOOK_S = 4.0
 
 
 class Work(Protocol):
@@ -117,16 +119,23 @@ class Download:
             self._tools.space.release(self._id)
 
     def _bring(self) -> Json:
-        folder, parts = self._open()
-        self._forget_lost(folder, parts)
-        self._copy_held(folder)
+        """Try until there is room for all of it: whoever filled the disk, it goes on by itself."""
+        wait_s = SPACE_LOOK_S
         while True:
             self._wait_for_room()
             try:
-                self._fetch(folder, parts)
-                break
-            except NotEnoughSpace:
-                continue  # somebody else filled the disk; it goes on by itself
+                return self._try()
+            except NotEnoughSpace as error:
+                # The disk may say that it has room, and a quota that it has none.
+                self._look_away(wait_s, str(error))
+                wait_s = min(2 * wait_s, LONGEST_SPACE_LOOK_S)
+
+    def _try(self) -> Json:
+        folder, parts = self._open()
+        self._forget_lost(folder, parts)
+        self._meter.resumed(arrived(self._plan.files, self._done, parts))
+        self._copy_held(folder)
+        self._fetch(folder, parts)
         self._meter.phase("publishing")
         return self._publish(folder)
 
@@ -134,21 +143,26 @@ class Download:
 
     def _open(self) -> tuple[Path, Path]:
         folder = self._staging.open(self._id, self._id, self._done.keys())
-        parts = self._staging.folder(self._id) / _PARTS
+        parts = parts_of(self._staging, self._id)
         with disk_errors("Preparing the download"):
             make_folders(parts)
         return folder, parts
 
     def _forget_lost(self, folder: Path, parts: Path) -> None:
         """Keep those verified files that are there, and give the ones that a kill left unnamed their names."""
+        lost: list[str] = []
         for file in self._plan.files:
             if file.path in self._done and size_of(folder, file.path) != file.size:
                 if size_of(parts, f"{file.expected}.part") == file.size:
                     name_whole(parts, folder, file.path, file.expected)
                 else:
+                    lost.append(file.path)
                     del self._done[file.path]
             if file.path in self._done:
                 self._meter.arrived(file.path, file.size, "done")
+        if lost:
+            # Before any of them is begun again: a partial file must not pass for the verified one.
+            self._keep({})
 
     def _copy_held(self, folder: Path) -> None:
         """What the library has already is copied (cloned where the file system can), and verified like all else."""
@@ -184,18 +198,21 @@ class Download:
         if not self._tools.gate.is_open():
             self._meter.phase("waiting", "Outside the hours in which downloads run.")
             self._tools.gate.wait(self._work.check)
-        pause = threading.Event()
         while True:
             try:
                 self._tools.space.promise(self._id, self._remaining)
             except NotEnoughSpace as error:
-                self._meter.phase("waiting", str(error))
-                for _look in range(int(_SPACE_LOOK_S / LOOK_S)):
-                    self._work.check()
-                    pause.wait(LOOK_S)
+                self._look_away(SPACE_LOOK_S, str(error))
             else:
                 self._meter.phase("")
                 return
+
+    def _look_away(self, seconds: float, why: str) -> None:
+        self._meter.phase("waiting", why)
+        pause, until = threading.Event(), time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._work.check()
+            pause.wait(min(left, LOOK_S))
 
     def _remaining(self) -> int:
         progress = self._meter.snapshot()
@@ -210,7 +227,12 @@ class Download:
 
     def _fetch(self, folder: Path, parts: Path) -> None:
         shared = Shared(
-            self._meter, self._tools.bandwidth, self._tools.gate, self._work.check, Patience(self._tools.patience_s)
+            self._meter,
+            self._tools.bandwidth,
+            self._tools.gate,
+            self._work.check,
+            Patience(self._tools.patience_s),
+            self._tools.network.offline,
         )
         contents = [self._content(file, shared) for file in self._missing()]
         Fetch(contents, parts, folder, shared, self._keep).run()

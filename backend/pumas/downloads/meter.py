@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 _WINDOW_S = 5.0
 _BUCKET_S = 0.25
+# What a stop may lose: blocks that were under way.
+_LOST_BY_A_STOP = 16 * 1024 * 1024
 # Without a byte for so long, a download is not "downloading", whatever its connections hope for.
 _SILENCE_S = 3.0
 
@@ -103,6 +105,15 @@ class Meter:
             file = self._files[path]
             self._arrived += count - file.arrived
             file.arrived, file.state = count, state
+
+    def resumed(self, found: int) -> None:
+        """An earlier run left so many bytes; much less than it had shown is a restart, too."""
+        with self._lock:
+            if found + _LOST_BY_A_STOP < self._shown:
+                self._restarts += 1
+                self._note = "Most of what had arrived is not on the disk any more; it is fetched again."
+                self._shown = 0
+            self._shown = min(self._total, max(self._shown, found))
 
     def restarted(self, path: str, why: str) -> None:
         """The file begins anew: the only thing that lets progress fall."""

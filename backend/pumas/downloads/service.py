@@ -21,6 +21,7 @@ from pumas.downloads.plan import DownloadPlan, DownloadRequest, make_plan
 from pumas.downloads.queue import MOST_AT_ONCE, Queue
 from pumas.downloads.settings import DownloadSettings, SettingsFile
 from pumas.downloads.space import Space
+from pumas.downloads.staged import arrived, parts_of
 from pumas.errors import (
     Cancelled,
     DownloadNotFound,
@@ -143,6 +144,8 @@ class DownloadService:
         self._gate = Gate()
         self._space = Space(layout.library)
         self._live: dict[str, _Live] = {}
+        # What killed downloads had brought, until they run again: their jobs do not know how far they were.
+        self._found: dict[str, int] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._threads: ThreadPoolExecutor | None = None
         # Two equal calls at once get one download, and two different ones not the same room on the disk.
@@ -163,7 +166,9 @@ class DownloadService:
         order = [job_id for job_id in self._settings.order if job_id in known]
         self._queue.add(order)
         self._queue.add(job.id for job in reversed(paused))
-        interrupted = {job.id for job in paused if job.error_code == Interrupted.kind}
+        killed = [job for job in paused if job.error_code == Interrupted.kind]
+        self._found = await asyncio.to_thread(lambda: {job.id: self._arrived(job) for job in killed})
+        interrupted = {job.id for job in killed}
         for job_id in [job_id for job_id in self._queue.order if job_id in interrupted]:
             await self._jobs.resume(job_id)
 
@@ -260,7 +265,8 @@ class DownloadService:
         from pumas.downloads.downloading import Tools
 
         plan = DownloadPlan.from_json(params["plan"])
-        meter = Meter([(file.path, file.size) for file in plan.files], shown=context.done)
+        shown = max(context.done, self._found.pop(context.job_id, 0))
+        meter = Meter([(file.path, file.size) for file in plan.files], shown)
         tools = Tools(
             self._layout,
             self._library,
@@ -285,6 +291,13 @@ class DownloadService:
             if stopped is not Interrupted:
                 self._queue.forget(context.job_id)
                 await self._keep_order()
+
+    def _arrived(self, job: Job) -> int:
+        try:
+            files = DownloadPlan.from_json(job.params["plan"]).files
+            return arrived(files, _done_of(job), parts_of(self._library.staging, job.id))
+        except (PumasError, KeyError, TypeError, ValueError):
+            return 0  # it says what is wrong when it runs
 
     def _watch(self) -> None:
         if self._ticker is None or self._ticker.done():
@@ -328,7 +341,7 @@ class DownloadService:
             title=job.title,
             quant=plan["quant"],
             status="cancelling" if self._jobs.is_cancelling(job.id) else status,
-            downloaded=total if done else now.downloaded if now else job.done,
+            downloaded=total if done else now.downloaded if now else max(job.done, self._found.get(job.id, 0)),
             total=total,
             speed=now.speed if now and job.state is JobState.RUNNING else 0.0,
             eta_s=now.eta_s if now and job.state is JobState.RUNNING else None,
@@ -406,9 +419,13 @@ def _params(plan: DownloadPlan) -> Json:
     return {"plan": plan.to_json(), "total_bytes": plan.total_bytes}
 
 
+def _done_of(job: Job) -> Json:
+    return (job.checkpoint or {}).get("done") or {}
+
+
 def _files_of(job: Job) -> list[FileProgress]:
     """Of one that does not run: what its checkpoint says."""
-    done: Json = (job.checkpoint or {}).get("done") or {}
+    done = _done_of(job)
     whole = job.state is JobState.COMPLETED
     return [
         FileProgress(f["path"], f["size"], f["size"] if whole or f["path"] in done else 0,
