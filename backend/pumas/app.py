@@ -30,6 +30,7 @@ from pumas.storage.troubles import Troubles
 
 if TYPE_CHECKING:
     from pumas.adoption.service import AdoptionService
+    from pumas.desktop.service import DesktopService
     from pumas.downloads.service import DownloadService
     from pumas.hub.service import HubService
     from pumas.jobs.service import JobService
@@ -75,6 +76,7 @@ class Services:
     processes: ProcessService
     patching: Patching
     apps_status: AppsStatus
+    desktop: DesktopService
 
     async def close(self) -> None:
         """Park what runs. Calls that are under way still find their databases."""
@@ -97,6 +99,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     """Connect the services of all domains. Imports them, so it runs after the port is open."""
     from pumas.adoption.service import AdoptionService
     from pumas.apps.catalog import DEFAULT_APP, Apps
+    from pumas.desktop.service import DesktopService
     from pumas.downloads.service import DownloadService
     from pumas.hub.client import HubClient
     from pumas.hub.service import HubService
@@ -110,7 +113,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     from pumas.net.service import NetworkService
     from pumas.processes.patching import Patching
     from pumas.processes.service import ProcessService
-    from pumas.processes.status import AppsStatus, Sources
+    from pumas.processes.status import AppsStatus, Shortcuts, Sources
     from pumas.storage.database import Database, Schema
     from pumas.system.service import SystemService
     from pumas.versions.service import VersionService
@@ -147,7 +150,14 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     versions = VersionService(layout, apps, troubles, events, jobs, network.client, downloads.bandwidth)
     processes = ProcessService(layout, events, troubles, apps, versions)
     versions.ask_in_use(processes.runs)
-    apps_status = AppsStatus(processes, Sources(active=lambda: versions.active(DEFAULT_APP), newest=versions.newest))
+    desktop = DesktopService(layout, versions)
+
+    async def shortcuts(tag: str) -> Shortcuts:
+        state = await desktop.state(tag)
+        return Shortcuts(state.menu, state.desktop)
+
+    sources = Sources(active=lambda: versions.active(DEFAULT_APP), newest=versions.newest, shortcuts=shortcuts)
+    apps_status = AppsStatus(processes, sources)
     return Services(
         events=events,
         troubles=troubles,
@@ -164,12 +174,14 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         processes=processes,
         patching=Patching(versions),
         apps_status=apps_status,
+        desktop=desktop,
     )
 
 
 def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     """Register the rows of all domains. Imports pydantic, so it runs after the port is open."""
     from pumas.adoption import methods as adoption
+    from pumas.desktop import methods as desktop
     from pumas.downloads import methods as downloads
     from pumas.hub import methods as hub
     from pumas.jobs import methods as jobs
@@ -193,6 +205,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     downloads.register(methods, services.downloads)
     processes.register(methods, services.processes, services.patching, services.apps_status)
     versions.register(methods, services.versions)
+    desktop.register(methods, services.desktop)
     system.register(methods, services.system)
     return methods
 

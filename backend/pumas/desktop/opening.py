@@ -1,0 +1,140 @@
+"""Shows folders, files and pages by the desktop's own programs: argument vectors, never a shell.
+
+A file is never opened, only shown in its folder: opening could run it. Where PUMAS_OPENER names a program, that is
+called with the one folder or address instead. Blocks for a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pumas.apps.command import child_environment
+from pumas.errors import FileUnavailable, InvalidInput, LaunchFailed, UnsafePath, Unsupported
+
+OPENER_VARIABLE = "PUMAS_OPENER"
+EARLY_S = 2.0
+"""How long a failure of the program is waited for; a browser that is started may stay for hours."""
+_REVEAL_S = 5.0
+_MOST_ADDRESS = 4096
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+def path_below(root: Path, text: str) -> Path:
+    """What a caller means: an absolute path, `~`, or a path below the root, links followed.
+
+    Raises:
+        InvalidInput, UnsafePath: it is no path, or does not lie in the launcher root.
+        FileUnavailable: nothing is there.
+    """
+    if "\0" in text:
+        raise InvalidInput("path", "must not hold NUL")
+    real_root = Path(os.path.realpath(root))
+    try:
+        real = Path(os.path.realpath(root / Path(text).expanduser()))
+    except (OSError, ValueError, RuntimeError):
+        raise InvalidInput("path", "cannot be resolved") from None
+    if not real.is_relative_to(real_root):
+        raise UnsafePath("path", "must lie in the launcher's own folder")
+    if not real.exists():
+        raise FileUnavailable(text[:200], "there is nothing of that name")
+    return real
+
+
+def address(url: str) -> str:
+    """Raises InvalidInput: no http or https address with a host, in printable ASCII."""
+    if len(url) > _MOST_ADDRESS or not _PRINTABLE.fullmatch(url):
+        raise InvalidInput("url", "must be an address of at most 4096 printable ASCII characters without spaces")
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InvalidInput("url", "must be an http or https address with a host")
+    return url
+
+
+def show(path: Path) -> None:
+    """Open a folder, or show a file in its folder. Raises as `open_target`."""
+    if path.is_dir():
+        open_target(str(path))
+    elif os.environ.get(OPENER_VARIABLE) or not _reveal(path):
+        open_target(str(path.parent))
+
+
+def open_target(target: str) -> None:
+    """Open an absolute folder or an http(s) address.
+
+    Raises:
+        Unsupported: there is no program for that. LaunchFailed: it says that it could not.
+    """
+    chosen = os.environ.get(OPENER_VARIABLE, "")
+    if chosen:
+        command = [chosen, target]
+    elif sys.platform == "win32":
+        os.startfile(target)  # noqa: S606 - a folder or a checked address
+        return
+    elif sys.platform == "darwin":
+        command = ["open", target]
+    else:
+        program = shutil.which("xdg-open")
+        if program is None:
+            raise Unsupported("Nothing on this machine opens folders and pages: xdg-open is missing (xdg-utils).")
+        command = [program, target]
+    _start(command)
+
+
+def _start(command: list[str]) -> None:
+    name = Path(command[0]).name
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd="/" if os.name == "posix" else None,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LaunchFailed(f"{name} cannot be started: {os.strerror(error.errno or 0)}.") from None
+    try:
+        status = process.wait(EARLY_S)
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=process.wait, name="opener", daemon=True).start()
+        return
+    if status:
+        raise LaunchFailed(f"{name} could not open it (status {status}).")
+
+
+def _reveal(path: Path) -> bool:
+    """Show a file in its folder, where the desktop can do that.
+
+    https://www.freedesktop.org/wiki/Specifications/file-manager-interface/
+    """
+    if sys.platform == "win32":
+        command = ["explorer", f"/select,{path}"]
+    elif sys.platform == "darwin":
+        command = ["open", "-R", str(path)]
+    else:
+        program = shutil.which("gdbus")
+        if program is None or not os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+            return False
+        name = "org.freedesktop.FileManager1"
+        where = ["--session", "--dest", name, "--object-path", "/org/freedesktop/FileManager1"]
+        # The address has its quotes and all else that is special as %XX.
+        command = [program, "call", *where, "--method", f"{name}.ShowItems", f"['{path.as_uri()}']", ""]
+    try:
+        done = subprocess.run(
+            command, env=child_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=_REVEAL_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0 or sys.platform == "win32"
