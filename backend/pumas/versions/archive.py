@@ -299,8 +299,11 @@ def _decompressed(archive: Path, kind: str, advance: Advance) -> Generator[IO[by
         if kind == "gz":
             import gzip
 
-            with gzip.GzipFile(fileobj=packed) as unpacked:
-                yield cast(IO[bytes], unpacked)
+            try:
+                with gzip.GzipFile(fileobj=packed) as unpacked:
+                    yield cast(IO[bytes], unpacked)
+            except gzip.BadGzipFile as error:  # an OSError, which would look like the disk's
+                raise UnsafeArchive(f"it is damaged: {error}") from None
         elif kind == "zst":
             import zstandard
 

@@ -364,12 +364,11 @@ class Install:
         history: JsonObject | None = None
         if self._places.find(trash_id) is not None and not known:
             history = {"kind": "replaced", "tag": tag, "trash_id": trash_id, "at": now()}
+        former = self._state.active()  # before there is another one to choose from
         self._state.add(tag, self._state.marker(place) or self._info(), remember=history)
-        if self._plan.activate:
-            former = self._state.active()
-            if former != tag:
-                remember = {"kind": "switched", "tag": former, "at": now()} if former else None
-                self._state.switch(tag, remember=remember)
+        if self._plan.activate and former != tag:
+            remember = {"kind": "switched", "tag": former, "at": now()} if former else None
+            self._state.switch(tag, remember=remember)
         self._places.discard(self._job.job_id)
         self._progress.at(1.0, "Installed")
         self._log.say(f"{self._app.name} {tag} is installed.")

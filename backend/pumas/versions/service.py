@@ -66,6 +66,7 @@ FIRST_LOOK_S, LOOK_S = 20.0, 600.0
 """When lists of releases are looked at behind: soon after the start, then now and then."""
 SIZE_S = 8.0
 """How long a call waits for the size of a release."""
+_LONGEST_S = 30 * 86400.0
 _LOGS_KEPT = 20
 _REPLACED_KEPT = 2
 
@@ -616,7 +617,21 @@ class VersionService:
             one.job_id = one.progress = None
             raise
         one.job_id = job.id
+        self._spawn(self._see_end(one, job.id, one.progress), f"end of {job.id}")
         return job
+
+    async def _see_end(self, one: _PerApp, job_id: str, progress: Progress) -> None:
+        """A job that is stopped before it began never comes to the runner."""
+        job = await self._jobs.wait(job_id, _LONGEST_S)
+        if one.job_id == job_id:
+            one.job_id = None
+            await asyncio.to_thread(lambda: progress.end(job.error or "Installation cancelled"))
+
+    async def settled(self) -> None:
+        """Return once all that follows finished installations is done."""
+        ends = [task for task in self._tasks if task.get_name().startswith("end of ")]
+        if ends:
+            await asyncio.wait(ends)
 
     def _log_path(self, tag: str) -> Path:
         return self._layout.logs / f"install-{tag}-{int(time.time())}.log"
@@ -631,6 +646,8 @@ class VersionService:
         """The runner of installs: everything that is not the job's state ends here, whatever happens."""
         wanted = params.get("plan") or params["dependencies"]
         one = await self._of(wanted["app_id"])
+        if one.job_id not in (None, "starting", context.job_id):
+            raise Busy(f"Another version of {one.app.name} is being installed; wait for it or cancel it.")
         if one.progress is None or one.progress.finished or one.progress.tag != wanted["tag"]:
             one.progress = self._new_progress(one, wanted["tag"], self._log_path(wanted["tag"]))
         one.job_id = context.job_id

@@ -314,7 +314,7 @@ class VersionState:
 
 
 def _is_state(value: JsonObject) -> bool:
-    return isinstance(value.get("installed", {}) or {}, dict)
+    return value.get("installed") is None or isinstance(value["installed"], dict)
 
 
 def _entries(value: JsonObject) -> dict[str, JsonObject]:

@@ -1,0 +1,208 @@
+"""What is installed, active and preferred, over older forms of the list and over damaged ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.test_description import shipped
+from pumas.config import Layout
+from pumas.errors import CorruptState, VersionNotFound
+from pumas.storage.json_file import StateLock
+from pumas.storage.troubles import Troubles
+from pumas.versions.state import VersionState
+
+
+def entry(tag: str) -> dict[str, Any]:
+    return {"path": f"ollama-versions/{tag}", "installedDate": "2030-01-01T00:00:00Z", "releaseTag": tag}
+
+
+def listed(*tags: str, **more: Any) -> dict[str, Any]:
+    return {"installed": {tag: entry(tag) for tag in tags}, "lastSelectedVersion": None, "defaultVersion": None, **more}
+
+
+class Place:
+    def __init__(self, root: Path, *tags: str) -> None:
+        self.root, self.layout, self.troubles = root, Layout(root), Troubles()
+        self.list = self.layout.data / "metadata" / "versions-ollama.json"
+        self.list.parent.mkdir(parents=True)
+        for tag in tags:
+            self.whole(tag)
+
+    def whole(self, tag: str) -> Path:
+        program = self.root / "ollama-versions" / tag / "ollama"
+        program.parent.mkdir(parents=True)
+        program.touch()
+        return program
+
+    def write(self, value: Any, *, backup: bool = False) -> None:
+        path = self.list.with_name(self.list.name + ".bak") if backup else self.list
+        path.write_bytes(value if isinstance(value, bytes) else json.dumps(value).encode())
+
+    def read(self) -> dict[str, Any]:
+        return json.loads(self.list.read_text())
+
+    def state(self) -> VersionState:
+        return VersionState(self.layout, shipped("ollama"), StateLock(self.layout.state_lock), self.troubles)
+
+
+def tags(state: VersionState) -> list[str]:
+    return [version.tag for version in state.installed()]
+
+
+@pytest.mark.parametrize("path", ["ollama-versions/v0.2", "v0.2", "/elsewhere", None, 7])
+def test_both_older_forms_of_a_path_are_read(tmp_path: Path, path: Any) -> None:
+    place = Place(tmp_path, "v0.2")
+    place.write({"installed": {"v0.2": {"path": path, "gitCommit": None}}})
+    found = place.state().get("v0.2")
+    assert found.folder == tmp_path / "ollama-versions" / "v0.2"
+    assert found.info == {"path": path, "gitCommit": None}
+
+
+def test_only_what_is_listed_and_whole_is_installed_newest_first(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.9", "v0.10", "unlisted")
+    (tmp_path / "ollama-versions" / "v0.8").mkdir()
+    place.write(listed("v0.9", "v0.10", "v0.8", "v0.7"))
+    state = place.state()
+    assert tags(state) == ["v0.10", "v0.9"]
+    assert place.read()["installed"].keys() == {"v0.9", "v0.10", "v0.8", "v0.7"}
+    found = state.validate({"v0.8"})
+    assert (found.valid, found.incomplete, found.missing, found.unknown) == (
+        ["v0.10", "v0.9"], [], ["v0.7"], ["unlisted"],
+    )  # fmt: skip
+    assert state.validate(set()).incomplete == ["v0.8"]
+
+
+def test_without_a_list_what_is_on_disk_counts(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.9")
+    assert tags(place.state()) == ["v0.9"]
+    assert place.troubles.count == 0
+
+
+DAMAGED: list[Any] = [b"", b"[]", b"null", b"123", b'"x"', b"{", b'{"installed": {', b"\x00" * 50, b"\xff\xfe"]
+DAMAGED += [{"installed": []}, {"installed": 5}]
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=str)
+def test_a_damaged_list_is_never_nothing_installed(tmp_path: Path, damage: Any) -> None:
+    place = Place(tmp_path, "v0.9", "v0.10")
+    place.write(damage)
+    before = place.list.read_bytes()
+    state = place.state()
+    assert tags(state) == ["v0.10", "v0.9"]
+    assert state.active() == "v0.10"
+    for change in (
+        lambda: state.switch("v0.9"),
+        lambda: state.set_default("v0.9"),
+        lambda: state.drop("v0.9"),
+        lambda: state.add("v0.9", {}),
+        state.require_trusted,
+    ):
+        with pytest.raises(CorruptState):
+            change()
+    assert place.list.read_bytes() == before
+    assert [trouble.kind for trouble in place.troubles.list()] == ["corrupt_state"]
+    state.rebuild()
+    state.switch("v0.9")
+    assert place.read()["installed"].keys() == {"v0.9", "v0.10"}
+    kept = [path.read_bytes() for path in place.list.parent.glob("*.damaged-*")]
+    assert before in kept or damage in ({"installed": []}, {"installed": 5})
+    assert place.troubles.count == 0
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=str)
+def test_a_damaged_list_is_recovered_from_its_backup(tmp_path: Path, damage: Any) -> None:
+    place = Place(tmp_path, "v0.9", "v0.10")
+    place.write(damage)
+    place.write(listed("v0.9", theirs=1), backup=True)
+    state = place.state()
+    assert tags(state) == ["v0.9"]
+    assert [trouble.kind for trouble in place.troubles.list()] == ["recovered_state"]
+    state.set_default("v0.9")
+    assert place.read()["defaultVersion"] == "v0.9"
+    assert place.read()["theirs"] == 1
+
+
+def test_one_entry_of_a_wrong_kind_hides_no_other(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.9", "v0.10")
+    place.write({"installed": {"v0.9": 5, "v0.10": None, "../x": {}, "": {}}})
+    assert tags(place.state()) == ["v0.10", "v0.9"]
+
+
+def test_unknown_keys_stay(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.9")
+    place.write(listed("v0.9", theirs={"a": [1]}))
+    state = place.state()
+    state.add("v0.9", {"size": 5})
+    state.switch("v0.9")
+    assert place.read()["theirs"] == {"a": [1]}
+    assert place.read()["installed"]["v0.9"] == {**entry("v0.9"), "size": 5}
+
+
+@pytest.mark.parametrize(
+    ("more", "written", "active"),
+    [
+        ({"defaultVersion": "v0.1", "lastSelectedVersion": "v0.2"}, "v0.3", "v0.1"),
+        ({"lastSelectedVersion": "v0.2"}, "v0.3", "v0.2"),
+        ({}, "v0.3", "v0.3"),
+        ({"defaultVersion": "gone", "lastSelectedVersion": 5}, "v0.10\n", "v0.10"),
+        ({}, "another app's", "v0.10"),
+        ({}, None, "v0.10"),
+    ],
+)
+def test_which_version_is_active_at_start(tmp_path: Path, more: Any, written: str | None, active: str) -> None:
+    place = Place(tmp_path, "v0.1", "v0.2", "v0.3", "v0.10")
+    place.write(listed("v0.1", "v0.2", "v0.3", "v0.10", **more))
+    file = tmp_path / ".active-version-ollama"
+    if written is not None:
+        file.write_text(written)
+    assert place.state().active() == active
+    assert file.read_text().strip() == active
+    assert place.read().get("lastSelectedVersion") == more.get("lastSelectedVersion")
+
+
+def test_the_choice_holds_until_the_version_is_gone(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.1", "v0.2")
+    place.write(listed("v0.1", "v0.2"))
+    state = place.state()
+    state.switch("v0.1")
+    state.set_default("v0.2")
+    assert state.active() == "v0.1"
+    assert (tmp_path / ".active-version-ollama").read_text() == "v0.1"
+    (tmp_path / "ollama-versions/v0.1/ollama").unlink()
+    assert state.active() == "v0.2"
+    (tmp_path / "ollama-versions/v0.2/ollama").unlink()
+    assert state.active() is None
+    assert not (tmp_path / ".active-version-ollama").exists()
+
+
+def test_what_is_dropped_is_referred_to_by_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.1", "v0.2")
+    place.write(listed("v0.1", "v0.2", defaultVersion="v0.1", lastSelectedVersion="v0.1"))
+    state = place.state()
+    state.switch("v0.2", remember={"kind": "switched", "tag": "v0.1"})
+    assert state.drop("v0.1") == entry("v0.1")
+    assert place.read() == listed("v0.2", lastSelectedVersion="v0.2", history=[])
+
+
+@pytest.mark.parametrize("tag", ["v0.9", "unlisted", "half"])
+def test_what_is_not_installed_cannot_be_chosen(tmp_path: Path, tag: str) -> None:
+    place = Place(tmp_path, "v0.1", "unlisted")
+    (tmp_path / "ollama-versions/half").mkdir()
+    place.write(listed("v0.1", "half"))
+    state = place.state()
+    for choose in (state.switch, state.set_default, state.get):
+        with pytest.raises(VersionNotFound):
+            choose(tag)
+
+
+def test_what_another_program_wrote_is_seen(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.1", "v0.2")
+    place.write(listed("v0.1"))
+    state = place.state()
+    assert tags(state) == ["v0.1"]
+    place.write(listed("v0.1", "v0.2"))
+    assert tags(state) == ["v0.2", "v0.1"]
