@@ -42,8 +42,12 @@ class Bench:
         self.events.bind(asyncio.get_running_loop())
         self.database = Database(self.folder / "jobs.db", Schema.load("jobs"), disposable=False)
         self.jobs = JobService(JobStore(self.database), self.events)
-        self.jobs.register("test", self.run, at_once=self.at_once)
+        self.ended: list[tuple[str, JobState]] = []
+        self.jobs.register("test", self.run, at_once=self.at_once, ended=self.note_end)
         await self.jobs.open()
+
+    async def note_end(self, job: Job) -> None:
+        self.ended.append((job.params["name"], job.state))
 
     async def run(self, context: JobContext, params: dict[str, Any]) -> dict[str, Any]:
         name = params["name"]
@@ -149,6 +153,33 @@ async def test_pause_and_resume_keep_the_checkpoint(bench: Bench) -> None:
     bench.gates["a"].set()
     await bench.jobs.resume(job.id)
     assert (await bench.settled(job.id)).state is S.COMPLETED
+
+
+async def test_a_job_can_be_resumed_before_its_pause_has_come_about(bench: Bench) -> None:
+    job = await bench.jobs.start("test", {"name": "a"}, title="A")
+    await bench.until(job.id, S.RUNNING)
+    for _ in range(3):
+        assert not bench.jobs.is_pausing(job.id)
+        await bench.jobs.pause(job.id)
+        assert bench.jobs.is_pausing(job.id)
+        await bench.jobs.resume(job.id)
+    bench.gates["a"].set()
+    assert (await bench.settled(job.id)).state is S.COMPLETED
+    assert not bench.jobs.is_pausing(job.id)
+
+
+async def test_a_kind_is_told_of_every_end_also_of_jobs_that_never_ran(bench: Bench) -> None:
+    ids = [(await bench.jobs.start("test", {"name": name}, title=name)).id for name in "abc"]
+    await bench.until(ids[0], S.RUNNING)
+    await bench.jobs.pause(ids[1])
+    await bench.settled(ids[1])
+    await bench.jobs.cancel(ids[2])
+    await bench.settled(ids[2])
+    bench.gates["a"].set()
+    await bench.settled(ids[0])
+    await bench.jobs.cancel(ids[1])
+    await bench.settled(ids[1])
+    assert bench.ended == [("b", S.PAUSED), ("c", S.CANCELLED), ("a", S.COMPLETED), ("b", S.CANCELLED)]
 
 
 async def test_a_waiting_job_can_be_paused_and_cancelled_at_once(bench: Bench) -> None:

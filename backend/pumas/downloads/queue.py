@@ -10,6 +10,12 @@ from pumas.errors import InvalidInput
 MOST_AT_ONCE = 16
 
 
+def check_at_once(at_once: int) -> None:
+    """Raises InvalidInput when so many cannot run at once."""
+    if not 1 <= at_once <= MOST_AT_ONCE:
+        raise InvalidInput("at_once", f"must be 1 to {MOST_AT_ONCE}")
+
+
 class Queue:
     """A `jobs.service.Turns`. A job keeps its place while it is paused, and loses it with `forget`."""
 
@@ -28,9 +34,8 @@ class Queue:
         return self._at_once
 
     def limit(self, at_once: int) -> None:
-        """Running jobs stay when the new number is smaller. Raises InvalidInput."""
-        if not 1 <= at_once <= MOST_AT_ONCE:
-            raise InvalidInput("at_once", f"must be 1 to {MOST_AT_ONCE}")
+        """Running jobs stay when the new number is smaller. Raises InvalidInput as `check_at_once`."""
+        check_at_once(at_once)
         self._at_once = at_once
         self._grant()
 
@@ -43,8 +48,8 @@ class Queue:
             self._order.remove(job_id)
 
     def move_first(self, job_ids: Sequence[str]) -> None:
-        """These come first, in this order; the others follow as they were."""
-        first = list(dict.fromkeys(job_ids))
+        """These come first, in this order; the others follow as they were. One without a place gets none."""
+        first = [job_id for job_id in dict.fromkeys(job_ids) if job_id in self._order]
         self._order = first + [job_id for job_id in self._order if job_id not in first]
 
     def place_of(self, job_id: str) -> int | None:

@@ -23,13 +23,13 @@ from pumas.downloads.settings import DownloadSettings, SettingsFile
 from pumas.downloads.space import Space
 from pumas.downloads.staged import arrived, parts_of
 from pumas.errors import (
-    Cancelled,
     DownloadNotFound,
     DuplicateModel,
     Interrupted,
     JobNotFound,
     NotEnoughSpace,
     PumasError,
+    WrongJobState,
 )
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobContext, JobService
@@ -48,6 +48,8 @@ T = TypeVar("T")
 
 DOWNLOAD = "download"
 _TICK_S = 0.5
+# How long the answer to a pause waits for the download to have stopped.
+_PAUSE_S = 2.0
 _SHOWN_FILES = 16
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 _STATUS = {
@@ -148,9 +150,12 @@ class DownloadService:
         self._found: dict[str, int] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._closed = False
         # Two equal calls at once get one download, and two different ones not the same room on the disk.
         self._starting = asyncio.Lock()
-        jobs.register(DOWNLOAD, self._run, turns=self._queue, keeps_failed=True)
+        # Settings are read, changed and written; two changes at once would undo each other.
+        self._changing = asyncio.Lock()
+        jobs.register(DOWNLOAD, self._run, turns=self._queue, keeps_failed=True, ended=self._ended)
 
     @property
     def bandwidth(self) -> Bandwidth:
@@ -174,6 +179,7 @@ class DownloadService:
 
     def close(self) -> None:
         """Let go of the threads; running downloads stop at their next block and go on at the next start."""
+        self._closed = True
         if self._ticker is not None:
             self._ticker.cancel()
         if self._threads is not None:
@@ -193,15 +199,22 @@ class DownloadService:
         async with self._starting:
             same = await self._unfinished_like(plan)
             if same is not None:
-                if same.state in (JobState.PAUSED, JobState.FAILED):
-                    same = await self._jobs.resume(same.id)
-                return self._describe(same)
+                return self._describe(await self._gone_on(same))
             await self._in_thread(lambda: self._require_new_with_room(plan))
             job = await self._jobs.start(DOWNLOAD, _params(plan), title=plan.title)
             self._queue.add([job.id])
-            self._promise(job.id, plan.total_bytes)
+            self._space.keep(job.id, lambda: plan.total_bytes)
             await self._keep_order()
         return self._describe(job)
+
+    async def _gone_on(self, job: Job) -> Job:
+        """The same job, running again if it had stopped or was about to."""
+        if job.state not in (JobState.PAUSED, JobState.FAILED) and not self._jobs.is_pausing(job.id):
+            return job
+        try:
+            return await self._jobs.resume(job.id)
+        except WrongJobState:  # it came to its end meanwhile
+            return await self._jobs.get(job.id)
 
     async def status(self, download_id: str, *, files: bool = False) -> Download:
         """Raises DownloadNotFound."""
@@ -220,11 +233,13 @@ class DownloadService:
         return [self._describe(job) for job in [*unfinished, *rest][:limit]]
 
     async def pause(self, download_id: str) -> Download:
-        """What has arrived stays. Raises DownloadNotFound, WrongJobState."""
+        """What has arrived stays. The answer waits a little for the end of what was under way.
+
+        Raises DownloadNotFound, WrongJobState.
+        """
         await self._job(download_id)
-        job = await self._jobs.pause(download_id)
-        self._space.release(download_id)
-        return self._describe(job)
+        await self._jobs.pause(download_id)
+        return self._describe(await self._jobs.wait(download_id, _PAUSE_S))
 
     async def resume(self, download_id: str) -> Download:
         """Go on with a paused or failed one. Raises DownloadNotFound, WrongJobState."""
@@ -234,9 +249,7 @@ class DownloadService:
     async def cancel(self, download_id: str) -> Download:
         """Stop for good and remove what has arrived. Raises DownloadNotFound, WrongJobState."""
         await self._job(download_id)
-        job = await self._jobs.cancel(download_id)
-        self._space.release(download_id)
-        return self._describe(job)
+        return self._describe(await self._jobs.cancel(download_id))
 
     async def move_first(self, download_ids: Sequence[str]) -> list[Download]:
         """These come first in the queue, in this order. Raises DownloadNotFound before anything is moved."""
@@ -252,10 +265,11 @@ class DownloadService:
 
     async def set_limits(self, change: Callable[[DownloadSettings], DownloadSettings]) -> Limits:
         """Change what `change` changes, at once for all running downloads. Raises the disk's failures."""
-        settings = change(self._settings)
-        await self._in_thread(lambda: self._file.save(settings))
-        self._settings = replace(settings, order=self._settings.order)
-        self._apply(self._settings)
+        async with self._changing:
+            settings = change(self._settings)
+            await self._in_thread(lambda: self._file.save(settings))
+            self._settings = settings
+            self._apply(settings)
         return self.limits()
 
     # -- one download ------------------------------------------------------------------------------------------------
@@ -279,18 +293,18 @@ class DownloadService:
         )
         live = self._live[context.job_id] = _Live(context, plan, meter)
         self._watch()
-        stopped: type[PumasError] | None = None
         try:
             return await self._in_thread(Run(tools, context, plan, meter).run)
-        except (Interrupted, Cancelled) as error:
-            stopped = type(error)
-            raise
         finally:
             self._tell(live)
             del self._live[context.job_id]
-            if stopped is not Interrupted:
-                self._queue.forget(context.job_id)
-                await self._keep_order()
+
+    async def _ended(self, job: Job) -> None:
+        """It stopped, or never ran, whichever method was called for that."""
+        self._space.release(job.id)
+        if job.state is not JobState.PAUSED:
+            self._queue.forget(job.id)
+            await self._keep_order()
 
     def _arrived(self, job: Job) -> int:
         try:
@@ -392,13 +406,12 @@ class DownloadService:
         if plan.total_bytes > free:
             raise NotEnoughSpace(plan.total_bytes, free)
 
-    def _promise(self, job_id: str, size: int) -> None:
-        if job_id not in self._live:
-            self._space.promise(job_id, lambda: size)
-
     async def _keep_order(self) -> None:
-        order = tuple(self._queue.order)
-        self._settings = await self._in_thread(lambda: self._file.save_order(self._settings, order))
+        if self._closed:
+            return
+        async with self._changing:
+            order = tuple(self._queue.order)
+            self._settings = await self._in_thread(lambda: self._file.save_order(self._settings, order))
 
     def _apply(self, settings: DownloadSettings) -> None:
         self._bandwidth.limit(settings.bytes_per_second)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pumas.downloads.bandwidth import SLOWEST, Schedule, check_rate
-from pumas.downloads.queue import MOST_AT_ONCE
+from pumas.downloads.queue import MOST_AT_ONCE, check_at_once
 from pumas.errors import PumasError
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, make_folders
@@ -31,8 +31,9 @@ class DownloadSettings:
     order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises InvalidInput as `check_rate`."""
+        """Raises InvalidInput as `check_rate` and `check_at_once`."""
         check_rate(self.bytes_per_second)
+        check_at_once(self.at_once)
 
 
 class SettingsFile:

@@ -41,6 +41,10 @@ class Space:
         needed, free = remaining(), self.available(owner)
         if needed > free:
             raise NotEnoughSpace(needed, free)
+        self.keep(owner, remaining)
+
+    def keep(self, owner: str, remaining: Remaining) -> None:
+        """As `promise` for one who has looked at the disk just now; does not touch it."""
         with self._lock:
             self._promised[owner] = remaining
 

@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # Progress is told at most this often per job; the first and last word always.
 PROGRESS_INTERVAL_S = 0.25
 PARK_TIMEOUT_S = 0.5
+# How long `resume` waits for a job that was told to pause and has not stopped yet.
+STOP_S = 5.0
 
 
 class Runner(Protocol):
@@ -57,11 +59,19 @@ class Slots:
         self._slots.release()
 
 
+Ended = Callable[[Job], Awaitable[None]]
+
+
+async def _nothing(_job: Job) -> None:
+    return
+
+
 @dataclass
 class _Kind:
     run: Runner
     turns: Turns
     keeps_failed: bool
+    ended: Ended
 
 
 @dataclass
@@ -166,15 +176,23 @@ class JobService:
         self._steering = asyncio.Lock()
 
     def register(
-        self, kind: str, run: Runner, *, at_once: int = 1, turns: Turns | None = None, keeps_failed: bool = False
+        self,
+        kind: str,
+        run: Runner,
+        *,
+        at_once: int = 1,
+        turns: Turns | None = None,
+        keeps_failed: bool = False,
+        ended: Ended = _nothing,
     ) -> None:
         """Name the runner of a kind. At most `at_once` of them run, or as `turns` says; others wait as `queued`.
 
         Args:
             keeps_failed: a failed job keeps what it had done for `resume`, so it can still be cancelled, and its runner
                 then cleans up.
+            ended: told of each job that has stopped, also of one that never ran; must not raise.
         """
-        self._kinds[kind] = _Kind(run, turns or Slots(at_once), keeps_failed)
+        self._kinds[kind] = _Kind(run, turns or Slots(at_once), keeps_failed, ended)
 
     async def open(self) -> None:
         """Park what a killed process left running."""
@@ -233,6 +251,11 @@ class JobService:
         active = self._active.get(job_id)
         return active is not None and active.stop is Cancelled and not active.job.state.final
 
+    def is_pausing(self, job_id: str) -> bool:
+        """Whether the job was told to pause and has not stopped yet; answered from memory."""
+        active = self._active.get(job_id)
+        return active is not None and active.stop is Interrupted and not active.ended.is_set()
+
     def is_active(self, kind: str) -> bool:
         """Whether a job of this kind runs or waits; answered from memory."""
         return any(active.job.kind == kind for active in self._active.values())
@@ -284,9 +307,12 @@ class JobService:
         """Run a paused job from its checkpoint, or a failed one again."""
         async with self._steering:
             active = self._active.get(job_id)
-            if active is not None and active.job.state in (JobState.PAUSED, JobState.FAILED):
-                # It shows its state already, but is still recording it.
-                await active.ended.wait()
+            if active is not None and (
+                self.is_pausing(job_id) or active.job.state in (JobState.PAUSED, JobState.FAILED)
+            ):
+                # It is about to stop, or shows its state already but is still recording it.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(active.ended.wait(), STOP_S)
             job = await self.get(job_id)
             if job_id in self._active or job.state not in (JobState.PAUSED, JobState.FAILED):
                 raise WrongJobState(f"Job {job_id} is {job.state}; only a paused or failed job can be resumed.")
@@ -336,6 +362,8 @@ class JobService:
                 error_code="internal_error",
             )
         finally:
+            if kind is not None:
+                await kind.ended(active.job)
             self._active.pop(active.job.id, None)
             active.ended.set()
             if active.stop is Cancelled and active.job.state is JobState.PAUSED and not self._closing:
