@@ -68,6 +68,8 @@ export type ModelEntry = { "path": string; "size": number | null; "addedDate": s
 
 export type NamedGpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null; "name": string | null };
 
+export type Node = { "name": string; "path": string; "url": string | null; "commit": string | null; "installed_at": string | null; "has_requirements": boolean; "is_checkout": boolean };
+
 export type OneVersionStatus = { "info": VersionInfo | null; "dependencies": DependencyStatus; "isActive": boolean };
 
 export type PackageSize = { "package": string; "version_spec": string; "size": number | null };
@@ -181,6 +183,8 @@ export interface Methods {
   "get_comfyui_version": { params: {  }; result: string };
   /** Say whether the library and a version lie on different volumes. */
   "get_cross_filesystem_warning": { params: { version_tag: string; app_id?: string | null }; result: { "success": true; "cross_filesystem": boolean; "library_path"?: string | null; "app_path"?: string | null; "warning"?: string | null; "recommendation"?: string | null } | { "success": false; "error": string; "error_code": string } };
+  /** List the custom nodes of a ComfyUI version; none for one that is not installed. */
+  "get_custom_nodes": { params: { version_tag: string }; result: { "success": true; "nodes": Array<string>; "details": Array<Node> } | { "success": false; "error": string; "error_code": string; "nodes": never[] } };
   /** The tag that is preferred at start; empty when there is none. */
   "get_default_version": { params: { app_id?: string | null }; result: { "success": true; "version": string } | { "success": false; "error": string; "error_code": string; "version": "" } };
   /** Say how full the file system of the launcher root is, in bytes. */
@@ -255,6 +259,8 @@ export interface Methods {
   "import_batch": { params: { import_specs: Array<ImportSpec>; dry_run?: boolean | null; wait_seconds?: number | null }; result: { "success": boolean; "imported": number; "failed": number; "results": Array<ImportItem>; "job_id"?: string | null; "pending"?: number } | { "success": false; "error": string; "error_code": string; "imported": 0; "failed": 0; "results": never[] } };
   /** Import a model file or folder into the library, as a copy unless asked otherwise. */
   "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null; wait_seconds?: number | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
+  /** Clone a custom node and record the commit. It is a program: ComfyUI runs it at its next start. */
+  "install_custom_node": { params: { version_tag: string; git_url: string; node_name?: string | null; commit?: string | null; install_requirements?: boolean | null }; result: { "success": true; "name": string; "commit": string | null; "previous_commit": string | null; "job_id": string; "pending": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Put the icon of shortcuts into the user's icon theme; true when it is there. */
   "install_icon": { params: {  }; result: boolean };
   /** Install a release. Answers at once; `get_installation_progress` and the job tell the rest. */
@@ -315,6 +321,8 @@ export interface Methods {
   "refresh_model_index": { params: {  }; result: { "success": true; "indexed_count": number } | { "success": false; "error": string; "error_code": string } };
   /** Look at the library anew and apply the mapping of every installed version of an app. */
   "refresh_model_mappings": { params: { app_id?: string | null }; result: { "success": true; "results": Record<string, number>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "results": Record<string, never> } };
+  /** Move a custom node to the version's trash. */
+  "remove_custom_node": { params: { version_tag: string; node_name: string }; result: { "success": true; "trash_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Remove the desktop's shortcut of the active version; false when there is none of this launcher. */
   "remove_desktop_shortcut": { params: {  }; result: boolean };
   /** Remove the menu's shortcut of the active version; false when there is none of this launcher. */
@@ -393,6 +401,8 @@ export interface Methods {
   "toggle_version_menu_shortcut": { params: { tag: string }; result: { "success": boolean; "state": ShortcutState; "tag": string; "error"?: string | null; "error_code"?: string | null; "menu"?: boolean | null; "desktop"?: boolean | null } | { "success": false; "error": string; "error_code": string } };
   /** Take an adoption back: our names for the files go, the owner's files stay as they are. */
   "undo_adoption": { params: { adoption_id?: string | null; model_id?: string | null; dry_run?: boolean | null }; result: { "success": true; "adoption_id": string; "model_id": string; "mode": "hardlink" | "reflink" | "reference"; "size": number; "removed": Array<string>; "kept_in_store": Array<string>; "trash_id": string | null; "reasons": Array<string>; "dry_run": boolean } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
+  /** Go forward to the newest commit of a custom node's branch, unless its files were changed here. */
+  "update_custom_node": { params: { version_tag: string; node_name: string; install_requirements?: boolean | null }; result: { "success": true; "name": string; "commit": string | null; "previous_commit": string | null; "job_id": string; "pending": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Limit a model to versions of an app, in the syntax of Python version specifiers. */
   "update_model_overrides": { params: { rel_path: string; overrides: Record<string, unknown> }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Install the newest release and make it the one in use. `rollback_version` takes it back. */

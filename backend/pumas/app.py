@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pumas.library.service import LibraryService
     from pumas.links.service import LinkService
     from pumas.net.service import NetworkService
+    from pumas.nodes.service import NodeService
     from pumas.processes.patching import Patching
     from pumas.processes.service import ProcessService
     from pumas.processes.status import AppsStatus
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from pumas.storage.database import Database
     from pumas.system.service import SystemService
     from pumas.versions.service import VersionService
+    from pumas.versions.state import InstalledVersion
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class Services:
     patching: Patching
     apps_status: AppsStatus
     desktop: DesktopService
+    nodes: NodeService
 
     async def close(self) -> None:
         """Park what runs. Calls that are under way still find their databases."""
@@ -111,6 +114,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     from pumas.links.service import LinkService
     from pumas.links.store import LinkStore
     from pumas.net.service import NetworkService
+    from pumas.nodes.service import NodeService
     from pumas.processes.patching import Patching
     from pumas.processes.service import ProcessService
     from pumas.processes.status import AppsStatus, Shortcuts, Sources
@@ -150,6 +154,13 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     versions = VersionService(layout, apps, troubles, events, jobs, network.client, downloads.bandwidth)
     processes = ProcessService(layout, events, troubles, apps, versions)
     versions.ask_in_use(processes.runs)
+    links = LinkService(layout, apps, library.catalog, jobs, link_store, keeper)
+
+    async def link_models(version: InstalledVersion) -> None:
+        if apps.get(version.app_id).models is not None:
+            await links.apply(version.app_id, version.tag)
+
+    versions.after_install(link_models)
     desktop = DesktopService(layout, versions)
 
     async def shortcuts(tag: str) -> Shortcuts:
@@ -169,12 +180,13 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         network=network,
         hub=HubService(layout, hub, library, jobs, hub_db),
         downloads=downloads,
-        links=LinkService(layout, apps, library.catalog, jobs, link_store, keeper),
+        links=links,
         versions=versions,
         processes=processes,
         patching=Patching(versions),
         apps_status=apps_status,
         desktop=desktop,
+        nodes=NodeService(layout, apps, versions, jobs),
     )
 
 
@@ -188,6 +200,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     from pumas.library import methods as library
     from pumas.links import methods as links
     from pumas.net import methods as network
+    from pumas.nodes import methods as nodes
     from pumas.processes import methods as processes
     from pumas.rpc import builtin
     from pumas.rpc.registry import Methods
@@ -206,6 +219,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     processes.register(methods, services.processes, services.patching, services.apps_status)
     versions.register(methods, services.versions)
     desktop.register(methods, services.desktop)
+    nodes.register(methods, services.nodes)
     system.register(methods, services.system)
     return methods
 

@@ -493,3 +493,29 @@ class PlanOutdated(PumasError):
 
     def __init__(self) -> None:
         super().__init__("Something has changed since this plan was made; look at the new one and apply that.")
+
+
+class NodeNotFound(PumasError):
+    kind = "node_not_found"
+
+    def __init__(self, name: str, tag: str) -> None:
+        super().__init__(f"{tag[:100]} has no custom node {name[:100]!r}; get_custom_nodes shows what it has.")
+        self.name = name
+
+
+class NotOurCheckout(PumasError):
+    """A folder is no git checkout that could be updated: no repository, a link, or without a usable address."""
+
+    kind = "not_a_checkout"
+
+
+class LocalChanges(PumasError):
+    """Files of a checkout were changed on this machine; an update would lose that, so nothing was done."""
+
+    kind = "local_changes"
+
+
+class GitFailed(PumasError):
+    """git is missing, or could not do what was asked; nothing was changed."""
+
+    kind = "git_failed"

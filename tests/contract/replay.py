@@ -3,7 +3,7 @@
 An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
 root), `user` (files below the user's home), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given
 `token`), `releases` (GitHub and the package index are the test server, `$releases`, with the given `latency_s`),
-`before` (calls made first;
+`git` (repositories, `$git/NAME.git`, each with its files), `before` (calls made first;
 `as` names their result, `${name.key}` quotes it, `until` repeats the call until the job or download is in that state),
 `params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value of a kind. Fields
 that differ from run to run are named in `contracts/volatile.json`, nowhere else.
@@ -30,6 +30,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "backend")]
 
 import sidecar as running  # noqa: E402
+from fixtures.git import GitServer  # noqa: E402
 from fixtures.hub import Hub  # noqa: E402
 from fixtures.hub.steering import environment  # noqa: E402
 from fixtures.releases import ReleaseServer  # noqa: E402
@@ -106,6 +107,12 @@ class Stage:
         own = folder / "user"
         self._env |= {"HOME": str(own), "XDG_DATA_HOME": str(own / "data"), "XDG_CONFIG_HOME": str(own / "config")}
         self._env["PUMAS_OPENER"] = shutil.which("true") or ""
+        self._git: GitServer | None = None
+        if "git" in example:
+            self._git = GitServer(folder / "git")
+            for name, files in example["git"].items():
+                self._git.commit(name, files)
+            self._env["PUMAS_GIT_HTTP"] = "loopback"
         for place, key in ((self.files, "files"), (self.root, "root"), (own, "user")):
             place.mkdir(parents=True, exist_ok=True)
             for name, spec in example.get(key, {}).items():
@@ -119,7 +126,7 @@ class Stage:
 
     def play(self, method: str) -> dict[str, Any]:
         """The reply without its frame: `{"result": …}` or `{"error": …}`, places written as `$root` and `$files`."""
-        with self._releases or contextlib.nullcontext():
+        with self._releases or contextlib.nullcontext(), self._git or contextlib.nullcontext():
             return self._play(method)
 
     def _play(self, method: str) -> dict[str, Any]:
@@ -152,11 +159,15 @@ class Stage:
         if not isinstance(value, str):
             return value
         quoted = re.sub(r"\$\{(\w+)\.(\w+)\}", lambda m: self._names[m[1]][m[2]], value)
+        if self._git is not None:
+            quoted = quoted.replace("$git", self._git.url)
         return quoted.replace("$files", str(self.files)).replace("$root", str(self.root)).replace("$hub", self._hub)
 
     def _unfill(self, value: Any) -> Any:
         text = json.dumps(value).replace(str(self.files), "$files").replace(str(self.root), "$root")
         text = text.replace(self._hub, "$hub").replace(self._hub.removeprefix("http://"), "$hub_host")
+        if self._git is not None:
+            text = text.replace(self._git.url, "$git")
         if self._releases is not None:
             text = text.replace(self._releases.url, "$releases")
         for name, result in self._names.items():

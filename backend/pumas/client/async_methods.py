@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         GetAllShortcutStatesResult,
         GetAvailableVersionsResult,
         GetCrossFilesystemWarningResult,
+        GetCustomNodesResult,
         GetDefaultVersionResult,
         GetDiskSpaceResult,
         GetDownloadLimitsResult,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         ImportBatchResult,
         ImportModelResult,
         ImportSpec,
+        InstallCustomNodeResult,
         InstallVersionDependenciesResult,
         InstallVersionResult,
         InstallationProgress,
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
         PurgeRemovedVersionResult,
         RefreshModelIndexResult,
         RefreshModelMappingsResult,
+        RemoveCustomNodeResult,
         RemoveOrphanedLinksResult,
         RemoveVersionResult,
         RemoveVersionShortcutsResult,
@@ -128,6 +131,7 @@ if TYPE_CHECKING:
         ToggleVersionMenuResult,
         ToggleVersionMenuShortcutResult,
         UndoAdoptionResult,
+        UpdateCustomNodeResult,
         UpdateModelOverridesResult,
         UpdateVersionResult,
         ValidateFileTypeResult,
@@ -506,6 +510,17 @@ class AsyncMethods:
             InvalidInput, UnknownApp.
         """
         return await self.call("get_cross_filesystem_warning", {"version_tag": version_tag, "app_id": app_id})
+
+    async def get_custom_nodes(self, version_tag: str) -> GetCustomNodesResult:
+        """List the custom nodes of a ComfyUI version; none for one that is not installed.
+
+        Args:
+            version_tag: Of an installed ComfyUI version.
+
+        Raises:
+            CorruptState, DiskError, InvalidInput.
+        """
+        return await self.call("get_custom_nodes", {"version_tag": version_tag})
 
     async def get_default_version(self, *, app_id: str | None = None) -> GetDefaultVersionResult:
         """The tag that is preferred at start; empty when there is none.
@@ -945,6 +960,40 @@ class AsyncMethods:
             },
         )
 
+    async def install_custom_node(
+        self,
+        version_tag: str,
+        git_url: str,
+        *,
+        node_name: str | None = None,
+        commit: str | None = None,
+        install_requirements: bool | None = None,
+    ) -> InstallCustomNodeResult:
+        """Clone a custom node and record the commit. It is a program: ComfyUI runs it at its next start.
+
+        Args:
+            version_tag: Of an installed ComfyUI version.
+            git_url: https://host/path of a git repository.
+            node_name: Left out: the last part of the address.
+            commit: A full commit id of its main branch. Left out: the newest.
+            install_requirements: Also install its requirements into the version's environment; that may run their
+            code.
+
+        Raises:
+            AlreadyExists, CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, ReadOnly,
+            Unsupported, VersionNotFound.
+        """
+        return await self.call(
+            "install_custom_node",
+            {
+                "version_tag": version_tag,
+                "git_url": git_url,
+                "node_name": node_name,
+                "commit": commit,
+                "install_requirements": install_requirements,
+            },
+        )
+
     async def install_icon(self) -> bool:
         """Put the icon of shortcuts into the user's icon theme; true when it is there.
 
@@ -1202,7 +1251,7 @@ class AsyncMethods:
         """Open the folder of an app's active version.
 
         Raises:
-            FileUnavailable, LaunchFailed, NoActiveVersion, UnknownApp, UnsafePath, Unsupported.
+            LaunchFailed, NoActiveVersion, UnknownApp, Unsupported.
         """
         return await self.call("open_active_install", {"app_id": app_id})
 
@@ -1309,6 +1358,18 @@ class AsyncMethods:
             DiskError, DiskFull, Offline, ReadOnly, UnknownApp.
         """
         return await self.call("refresh_model_mappings", {"app_id": app_id})
+
+    async def remove_custom_node(self, version_tag: str, node_name: str) -> RemoveCustomNodeResult:
+        """Move a custom node to the version's trash.
+
+        Args:
+            version_tag: Of an installed ComfyUI version.
+            node_name: Of the node's folder.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, InvalidInput, NodeNotFound, ReadOnly, VersionNotFound.
+        """
+        return await self.call("remove_custom_node", {"version_tag": version_tag, "node_name": node_name})
 
     async def remove_desktop_shortcut(self) -> bool:
         """Remove the desktop's shortcut of the active version; false when there is none of this launcher.
@@ -1856,6 +1917,26 @@ class AsyncMethods:
             UnsafePath.
         """
         return await self.call("undo_adoption", {"adoption_id": adoption_id, "model_id": model_id, "dry_run": dry_run})
+
+    async def update_custom_node(
+        self, version_tag: str, node_name: str, *, install_requirements: bool | None = None
+    ) -> UpdateCustomNodeResult:
+        """Go forward to the newest commit of a custom node's branch, unless its files were changed here.
+
+        Args:
+            version_tag: Of an installed ComfyUI version.
+            node_name: Of the node's folder.
+            install_requirements: Also install its requirements into the version's environment; that may run their
+            code.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, LocalChanges, NodeNotFound,
+            NotACheckout, ReadOnly, Unsupported, VersionNotFound.
+        """
+        return await self.call(
+            "update_custom_node",
+            {"version_tag": version_tag, "node_name": node_name, "install_requirements": install_requirements},
+        )
 
     async def update_model_overrides(self, rel_path: str, overrides: Mapping[str, Any]) -> UpdateModelOverridesResult:
         """Limit a model to versions of an app, in the syntax of Python version specifiers.

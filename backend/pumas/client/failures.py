@@ -110,6 +110,12 @@ class GatedRepo(CallFailed):
     kind = "gated_repo"
 
 
+class GitFailed(CallFailed):
+    """git is missing or failed; nothing was changed."""
+
+    kind = "git_failed"
+
+
 class HttpError(CallFailed):
     """A host answered with a failure."""
 
@@ -158,6 +164,12 @@ class LaunchFailed(CallFailed):
     kind = "launch_failed"
 
 
+class LocalChanges(CallFailed):
+    """Files were changed on this machine; nothing was done."""
+
+    kind = "local_changes"
+
+
 class MalformedModelFile(CallFailed):
     """A model file's header is damaged or hostile."""
 
@@ -192,6 +204,18 @@ class NoActiveVersion(CallFailed):
     """No version of the app is active."""
 
     kind = "no_active_version"
+
+
+class NodeNotFound(CallFailed):
+    """The version has no such custom node."""
+
+    kind = "node_not_found"
+
+
+class NotACheckout(CallFailed):
+    """The folder is no git checkout that could be updated."""
+
+    kind = "not_a_checkout"
 
 
 class NotAModel(CallFailed):
@@ -380,6 +404,7 @@ BY_KIND: dict[str, type[CallFailed]] = {
     DuplicateModel.kind: DuplicateModel,
     FileUnavailable.kind: FileUnavailable,
     GatedRepo.kind: GatedRepo,
+    GitFailed.kind: GitFailed,
     HttpError.kind: HttpError,
     InstallFailed.kind: InstallFailed,
     Interrupted.kind: Interrupted,
@@ -388,12 +413,15 @@ BY_KIND: dict[str, type[CallFailed]] = {
     JobNotFound.kind: JobNotFound,
     LastCopy.kind: LastCopy,
     LaunchFailed.kind: LaunchFailed,
+    LocalChanges.kind: LocalChanges,
     MalformedModelFile.kind: MalformedModelFile,
     ModelNotFound.kind: ModelNotFound,
     NetworkError.kind: NetworkError,
     NetworkOffline.kind: NetworkOffline,
     NewerSchema.kind: NewerSchema,
     NoActiveVersion.kind: NoActiveVersion,
+    NodeNotFound.kind: NodeNotFound,
+    NotACheckout.kind: NotACheckout,
     NotAModel.kind: NotAModel,
     NotRunning.kind: NotRunning,
     NothingToRollBack.kind: NothingToRollBack,

@@ -543,6 +543,18 @@ class NamedGpu(TypedDict):
     name: str | None
 
 
+class Node(TypedDict):
+    name: str
+    path: str
+    url: str | None
+    """Where it was installed from; null for those that were not installed here."""
+    commit: str | None
+    """The full id that was recorded when it was installed or updated here."""
+    installed_at: str | None
+    has_requirements: bool
+    is_checkout: bool
+
+
 class OneVersionStatus(TypedDict):
     info: VersionInfo | None
     dependencies: DependencyStatus
@@ -1006,6 +1018,13 @@ class GetCrossFilesystemWarningResult(TypedDict):
     recommendation: NotRequired[str | None]
 
 
+class GetCustomNodesResult(TypedDict):
+    success: Literal[True]
+    nodes: list[str]
+    """Names, in order."""
+    details: list[Node]
+
+
 class GetDefaultVersionResult(TypedDict):
     success: Literal[True]
     version: str
@@ -1422,6 +1441,17 @@ class ImportModelResult(TypedDict):
     """The work goes on; follow the job."""
 
 
+class InstallCustomNodeResult(TypedDict):
+    success: Literal[True]
+    name: str
+    commit: str | None
+    """The full id that it is at now; null while the job is at it."""
+    previous_commit: str | None
+    job_id: str
+    pending: bool
+    """Still under way in the job."""
+
+
 class InstallVersionResult(TypedDict):
     success: Literal[True]
     job_id: str
@@ -1650,6 +1680,12 @@ class RefreshModelMappingsResult(TypedDict):
     """Tag to links in place."""
     job_id: str | None
     pending: bool
+
+
+class RemoveCustomNodeResult(TypedDict):
+    success: Literal[True]
+    trash_id: str
+    """Its folder in `.pumas-nodes-trash` of the version; moving it back restores it."""
 
 
 class RemoveOrphanedLinksResult(TypedDict):
@@ -1974,6 +2010,17 @@ class UndoAdoptionResult(TypedDict):
     """Set when the folder held more; `reasons` say what."""
     reasons: list[str]
     dry_run: bool
+
+
+class UpdateCustomNodeResult(TypedDict):
+    success: Literal[True]
+    name: str
+    commit: str | None
+    """The full id that it is at now; null while the job is at it."""
+    previous_commit: str | None
+    job_id: str
+    pending: bool
+    """Still under way in the job."""
 
 
 class UpdateModelOverridesResult(TypedDict):

@@ -152,7 +152,10 @@ def _register_opening(methods: Methods, desktop: DesktopService) -> None:
         await desktop.open_url(p.url)
 
     @methods.row(
-        "open_active_install", wire.OpenInstall, wire.Opened, errors=[UnknownApp, NoActiveVersion, UnsafePath, *_OPEN]
+        "open_active_install",
+        wire.OpenInstall,
+        wire.Opened,
+        errors=[UnknownApp, NoActiveVersion, Unsupported, LaunchFailed],
     )
     async def open_active_install(p: wire.OpenInstall) -> wire.Opened:
         """Open the folder of an app's active version."""

@@ -53,7 +53,7 @@ def address(url: str) -> str:
         raise InvalidInput("url", "must be an address of at most 4096 printable ASCII characters without spaces")
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         fits = False
     if not fits:

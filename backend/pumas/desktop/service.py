@@ -142,11 +142,18 @@ class DesktopService:
         await asyncio.to_thread(work)
 
     async def open_install(self, app_id: str = COMFYUI) -> str:
-        """Open the folder of the active version. Raises UnknownApp, NoActiveVersion, and as `open_path`."""
+        """Open the folder of the active version. Raises UnknownApp, NoActiveVersion, Unsupported, LaunchFailed."""
         version = await self._versions.active(app_id)
         if version is None:
             raise NoActiveVersion(app_id)
-        return await self.open_path(str(version.folder))
+
+        def work() -> None:
+            from pumas.desktop import opening
+
+            opening.open_target(str(version.folder))
+
+        await asyncio.to_thread(work)
+        return str(version.folder)
 
     async def _do(self, work: Callable[[Shortcuts], T]) -> T:
         def run() -> T:

@@ -1,0 +1,212 @@
+"""git as a program: argument vectors, an allow list of protocols and addresses, no prompts, no hooks, time limits.
+
+What the user's and the machine's git settings say does not count here: they can name programs, rewrite addresses and
+allow protocols. Blocks; call from worker threads. What a checkout is for is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pumas.apps.command import child_environment
+from pumas.errors import GitFailed, InvalidInput
+
+HTTP_VARIABLE = "PUMAS_GIT_HTTP"
+"""`loopback`: http is allowed to this machine alone, for tests."""
+CLONE_S, FETCH_S, LOCAL_S = 300.0, 60.0, 30.0
+_LOOK_S = 0.1
+_LONGEST_URL = 500
+_MOST_OUTPUT = 256 * 1024
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+_URL = re.compile(rf"(https?)://({_HOST})(?::[0-9]{{1,5}})?((?:/[A-Za-z0-9_~][A-Za-z0-9._~-]*)+)/?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+_ALWAYS = (
+    "protocol.allow=never",
+    "protocol.https.allow=always",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "credential.helper=",
+    "http.followRedirects=initial",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=30",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "merge.verifySignatures=false",
+)
+
+
+def check_url(text: str, field: str = "git_url") -> str:
+    """The trimmed address of a repository.
+
+    Raises:
+        InvalidInput: not https, or with anything but a plain host, port and path in it.
+    """
+    url = text.strip()
+    match = _URL.fullmatch(url) if len(url) <= _LONGEST_URL else None
+    if match is None or ".." in match[3] or (match[1] == "http" and not _http_allowed(match[2])):
+        raise InvalidInput(field, "must be https://host/path of a repository, without user, query or special signs")
+    with contextlib.suppress(ValueError):
+        if urlsplit(url).port != 0:
+            return url
+    raise InvalidInput(field, "must name a port that exists")
+
+
+def check_commit(text: str, field: str = "commit") -> str:
+    """Raises InvalidInput: not a full commit id."""
+    if not _COMMIT.fullmatch(text):
+        raise InvalidInput(field, "must be a full commit id of 40 digits from 0-9a-f")
+    return text
+
+
+def find() -> str | None:
+    return shutil.which("git")
+
+
+class Git:
+    """`check` is called several times a second while git runs, and ends it by raising."""
+
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
+
+    def clone(self, url: str, folder: Path, commit: str | None = None) -> str:
+        """Clone a repository into a folder that is not there yet, at a commit of its main branch; the commit id.
+
+        Raises:
+            GitFailed: nothing usable is left in `folder`.
+        """
+        url = check_url(url)
+        self._run(folder.parent, "clone", "--quiet", "--no-recurse-submodules", "--single-branch", "--no-tags",
+                  "--template=", "--", url, str(folder), timeout_s=CLONE_S, url=url)  # fmt: skip
+        if commit is not None:
+            self._run(folder, "reset", "--quiet", "--hard", check_commit(commit), "--")
+        return self.head(folder)
+
+    def head(self, folder: Path) -> str:
+        """The commit that is checked out. Raises GitFailed."""
+        return check_commit(self._run(folder, "rev-parse", "--verify", "HEAD^{commit}").strip())
+
+    def branch(self, folder: Path) -> str | None:
+        """None: no branch is checked out, or one whose name is not plain. Raises GitFailed."""
+        with contextlib.suppress(GitFailed):
+            name = self._run(folder, "symbolic-ref", "--short", "HEAD").strip()
+            return name if _BRANCH.fullmatch(name) and ".." not in name else None
+        return None
+
+    def remote(self, folder: Path) -> str | None:
+        """The address that it was cloned from, when that is one we would use."""
+        with contextlib.suppress(GitFailed, InvalidInput):
+            return check_url(self._run(folder, "config", "--local", "--get", "remote.origin.url"))
+        return None
+
+    def changed(self, folder: Path) -> bool:
+        """Whether files that git keeps were changed. Raises GitFailed."""
+        return bool(self._run(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"))
+
+    def fetch(self, folder: Path, url: str, branch: str) -> str:
+        """Bring the newest commits of a branch, and change no file; the id of the last one. Raises GitFailed."""
+        url = check_url(url)
+        self._run(folder, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", url,
+                  f"refs/heads/{branch}", timeout_s=FETCH_S, url=url)  # fmt: skip
+        return check_commit(self._run(folder, "rev-parse", "--verify", "FETCH_HEAD^{commit}").strip())
+
+    def forward(self, folder: Path, commit: str) -> None:
+        """Check out a later commit; never merges. Raises GitFailed: it is no later one, or files are in the way."""
+        self._run(folder, "merge", "--quiet", "--ff-only", check_commit(commit), timeout_s=FETCH_S)
+
+    def back(self, folder: Path, commit: str) -> None:
+        """Check out an earlier commit as it was; files that git does not keep stay. Raises GitFailed."""
+        self._run(folder, "reset", "--quiet", "--hard", check_commit(commit), "--", timeout_s=FETCH_S)
+
+    def _run(self, folder: Path, *arguments: str, timeout_s: float = LOCAL_S, url: str = "") -> str:
+        program = find()
+        if program is None:
+            raise GitFailed("git is not installed; custom nodes and updates need it.")
+        settings = [*_ALWAYS, *(("protocol.http.allow=always",) if url.startswith("http:") else ())]
+        argv = [program, *(part for setting in settings for part in ("-c", setting)), *arguments]
+        with tempfile.TemporaryFile() as output:
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    cwd=folder,
+                    env=_environment(folder),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise GitFailed(f"git cannot be started: {os.strerror(error.errno or 0)}.") from None
+            try:
+                status = self._wait(process, time.monotonic() + timeout_s)
+            finally:
+                _end(process)
+            output.seek(0)
+            said = output.read(_MOST_OUTPUT).decode("utf-8", "replace")
+        if status is None:
+            raise GitFailed(f"git {arguments[0]} took longer than {timeout_s:.0f} s and was ended.")
+        if status:
+            raise GitFailed(f"git {arguments[0]} failed: {_reason(said)}")
+        return said
+
+    def _wait(self, process: subprocess.Popen[bytes], ends: float) -> int | None:
+        while time.monotonic() < ends:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_LOOK_S)
+            self._check()
+        return None
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in child_environment().items() if not name.startswith(("GIT_", "SSH_"))}
+    return kept | {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS": "",
+        "GCM_INTERACTIVE": "never",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_PAGER": "",
+        # A folder without a repository of its own is not a part of the one around it.
+        "GIT_CEILING_DIRECTORIES": str(folder.parent),
+        "LC_ALL": "C",
+    }
+
+
+def _http_allowed(host: str) -> bool:
+    return host.lower() in _LOOPBACK and os.environ.get(HTTP_VARIABLE) == "loopback"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """git leaves its helpers behind when it is ended alone."""
+    if process.poll() is None:
+        if os.name == "posix":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+
+
+def _reason(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
+    text = re.sub(r"^(fatal|error): ", "", telling[0]) if telling else "it said nothing"
+    return "".join(char if char.isprintable() else "?" for char in text)[:300]

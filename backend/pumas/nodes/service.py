@@ -1,0 +1,153 @@
+"""Custom nodes of versions, for callers: list, install, update, remove.
+
+Installing and updating are jobs of the kind `custom_node`, one at a time, answered when they are quick. An interrupted
+one can be resumed and then begins anew; what it had cloned is thrown away. `work.py` does
+the work and is loaded when first needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pumas.apps.catalog import DEFAULT_APP, Apps
+from pumas.config import Layout
+from pumas.errors import PumasError, Unsupported
+from pumas.jobs.service import JobContext, JobService, Slots
+from pumas.jobs.store import JobState, Json
+from pumas.library.service import ANSWER_WITHIN_S
+from pumas.processes.values import Version, Versions
+
+if TYPE_CHECKING:
+    from pumas.nodes.git import Git
+    from pumas.nodes.work import InstallRequirements, Node, Nodes
+
+KIND = "custom_node"
+_KEPT_FAILURES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`result` is None while the job is still at it: `name`, `commit`, `previous_commit`."""
+
+    job_id: str
+    result: Json | None
+
+
+class NodeService:
+    def __init__(self, layout: Layout, apps: Apps, versions: Versions, jobs: JobService) -> None:
+        self._layout, self._apps, self._versions, self._jobs = layout, apps, versions, jobs
+        self._failures: dict[str, PumasError] = {}
+        self._lock = asyncio.Lock()
+        jobs.register(KIND, self._run, turns=Slots(1))
+
+    async def list(self, tag: str) -> list[Node]:
+        """By name. Raises InvalidInput, VersionNotFound, CorruptState."""
+        version = await self._versions.get(tag, DEFAULT_APP)
+        return await asyncio.to_thread(lambda: self._nodes(version).list())
+
+    async def install(
+        self, tag: str, url: str, name: str | None = None, *, commit: str | None = None, requirements: bool = False
+    ) -> Answer:
+        """Clone a repository into a version's nodes.
+
+        Args:
+            name: of its folder; None: the last part of the address.
+            commit: a full id on its main branch; None: the newest.
+            requirements: install its requirements into the version's environment.
+
+        Raises:
+            InvalidInput, VersionNotFound, AlreadyExists, GitFailed, InstallFailed, CorruptState, the disk's failures.
+        """
+
+        def check() -> tuple[str, str]:
+            from pumas.nodes import git, work
+
+            if commit is not None:
+                git.check_commit(commit)
+            return git.check_url(url), work.check_name(name) if name is not None else work.name_of(url)
+
+        checked, folder = await asyncio.to_thread(check)
+        params: Json = {"do": "install", "url": checked, "name": folder, "commit": commit}
+        return await self._do(tag, params, requirements, f"Install {folder}")
+
+    async def update(self, tag: str, name: str, *, requirements: bool = False) -> Answer:
+        """Raises InvalidInput, VersionNotFound, NodeNotFound, NotOurCheckout, LocalChanges, and as `install`."""
+        return await self._do(tag, {"do": "update", "name": name}, requirements, f"Update {name[:100]}")
+
+    async def remove(self, tag: str, name: str) -> str:
+        """Move a node to the version's trash; its name there.
+
+        Raises:
+            InvalidInput, VersionNotFound, NodeNotFound, NotOurCheckout, CorruptState, the disk's failures.
+        """
+        version = await self._versions.get(tag, DEFAULT_APP)
+        async with self._lock:
+            return await asyncio.to_thread(lambda: self._nodes(version).remove(name).name)
+
+    async def _do(self, tag: str, params: Json, requirements: bool, title: str) -> Answer:
+        version = await self._versions.get(tag, DEFAULT_APP)
+        params |= {"tag": version.tag, "requirements": requirements}
+        job = await self._jobs.start(KIND, params, title=f"{title} for ComfyUI {version.tag}")
+        job = await self._jobs.wait(job.id, ANSWER_WITHIN_S)
+        if job.state in (JobState.QUEUED, JobState.RUNNING):
+            return Answer(job.id, None)
+        if job.state is JobState.COMPLETED:
+            return Answer(job.id, job.result or {})
+        raise self._failures.pop(job.id, None) or PumasError(job.error or f"The work on the node is {job.state}.")
+
+    async def _run(self, context: JobContext, params: Json) -> Json:
+        version = await self._versions.get(params["tag"], DEFAULT_APP)
+        try:
+            async with self._lock:
+                return await asyncio.to_thread(self._carry_out, context, version, params)
+        except PumasError as error:
+            while len(self._failures) > _KEPT_FAILURES:
+                self._failures.pop(next(iter(self._failures)))
+            self._failures[context.job_id] = error
+            raise
+
+    def _carry_out(self, context: JobContext, version: Version, params: Json) -> Json:
+        from pumas.nodes.git import Git
+
+        nodes = self._nodes(version, Git(context.check))
+        packages = self._requirements(context, version) if params["requirements"] else None
+        context.report(stage="git", done=0, total=1, item=params["name"], unit="repositories")
+        if params["do"] == "install":
+            node = nodes.install(params["url"], params["name"], params["commit"], packages)
+            return {"name": node.name, "commit": node.commit, "previous_commit": None, "node": asdict(node)}
+        before, after = nodes.update(params["name"], packages)
+        return {"name": params["name"], "commit": after, "previous_commit": before}
+
+    def _requirements(self, context: JobContext, version: Version) -> InstallRequirements:
+        """Installs into the version's own environment, with a log beside those of installations."""
+        from pumas.apps.command import python_of
+        from pumas.versions.packages import Packages, Wish
+        from pumas.versions.running import InstallLog, Programs
+
+        def install(requirements: Path) -> None:
+            if not python_of(version.folder).exists():
+                raise Unsupported(f"ComfyUI {version.tag} has no Python environment to install into.")
+            context.report(stage="dependencies", done=0, total=1, item=requirements.name, unit="files")
+            log = InstallLog(self._layout.logs / f"install-node-{context.job_id}.log")
+            programs = Programs(self._layout.data / "cache" / f"node-{context.job_id}.json", log, context.check)
+            programs.end_leftover()
+            packages, nothing = Packages(self._layout.data / "cache", programs), _nothing
+            try:
+                packages.install(version.folder, Wish(requirements), None, on_line=lambda _line: None, on_look=nothing)
+            finally:
+                log.close()
+
+        return install
+
+    def _nodes(self, version: Version, git: Git | None = None) -> Nodes:
+        from pumas.nodes.work import Nodes
+
+        place = self._apps.get(DEFAULT_APP).custom_nodes or "custom_nodes"
+        return Nodes(version.folder, version.tag, place, git)
+
+
+def _nothing() -> None:
+    return

@@ -1,0 +1,192 @@
+"""git is only ever asked for plain repositories over https, and starts nothing that they or settings name."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from fixtures.git import GitServer, run_git
+from pumas.errors import Cancelled, GitFailed, InvalidInput
+from pumas.nodes import git
+from pumas.nodes.git import HTTP_VARIABLE, Git, check_url
+from sidecar import eventually
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://github.com/owner/repo", "https://github.com/owner/repo.git", " https://a.b-c.org:8443/x_y/~z/r.git/ "],
+)
+def test_plain_addresses(url: str) -> None:
+    assert check_url(url) == url.strip()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "-x", "--upload-pack=touch /tmp/x", "ext::sh -c touch% /tmp/x", "EXT::sh", "ssh://-oProxyCommand=x/y",
+     "git@github.com:a/b", "file:///etc", "/etc", "git://a/b", "http://github.com/a/b", "http://127.0.0.1/a",
+     "HTTPS://a/b", "https://", "https://host", "https://host/", "https://-host/a", "https://u:p@host/a",
+     "https://host/a?x", "https://host/a#x", "https://host/a b", "https://host/a\nb", "https://host/a%2e%2e/b",
+     "https://host/../a", "https://host/-a", "https://host:0/a", "https://host:99999/a", "https://host/a/..b",
+     "https://hóst/a", "https://host/a\0", "https::https://host/a", "https://host/" + "a" * 600],
+)  # fmt: skip
+def test_everything_else_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("setting", "url", "fits"),
+    [
+        ("loopback", "http://127.0.0.1:1/a", True),
+        ("loopback", "http://localhost/a", True),
+        ("loopback", "http://example.org/a", False),
+        ("loopback", "http://127.0.0.1.example.org/a", False),
+        ("1", "http://127.0.0.1/a", False),
+    ],
+)
+def test_http_is_for_tests_alone(monkeypatch: pytest.MonkeyPatch, setting: str, url: str, fits: bool) -> None:
+    monkeypatch.setenv(HTTP_VARIABLE, setting)
+    if fits:
+        assert check_url(url) == url
+    else:
+        with pytest.raises(InvalidInput):
+            check_url(url)
+
+
+def test_clone_and_forward(server: GitServer, tmp_path: Path) -> None:
+    first = server.commit("sunny", {"a.py": "1"})
+    url, folder = f"{server.url}/sunny.git", tmp_path / "clone"
+    assert Git().clone(url, folder) == first
+    assert Git().remote(folder) == url
+    assert (folder / "a.py").read_text() == "1"
+    second = server.commit("sunny", {"a.py": "2"})
+    assert Git().fetch(folder, url, "main") == second
+    assert (folder / "a.py").read_text() == "1", "fetching changes no file"
+    Git().forward(folder, second)
+    assert (Git().head(folder), (folder / "a.py").read_text()) == (second, "2")
+    Git().back(folder, first)
+    assert (folder / "a.py").read_text() == "1"
+
+
+def test_a_commit_can_be_chosen(server: GitServer, tmp_path: Path) -> None:
+    first = server.commit("sunny", {"a.py": "1"})
+    server.commit("sunny", {"a.py": "2"})
+    assert Git().clone(f"{server.url}/sunny.git", tmp_path / "clone", first) == first
+    with pytest.raises(GitFailed):
+        Git().clone(f"{server.url}/sunny.git", tmp_path / "other", "0" * 40)
+
+
+def test_a_rewritten_branch_is_refused(server: GitServer, tmp_path: Path) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    kept = server.commit("sunny", {"a.py": "2"})
+    url, folder = f"{server.url}/sunny.git", tmp_path / "clone"
+    Git().clone(url, folder)
+    server.rewrite("sunny")
+    newest = Git().fetch(folder, url, "main")
+    with pytest.raises(GitFailed):
+        Git().forward(folder, newest)
+    assert Git().head(folder) == kept
+
+
+def test_local_changes_are_seen(server: GitServer, tmp_path: Path) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    folder = tmp_path / "clone"
+    Git().clone(f"{server.url}/sunny.git", folder)
+    (folder / "made by the app").write_text("x")
+    assert not Git().changed(folder)
+    (folder / "a.py").write_text("mine")
+    assert Git().changed(folder)
+
+
+def test_nothing_of_a_repository_or_of_settings_is_run(
+    server: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$0 $*" >> {ran}\n')
+    program.chmod(0o755)
+    home = tmp_path / "home"
+    (home / "templates/hooks").mkdir(parents=True)
+    (home / "templates/hooks/post-checkout").write_text(program.read_text())
+    (home / "templates/hooks/post-checkout").chmod(0o755)
+    (home / ".gitconfig").write_text(
+        f"[init]\ntemplateDir = {home}/templates\n[core]\nfsmonitor = {program}\nhooksPath = {home}/templates/hooks\n"
+        f'[url "ext::{program} "]\ninsteadOf = {server.url}/\n[protocol]\nallow = always\n'
+    )
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("GIT_ASKPASS", "GIT_SSH_COMMAND", "GIT_PROXY_COMMAND", "GIT_EXTERNAL_DIFF"):
+        monkeypatch.setenv(name, str(program))
+    monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "ext:file:ssh")
+    inner = server.commit("inner", {"x": "1"})
+    server.commit("sunny", {".gitmodules": f'[submodule "m"]\n\tpath = m\n\turl = {server.url}/inner.git\n'})
+    run_git(tmp_path / "server/work/sunny", "update-index", "--add", "--cacheinfo", f"160000,{inner},m")
+    run_git(tmp_path / "server/work/sunny", "commit", "--quiet", "--message", "Module")
+    run_git(tmp_path / "server/work/sunny", "push", "--quiet", str(tmp_path / "server/served/sunny.git"), "main")
+    folder = tmp_path / "clone"
+    Git().clone(f"{server.url}/sunny.git", folder)
+    # What is in the checkout can be changed by the node itself.
+    with (folder / ".git/config").open("a") as config:
+        config.write(f"[core]\n\tfsmonitor = {program}\n\thooksPath = {home}/templates/hooks\n")
+        config.write("[protocol]\n\tallow = always\n")
+    assert not Git().changed(folder)
+    Git().fetch(folder, f"{server.url}/sunny.git", "main")
+    assert not ran.exists()
+    assert not any("/inner.git" in path for path in server.requests), "modules are not fetched"
+
+
+def test_an_address_in_the_checkout_cannot_lead_to_a_program(server: GitServer, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    server.commit("sunny", {"a": "1"})
+    folder = tmp_path / "clone"
+    Git().clone(f"{server.url}/sunny.git", folder)
+    with (folder / ".git/config").open("a") as config:
+        config.write(f'[url "ext::touch {ran} #"]\n\tinsteadOf = {server.url}/\n')
+    with pytest.raises(GitFailed, match="ext"):
+        Git().fetch(folder, f"{server.url}/sunny.git", "main")
+    assert not ran.exists()
+
+
+def test_a_missing_repository_is_told_without_a_prompt(server: GitServer, tmp_path: Path) -> None:
+    with pytest.raises(GitFailed, match="not found"):
+        Git().clone(f"{server.url}/nothing.git", tmp_path / "clone")
+
+
+def test_a_clone_can_be_stopped_and_leaves_no_process(server: GitServer, tmp_path: Path) -> None:
+    server.commit("sunny", {"a": "1"})
+    server.stalled.set()
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise Cancelled("stop")
+
+    failures: list[BaseException] = []
+
+    def clone() -> None:
+        try:
+            Git(check).clone(f"{server.url}/sunny.git", tmp_path / "clone")
+        except Cancelled as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=clone)
+    thread.start()
+    eventually(lambda: server.requests, what="the request")
+    stop.set()
+    thread.join(10)
+    assert failures
+
+
+def test_time_limits(server: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.commit("sunny", {"a": "1"})
+    server.stalled.set()
+    monkeypatch.setattr(git, "CLONE_S", 0.3)
+    with pytest.raises(GitFailed, match="longer than"):
+        Git().clone(f"{server.url}/sunny.git", tmp_path / "clone")
+
+
+def test_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GitFailed, match="not installed"):
+        Git().head(tmp_path)
