@@ -110,9 +110,11 @@ class LinkService:
         """
         await self._catalog.fresh()
         words = dict(resolutions or {})
-        _check_resolutions(words)
 
         def plan() -> Plan:
+            from pumas.links.work import resolutions_of
+
+            resolutions_of(words)
             return self.work.plan_for_apply(app_id, tag, plan_id, model_ids, allow_copy=allow_copy)
 
         params: Json = {
@@ -238,12 +240,6 @@ def _work(layout: Layout, apps: Apps, store: LinkStore, keeper: LinkKeeper, cata
     from pumas.links.work import LinkWork
 
     return LinkWork(layout, apps, store, keeper, catalog.index)
-
-
-def _check_resolutions(words: Mapping[str, str]) -> None:
-    from pumas.links.work import resolutions_of
-
-    resolutions_of(words)
 
 
 def _applied(values: Mapping[str, Json]) -> dict[str, Applied]:
