@@ -261,8 +261,12 @@ export interface Methods {
   "import_model": { params: { local_path: string; family: string; official_name: string; repo_id?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; security_acknowledged?: boolean | null; mode?: "copy" | "move" | "hardlink" | null; allow_duplicate?: boolean | null; dry_run?: boolean | null; wait_seconds?: number | null }; result: { "success": boolean; "path": string; "model_path"?: string | null; "model_id"?: string | null; "error"?: string | null; "error_code"?: string | null; "security_tier"?: "safe" | "unknown" | "pickle" | null; "security_findings"?: Array<string>; "duplicate_of"?: string | null; "skipped"?: Array<SkippedFile>; "size"?: number | null; "dry_run"?: boolean; "warnings"?: Array<string>; "job_id"?: string | null; "pending"?: boolean } | { "success": false; "error": string; "error_code": string } };
   /** Clone a custom node and record the commit. It is a program: ComfyUI runs it at its next start. */
   "install_custom_node": { params: { version_tag: string; git_url: string; node_name?: string | null; commit?: string | null; install_requirements?: boolean | null }; result: { "success": true; "name": string; "commit": string | null; "previous_commit": string | null; "job_id": string; "pending": boolean } | { "success": false; "error": string; "error_code": string } };
+  /** Do the same as `install_missing_dependencies`, and say why when it fails. */
+  "install_deps": { params: {  }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Put the icon of shortcuts into the user's icon theme; true when it is there. */
   "install_icon": { params: {  }; result: boolean };
+  /** Install the packages that the sidecar is missing into its own environment; true when nothing is missing then. */
+  "install_missing_dependencies": { params: {  }; result: boolean };
   /** Install a release. Answers at once; `get_installation_progress` and the job tell the rest. */
   "install_version": { params: { tag: string; app_id?: string | null; reinstall?: boolean | null; activate?: boolean | null; progress_callback?: unknown | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Bring what an installed version lacks into its own environment; a job. */

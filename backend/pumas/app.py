@@ -174,7 +174,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         troubles=troubles,
         databases=(jobs_db, adoptions_db, hub_db, link_store.database),
         jobs=jobs,
-        system=SystemService(layout.root, apps=apps_status),
+        system=SystemService(layout.root, apps=apps_status, offline=lambda: network.settings().offline),
         library=library,
         adoption=AdoptionService(layout, library.parts, jobs, adoptions_db),
         network=network,

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         ImportModelResult,
         ImportSpec,
         InstallCustomNodeResult,
+        InstallDepsResult,
         InstallVersionDependenciesResult,
         InstallVersionResult,
         InstallationProgress,
@@ -994,6 +995,14 @@ class AsyncMethods:
             },
         )
 
+    async def install_deps(self) -> InstallDepsResult:
+        """Do the same as `install_missing_dependencies`, and say why when it fails.
+
+        Raises:
+            InstallFailed, NetworkOffline, TimedOut.
+        """
+        return await self.call("install_deps", {})
+
     async def install_icon(self) -> bool:
         """Put the icon of shortcuts into the user's icon theme; true when it is there.
 
@@ -1001,6 +1010,16 @@ class AsyncMethods:
             DiskError, DiskFull, ReadOnly.
         """
         return await self.call("install_icon", {})
+
+    async def install_missing_dependencies(self) -> bool:
+        """Install the packages that the sidecar is missing into its own environment; true when nothing is missing then.
+
+        System programs are never installed. Answers within ten seconds; what takes longer goes on.
+
+        Raises:
+            InstallFailed, NetworkOffline, TimedOut.
+        """
+        return await self.call("install_missing_dependencies", {})
 
     async def install_version(
         self,

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         ImportModelResult,
         ImportSpec,
         InstallCustomNodeResult,
+        InstallDepsResult,
         InstallVersionDependenciesResult,
         InstallVersionResult,
         InstallationProgress,
@@ -986,6 +987,14 @@ class Methods:
             },
         )
 
+    def install_deps(self) -> InstallDepsResult:
+        """Do the same as `install_missing_dependencies`, and say why when it fails.
+
+        Raises:
+            InstallFailed, NetworkOffline, TimedOut.
+        """
+        return self.call("install_deps", {})
+
     def install_icon(self) -> bool:
         """Put the icon of shortcuts into the user's icon theme; true when it is there.
 
@@ -993,6 +1002,16 @@ class Methods:
             DiskError, DiskFull, ReadOnly.
         """
         return self.call("install_icon", {})
+
+    def install_missing_dependencies(self) -> bool:
+        """Install the packages that the sidecar is missing into its own environment; true when nothing is missing then.
+
+        System programs are never installed. Answers within ten seconds; what takes longer goes on.
+
+        Raises:
+            InstallFailed, NetworkOffline, TimedOut.
+        """
+        return self.call("install_missing_dependencies", {})
 
     def install_version(
         self,

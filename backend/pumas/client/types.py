@@ -1452,6 +1452,10 @@ class InstallCustomNodeResult(TypedDict):
     """Still under way in the job."""
 
 
+class InstallDepsResult(TypedDict):
+    success: Literal[True]
+
+
 class InstallVersionResult(TypedDict):
     success: Literal[True]
     job_id: str

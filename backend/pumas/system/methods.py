@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pumas.errors import DiskError, TimedOut
-from pumas.rpc.models import NoParams
+from pumas.errors import DiskError, InstallFailed, Offline, TimedOut
+from pumas.rpc.models import Done, NoParams
 from pumas.rpc.registry import Methods
 from pumas.system import contract as wire
 from pumas.system.service import Status, SystemService
@@ -55,6 +55,21 @@ def register(methods: Methods, system: SystemService) -> None:
     async def get_missing_dependencies(_p: NoParams) -> list[str]:
         """List the packages that the sidecar needs and does not have."""
         return list(await system.missing_dependencies())
+
+    @methods.row("install_missing_dependencies", NoParams, bool, errors=[TimedOut, Offline, InstallFailed])
+    async def install_missing_dependencies(_p: NoParams) -> bool:
+        """Install the packages that the sidecar is missing into its own environment; true when nothing is missing then.
+
+        System programs are never installed. Answers within ten seconds; what takes longer goes on.
+        """
+        await system.install_missing()
+        return True
+
+    @methods.row("install_deps", NoParams, Done, errors=[TimedOut, Offline, InstallFailed])
+    async def install_deps(_p: NoParams) -> Done:
+        """Do the same as `install_missing_dependencies`, and say why when it fails."""
+        await system.install_missing()
+        return Done()
 
 
 def status(facts: Status) -> wire.Status:

@@ -13,15 +13,19 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pumas import __version__
+from pumas.errors import InstallFailed
 from pumas.system import dependencies, disk, sandbox
 from pumas.system.dependencies import Dependencies
 from pumas.system.disk import DiskSpace
 from pumas.system.resources import Nvml, ResourceMonitor, Resources
 from pumas.system.sampling import Pace, Sampler, when_asked
 from pumas.system.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from pumas.system.installing import Installer
 
 DISK_MAX_AGE = 2.0
 COMFYUI = "comfyui"
@@ -129,12 +133,17 @@ class SystemService:
         load_nvml: Callable[[], Nvml | None] | None = None,
         detect_sandbox: Callable[[], Sandbox] = sandbox.detect,
         look_for_dependencies: Callable[[], Dependencies] = dependencies.look,
+        offline: Callable[[], bool] = lambda: False,
+        installer: Installer | None = None,
     ) -> None:
-        """`root` is the launcher root, whose disk is measured; the callables stand in for the machine in tests."""
+        """`root` is the launcher root, whose disk is measured; `offline` says that nothing may be fetched; the other
+        callables stand in for the machine in tests."""
         self._apps = apps
+        self._offline, self._installer = offline, installer
         self._resources = ResourceMonitor(root, load_nvml=load_nvml)
         self._disk = when_asked("free disk space", lambda: disk.measure(root), max_age=DISK_MAX_AGE)
         self._sandbox = when_asked("sandbox", detect_sandbox, max_age=math.inf)
+        self._look = look_for_dependencies
         self._dependencies = Sampler("dependencies", lambda: nullcontext(look_for_dependencies), DEPENDENCIES)
 
     async def resources(self) -> Resources:
@@ -162,6 +171,22 @@ class SystemService:
         """Names of packages that the sidecar needs and does not have; a whole installation has none."""
         return (await self._dependencies.latest()).missing
 
+    async def install_missing(self) -> None:
+        """Install what `missing_dependencies` names into our own environment; at once when there is nothing.
+
+        Raises:
+            Offline, InstallFailed: it is still missing. TimedOut: the installation goes on.
+        """
+        if (missing := (await asyncio.to_thread(self._look)).missing) == ():
+            return
+        if self._installer is None:
+            from pumas.system.installing import Installer
+
+            self._installer = Installer(offline=self._offline)
+        await self._installer.install(missing)
+        if still := (await asyncio.to_thread(self._look)).missing:
+            raise InstallFailed("packages", f"Still missing after the installation: {', '.join(still)}.")
+
     async def status(self) -> Status:
         """The state of the launcher; never the network, never another program."""
         found = await self._dependencies.recent()
@@ -184,6 +209,8 @@ class SystemService:
 
     async def close(self) -> None:
         """Stop all reading; callers still waiting get `Interrupted`."""
+        if self._installer is not None:
+            await self._installer.close()
         await asyncio.gather(
             self._resources.close(), self._disk.close(), self._sandbox.close(), self._dependencies.close()
         )
