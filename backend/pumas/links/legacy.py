@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pumas.jobs.store import now
+from pumas.links.store import relative
 from pumas.storage.json_file import parse_object
 
 IMPORTED = "imported_json"
@@ -37,14 +38,6 @@ Row = tuple[str, str, str, str, str, str, int, str]
 
 class UnreadableRegistry(ValueError):
     """`link_registry.json` is there and cannot be understood; it is left as it is."""
-
-
-def relative(path: str, roots: Sequence[str]) -> str:
-    """`path` relative to the first of the roots that it lies below, else unchanged."""
-    for root in roots:
-        if path.startswith(f"{root}/"):
-            return path[len(root) + 1 :]
-    return path
 
 
 # -- link_registry.db ------------------------------------------------------------------------------------------------
