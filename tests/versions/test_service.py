@@ -527,7 +527,7 @@ async def test_missing_dependencies_are_found_and_brought(server: ReleaseServer,
 
 
 async def test_what_follows_an_installation_cannot_fail_it(server: ReleaseServer, tmp_path: Path) -> None:
-    def fail(_version: object) -> None:
+    async def fail(_version: object) -> None:
         raise Busy("the models are being moved")
 
     async with built(tmp_path) as one:

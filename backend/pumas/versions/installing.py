@@ -11,15 +11,15 @@ import contextlib
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pumas.apps.command import VENV, is_complete, shared_of
-from pumas.apps.description import AppDescription, SetupLink
+from pumas.apps.command import VENV, is_complete, python_of, shared_of
+from pumas.apps.description import AppDescription, Python, SetupLink
 from pumas.config import Layout
 from pumas.errors import (
     AlreadyExists,
@@ -163,8 +163,7 @@ class Install:
             archive = self._download(work)
             self._step("extract", lambda: self._unpack(archive, work))
         if self._app.python is not None:
-            self._step("venv", lambda: self._make_venv(packages))
-            self._step("dependencies", lambda: self._install_dependencies(packages))
+            self._build_environment(self._app.python, packages, work)
         self._progress.stage("setup", "Trying to start it")
         self._set_up(programs)
 
@@ -237,22 +236,38 @@ class Install:
             shutil.copyfile(file, target)
             target.chmod(0o755)
 
-    def _make_venv(self, packages: Packages) -> None:
-        self._log.say(f"Python {platform.python_version()} by {packages.tool}.")
-        packages.make(self._tree / VENV)
+    def _build_environment(self, python: Python, packages: Packages, work: Path) -> None:
+        """Make the environment and fill it. What it will hold is resolved while it is made, where the tool allows."""
+        if "dependencies" in self._kept["steps"]:
+            return
+        requirements = self._tree / python.requirements
+        wish = Wish(requirements if requirements.is_file() else None, python.extra, before=self._plan.published_at)
+        programs = Programs(work / "resolving.json", self._log, self._job.check)
+        programs.end_leftover()
 
-    def _install_dependencies(self, packages: Packages) -> None:
-        assert self._app.python is not None
-        requirements = self._tree / self._app.python.requirements
-        wish = Wish(
-            requirements if requirements.is_file() else None, self._app.python.extra, before=self._plan.published_at
-        )
+        def resolve() -> list[Resolved]:
+            own = python_of(self._tree)
+            return Packages(self._tools.layout.data / "cache", programs).resolve(wish, build=True, python=own)
+
+        def make() -> None:
+            self._log.say(f"Python {platform.python_version()} by {packages.tool}.")
+            packages.make(self._tree / VENV)
+
+        with ThreadPoolExecutor(1, thread_name_prefix="resolve") as aside:
+            early = aside.submit(resolve) if packages.needs_no_environment else None
+            self._step("venv", make)
+            self._step(
+                "dependencies",
+                lambda: self._install_dependencies(packages, wish, early.result if early is not None else resolve),
+            )
+
+    def _install_dependencies(self, packages: Packages, wish: Wish, resolve: Callable[[], list[Resolved]]) -> None:
         if wish.requirements is None and not wish.extra:
             return
         self._progress.at(0.0, "Resolving")
-        resolved = packages.resolve(wish, build=True, python=self._tree / VENV / "bin" / "python")
+        resolved = resolve()
         self._progress.plan([one.name for one in resolved])
-        constraints = self._constraints(requirements, resolved)
+        constraints = self._constraints(wish.requirements, resolved)
         sizes = {one.name: one.size for one in resolved}
         arrivals = Arrivals(
             self._tree / VENV,
@@ -263,9 +278,9 @@ class Install:
         )
         arrivals.look(at_once=True)
 
-    def _constraints(self, requirements: Path, resolved: list[Resolved]) -> Path:
+    def _constraints(self, requirements: Path | None, resolved: list[Resolved]) -> Path:
         """Exactly what was resolved, kept for a look; named by what it was made from, so that it is never stale."""
-        text = requirements.read_bytes() if requirements.is_file() else b""
+        text = requirements.read_bytes() if requirements else b""
         name = f"{self._plan.tag}-{digest(text)[7:19]}.txt"
         path = self._tools.layout.data / "cache" / "constraints" / name
         lines = [f"{one.name}=={one.version}" for one in resolved if one.version and not _is_direct(one)]
@@ -292,7 +307,9 @@ class Install:
             relocate(self._tree / VENV, place)
         self._mark()
         self._job.check()
+        began = time.monotonic()
         self._swap(place)
+        self._log.say(f"In place after {time.monotonic() - began:.2f} s.")
 
     def _link(self, link: SetupLink, *, came_with_release: bool) -> None:
         path = self._tree / link.name
@@ -437,8 +454,7 @@ def install_dependencies(app: AppDescription, folder: Path, layout: Layout, prog
     if app.python is None:
         raise DependencyFailed("dependencies", f"{app.name} has no Python environment.")
     packages = Packages(layout.data / "cache", programs)
-    python = folder / VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if not python.exists():
+    if not python_of(folder).exists():
         packages.make(folder / VENV)
     requirements = folder / app.python.requirements
     wish = Wish(requirements if requirements.is_file() else None, app.python.extra)

@@ -72,6 +72,11 @@ class Packages:
     def tool(self) -> str:
         return "uv" if self._uv else "pip"
 
+    @property
+    def needs_no_environment(self) -> bool:
+        """Whether `resolve` works before `make`."""
+        return self._uv is not None
+
     def make(self, venv: Path) -> None:
         """Make an empty environment; what was there goes.
 

@@ -76,6 +76,9 @@ class Running:
     def exited(self) -> int | None:
         """The exit status once it has ended and its output is read."""
         status = self.process.poll()
+        if status is None and not self._reader.is_alive():
+            self.wait(LOOK_S)  # it has said its last word
+            status = self.process.poll()
         if status is not None:
             self._reader.join(1.0)  # a grandchild may keep the pipe open for ever
         return status
@@ -89,8 +92,12 @@ class Running:
         return found
 
     def wait(self, seconds: float) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
+        """Return when it has ended, or after `seconds`. The end of its output is noticed at once."""
+        if self._reader.is_alive():
+            self._reader.join(seconds)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
 
     def end(self, term_s: float = TERM_S) -> None:
         """Stop the whole group: ask, wait, force."""
@@ -201,7 +208,7 @@ def end_group(pid: int, gone: Callable[[], bool], term_s: float = TERM_S) -> Non
     _signal_group(pid, signal.SIGTERM)
     ends = time.monotonic() + term_s
     while not gone() and time.monotonic() < ends:
-        time.sleep(0.02)
+        time.sleep(0.005)
     _signal_group(pid, signal.SIGKILL)
 
 

@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +70,8 @@ _LONGEST_S = 30 * 86400.0
 _LOGS_KEPT = 20
 _REPLACED_KEPT = 2
 
-AfterInstall = Callable[[InstalledVersion], None]
-"""Called in a thread once a version is in place. What it raises is a warning of the installation."""
+AfterInstall = Callable[[InstalledVersion], Awaitable[object]]
+"""Awaited once a version is in place. What it raises is a warning of the installation."""
 
 
 @dataclass(frozen=True)
@@ -654,6 +654,8 @@ class VersionService:
         error: str | None = "Internal error; the log has the details."
         try:
             result = await self._in_thread(lambda: self._carry_out(context, one, params))
+            if "plan" in params:
+                result["warnings"] = await self._follow_up(one, wanted["tag"])
             error = None
             return result
         except Cancelled:
@@ -694,21 +696,20 @@ class VersionService:
             plan = Plan.from_json(params["plan"])
             tools = Tools(self._layout, self._network, self._bandwidth, self._runs, self._smoke)
             result = Install(tools, reporting, one.app, one.state, plan, progress, install_log).run()
-            result["warnings"] = self._follow_up(one, plan.tag, install_log.say)
             self._prune_replaced(one)
             return result
         finally:
             install_log.close()
 
-    def _follow_up(self, one: _PerApp, tag: str, say: Callable[[str], None]) -> list[str]:
-        version = one.state.get(tag)
+    async def _follow_up(self, one: _PerApp, tag: str) -> list[str]:
+        version = await asyncio.to_thread(lambda: one.state.get(tag))
         warnings: list[str] = []
         for call in self._after:
             try:
-                call(version)
+                await call(version)
             except PumasError as error:
+                log.warning("after installing %s %s: %s", one.app.id, tag, error)
                 warnings.append(str(error))
-                say(f"Warning: {error}")
         return warnings
 
     def _roll_back(self, one: _PerApp) -> str:
