@@ -20,6 +20,8 @@ export type BrokenMapping = { "target_path": string; "existing_target": string; 
 
 export type CacheStatusInfo = { "has_cache": boolean; "is_valid": boolean; "is_fetching": boolean; "age_seconds": number | null; "last_fetched": string | null; "ttl": number; "releases_count": number };
 
+export type CommitInfo = { "sha": string; "hash": string; "message": string; "author": string; "date": string };
+
 export type CompletedItem = { "name": string; "type": "archive" | "package"; "size": number | null; "completed_at": string };
 
 export type Cpu = { "usage": number; "temp": number | null };
@@ -131,6 +133,8 @@ export type WritableFile = { "path": string; "writable": boolean; "reason": stri
 export interface Methods {
   /** Take models of other programs into the library without copying a byte. */
   "adopt_models": { params: { items: Array<AdoptItem>; mode?: "auto" | "reflink" | "hardlink" | "reference" | null; dry_run?: boolean | null; folders?: Array<string> | null }; result: { "success": boolean; "adopted": number; "failed": number; "size": number; "results": Array<AdoptedItem>; "job_id": string | null; "pending": number } | { "success": false; "error": string; "error_code": string; "results": never[] } };
+  /** Go to the newest commit of the launcher's branch: tried aside first, taken back when it does not install. */
+  "apply_launcher_update": { params: {  }; result: { "success": true; "message": string; "newCommit": string | null; "previousCommit": string | null; "job_id": string; "pending": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Make the missing links of a version and remove its broken ones; conflicts are not touched. */
   "apply_model_mapping": { params: { version_tag: string; app_id?: string | null; allow_copy?: boolean | null; plan_id?: string | null }; result: { "success": true; "links_created": number; "links_removed": number; "total_links": number; "links_skipped": number; "conflicts": number; "copied_bytes": number; "errors": Array<string>; "job_id": string | null; "pending": boolean } | { "success": false; "error": string; "error_code": string; "links_created": 0; "links_removed": 0; "total_links": 0 } };
   /** The sizes of all ComfyUI releases that are offered, one key for each tag. */
@@ -151,6 +155,8 @@ export interface Methods {
   "check_for_new_release": { params: { force_refresh?: boolean | null }; result: { "has_update": boolean; "latest_version": string | null; "current_version": string | null } };
   /** Say whether git is installed; only custom nodes need it. */
   "check_git": { params: {  }; result: boolean };
+  /** Look whether there are newer commits of the launcher's branch on GitHub. */
+  "check_launcher_updates": { params: { force_refresh?: boolean | null }; result: { "success": true; "hasUpdate": boolean; "currentCommit": string; "latestCommit": string; "commitsBehind": number; "commits": Array<CommitInfo>; "branch": string; "stale": boolean; "error": string | null } | { "success": false; "error": string; "error_code": string; "hasUpdate": false } };
   /** Say whether the Python package setproctitle is there; it is optional. */
   "check_setproctitle": { params: {  }; result: boolean };
   /** Which packages a version has and lacks; one of a version that does not fit counts as missing. */
@@ -205,6 +211,8 @@ export interface Methods {
   "get_installed_versions": { params: { app_id?: string | null }; result: { "success": true; "versions": Array<string> } | { "success": false; "error": string; "error_code": string; "versions": never[] } };
   /** Show one job. */
   "get_job": { params: { job_id: string }; result: { "success": true; "job": JobInfo } | { "success": false; "error": string; "error_code": string } };
+  /** Say which version of the launcher runs. */
+  "get_launcher_version": { params: {  }; result: { "success": true; "version": string; "branch": string; "isGitRepo": boolean; "currentCommit": string } | { "success": false; "error": string; "error_code": string; "version": "unknown" } };
   /** Say how the library is: how many models, whether it is being read, and what is wrong with which file. */
   "get_library_status": { params: {  }; result: { "success": true; "indexing": boolean; "deep_scan_in_progress": boolean; "model_count": number; "pending_lookups": number; "last_scan": string | null; "state": "ready" | "offline" | "read_only"; "trouble_count": number; "troubles": Array<TroubleInfo> } | { "success": false; "error": string; "error_code": string; "indexing": false; "model_count": 0 } };
   /** Look at every link that we made, and at one version's folder for links that nobody needs. */
@@ -341,6 +349,8 @@ export interface Methods {
   "reorder_model_downloads": { params: { download_ids: Array<string> }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** Forget that a background fetch completed. */
   "reset_background_fetch_flag": { params: {  }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
+  /** Stop this sidecar after the answer; the launcher starts again, unless a desktop shell does so first. */
+  "restart_launcher": { params: {  }; result: { "success": true; "message": string } | { "success": false; "error": string; "error_code": string } };
   /** Bring a deleted model back to where it was, with its links. */
   "restore_model": { params: { trash_id: string; dry_run?: boolean | null }; result: { "success": true; "model_id": string; "model_ids": Array<string>; "links_restored": number } | { "success": false; "error": string; "error_code": string } };
   /** Put a version from the trash back. */

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pumas.rpc.registry import Methods
     from pumas.storage.database import Database
     from pumas.system.service import SystemService
+    from pumas.updates.service import UpdateService
     from pumas.versions.service import VersionService
     from pumas.versions.state import InstalledVersion
 
@@ -80,6 +81,7 @@ class Services:
     apps_status: AppsStatus
     desktop: DesktopService
     nodes: NodeService
+    updates: UpdateService
 
     async def close(self) -> None:
         """Park what runs. Calls that are under way still find their databases."""
@@ -120,6 +122,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     from pumas.processes.status import AppsStatus, Shortcuts, Sources
     from pumas.storage.database import Database, Schema
     from pumas.system.service import SystemService
+    from pumas.updates.service import UpdateService
     from pumas.versions.service import VersionService
 
     jobs_db = Database(
@@ -187,6 +190,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         apps_status=apps_status,
         desktop=desktop,
         nodes=NodeService(layout, apps, versions, jobs),
+        updates=UpdateService(layout, jobs, network.client),
     )
 
 
@@ -205,6 +209,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     from pumas.rpc import builtin
     from pumas.rpc.registry import Methods
     from pumas.system import methods as system
+    from pumas.updates import methods as updates
     from pumas.versions import methods as versions
 
     methods = Methods()
@@ -220,6 +225,7 @@ def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
     versions.register(methods, services.versions)
     desktop.register(methods, services.desktop)
     nodes.register(methods, services.nodes)
+    updates.register(methods, services.updates, stop)
     system.register(methods, services.system)
     return methods
 

@@ -519,3 +519,9 @@ class GitFailed(PumasError):
     """git is missing, or could not do what was asked; nothing was changed."""
 
     kind = "git_failed"
+
+
+class UpdateFailed(PumasError):
+    """An update of the launcher was refused by its own checks or could not be finished; what was there before runs."""
+
+    kind = "update_failed"

@@ -3,7 +3,8 @@
 An example is one JSON file: `files` (the user's files, reachable as `$files/NAME`), `root` (files below the launcher
 root), `user` (files below the user's home), `hub` (the sidecar's hub is the test hub, `$hub`, asked with the given
 `token`), `releases` (GitHub and the package index are the test server, `$releases`, with the given `latency_s`),
-`git` (repositories, `$git/NAME.git`, each with its files), `before` (calls made first;
+`git` (repositories, `$git/NAME.git`, each with its files; `checkout` is the one that
+the launcher was cloned from), `before` (calls made first;
 `as` names their result, `${name.key}` quotes it, `until` repeats the call until the job or download is in that state),
 `params`, and the `result` or `error` that must come; `{"$matches": "flag"}` stands for any value of a kind. Fields
 that differ from run to run are named in `contracts/volatile.json`, nowhere else.
@@ -113,6 +114,10 @@ class Stage:
             for name, files in example["git"].items():
                 self._git.commit(name, files)
             self._env["PUMAS_GIT_HTTP"] = "loopback"
+        # The launcher that is tested is neither updated nor started again.
+        self._env |= {"PUMAS_CHECKOUT": str(folder / "checkout"), "PUMAS_LAUNCHER": shutil.which("true") or ""}
+        if self._git is not None and "checkout" in example:
+            self._git.clone(example["checkout"], folder / "checkout")
         for place, key in ((self.files, "files"), (self.root, "root"), (own, "user")):
             place.mkdir(parents=True, exist_ok=True)
             for name, spec in example.get(key, {}).items():

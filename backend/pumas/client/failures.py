@@ -368,6 +368,12 @@ class Unsupported(CallFailed):
     kind = "unsupported"
 
 
+class UpdateFailed(CallFailed):
+    """An update of the launcher did not work; it is as it was."""
+
+    kind = "update_failed"
+
+
 class VersionInUse(CallFailed):
     """The version is active, runs, or is being installed."""
 
@@ -447,6 +453,7 @@ BY_KIND: dict[str, type[CallFailed]] = {
     UnsafeArchive.kind: UnsafeArchive,
     UnsafePath.kind: UnsafePath,
     Unsupported.kind: Unsupported,
+    UpdateFailed.kind: UpdateFailed,
     VersionInUse.kind: VersionInUse,
     VersionNotFound.kind: VersionNotFound,
     WrongJobState.kind: WrongJobState,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pumas.client.types import (
         AdoptItem,
         AdoptModelsResult,
+        ApplyLauncherUpdateResult,
         ApplyModelMappingResult,
         CalculateAllReleaseSizesResult,
         CalculateReleaseSizeResult,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         CancelModelDownloadResult,
         CheckFilesWritableResult,
         CheckForNewReleaseResult,
+        CheckLauncherUpdatesResult,
         CheckVersionDependenciesResult,
         CleanBrokenLinksResult,
         CreateVersionShortcutsResult,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         GetHfModelResult,
         GetInstalledVersionsResult,
         GetJobResult,
+        GetLauncherVersionResult,
         GetLibraryStatusResult,
         GetLinkHealthResult,
         GetLinksForModelResult,
@@ -103,6 +106,7 @@ if TYPE_CHECKING:
         RemoveVersionShortcutsResult,
         ReorderModelDownloadsResult,
         ResetBackgroundFetchFlagResult,
+        RestartLauncherResult,
         RestoreModelResult,
         RestoreVersionResult,
         ResumeJobResult,
@@ -171,6 +175,16 @@ class Methods:
             DiskError, DiskFull, InvalidInput, ReadOnly, StoredModelNotFound, TimedOut, UnsafePath.
         """
         return self.call("adopt_models", {"items": items, "mode": mode, "dry_run": dry_run, "folders": folders})
+
+    def apply_launcher_update(self) -> ApplyLauncherUpdateResult:
+        """Go to the newest commit of the launcher's branch: tried aside first, taken back when it does not install.
+
+        Refused when files of the launcher were changed here. The new version runs after `restart_launcher`.
+
+        Raises:
+            GitFailed, LocalChanges, NotACheckout, UpdateFailed.
+        """
+        return self.call("apply_launcher_update", {})
 
     def apply_model_mapping(
         self, version_tag: str, *, app_id: str | None = None, allow_copy: bool | None = None, plan_id: str | None = None
@@ -303,6 +317,14 @@ class Methods:
             TimedOut.
         """
         return self.call("check_git", {})
+
+    def check_launcher_updates(self, *, force_refresh: bool | None = None) -> CheckLauncherUpdatesResult:
+        """Look whether there are newer commits of the launcher's branch on GitHub.
+
+        Args:
+            force_refresh: Ask now, also when the last answer is younger than an hour.
+        """
+        return self.call("check_launcher_updates", {"force_refresh": force_refresh})
 
     def check_setproctitle(self) -> bool:
         """Say whether the Python package setproctitle is there; it is optional.
@@ -631,6 +653,10 @@ class Methods:
             JobNotFound.
         """
         return self.call("get_job", {"job_id": job_id})
+
+    def get_launcher_version(self) -> GetLauncherVersionResult:
+        """Say which version of the launcher runs."""
+        return self.call("get_launcher_version", {})
 
     def get_library_status(self) -> GetLibraryStatusResult:
         """Say how the library is: how many models, whether it is being read, and what is wrong with which file.
@@ -1452,6 +1478,14 @@ class Methods:
     def reset_background_fetch_flag(self) -> ResetBackgroundFetchFlagResult:
         """Forget that a background fetch completed."""
         return self.call("reset_background_fetch_flag", {})
+
+    def restart_launcher(self) -> RestartLauncherResult:
+        """Stop this sidecar after the answer; the launcher starts again, unless a desktop shell does so first.
+
+        Raises:
+            Unsupported.
+        """
+        return self.call("restart_launcher", {})
 
     def restore_model(self, trash_id: str, *, dry_run: bool | None = None) -> RestoreModelResult:
         """Bring a deleted model back to where it was, with its links.

@@ -142,6 +142,16 @@ class CacheStatusInfo(TypedDict):
     releases_count: int
 
 
+class CommitInfo(TypedDict):
+    sha: str
+    hash: str
+    """The same as `sha`."""
+    message: str
+    """The first line."""
+    author: str
+    date: str
+
+
 class CompletedItem(TypedDict):
     name: str
     type: Literal["archive", "package"]
@@ -843,6 +853,16 @@ class AdoptModelsResult(TypedDict):
     """Items that the job still works on."""
 
 
+class ApplyLauncherUpdateResult(TypedDict):
+    success: Literal[True]
+    message: str
+    newCommit: str | None
+    """null while the job is at it."""
+    previousCommit: str | None
+    job_id: str
+    pending: bool
+
+
 class ApplyModelMappingResult(TypedDict):
     success: Literal[True]
     links_created: int
@@ -912,6 +932,21 @@ class CheckForNewReleaseResult(TypedDict):
     has_update: bool
     latest_version: str | None
     current_version: str | None
+
+
+class CheckLauncherUpdatesResult(TypedDict):
+    success: Literal[True]
+    hasUpdate: bool
+    currentCommit: str
+    latestCommit: str
+    commitsBehind: int
+    """At most 10."""
+    commits: list[CommitInfo]
+    branch: str
+    stale: bool
+    """Of an earlier look: nobody answered now."""
+    error: str | None
+    """Why it could not be found out."""
 
 
 class CheckVersionDependenciesResultDependencies(TypedDict):
@@ -1139,6 +1174,15 @@ class GetInstalledVersionsResult(TypedDict):
 class GetJobResult(TypedDict):
     success: Literal[True]
     job: JobInfo
+
+
+class GetLauncherVersionResult(TypedDict):
+    success: Literal[True]
+    version: str
+    """The first seven digits of the commit, or the package's version."""
+    branch: str
+    isGitRepo: bool
+    currentCommit: str
 
 
 class GetLibraryStatusResult(TypedDict):
@@ -1718,6 +1762,11 @@ class ReorderModelDownloadsResult(TypedDict):
 
 class ResetBackgroundFetchFlagResult(TypedDict):
     success: Literal[True]
+
+
+class RestartLauncherResult(TypedDict):
+    success: Literal[True]
+    message: str
 
 
 class RestoreModelResult(TypedDict):

@@ -126,6 +126,17 @@ class Git:
                   f"refs/heads/{branch}", timeout_s=FETCH_S, url=url)  # fmt: skip
         return check_commit(self._run(folder, "rev-parse", "--verify", "FETCH_HEAD^{commit}").strip())
 
+    def lay_out(self, folder: Path, commit: str, target: Path) -> None:
+        """Write the files of a commit into a folder that is not there yet; it is no checkout. Raises GitFailed."""
+        target.mkdir(mode=0o700)
+        index = target.with_name(f"{target.name}.index")
+        prefix = ("--git-dir", str(folder / ".git"), "--work-tree", str(target))
+        try:
+            self._run(target, *prefix, "read-tree", check_commit(commit), index=index)
+            self._run(target, *prefix, "checkout-index", "--all", "--force", timeout_s=FETCH_S, index=index)
+        finally:
+            index.unlink(missing_ok=True)
+
     def forward(self, folder: Path, commit: str) -> None:
         """Check out a later commit; never merges. Raises GitFailed: it is no later one, or files are in the way."""
         self._run(folder, "merge", "--quiet", "--ff-only", check_commit(commit), timeout_s=FETCH_S)
@@ -134,7 +145,9 @@ class Git:
         """Check out an earlier commit as it was; files that git does not keep stay. Raises GitFailed."""
         self._run(folder, "reset", "--quiet", "--hard", check_commit(commit), "--", timeout_s=FETCH_S)
 
-    def _run(self, folder: Path, *arguments: str, timeout_s: float = LOCAL_S, url: str = "") -> str:
+    def _run(
+        self, folder: Path, *arguments: str, timeout_s: float = LOCAL_S, url: str = "", index: Path | None = None
+    ) -> str:
         program = find()
         if program is None:
             raise GitFailed("git is not installed; custom nodes and updates need it.")
@@ -145,7 +158,7 @@ class Git:
                 process = subprocess.Popen(
                     argv,
                     cwd=folder,
-                    env=_environment(folder),
+                    env=_environment(folder) | ({"GIT_INDEX_FILE": str(index)} if index else {}),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

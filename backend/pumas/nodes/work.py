@@ -126,7 +126,11 @@ class Nodes:
         return before, after
 
     def remove(self, name: str) -> Path:
-        """Move it to the version's trash, a link as the link it is; where it lies there. Raises NodeNotFound and the disk's failures."""
+        """Move it to the version's trash, a link as the link it is; where it lies there.
+
+        Raises:
+            NodeNotFound, CorruptState, and the disk's failures.
+        """
         place = self._there(name)
         self._record()
         trash = self._folder / TRASH / f"{name}-{secrets.token_hex(4)}"
