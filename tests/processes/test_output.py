@@ -68,6 +68,23 @@ def test_the_tail_is_what_reading_all_would_give(
     assert found.cut == (len(expected) > count)
 
 
+def test_a_log_that_is_put_aside_meanwhile_is_not_shown_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    path.write_text("1\n2\n")
+    (tmp_path / "log.1").write_text("0\n")
+    pread = os.pread
+
+    def turned(fd: int, size: int, at: int) -> bytes:
+        data = pread(fd, size, at)
+        if path.exists():
+            (tmp_path / "log.1").rename(tmp_path / "log.2")
+            path.rename(tmp_path / "log.1")
+        return data
+
+    monkeypatch.setattr(os, "pread", turned)
+    assert tail(path, 10).lines == ("0", "1", "2")
+
+
 def test_only_the_end_of_a_big_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
     with path.open("wb") as file:

@@ -64,6 +64,7 @@ def tail(path: Path, count: int) -> Tail:
 def _backwards(path: Path) -> Iterator[bytes]:
     """The log's bytes, the last block first, then those of the older files."""
     number = 0
+    read: set[tuple[int, int]] = set()
     while True:
         one = path if number == 0 else path.with_name(f"{path.name}.{number}")
         try:
@@ -75,7 +76,10 @@ def _backwards(path: Path) -> Iterator[bytes]:
         except OSError as error:
             raise DiskError(f"Reading {path.name}: {os.strerror(error.errno or 0)}.") from None
         try:
-            end = os.fstat(fd).st_size
+            facts = os.fstat(fd)
+            # A file that is put aside while this goes on comes up a second time, under its next name.
+            end = 0 if (facts.st_dev, facts.st_ino) in read else facts.st_size
+            read.add((facts.st_dev, facts.st_ino))
             while end > 0:
                 start = max(0, end - _BLOCK)
                 yield os.pread(fd, end - start, start)
