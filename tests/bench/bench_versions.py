@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ensurepip
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from bench.table import Row, Run, interleave, percentile
 from fixtures.releases import ReleaseServer
 from fixtures.releases.content import COMFYUI, OLLAMA, REQUIREMENTS, comfyui, ollama
 
+PIP = str(next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")))
+"""Which apps expect in their environment."""
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
 
@@ -59,12 +62,21 @@ class Bench:
         for command in (
             ["curl", "-sSfL", "-o", str(archive), url],
             ["unzip", "-q", str(archive), "-d", str(place)],
-            [UV, "venv", "-q", "--seed", "--offline", str(place / "venv")],
-            [UV, "pip", "install", "-q", "--python", str(place / "venv"), "-r", "requirements.txt", "setproctitle"],
+            [UV, "venv", "-q", str(place / "venv")],
+            [
+                UV,
+                "pip",
+                "install",
+                "-q",
+                "--python",
+                str(place / "venv"),
+                "-r",
+                "requirements.txt",
+                "setproctitle",
+                PIP,
+            ],
         ):
-            subprocess.run(
-                [part for part in command if part not in ("--seed", "--offline")], check=True, cwd=place, env=env
-            )
+            subprocess.run(command, check=True, cwd=place, env=env)
         source = next(place.glob("owner-*"))
         self._starts(place, source, env)
         return time.perf_counter() - began
