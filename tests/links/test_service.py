@@ -161,7 +161,7 @@ async def test_links_that_were_not_made_are_said(memory: InMemory, monkeypatch: 
 
 
 async def test_a_job_that_was_parked_goes_on_with_a_plan_of_its_own(memory: InMemory) -> None:
-    params = {
+    params: dict[str, Any] = {
         "app_id": APP,
         "tags": [TAG],
         "model_ids": None,
