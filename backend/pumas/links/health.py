@@ -44,10 +44,12 @@ class Examiner:
         self._store = store
 
     def examine(self, plan: Plan | None) -> Health:
-        """All registered links, and the folder of one version when its plan is given."""
+        """All registered links of versions that are there, and the folder of one version when its plan is given."""
         health = Health()
         away = external = 0
         for row in self._store.all():
+            if not os.path.isdir(self._version_folder(row)):
+                continue
             health.total += 1
             external += row.is_external
             reason = self._trouble(row)
@@ -69,6 +71,11 @@ class Examiner:
             self._look_for_orphans(plan, health)
         health.replaced = [r for r in self._store.replaced() if os.path.lexists(self._store.absolute(r.kept_path))]
         return health
+
+    def _version_folder(self, row: Link) -> str:
+        """Of the version that has the link. One that was removed may come back, with its links."""
+        parts = row.target_path.split("/")
+        return os.path.dirname(row.target_path) if parts[0] == "" else self._store.absolute("/".join(parts[:2]))
 
     def _trouble(self, row: Link) -> str | None:
         """Why a link does not work; None when it does."""
