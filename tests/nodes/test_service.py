@@ -1,0 +1,89 @@
+"""Custom nodes through a real sidecar: quick ones are answered, slow ones go on as a job that can be cancelled."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtures.git import GitServer
+from sidecar import Sidecar, eventually
+
+TAG = "v0.3.10"
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """An installed version with an environment of its own."""
+    folder = tmp_path / "root/comfyui-versions" / TAG
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    (folder / "main.py").touch()
+    listed = tmp_path / "root/launcher-data/metadata/versions.json"
+    listed.parent.mkdir(parents=True)
+    listed.write_text(json.dumps({"installed": {TAG: {"path": f"comfyui-versions/{TAG}"}}}))
+    return folder
+
+
+def install(one: Sidecar, server: GitServer, name: str, **more: object) -> dict[str, object]:
+    return one.result("install_custom_node", {"version_tag": TAG, "git_url": f"{server.url}/{name}.git", **more})
+
+
+def test_one_that_cannot_be_had_is_told(server: GitServer, version: Path, launch: Callable[..., Sidecar]) -> None:
+    answer = install(launch(), server, "nothing")
+    assert (answer["success"], answer["error_code"]) == (False, "git_failed")
+    assert not (version / "custom_nodes").exists()
+
+
+def test_a_slow_one_can_be_cancelled(server: GitServer, version: Path, launch: Callable[..., Sidecar]) -> None:
+    server.commit("sunny", {"a.py": ""})
+    server.stalled.set()
+    one = launch()
+    answer = install(one, server, "sunny")
+    assert (answer["success"], answer["pending"], answer["commit"]) == (True, True, None)
+    one.result("cancel_job", {"job_id": answer["job_id"]})
+    eventually(
+        lambda: one.result("get_job", {"job_id": answer["job_id"]})["job"]["state"] == "cancelled", what="cancelling"
+    )
+    assert one.result("get_custom_nodes", {"version_tag": TAG})["nodes"] == []
+    assert not (version / ".pumas-nodes").exists()
+
+
+def test_requirements_that_cannot_be_had_leave_no_node(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    server.commit("sunny", {"requirements.txt": "./no-such-package-here\n"})
+    one = launch()
+    answer = install(one, server, "sunny", install_requirements=True)
+    assert (answer["success"], answer["error_code"]) == (False, "dependency_failed")
+    assert one.result("get_custom_nodes", {"version_tag": TAG})["nodes"] == []
+    assert install(one, server, "sunny")["success"]
+
+
+def test_requirements_go_into_the_versions_environment(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar], tmp_path: Path
+) -> None:
+    wheel = _wheel(tmp_path)
+    server.commit("sunny", {"requirements.txt": f"{wheel.as_uri()}\n"})
+    assert install(launch(), server, "sunny", install_requirements=True)["success"]
+    assert list(version.glob("venv/lib/python*/site-packages/tiny_sun.py"))
+
+
+def _wheel(folder: Path) -> Path:
+    """https://packaging.python.org/en/latest/specifications/binary-distribution-format/"""
+    import zipfile
+
+    path, info = folder / "tiny_sun-1.0-py3-none-any.whl", "tiny_sun-1.0.dist-info"
+    files = {
+        "tiny_sun.py": "",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: tiny-sun\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"]))
+    return path
