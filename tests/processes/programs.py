@@ -62,7 +62,7 @@ serve()""",
     "killed": "import signal; os.kill(os.getpid(), signal.SIGKILL)",
     "late": "import time; time.sleep(float(sys.argv[2]) if len(sys.argv) > 2 else 1.0); serve()",
     "elsewhere": "serve(int(sys.argv[2]))",
-    "environment": "print(json.dumps(dict(os.environ)), flush=True); serve()",
+    "environment": "open('environment', 'w').write(json.dumps(dict(os.environ))); serve()",
 }
 
 TIMEOUT_S = 20.0

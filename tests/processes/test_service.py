@@ -86,7 +86,7 @@ async def test_it_has_a_session_of_its_own_and_inherits_nothing(bench: Bench, mo
         ours.listen()
         os.set_inheritable(ours.fileno(), True)
         started = await bench.service.launch("environment")
-        environment = json.loads((await bench.service.log("environment")).lines[0])
+        environment = json.loads((bench.root.folder("environment") / "environment").read_text())
         assert environment.pop("PUMAS_RUN") == started.run_id
         assert not set(secrets) & set(environment)
         assert os.getsid(started.pid) == started.pid != os.getsid(0)
