@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+from pumas import footprint
 
 BACKEND = Path(__file__).resolve().parents[1] / "backend"
 
@@ -69,3 +73,18 @@ def test_jsonrpcserver_comes_without_the_check_that_nobody_uses_and_jsonschema_s
     command = [sys.executable, "-W", "ignore", "-c", JSONRPC, str(BACKEND)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [[], True]
+
+
+def test_a_thread_that_gives_way_stands_behind_the_others() -> None:
+    found: list[int] = []
+
+    def look() -> None:
+        footprint.give_way()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    behind = found[0] > before if sys.platform == "linux" else found[0] == before
+    assert behind and os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pumas import footprint
 from pumas.downloads.content import Content
 from pumas.downloads.large import MOST_CONNECTIONS, LargeFile, Segment
 from pumas.downloads.part import MIB, PartFile
@@ -97,6 +98,7 @@ class Fetch:
     # -- a worker's life ---------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        footprint.give_way()
         while (task := self._next()) is not None:
             try:
                 self._shared.hold()
@@ -229,6 +231,7 @@ class Fetch:
                 self._changed.notify_all()
 
     def _verify(self, file: LargeFile) -> None:
+        footprint.give_way()
         try:
             digests = file.verify()
             wanted = file.content.wanted

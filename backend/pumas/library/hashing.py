@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from pumas import footprint
 from pumas.errors import DiskError, FileUnavailable
 from pumas.library.formats.reader import OpenedFile, open_regular
 
@@ -89,6 +90,7 @@ class DigestPair:
         self, name: str, digest: _Hash, inbox: queue.SimpleQueue[_Item], outbox: queue.SimpleQueue[_Item]
     ) -> threading.Thread:
         def work() -> None:
+            footprint.give_way()
             while (item := inbox.get()) is not None:
                 try:
                     digest.update(memoryview(item[0])[: item[1]])
