@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,47 @@ async def test_running_apps_are_told_with_what_they_use(opened: MakeBench, root:
         assert "Silent runs but is not ready" in (await system.status()).message
         await bench.service.stop("silent")
         await slow
+        await system.close()
+
+
+_watched: list[str] | None = None
+_OUTWARD = (
+    "subprocess.Popen",
+    "os.posix_spawn",
+    "os.exec",
+    "os.fork",
+    "os.system",
+    "socket.connect",
+    "socket.getaddrinfo",
+)
+
+
+def _watch(event: str, _arguments: object) -> None:
+    if _watched is not None and event in _OUTWARD:
+        _watched.append(event)
+
+
+async def test_polling_starts_no_program_and_asks_no_network(opened: MakeBench, root: Root, world: World) -> None:
+    """Told by the interpreter itself (https://docs.python.org/3/library/audit_events.html), of every thread."""
+    global _watched
+    sys.addaudithook(_watch)
+    for app in ("web", "family", "zombies"):
+        root.install(app)
+    async with opened() as bench:
+        system = SystemService(root.path, apps=world.status(bench))
+        _watched = []
+        for app in ("web", "family", "zombies"):
+            assert (await bench.service.launch(app)).ready
+        assert "subprocess.Popen" in _watched and "socket.connect" in _watched, "it would be seen"
+        _watched = []
+        for _ in range(150):
+            world.now += 0.5
+            assert len((await system.status()).running_processes) == 3
+            bench.service.list(ended=True)
+            await asyncio.sleep(0.01)
+        seen, _watched = _watched, None
+        assert seen == []
+        assert world.asked > 30, "the facts were looked up meanwhile"
         await system.close()
 
 
