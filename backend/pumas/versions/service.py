@@ -747,18 +747,19 @@ class VersionService:
         one.state.change(change)
 
     def _remove(self, one: _PerApp, tag: str) -> Removed:
-        one.state.require_trusted()
-        version = one.state.get(tag)
-        if one.job_id is not None and one.progress is not None and one.progress.tag == version.tag:
-            raise VersionInUse(f"{one.app.name} {version.tag} is being installed.")
-        if version.tag == one.state.active():
-            raise VersionInUse(f"{one.app.name} {version.tag} is active; switch to another version first.")
-        if self._runs(one.app.id, version.tag):
-            raise VersionInUse(f"{one.app.name} {version.tag} runs now; stop it first.")
-        trash_id = f"{version.tag}-{secrets.token_hex(4)}"
-        removed = one.places.remove(version.folder, trash_id, version.tag, "removed", version.info)
-        one.state.drop(version.tag)
-        return removed
+        with one.state.held():
+            one.state.require_trusted()
+            version = one.state.get(tag)
+            if one.job_id is not None and one.progress is not None and one.progress.tag == version.tag:
+                raise VersionInUse(f"{one.app.name} {version.tag} is being installed.")
+            if version.tag == one.state.active():
+                raise VersionInUse(f"{one.app.name} {version.tag} is active; switch to another version first.")
+            if self._runs(one.app.id, version.tag):
+                raise VersionInUse(f"{one.app.name} {version.tag} runs now; stop it first.")
+            trash_id = f"{version.tag}-{secrets.token_hex(4)}"
+            removed = one.places.remove(version.folder, trash_id, version.tag, "removed", version.info)
+            one.state.drop(version.tag)
+            return removed
 
     def _in_trash(self, one: _PerApp, trash_id: str) -> Removed:
         removed = one.places.find(trash_id) if is_id(trash_id) else None

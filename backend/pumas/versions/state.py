@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -132,16 +132,16 @@ class VersionState:
         Raises:
             VersionNotFound, CorruptState, and the disk's failures; nothing was changed.
         """
-        tag = self.get(tag).tag
-
-        def change(value: JsonObject) -> None:
-            value["lastSelectedVersion"] = tag
-            if remember is not None:
-                value["history"] = [*self.history(), remember][-10:]
-
         with self._lock:
+            chosen = self.get(tag).tag
+
+            def change(value: JsonObject) -> None:
+                value["lastSelectedVersion"] = chosen
+                if remember is not None:
+                    value["history"] = [*self.history(), remember][-10:]
+
             self.change(change)
-            self._set_active(tag)
+            self._set_active(chosen)
 
     def set_default(self, tag: str | None) -> None:
         """None clears it. Raises as `switch`."""
@@ -175,6 +175,12 @@ class VersionState:
 
         self.change(change)
         return entry
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Nobody else changes what is installed or active meanwhile."""
+        with self._lock:
+            yield
 
     def require_trusted(self) -> None:
         """Raises CorruptState while the list cannot be read."""
