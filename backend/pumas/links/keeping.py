@@ -146,7 +146,7 @@ class LinkKeeper:
         Raises:
             PumasError: the registry cannot be read or written.
         """
-        if not self._store.exists:
+        if not self._store.database.path.exists():
             return
         with self.lock, disk_errors("Looking after the links"):
             self.settle()

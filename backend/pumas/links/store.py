@@ -114,19 +114,26 @@ class LinkStore:
 
             self._put_empty_aside()
             stamp = legacy.stamp(self._json)
+            rows: list[legacy.Row] = []
             try:
-                known = self.database.read_sync(_setting(legacy.IMPORTED))
-                if self.database.read_sync(legacy.has_absolute):
-                    self.database.write_sync(lambda c: legacy.make_relative(c, self._roots))
-                if stamp and stamp != known:
-                    rows = legacy.read_json(self._json, self._roots)
-                    self.database.write_sync(lambda c: legacy.take_over(c, rows, stamp))
-            except ReadOnly:
-                if stamp and not self.database.path.exists():
-                    raise
+                known = self.database.read_sync(_setting(legacy.IMPORTED)) if self.database.path.exists() else ""
+                rows = legacy.read_json(self._json, self._roots) if stamp and stamp != known else []
             except legacy.UnreadableRegistry as error:
                 self._troubles.report(self._json.name, "damaged_registry", str(error))
+            try:
+                if self.database.path.exists() and self.database.read_sync(legacy.has_absolute):
+                    self.database.write_sync(lambda c: legacy.make_relative(c, self._roots))
+                if rows:
+                    self.database.write_sync(lambda c: legacy.take_over(c, rows, stamp))
+            except ReadOnly:
+                if rows and not self.database.path.exists():
+                    raise
             self._ready = True
+
+    def _filled(self) -> bool:
+        """Whether there is a registry to ask, once what older sidecars wrote is in it. Asking makes none."""
+        self.prepare()
+        return self.database.path.exists()
 
     def _put_empty_aside(self) -> None:
         """A file without a byte is what a full disk leaves; to SQLite it would be a registry without a link."""
@@ -176,18 +183,16 @@ class LinkStore:
     def page(self, app_id: str | None, app_version: str | None, limit: int, offset: int) -> tuple[list[Link], int]:
         """(in order of their paths, number of all)"""
         condition = "(?1 IS NULL OR app_id = ?1) AND (?2 IS NULL OR app_version = ?2)"
-        if not self.exists:
+        if not self._filled():
             return [], 0
-        self.prepare()
         count = f"SELECT count(*) FROM links WHERE {condition}"  # noqa: S608 - fixed words only
         total: int = self.database.read_sync(lambda c: c.execute(count, (app_id, app_version)).fetchone()[0])
         page = f"{condition} ORDER BY target_path LIMIT ?3 OFFSET ?4"
         return self._select(page, app_id, app_version, limit, offset), total
 
     def _select(self, condition: str, *values: object) -> list[Link]:
-        if not self.exists:
+        if not self._filled():
             return []
-        self.prepare()
         sql = f"SELECT {_COLUMNS} FROM links WHERE {condition}"  # noqa: S608 - fixed words only
         return self.database.read_sync(lambda c: list(map(Link._make, c.execute(sql, values).fetchall())))
 
@@ -236,9 +241,8 @@ class LinkStore:
         self.database.write_sync(lambda c: c.executemany(sql, rows).rowcount)
 
     def parked(self, trash_id: str | None = None) -> list[Parked]:
-        if not self.exists:
+        if not self._filled():
             return []
-        self.prepare()
         sql = f"SELECT {', '.join(Parked._fields)} FROM parked WHERE ?1 IS NULL OR trash_id = ?1"  # noqa: S608
         return self.database.read_sync(lambda c: list(map(Parked._make, c.execute(sql, (trash_id,)).fetchall())))
 
@@ -256,17 +260,15 @@ class LinkStore:
 
     def replaced(self) -> list[Replaced]:
         """Newest first."""
-        if not self.exists:
+        if not self._filled():
             return []
-        self.prepare()
         sql = f"SELECT {', '.join(Replaced._fields)} FROM replaced ORDER BY id DESC"  # noqa: S608
         return self.database.read_sync(lambda c: list(map(Replaced._make, c.execute(sql).fetchall())))
 
     def setting(self, key: str) -> str:
         """ "" when it was never set."""
-        if not self.exists:
+        if not self._filled():
             return ""
-        self.prepare()
         return self.database.read_sync(_setting(key))
 
     def set(self, key: str, value: str) -> None:

@@ -61,7 +61,6 @@ class LinkWork:
         self._planner = Planner(layout, store, library, volumes)
         self._applier = Applier(store, keeper, volumes)
         self._examiner = Examiner(layout, store)
-        self._rebuilt = False
 
     # -- plan and apply ------------------------------------------------------------------------------------------------
 
@@ -177,8 +176,6 @@ class LinkWork:
 
     def _after_loss(self) -> None:
         """Register our links again when a damaged registry was put aside: those that are as we would make them."""
-        if self._rebuilt:
-            return
         self._store.prepare()
         lost = list(self._store.put_aside())
         if lost and self._store.setting(_REBUILT) != lost[-1]:
@@ -187,7 +184,6 @@ class LinkWork:
                 self._store.begin(recovered_rows(self._store, plans))
                 self._store.finish()
                 self._store.set(_REBUILT, lost[-1])
-        self._rebuilt = not lost or self._store.exists
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
