@@ -107,23 +107,8 @@ class Places:
         return removed
 
     def trash(self) -> list[Removed]:
-        """Newest first. What cannot be read is not listed, and stays."""
-        found: list[Removed] = []
-        for name in _names(self.folder / TRASH):
-            entry = self.folder / TRASH / name
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                value = json_file.parse_object(entry / _ENTRY)
-                info: object = value.get("info")
-                if (entry / _CONTENT).is_dir():
-                    found.append(
-                        Removed(
-                            name,
-                            str(value["tag"]),
-                            str(value["reason"]),
-                            str(value["removed_at"]),
-                            cast(JsonObject, info) if isinstance(info, dict) else {},
-                        )
-                    )
+        """Newest first."""
+        found = [one for one in self._entries() if self.content(one).is_dir()]
         return sorted(found, key=lambda one: one.removed_at, reverse=True)
 
     def find(self, trash_id: str) -> Removed | None:
@@ -133,10 +118,9 @@ class Places:
         return contained(self.folder, f"{TRASH}/{removed.id}/{_CONTENT}")
 
     def take_out(self, removed: Removed, place: Path) -> None:
-        """Put a version from the trash back. Raises AlreadyExists and the disk's failures."""
+        """Put a version from the trash back; its entry stays. Raises AlreadyExists and the disk's failures."""
         with disk_errors("Restoring the version"):
             rename_new(self.content(removed), place)
-        self.forget(removed)
 
     def swap_in(self, removed: Removed, place: Path) -> None:
         """Exchange a version with the one in the trash."""
@@ -148,15 +132,20 @@ class Places:
         """Remove an entry of the trash for good."""
         remove_tree(contained(self.folder, f"{TRASH}/{removed.id}"))
 
-    def unfinished_removals(self) -> list[Removed]:
-        """Entries whose folder was never moved, because of a crash in between."""
+    def half_done(self) -> list[Removed]:
+        """Entries without a version: a crash came before it was moved in, or after it was moved out."""
+        return [one for one in self._entries() if not self.content(one).exists()]
+
+    def _entries(self) -> list[Removed]:
+        """What cannot be read is not among them, and stays."""
         found: list[Removed] = []
         for name in _names(self.folder / TRASH):
-            entry = self.folder / TRASH / name
-            if not (entry / _CONTENT).exists():
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    value = json_file.parse_object(entry / _ENTRY)
-                    found.append(Removed(name, str(value["tag"]), str(value["reason"]), "", {}))
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                value = json_file.parse_object(self.folder / TRASH / name / _ENTRY)
+                tag, reason, since = str(value["tag"]), str(value["reason"]), str(value["removed_at"])
+                info: object = value.get("info")
+                known = cast(JsonObject, info) if isinstance(info, dict) else {}
+                found.append(Removed(name, tag, reason, since, known))
         return found
 
 

@@ -481,6 +481,7 @@ class VersionService:
                 info = removed.info or one.state.marker(one.places.content(removed))
                 one.places.take_out(removed, place)
                 one.state.add(removed.tag, info)
+                one.places.forget(removed)
                 return removed.tag
 
             tag = await asyncio.to_thread(restore)
@@ -778,8 +779,12 @@ class VersionService:
             try:
                 for job_id in one.places.leftovers() - kept:
                     one.places.discard(job_id)
-                for removal in one.places.unfinished_removals():
-                    one.places.forget(removal)
+                listed = one.state.listed()
+                for half in one.places.half_done():
+                    if half.tag not in listed and one.state.is_whole(half.tag):
+                        # It was being restored.
+                        one.state.add(half.tag, half.info or one.state.marker(one.state.place(half.tag)))
+                    one.places.forget(half)
                 gone = {removed.tag for removed in one.places.trash()}
                 for tag in one.state.validate(set()).missing:
                     if tag in gone:

@@ -83,6 +83,10 @@ class VersionState:
         tags = [tag for tag in known if self.is_whole(tag)]
         return [InstalledVersion(self.app.id, tag, self.place(tag), known[tag]) for tag in newest_first(self.app, tags)]
 
+    def listed(self) -> set[str]:
+        """Tags in the list, whole on disk or not."""
+        return set(_entries(self._load().value))
+
     def get(self, tag: str) -> InstalledVersion:
         """Raises VersionNotFound, InvalidInput."""
         tag = check_tag(tag)
