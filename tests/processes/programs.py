@@ -118,7 +118,13 @@ class Root:
 
     def leftovers(self) -> list[int]:
         """Processes that were started in this root and still run, keepers included."""
-        return [pid for pid in processes() if str(self.path) in command_line(pid) or str(self.path) in cwd(pid)]
+        place = str(self.path)
+        return [pid for pid in processes() if place in command_line(pid) + cwd(pid)] + self.keepers()
+
+    def keepers(self) -> list[int]:
+        """They are known by the log that they write."""
+        found = [pid for pid in processes() if "keeper.py" in command_line(pid)]
+        return [pid for pid in found if any(str(self.path) in name for name in open_files(pid))]
 
     @staticmethod
     def _put(path: Path, text: str) -> None:
@@ -156,3 +162,10 @@ def cwd(pid: int) -> str:
         return os.readlink(f"/proc/{pid}/cwd")
     except OSError:
         return ""
+
+
+def open_files(pid: int) -> list[str]:
+    try:
+        return [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return []

@@ -99,7 +99,11 @@ async def test_polls_look_once_a_second_and_do_not_wait(bench: Bench, world: Wor
     world.now += 1.5
     for _ in range(50):
         assert (await told.report()).active_tag == "v1", "what was known, at once"
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while world.asked < 2:
+            await asyncio.sleep(0.01)
+    for _ in range(50):
+        assert (await told.report()).active_tag == "v1", "also while it looks"
     assert world.asked == 2
     world.gate.set()
     async with asyncio.timeout(5):
@@ -187,14 +191,14 @@ async def test_polling_starts_no_program_and_asks_no_network(opened: MakeBench, 
             assert (await bench.service.launch(app)).ready
         assert "subprocess.Popen" in _watched and "socket.connect" in _watched, "it would be seen"
         _watched = []
-        for _ in range(150):
+        for _ in range(200):
             world.now += 0.5
             assert len((await system.status()).running_processes) == 3
             bench.service.list(ended=True)
             await asyncio.sleep(0.01)
         seen, _watched = _watched, None
         assert seen == []
-        assert world.asked > 30, "the facts were looked up meanwhile"
+        assert world.asked > 10, "the facts were looked up meanwhile"
         await system.close()
 
 

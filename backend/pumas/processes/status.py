@@ -22,6 +22,8 @@ from pumas.system.service import COMFYUI, AppProcess, AppsReport, ReleaseInfo
 
 T = TypeVar("T")
 
+LATER_S = 0.05
+"""Looking begins when the poll that it is for has been answered: its threads would only hold that up."""
 MAX_AGE_S, USELESS_S, ANSWER_S = 1.0, 10.0, 2.0
 """Facts are looked up anew when they are so old, are not given out at all after the second, and are waited for so long
 when there are none."""
@@ -95,18 +97,23 @@ class AppsStatus:
 
     async def _recent(self) -> _Facts:
         age = self._clock() - self._found_at
-        if self._facts is None or age > MAX_AGE_S:
-            looking = self._begin()
-            if self._facts is None or age > USELESS_S:
-                return await _soon(looking)
+        if self._facts is None or age > USELESS_S:
+            return await _soon(self._begin(0.0))
+        if age > MAX_AGE_S:
+            self._begin(LATER_S)
         return self._facts
 
-    def _begin(self) -> asyncio.Task[_Facts]:
+    def _begin(self, later_s: float) -> asyncio.Task[_Facts]:
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
+            self._looking = asyncio.create_task(self._look_later(later_s))
             # Who asked may be gone; the next to ask hears of it.
             self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._looking
+
+    async def _look_later(self, seconds: float) -> _Facts:
+        if seconds:
+            await asyncio.sleep(seconds)
+        return await self._look()
 
     async def _look(self) -> _Facts:
         sources = self._sources
