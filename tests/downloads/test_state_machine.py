@@ -47,6 +47,7 @@ from fixtures.hub import (
     Status,
     Truncate,
 )
+from library.model_disk import safetensors
 
 from .life import Driver, Life
 
@@ -107,21 +108,21 @@ def driver() -> Iterator[Driver]:
 
 def new_content() -> HubContent:
     one = Repo(REPOS[0], "text-generation", "transformers", "mit")
-    one.commit({"config.json": b'{"model_type": "llama"}', "model.safetensors": Generated(6 * MIB + 321, 1)})
+    one.commit({"config.json": b'{"model_type": "llama"}', "model.safetensors": safetensors(1, 6 * MIB + 321)})
     two = Repo(REPOS[1], "text-to-image", "diffusers", "mit")
     two.commit(
         {
             "model_index.json": b"{}",
-            "unet/model.safetensors": Generated(3 * MIB + 1, 2),
-            "vae/model.safetensors": Generated(2 * MIB, 3),
-            "text/model.safetensors": Generated(2 * MIB, 3),  # the same once more
+            "unet/model.safetensors": safetensors(2, 3 * MIB + 1),
+            "vae/model.safetensors": safetensors(3, 2 * MIB),
+            "text/model.safetensors": safetensors(3, 2 * MIB),  # the same once more
             "unet/config.json": b'{"_class_name": "UNet2DConditionModel"}',
             "tokenizer/merges.txt": HubFile(Generated(MIB + 77, 4), lfs=False),
         }
     )
     small = Repo(REPOS[2], "text-generation", "transformers", "mit")
     small.commit(
-        {"config.json": b"{}", "model.safetensors": Generated(9_999, 5)}
+        {"config.json": b"{}", "model.safetensors": safetensors(5, 9_999)}
         | {f"part-{n}/config.json": b'{"n": %d}' % n for n in range(12)}
     )
     return HubContent.of(one, two, small)
@@ -246,7 +247,7 @@ class Downloads(RuleBasedStateMachine):
     def new_commit(self, repo_id: str, seed: int) -> None:
         repo = self.hub.content.repos[repo_id]
         name = next(path for path in self.commit_of(repo_id, "main").files if path.endswith("model.safetensors"))
-        repo.commit({name: Generated(3 * MIB + seed, seed), "config.json": b'{"seed": %d}' % seed})
+        repo.commit({name: safetensors(seed, 3 * MIB + seed), "config.json": b'{"seed": %d}' % seed})
         self.hub.content.warm()
 
     @rule(seconds=st.sampled_from([0.02, 0.1, 0.4]))

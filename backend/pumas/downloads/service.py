@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from pumas.config import Layout
 from pumas.downloads.bandwidth import Bandwidth, Gate, Schedule
@@ -23,6 +24,7 @@ from pumas.downloads.settings import DownloadSettings, SettingsFile
 from pumas.downloads.space import Space
 from pumas.downloads.staged import arrived, parts_of
 from pumas.errors import (
+    ConnectionFailed,
     DownloadNotFound,
     DuplicateModel,
     Interrupted,
@@ -48,6 +50,9 @@ T = TypeVar("T")
 
 DOWNLOAD = "download"
 _TICK_S = 0.5
+# How long a start waits for the hub, and how many ask it at a time; who hangs there holds up nobody else.
+START_S = 8.0
+_ASKERS = 8
 # How long the answer to a pause waits for the download to have stopped.
 _PAUSE_S = 2.0
 _SHOWN_FILES = 16
@@ -150,6 +155,7 @@ class DownloadService:
         self._found: dict[str, int] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._askers: ThreadPoolExecutor | None = None
         self._closed = False
         # Two equal calls at once get one download, and two different ones not the same room on the disk.
         self._starting = asyncio.Lock()
@@ -182,8 +188,9 @@ class DownloadService:
         self._closed = True
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._askers):
+            if threads is not None:
+                threads.shutdown(wait=False, cancel_futures=True)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -195,7 +202,7 @@ class DownloadService:
             NotEnoughSpace: not with what other downloads were promised.
             InvalidInput, PickleNotAcknowledged, RepoNotFound, GatedRepo, NetworkError, …: as `plan.make_plan`.
         """
-        plan = await self._in_thread(lambda: make_plan(self._hub, request))
+        plan = await self._plan(request)
         async with self._starting:
             same = await self._unfinished_like(plan)
             if same is not None:
@@ -206,6 +213,16 @@ class DownloadService:
             self._space.keep(job.id, lambda: plan.total_bytes)
             await self._keep_order()
         return self._describe(job)
+
+    async def _plan(self, request: DownloadRequest) -> DownloadPlan:
+        if self._askers is None:
+            self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="download-plan")
+        asking = asyncio.get_running_loop().run_in_executor(self._askers, make_plan, self._hub, request)
+        try:
+            return await asyncio.wait_for(asking, START_S)
+        except TimeoutError:
+            host = urlsplit(self._hub.endpoint).netloc
+            raise ConnectionFailed(host, "did not answer in time", "timeout") from None
 
     async def _gone_on(self, job: Job) -> Job:
         """The same job, running again if it had stopped or was about to."""
