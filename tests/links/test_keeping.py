@@ -157,3 +157,25 @@ def test_a_half_copy_is_swept(setup: Setup) -> None:
     left = write(Path(f"{target}.999999999.0123abcd.pumas-tmp"), b"half")
     setup.keeper.recover()
     assert not left.exists()
+
+
+def test_a_row_that_a_failed_run_left_is_not_taken_for_made(setup: Setup) -> None:
+    setup.model("diffusion/sdxl/c", "c.safetensors")
+    plan = setup.plan()
+    begun(setup, "x", text="text")
+    setup.work.apply(plan, {}, allow_copy=False)
+    assert set(setup.links()) == set(setup.tree())
+
+
+def test_links_that_the_disk_refused_come_back_at_the_next_start(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = setup.trash.delete(A)
+
+    def refuse(*_args: object, **_more: object) -> None:
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    assert setup.trash.restore(entry.trash_id).companions == 0
+    assert LINK not in setup.links()
+    monkeypatch.undo()
+    setup.keeper.recover()
+    assert LINK in setup.links() and (setup.models / LINK).exists() and setup.store.parked() == []
