@@ -285,6 +285,7 @@ async def test_one_installation_per_app_and_cancel_finds_it(server: ReleaseServe
         assert [o.release.tag for o in await one.service.offered("ollama") if o.installing] == ["v0.13.1"]
         await one.service.cancel()
         assert (await one.jobs.wait(job.id, 10)).state is JobState.CANCELLED
+        await one.service.settled()
         progress = await one.service.progress("ollama")
         assert progress is not None
         assert "cancel" in progress["error"].lower()
