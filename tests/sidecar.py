@@ -223,8 +223,13 @@ def closed_by_server(sock: socket.socket, timeout_s: float) -> bool:
     return True
 
 
+NOWHERE = "http://127.0.0.1:9"
+"""Nobody answers there: no test reaches a real host, or opens a window, by mistake."""
+HARMLESS = {"HF_ENDPOINT": NOWHERE, "PUMAS_GITHUB_API": NOWHERE, "PUMAS_OPENER": "true"}
+
+
 def environment(token: str | None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if name != "PUMAS_RPC_TOKEN"}
+    env = HARMLESS | {name: value for name, value in os.environ.items() if name != "PUMAS_RPC_TOKEN"}
     if token is not None:
         env["PUMAS_RPC_TOKEN"] = token
     return env | dict(extra or {})

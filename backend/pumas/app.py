@@ -1,6 +1,6 @@
 """Builds the running sidecar: opens what it needs, connects the services, registers the rows, starts and stops them.
 
-The one place that knows all domains. A new domain is one folder, and its lines in `build_services` and `build_methods`.
+The one place that knows all domains. A new domain is one folder, and its lines in `build_services` and `domains`.
 The port is announced before the domains and pydantic are imported; calls that arrive earlier wait for them.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import importlib
 import logging
 import os
 import signal
@@ -194,40 +196,44 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     )
 
 
-def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
-    """Register the rows of all domains. Imports pydantic, so it runs after the port is open."""
-    from pumas.adoption import methods as adoption
-    from pumas.desktop import methods as desktop
-    from pumas.downloads import methods as downloads
-    from pumas.hub import methods as hub
-    from pumas.jobs import methods as jobs
-    from pumas.library import methods as library
-    from pumas.links import methods as links
-    from pumas.net import methods as network
-    from pumas.nodes import methods as nodes
-    from pumas.processes import methods as processes
-    from pumas.rpc import builtin
-    from pumas.rpc.registry import Methods
-    from pumas.system import methods as system
-    from pumas.updates import methods as updates
-    from pumas.versions import methods as versions
+def domains(services: Services, stop: Callable[[], None]) -> dict[str, tuple[object, ...]]:
+    """What the `register` of each domain's `methods.py` is called with, by the domain's folder."""
+    return {
+        "jobs": (services.jobs,),
+        "library": (services.library,),
+        "adoption": (services.adoption,),
+        "links": (services.links,),
+        "net": (services.network,),
+        "hub": (services.hub,),
+        "downloads": (services.downloads,),
+        "processes": (services.processes, services.patching, services.apps_status),
+        "versions": (services.versions,),
+        "desktop": (services.desktop,),
+        "nodes": (services.nodes,),
+        "updates": (services.updates, stop),
+        "system": (services.system,),
+    }
 
-    methods = Methods()
+
+def build_methods(services: Services, stop: Callable[[], None]) -> Methods:
+    """The rows of all domains. Imports pydantic, so it runs after the port is open.
+
+    A domain's rows are declared when one of them is first called: the wire models of all would be a tenth of the
+    process. Which names are whose is generated (`contracts/domains.json`).
+    """
+    from pumas.rpc import builtin
+    from pumas.rpc.registry import Methods, names_by_domain
+
+    methods, names = Methods(), names_by_domain()
     builtin.register(methods, stop)
-    jobs.register(methods, services.jobs)
-    library.register(methods, services.library)
-    adoption.register(methods, services.adoption)
-    links.register(methods, services.links)
-    network.register(methods, services.network)
-    hub.register(methods, services.hub)
-    downloads.register(methods, services.downloads)
-    processes.register(methods, services.processes, services.patching, services.apps_status)
-    versions.register(methods, services.versions)
-    desktop.register(methods, services.desktop)
-    nodes.register(methods, services.nodes)
-    updates.register(methods, services.updates, stop)
-    system.register(methods, services.system)
+    for domain, given in domains(services, stop).items():
+        methods.later(names.get(domain, ()), functools.partial(declare, domain, given))
     return methods
+
+
+def declare(domain: str, given: tuple[object, ...], methods: Methods) -> None:
+    """Declare the rows of one domain."""
+    importlib.import_module(f"pumas.{domain}.methods").register(methods, *given)
 
 
 class Sidecar:

@@ -56,7 +56,7 @@ def eventually_line(process: subprocess.Popen[str]) -> str:
 
 def test_a_root_that_cannot_be_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(NotReachable, match=r"ended with status 1 while starting: Locking owner.lock"):
+    with pytest.raises(NotReachable, match=r"ended with status 1 while starting: launcher-data is no folder"):
         sidecar.start(tmp_path / "file")
 
 

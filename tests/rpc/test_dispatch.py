@@ -164,6 +164,9 @@ ENVELOPES: list[tuple[Any, int, Any]] = [
     (call(params=0), -32602, 1),
     (call(params=False), -32602, 1),
     (call(params={}), -32602, 1),
+    (call("health_check", []), -32602, 1),
+    (call("health_check", 0), -32602, 1),
+    (call("health_check", ""), -32602, 1),
     (b'{"jsonrpc":"2.0","method":"echo","params":{"limit":99999999999999999999},"id":1}', -32602, 1),
     (b'{"jsonrpc":"2.0","method":"echo","params":{"scale":1e999},"id":"z"}', -32602, "z"),
     (b'{"jsonrpc":"2.0","method":"echo","id":99999999999999999999}', -32602, None),
@@ -380,6 +383,11 @@ async def test_a_bug_is_logged_once_and_tells_nothing(dispatcher: Dispatcher, ca
         assert (error["code"], error["data"]) == (-32603, {"kind": "internal_error"})
         assert "secret" not in json.dumps(error)
         assert len([r for r in caplog.records if r.exc_info]) == 1, caplog.records
+
+
+def test_the_limits_are_those_that_callers_were_told() -> None:
+    assert (MAX_BATCH, MAX_IN_FLIGHT) == (100, 64)
+    assert dispatch.CALL_TIMEOUT_S <= 30
 
 
 # -- limits ---------------------------------------------------------------------------------------------------------

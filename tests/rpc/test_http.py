@@ -15,7 +15,7 @@ from pumas.events.stream import EventStream
 from pumas.rpc import http as door
 from pumas.rpc.http import HttpServer
 from rpc.access_cases import HOST, ORIGIN, SITE, TOKENS, Case
-from sidecar import Reply, Sidecar, request_bytes
+from sidecar import Reply, Sidecar, closed_by_server, read_reply, request_bytes
 
 CALL = b'{"jsonrpc":"2.0","method":"health_check","id":1}'
 ENDPOINTS = [("POST", "/rpc"), ("GET", "/health"), ("GET", "/events"), ("GET", "/nothing"), ("POST", "/")]
@@ -220,6 +220,16 @@ def test_refusals_do_not_wait_for_the_body(shared: Sidecar) -> None:
     ):
         data = request_bytes("POST", "/rpc", headers_for(shared, **{"Content_Length": ("1000",), **changes}))
         assert shared.raw(data, timeout_s=2).status in (421, 403, 401, 415, 413)
+
+
+def test_a_refused_connection_ends(shared: Sidecar) -> None:
+    """Its body may follow, and nobody reads it."""
+    for changes in ({"Host": ("evil.example",)}, {"Authorization": ()}, {"Content_Type": ("text/plain",)}):
+        data = request_bytes("POST", "/rpc", headers_for(shared, Connection=("keep-alive",), **changes), CALL)
+        with shared.connect() as sock:
+            sock.sendall(data)
+            assert read_reply(sock).headers["connection"] == "close"
+            assert closed_by_server(sock, 5)
 
 
 def test_keep_alive_and_pipelining(shared: Sidecar) -> None:

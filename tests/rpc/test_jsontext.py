@@ -129,6 +129,7 @@ def test_numbers_that_no_64_bits_hold(number: str) -> None:
         (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)),
         (b'{"":' * MAX_DEPTH + b"0" + b"}" * MAX_DEPTH, json.loads('{"":' * MAX_DEPTH + "0" + "}" * MAX_DEPTH)),
         (b"[" + b"[]," * 500 + b"{}]", [[]] * 500 + [{}]),
+        (b"[[]," + b"[" * 63 + b"]" * 64, [[], json.loads("[" * 63 + "]" * 63)]),
     ],
     ids=lambda b: repr(b[:24]) if isinstance(b, bytes) else "",
 )

@@ -23,6 +23,7 @@ from jsonrpcserver.sentinels import NOCONTEXT, NOID
 from pumas.rpc import errors as wire
 from pumas.rpc.jsontext import JsonRefused, NumberTooLarge, decode, encode
 from pumas.rpc.registry import Methods, Row, RpcFailure
+from pumas.rpc.wrap import is_builtin
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Dispatcher:
     """Answers messages with the rows of a `Methods` table."""
 
     def __init__(self, methods: Methods) -> None:
-        self._table = _MethodTable({row.name: _bind(row) for row in methods})
-        self._unlimited = {row.name for row in methods if row.wrapper.kind == "builtin"}
+        self._methods = methods
+        self._bound: dict[str, Bound] = {}
         self._in_flight = 0
 
     async def reply(self, body: bytes) -> bytes | None:
@@ -73,28 +74,35 @@ class Dispatcher:
         if params is not None and not isinstance(params, dict):
             named = wire.invalid_params([("", "parameters are named: params must be an object")])
             return _error(named, message["id"]) if "id" in message else None
-        if self._in_flight >= MAX_IN_FLIGHT and message["method"] not in self._unlimited:
+        name: str = message["method"]
+        if self._in_flight >= MAX_IN_FLIGHT and not is_builtin(name):
             refused = wire.busy(f"{MAX_IN_FLIGHT} calls are in flight; try again in a moment")
             return _error(refused, message["id"]) if "id" in message else None
         self._in_flight += 1
         try:
             # One positional argument: as keywords, names such as `self` would collide with Python's own.
             request = create_request({**message, "params": [params or {}]})
-            method = self._table[request.method]
+            method = self._bound.get(name) or await self._bind(name)
             result = await call_method(request, NOCONTEXT, method)  # pyright: ignore[reportArgumentType] - it awaits
             return _to_wire(to_response(request, result)) if request.id is not NOID else None
         finally:
             self._in_flight -= 1
 
+    async def _bind(self, name: str) -> Bound:
+        if not self._methods.is_loaded(name):
+            await asyncio.to_thread(self._methods.load, name)
+        row = self._methods.get(name)
+        if row is None:
+            return _refusal(wire.method_not_found(name))
+        bound = self._bound[name] = _bind(row)
+        return bound
 
-class _MethodTable(dict[str, Bound]):
-    def __missing__(self, name: str) -> Bound:
-        error = wire.method_not_found(name)
 
-        async def refuse(_params: Json) -> Result:
-            raise JsonRpcError(error.code, error.message, error.data)
+def _refusal(error: wire.WireError) -> Bound:
+    async def refuse(_params: Json) -> Result:
+        raise JsonRpcError(error.code, error.message, error.data)
 
-        return refuse
+    return refuse
 
 
 def _bind(row: Row) -> Bound:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from pumas.config import contracts_folder
 from pumas.errors import PumasError
 from pumas.rpc import errors as wire
 from pumas.rpc.jsontext import Encoded
@@ -111,10 +114,29 @@ class Row:
 
 
 class Methods:
-    """The rows of all domains."""
+    """The rows of all domains. Those of a domain that nobody has called yet may be declared later."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
+        self._later: dict[str, Callable[[], None]] = {}
+        self._loading = threading.Lock()
+
+    def later(self, names: Iterable[str], declare: Callable[[Methods], None]) -> None:
+        """`declare` makes these rows when the first of them is needed: wire models weigh more than most services."""
+        load = functools.cache(lambda: declare(self))
+        self._later.update(dict.fromkeys(names, load))
+
+    def load(self, name: str) -> None:
+        """Declare the rows of the domain that `name` belongs to, if that is still to be done. Blocks for an import."""
+        with self._loading:
+            load = self._later.get(name)
+            if load is not None:
+                load()
+                self._later.pop(name)
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether `load` would have nothing to do."""
+        return name not in self._later
 
     def row(
         self,
@@ -151,12 +173,16 @@ class Methods:
         return declare
 
     def __iter__(self) -> Iterator[Row]:
+        for name in list(self._later):
+            self.load(name)
         return iter(sorted(self._rows.values(), key=lambda row: row.name))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._rows
+        return name in self._rows or name in self._later
 
     def get(self, name: str) -> Row | None:
+        """The row with this name, None when there is none. Blocks while its domain is loaded."""
+        self.load(name)
         return self._rows.get(name)
 
     async def call(self, name: str, params: dict[str, Any] | None = None) -> Any:
@@ -165,10 +191,16 @@ class Methods:
         Raises:
             RpcFailure: as a JSON-RPC error would say.
         """
-        row = self._rows.get(name)
+        row = self.get(name)
         if row is None:
             raise RpcFailure(wire.method_not_found(name))
         return await row(params or {})
+
+
+def names_by_domain() -> dict[str, list[str]]:
+    """The methods of each domain's folder, as `./launcher contracts` wrote them down."""
+    table: dict[str, list[str]] = json.loads((contracts_folder() / "domains.json").read_text(encoding="utf-8"))
+    return table
 
 
 _REASONS = {

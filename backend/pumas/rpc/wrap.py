@@ -52,6 +52,12 @@ def wrappers() -> dict[str, Wrapper]:
     return {name: _wrapper(entry) for name, entry in table.items()}
 
 
+def is_builtin(name: str) -> bool:
+    """Whether this is a method of the server itself, which answers however much is going on."""
+    wrapper = wrappers().get(name)
+    return wrapper is not None and wrapper.kind == "builtin"
+
+
 def _wrapper(entry: dict[str, Any]) -> Wrapper:
     kind, _, key = str(entry["kind"]).partition(":")
     failure: dict[str, Any] = {key: _EMPTY[kind]} if key and kind in _EMPTY else {}
