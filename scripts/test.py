@@ -22,7 +22,15 @@ CI = os.environ.get("CI", "").lower() == "true"
 MIN_COVERAGE = 85
 
 # Debian packages that suites need, with the program that each gives.
-DEBIAN = {"strace": "strace"}
+DEBIAN = {
+    "strace": "strace",
+    "git": "git",
+    "curl": "curl",
+    "desktop-file-validate": "desktop-file-utils",
+    "gio": "libglib2.0-bin",
+    "mkfs.ext4": "e2fsprogs",
+    "setpriv": "util-linux",
+}
 
 
 @dataclass
