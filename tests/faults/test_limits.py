@@ -239,7 +239,7 @@ class Room:
 async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Room]:
     gate = asyncio.Event()
     methods = Methods()
-    for name, kind in (("block", "raw"), ("health_check", "builtin")):
+    for name, kind in (("block", "raw"), ("long_text", "raw"), ("health_check", "builtin")):
         monkeypatch.setitem(wrappers(), name, Wrapper(kind, None, {}))
 
     @methods.row("block", NoParams, bool)
@@ -247,6 +247,11 @@ async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Room]:
         """Wait until the test lets go."""
         await gate.wait()
         return True
+
+    @methods.row("long_text", NoParams, str)
+    async def long_text(_p: NoParams) -> str:
+        """Answer more than a pipe holds, and less than what is sent piece by piece."""
+        return "x" * (door.LARGE_REPLY_BYTES - 1000)
 
     @methods.row("health_check", NoParams, dict[str, str])
     async def health(_p: NoParams) -> dict[str, str]:
@@ -297,6 +302,44 @@ async def test_an_idle_connection_is_cut_after_its_last_call(room: Room, monkeyp
     with contextlib.suppress(ConnectionError):
         assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
+
+
+async def test_a_second_header_that_does_not_end_is_cut(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(connections, "HEADER_DEADLINE_S", 0.1)
+    reader, writer = await room.connect()
+    writer.write(room.request(CALL))
+    await asyncio.wait_for(reader.readuntil(b'"id":1}'), 5)
+
+    async def trickle() -> None:
+        writer.write(b"POST /rpc HTTP/1.1\r\nX-")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"a")
+                await asyncio.sleep(0.02)
+
+    slow = asyncio.create_task(trickle())
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    slow.cancel()
+
+
+async def test_a_caller_that_takes_no_reply_is_cut(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits to be sent to it would keep a connection that is closed politely for ever."""
+    monkeypatch.setattr(connections, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(connections, "HEADER_DEADLINE_S", 0.1)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", room.port))
+        sock.sendall(room.request(b'{"method":"long_text","id":1}') * 8)
+        served = room.server._connections
+        assert served is not None
+        async with asyncio.timeout(5):
+            while not served.connections:
+                await asyncio.sleep(0.01)
+            while served.connections:
+                await asyncio.sleep(0.01)
+    assert (await room.call("health_check"))["result"] == {"status": "ok"}
 
 
 async def test_a_body_that_does_not_end_is_cut(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,13 @@ def test_no_letter_of_any_script_is_a_syntax_error(index: sqlite3.Connection) ->
             index.execute("SELECT 1 FROM model_search WHERE model_search MATCH ?", (f'"{term}"*',)).fetchall()
 
 
+def test_a_query_has_no_more_words_than_it_may() -> None:
+    many = " ".join(f"word{n}" for n in range(1000))
+    assert search.terms(many) == [f"word{n}" for n in range(search.MAX_TERMS)]
+    assert search.terms("x" * 1000 + " y") == ["x" * search.MAX_TERM, "y"]
+    assert search.terms(" " * search.MAX_TEXT + "behind") == []
+
+
 def test_no_query_reaches_a_facet(index: sqlite3.Connection) -> None:
     fill(index, {"llm/a/b": {"official_name": "plain", "model_type": "llm"}})
     token = facet("type", "llm")

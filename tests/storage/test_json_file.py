@@ -87,6 +87,17 @@ def test_a_damaged_file_never_replaces_a_good_backup(tmp_path: Path) -> None:
     json_file.save(path, {"name": "new"})
     assert json_file.parse_object(json_file.backup_path(path)) == OLD
     assert json_file.load(path).value == {"name": "new"}
+    assert [kept.read_bytes() for kept in tmp_path.glob("state.json.damaged-*")] == [b"{"]
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    json_file.save(path, GOOD)
+    monkeypatch.setattr(json_file, "MAX_STATE_BYTES", path.stat().st_size)
+    assert json_file.load(path).value == GOOD
+    monkeypatch.setattr(json_file, "MAX_STATE_BYTES", path.stat().st_size - 1)
+    with pytest.raises(CorruptState, match="too large"):
+        json_file.load(path)
 
 
 def test_unknown_keys_stay(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def test_what_passes_stays_below_the_root(tmp_path: Path, text: str) -> None:
 
 @given(st.text(max_size=300))
 @example("CON")
+@example("x" * 300)
 @example("...")
 @example("a/b\\c")
 @settings(max_examples=500, deadline=None)
@@ -77,7 +78,7 @@ def test_a_slug_is_always_a_usable_name(text: str) -> None:
     assert paths.slug(name, "model") == name
 
 
-@pytest.mark.parametrize("text", ["", "   ", "relative", "a\0b", "/" + "x" * 5000, "\ud800", "~nobody-here/x"])
+@pytest.mark.parametrize("text", ["", "   ", "relative", "a\0b", "/a\0b", "/" + "x" * 5000, "\ud800", "~nobody-here/x"])
 def test_a_path_of_the_caller_must_be_absolute_and_clean(text: str) -> None:
     with pytest.raises(UnsafePath):
         paths.caller_path(text)
@@ -87,6 +88,13 @@ def test_a_path_of_the_caller_may_lie_anywhere(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOME", "/home/somebody")
     assert paths.caller_path("/srv/a b.gguf") == Path("/srv/a b.gguf")
     assert paths.caller_path("~/a.gguf") == Path("/home/somebody/a.gguf")
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"), [(b"\xff\xc3", "\\xff\\xc3"), (b"a\n\x1b", "a\\n\\x1b"), ("ü 模".encode(), "ü 模")]
+)
+def test_how_names_on_disk_are_shown(raw: bytes, shown: str) -> None:
+    assert paths.display_name(os.fsdecode(raw)) == shown
 
 
 @given(st.binary(min_size=1, max_size=40))
