@@ -29,7 +29,8 @@ from pumas.rpc.models import Done, NoParams
 from pumas.rpc.registry import Methods
 from pumas.versions import contract as wire
 from pumas.versions import size_methods as sizes
-from pumas.versions.service import Dependencies, Offered, VersionService
+from pumas.versions.service import VersionService
+from pumas.versions.values import Dependencies, Offered
 
 _ON_DISK = (CorruptState, DiskError, NotEnoughSpace, ReadOnly)
 _OF_TAG = (UnknownApp, InvalidInput, VersionNotFound)

@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pumas.apps.catalog import DEFAULT_APP, Apps
-from pumas.apps.description import AppDescription, this_platform
+from pumas.apps.description import AppDescription
 from pumas.config import Layout
 from pumas.errors import (
     AlreadyExists,
@@ -28,13 +26,10 @@ from pumas.errors import (
     Cancelled,
     Interrupted,
     InvalidInput,
-    NothingToRollBack,
     PumasError,
     ReleaseNotFound,
     TimedOut,
     TrashEntryNotFound,
-    VersionInUse,
-    VersionNotFound,
     WrongJobState,
 )
 from pumas.events.stream import EventStream
@@ -42,17 +37,19 @@ from pumas.jobs.service import JobContext, JobService, Slots
 from pumas.jobs.store import Job, JobState, Json, now
 from pumas.storage.json_file import JsonObject, StateLock
 from pumas.storage.troubles import Troubles
+from pumas.versions import undoing
 from pumas.versions.places import Places, Removed, is_id
 from pumas.versions.progress import Progress
 from pumas.versions.rates import Rates
 from pumas.versions.state import InstalledVersion, Validation, VersionState
 from pumas.versions.tags import check_tag, newest_first
+from pumas.versions.values import Dependencies, Offered, OneApp, OneVersion, Overview
 
 if TYPE_CHECKING:
     from pumas.downloads.bandwidth import Bandwidth
     from pumas.net.client import NetworkClient
     from pumas.versions.installing import Plan
-    from pumas.versions.releases import CacheStatus, Release, ReleaseList
+    from pumas.versions.releases import CacheStatus, Release
     from pumas.versions.sizes import ReleaseSize, Sizes
 
 log = logging.getLogger(__name__)
@@ -68,57 +65,9 @@ SIZE_S = 8.0
 """How long a call waits for the size of a release."""
 _LONGEST_S = 30 * 86400.0
 _LOGS_KEPT = 20
-_REPLACED_KEPT = 2
 
 AfterInstall = Callable[[InstalledVersion], Awaitable[object]]
 """Awaited once a version is in place. What it raises is a warning of the installation."""
-
-
-@dataclass(frozen=True)
-class Dependencies:
-    """`requirements` is root-relative; None when the version has no such file."""
-
-    installed: list[str]
-    missing: list[str]
-    requirements: str | None
-
-
-@dataclass(frozen=True)
-class OneVersion:
-    version: InstalledVersion
-    dependencies: Dependencies
-    active: bool
-
-
-@dataclass(frozen=True)
-class Overview:
-    active: str | None
-    default: str | None
-    versions: list[OneVersion]
-
-
-@dataclass(frozen=True)
-class Offered:
-    """A release as it is shown. `installing`: at this moment."""
-
-    release: Release
-    total_size: int | None
-    archive_size: int | None
-    dependencies_size: int | None
-    installing: bool
-    page: str
-    """Where a person reads about it, when the release does not say."""
-
-
-@dataclass
-class _PerApp:
-    app: AppDescription
-    state: VersionState
-    places: Places
-    releases: ReleaseList
-    progress: Progress | None = None
-    job_id: str | None = None
-    installing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class VersionService:
@@ -145,7 +94,7 @@ class VersionService:
         self._rates = rates or Rates()
         self._smoke = smoke
         self._file_lock = StateLock(layout.state_lock)
-        self._known: dict[str, _PerApp] = {}
+        self._known: dict[str, OneApp] = {}
         self._lock = threading.Lock()
         self._after: list[AfterInstall] = []
         self._in_use: list[Callable[[str, str], bool]] = []
@@ -213,7 +162,7 @@ class VersionService:
     async def active(self, app_id: str = DEFAULT_APP) -> InstalledVersion | None:
         """The version in use; None when none is installed. Raises UnknownApp."""
 
-        def active(one: _PerApp) -> InstalledVersion | None:
+        def active(one: OneApp) -> InstalledVersion | None:
             tag = one.state.active()
             return one.state.get(tag) if tag else None
 
@@ -229,7 +178,7 @@ class VersionService:
     async def switch(self, tag: str, app_id: str = DEFAULT_APP) -> None:
         """Make a version active and the last selected. Raises as `get`, CorruptState and the disk's failures."""
 
-        def switch(one: _PerApp) -> str:
+        def switch(one: OneApp) -> str:
             wanted, former = one.state.get(tag).tag, one.state.active()
             past: JsonObject | None = {"kind": "switched", "tag": former, "at": now()} if former else None
             one.state.switch(wanted, remember=past if former != wanted else None)
@@ -243,7 +192,7 @@ class VersionService:
         await self._do(app_id, lambda one: one.state.set_default(tag))
 
     async def overview(self, app_id: str = DEFAULT_APP) -> Overview:
-        def overview(one: _PerApp) -> Overview:
+        def overview(one: OneApp) -> Overview:
             active = one.state.active()
             versions = [
                 OneVersion(version, self._dependencies_of(one.app, version), version.tag == active)
@@ -261,7 +210,7 @@ class VersionService:
         """Compare the list with the disk and change nothing; `rebuild` lists anew what is whole when the list cannot be
         read. Raises the disk's failures."""
 
-        def validate(one: _PerApp) -> Validation:
+        def validate(one: OneApp) -> Validation:
             if rebuild:
                 one.state.rebuild()
             busy = {one.progress.tag} if one.progress and not one.progress.finished else set[str]()
@@ -343,7 +292,7 @@ class VersionService:
             self._spawn(self._size_all(one, sizes, unknown), "sizes")
         return known, [release.tag for release in unknown]
 
-    async def _size_all(self, one: _PerApp, sizes: Sizes, releases: list[Release]) -> None:
+    async def _size_all(self, one: OneApp, sizes: Sizes, releases: list[Release]) -> None:
         try:
             for release in releases:
                 await self._in_thread(lambda release=release: sizes.calculate(one.app, release))
@@ -408,7 +357,7 @@ class VersionService:
         async with one.installing:
             if one.job_id is not None:
                 raise Busy(f"A version of {one.app.name} is being installed; wait for it or cancel it.")
-            tag = await asyncio.to_thread(lambda: self._roll_back(one))
+            tag = await asyncio.to_thread(lambda: undoing.roll_back(one, self._runs))
         self._tell(app_id, "active", tag)
         return tag
 
@@ -460,7 +409,7 @@ class VersionService:
         check_tag(tag)
         self._rates.count("remove_version")
         async with one.installing:
-            removed = await asyncio.to_thread(lambda: self._remove(one, tag))
+            removed = await asyncio.to_thread(lambda: undoing.remove(one, tag, self._runs))
         self._tell(app_id, "removed", removed.tag)
         return removed
 
@@ -494,10 +443,10 @@ class VersionService:
 
     # -- inside: apps ------------------------------------------------------------------------------------------------
 
-    async def _of(self, app_id: str) -> _PerApp:
+    async def _of(self, app_id: str) -> OneApp:
         return self._known.get(app_id) or await asyncio.to_thread(lambda: self._app(app_id))
 
-    def _app(self, app_id: str) -> _PerApp:
+    def _app(self, app_id: str) -> OneApp:
         from pumas.versions.github import GitHub
         from pumas.versions.releases import ReleaseList
 
@@ -507,10 +456,10 @@ class VersionService:
             if one is None:
                 state = VersionState(self._layout, app, self._file_lock, self._troubles)
                 releases = ReleaseList(app, self._layout.data / "cache", GitHub(self._network))
-                one = self._known[app.id] = _PerApp(app, state, Places(state.folder), releases)
+                one = self._known[app.id] = OneApp(app, state, Places(state.folder), releases)
             return one
 
-    async def _do(self, app_id: str, work: Callable[[_PerApp], T]) -> T:
+    async def _do(self, app_id: str, work: Callable[[OneApp], T]) -> T:
         return await asyncio.to_thread(lambda: work(self._app(app_id)))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -539,7 +488,7 @@ class VersionService:
 
     # -- inside: releases --------------------------------------------------------------------------------------------
 
-    async def _refresh_now(self, one: _PerApp) -> None:
+    async def _refresh_now(self, one: OneApp) -> None:
         """Wait a while for fresh releases; old ones are good enough when that fails."""
         fetch = asyncio.ensure_future(self._in_thread(one.releases.refresh))
         try:
@@ -552,7 +501,7 @@ class VersionService:
             if not one.releases.status().has_cache:
                 raise
 
-    def _refresh_behind(self, one: _PerApp) -> None:
+    def _refresh_behind(self, one: OneApp) -> None:
         async def refresh() -> None:
             try:
                 await self._in_thread(lambda: one.releases.refresh(only_stale=True))
@@ -578,7 +527,7 @@ class VersionService:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _shown(self, one: _PerApp) -> list[Offered]:
+    def _shown(self, one: OneApp) -> list[Offered]:
         from pumas.versions.sizes import kept_sizes
 
         busy = one.progress.tag if one.progress and not one.progress.finished else None
@@ -592,7 +541,8 @@ class VersionService:
 
     # -- inside: installing ------------------------------------------------------------------------------------------
 
-    def _plan(self, one: _PerApp, tag: str, *, replace: bool, activate: bool) -> Plan:
+    def _plan(self, one: OneApp, tag: str, *, replace: bool, activate: bool) -> Plan:
+        from pumas.versions.choosing import archive_of
         from pumas.versions.installing import Plan
 
         one.state.require_trusted()
@@ -606,10 +556,10 @@ class VersionService:
         release = one.releases.get(tag)
         return Plan(one.app.id, tag, archive_of(one.app, release), release.published_at, replace, activate)
 
-    async def _begin(self, one: _PerApp, plan: Plan) -> Job:
+    async def _begin(self, one: OneApp, plan: Plan) -> Job:
         return await self._launch(one, plan.tag, {"plan": plan.to_json()}, f"{one.app.name} {plan.tag}")
 
-    async def _launch(self, one: _PerApp, tag: str, params: Json, title: str) -> Job:
+    async def _launch(self, one: OneApp, tag: str, params: Json, title: str) -> Job:
         one.progress = self._new_progress(one, tag, self._log_path(tag))
         one.job_id = "starting"
         try:
@@ -621,7 +571,7 @@ class VersionService:
         self._spawn(self._see_end(one, job.id, one.progress), f"end of {job.id}")
         return job
 
-    async def _see_end(self, one: _PerApp, job_id: str, progress: Progress) -> None:
+    async def _see_end(self, one: OneApp, job_id: str, progress: Progress) -> None:
         """A job that is stopped before it began never comes to the runner."""
         job = await self._jobs.wait(job_id, _LONGEST_S)
         if one.job_id == job_id:
@@ -637,7 +587,7 @@ class VersionService:
     def _log_path(self, tag: str) -> Path:
         return self._layout.logs / f"install-{tag}-{int(time.time())}.log"
 
-    def _new_progress(self, one: _PerApp, tag: str, log_path: Path) -> Progress:
+    def _new_progress(self, one: OneApp, tag: str, log_path: Path) -> Progress:
         def told(record: JsonObject) -> None:
             self._events.publish_threadsafe("install.progress", {"app_id": one.app.id, **_brief(record)})
 
@@ -672,7 +622,7 @@ class VersionService:
             if error is None:
                 self._tell(one.app.id, "installed", wanted["tag"])
 
-    def _carry_out(self, context: JobContext, one: _PerApp, params: Json) -> Json:
+    def _carry_out(self, context: JobContext, one: OneApp, params: Json) -> Json:
         from pumas.versions.installing import Install, Plan, Tools, install_dependencies
         from pumas.versions.running import InstallLog, Programs
 
@@ -697,12 +647,12 @@ class VersionService:
             plan = Plan.from_json(params["plan"])
             tools = Tools(self._layout, self._network, self._bandwidth, self._runs, self._smoke)
             result = Install(tools, reporting, one.app, one.state, plan, progress, install_log).run()
-            self._prune_replaced(one)
+            undoing.prune_replaced(one)
             return result
         finally:
             install_log.close()
 
-    async def _follow_up(self, one: _PerApp, tag: str) -> list[str]:
+    async def _follow_up(self, one: OneApp, tag: str) -> list[str]:
         version = await asyncio.to_thread(lambda: one.state.get(tag))
         warnings: list[str] = []
         for call in self._after:
@@ -713,56 +663,7 @@ class VersionService:
                 warnings.append(str(error))
         return warnings
 
-    def _roll_back(self, one: _PerApp) -> str:
-        one.state.require_trusted()
-        for past in reversed(one.state.history()):
-            if past.get("kind") == "replaced" and self._swap_back(one, past):
-                return str(past["tag"])
-            if past.get("kind") == "switched":
-                with contextlib.suppress(VersionNotFound):
-                    tag = one.state.get(str(past.get("tag"))).tag
-                    if tag != one.state.active():
-                        self._forget_past(one, past)
-                        one.state.switch(tag)
-                        return tag
-            self._forget_past(one, past)
-        raise NothingToRollBack(one.app.name)
-
-    def _swap_back(self, one: _PerApp, past: JsonObject) -> bool:
-        removed = one.places.find(str(past.get("trash_id")))
-        if removed is None or not one.state.is_whole(removed.tag):
-            return False
-        if self._runs(one.app.id, removed.tag):
-            raise Busy(f"{one.app.name} {removed.tag} runs now; stop it first.")
-        one.places.swap_in(removed, one.state.place(removed.tag))
-        info = one.state.marker(one.state.place(removed.tag)) or removed.info
-        one.state.add(removed.tag, info)
-        self._forget_past(one, past)
-        return True
-
-    @staticmethod
-    def _forget_past(one: _PerApp, past: JsonObject) -> None:
-        def change(value: JsonObject) -> None:
-            value["history"] = [other for other in one.state.history() if other != past]
-
-        one.state.change(change)
-
-    def _remove(self, one: _PerApp, tag: str) -> Removed:
-        with one.state.held():
-            one.state.require_trusted()
-            version = one.state.get(tag)
-            if one.job_id is not None and one.progress is not None and one.progress.tag == version.tag:
-                raise VersionInUse(f"{one.app.name} {version.tag} is being installed.")
-            if version.tag == one.state.active():
-                raise VersionInUse(f"{one.app.name} {version.tag} is active; switch to another version first.")
-            if self._runs(one.app.id, version.tag):
-                raise VersionInUse(f"{one.app.name} {version.tag} runs now; stop it first.")
-            trash_id = f"{version.tag}-{secrets.token_hex(4)}"
-            removed = one.places.remove(version.folder, trash_id, version.tag, "removed", version.info)
-            one.state.drop(version.tag)
-            return removed
-
-    def _in_trash(self, one: _PerApp, trash_id: str) -> Removed:
+    def _in_trash(self, one: OneApp, trash_id: str) -> Removed:
         removed = one.places.find(trash_id) if is_id(trash_id) else None
         if removed is None:
             raise TrashEntryNotFound(trash_id, "list_removed_versions")
@@ -771,31 +672,12 @@ class VersionService:
     # -- inside: cleaning --------------------------------------------------------------------------------------------
 
     def _clean(self, kept: set[str]) -> None:
-        """Finish removals that a kill interrupted, and remove what no installation owns any more."""
         for app in self._apps:
-            if not (self._layout.root / app.folder).is_dir():
-                continue
-            one = self._app(app.id)
-            try:
-                for job_id in one.places.leftovers() - kept:
-                    one.places.discard(job_id)
-                listed = one.state.listed()
-                for half in one.places.half_done():
-                    if half.tag not in listed and one.state.is_whole(half.tag):
-                        # It was being restored.
-                        one.state.add(half.tag, half.info or one.state.marker(one.state.place(half.tag)))
-                    one.places.forget(half)
-                gone = {removed.tag for removed in one.places.trash()}
-                for tag in one.state.validate(set()).missing:
-                    if tag in gone:
-                        one.state.drop(tag)
-            except PumasError as error:
-                self._troubles.report(app.folder, error.kind, str(error))
-
-    def _prune_replaced(self, one: _PerApp) -> None:
-        """Former builds of a tag are kept for a rollback or two, not for ever."""
-        for old in [removed for removed in one.places.trash() if removed.reason == "replaced"][_REPLACED_KEPT:]:
-            one.places.forget(old)
+            if (self._layout.root / app.folder).is_dir():
+                try:
+                    undoing.clean(self._app(app.id), kept)
+                except PumasError as error:
+                    self._troubles.report(app.folder, error.kind, str(error))
 
     def _prune_logs(self) -> None:
         with contextlib.suppress(OSError):
@@ -840,35 +722,9 @@ class _Reporting:
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
-def _newest(one: _PerApp) -> str | None:
+def _newest(one: OneApp) -> str | None:
     tags = [release.tag for release in one.releases.offered() if not release.raw["prerelease"]]
     return newest_first(one.app, tags)[0] if tags else None
-
-
-def archive_of(app: AppDescription, release: Release) -> Archive:
-    """What to download for this machine.
-
-    Raises:
-        ReleaseNotFound: the release has nothing for it.
-    """
-    from pumas.versions.fetching import Archive, published_digest
-
-    if app.package.kind == "source":
-        for key, ending in (("zipball_url", "zip"), ("tarball_url", "tar.gz")):
-            url = release.raw.get(key)
-            if isinstance(url, str) and url.startswith(("http://", "https://")):
-                return Archive(url, f"{release.tag}.{ending}")
-        raise ReleaseNotFound(app.name, release.tag, "has no archive")
-    named = {str(asset.get("name")): asset for asset in release.assets}
-    name = app.package.choose(list(named))
-    if name is None:
-        raise ReleaseNotFound(app.name, release.tag, f"has nothing for this machine ({this_platform()})")
-    asset = named[name]
-    size, url = asset.get("size"), asset.get("browser_download_url")
-    if not isinstance(url, str):
-        raise ReleaseNotFound(app.name, release.tag, "does not say where its files are")
-    known = size if isinstance(size, int) and 0 < size < 2**47 else None
-    return Archive(url, name, known, published_digest(asset.get("digest")) if known else None)
 
 
 def _environment_stamp(app: AppDescription, folder: Path) -> object:
@@ -885,7 +741,3 @@ def _environment_stamp(app: AppDescription, folder: Path) -> object:
 def _brief(record: JsonObject) -> JsonObject:
     """An event need not repeat every package."""
     return {key: value for key, value in record.items() if key != "completed_items"}
-
-
-if TYPE_CHECKING:
-    from pumas.versions.fetching import Archive
