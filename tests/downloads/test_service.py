@@ -272,6 +272,19 @@ async def test_pause_and_resume(running: Running) -> None:
     assert running.hub.bytes_sent("*model.safetensors") <= SIZE + 6 * MIB
 
 
+async def test_a_paused_one_shows_what_it_had_shown(running: Running) -> None:
+    running.hub.options = Options(connection_rate=4e6)
+    began = await running.start("a")
+    for _ in range(4):
+        before = (await running.until(began.id, "downloading")).downloaded
+        await asyncio.sleep(0.03)
+        before = max(before, (await running.downloads.status(began.id)).downloaded)
+        assert (await running.downloads.pause(began.id)).downloaded >= before
+        job = await running.services.jobs.get(began.id)
+        assert job.done >= before, "as it is recorded"
+        await running.downloads.resume(began.id)
+
+
 async def test_calls_on_one_download_in_quick_succession(running: Running) -> None:
     """A person who clicks faster than threads stop."""
     began = await running.start("a")

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import sqlite3
 import tempfile
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class Bench:
 
     def __init__(self, folder: Path, at_once: int = 1) -> None:
         self.folder, self.at_once = folder, at_once
-        self.gates: dict[str, asyncio.Event] = {}
+        self.gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.outcome: dict[str, Exception | None] = {}
         self.running: list[str] = []
         self.most_running = 0

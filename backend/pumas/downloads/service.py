@@ -313,7 +313,7 @@ class DownloadService:
         try:
             return await self._in_thread(Run(tools, context, plan, meter).run)
         finally:
-            self._tell(live)
+            self._tell(live, last=True)
             del self._live[context.job_id]
 
     async def _ended(self, job: Job) -> None:
@@ -340,9 +340,9 @@ class DownloadService:
                 self._tell(live)
             await asyncio.sleep(_TICK_S)
 
-    def _tell(self, live: _Live) -> None:
+    def _tell(self, live: _Live, *, last: bool = False) -> None:
         now = live.meter.snapshot()
-        live.context.report(stage=_word(now), done=now.downloaded, total=now.total, item=live.plan.repo_id)
+        live.context.report(stage=_word(now), done=now.downloaded, total=now.total, item=live.plan.repo_id, last=last)
         moving = [file for file in live.meter.files() if file.state == "downloading"] if len(live.plan.files) else []
         self._events.publish(
             "download.progress",

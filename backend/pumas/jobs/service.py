@@ -131,12 +131,17 @@ class JobContext:
         if self._active.stop is not None:
             raise self._active.stop("The job was stopped.")
 
-    def report(self, *, stage: str, done: int, total: int, item: str = "", unit: str = "bytes") -> None:
-        """Say how far the work is. Calls beyond a few per second are dropped, except at a new stage and at its end."""
+    def report(
+        self, *, stage: str, done: int, total: int, item: str = "", unit: str = "bytes", last: bool = False
+    ) -> None:
+        """Say how far the work is. Calls beyond a few per second are dropped, except at a new stage and at its end.
+
+        `last` is for a runner that stops before the end: what is kept of the job then says how far it came.
+        """
         moment = time.monotonic()
         telling = (stage, 0 < total <= done)
         with self._lock:
-            if telling == self._told and moment - self._last_report < PROGRESS_INTERVAL_S:
+            if not last and telling == self._told and moment - self._last_report < PROGRESS_INTERVAL_S:
                 return
             self._last_report, self._told = moment, telling
         self._service.progressed(self._active, stage=stage, done=done, total=total, item=item, unit=unit)
