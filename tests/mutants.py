@@ -54,6 +54,10 @@ FRAMING = Suite("backend/pumas/rpc/connections.py", "tests/faults/test_requests.
 STREAM = Suite("backend/pumas/events/stream.py", "tests/events/test_stream.py")
 SSE = Suite("backend/pumas/rpc/sse.py", "tests/events/test_sse.py")
 SEARCH = Suite("backend/pumas/library/search.py", "tests/library/test_search.py")
+FILES = Suite("backend/pumas/storage/files.py", "tests/storage/test_files.py")
+DATABASE = Suite("backend/pumas/storage/database.py", "tests/storage/test_database.py")
+OWNER = Suite("backend/pumas/storage/owner.py", "tests/storage/test_owner.py")
+TROUBLES = Suite("backend/pumas/storage/troubles.py", "tests/storage/test_troubles.py")
 STATE = Suite("backend/pumas/storage/json_file.py", "tests/storage/test_json_file.py")
 
 WEAKER: dict[Suite, list[tuple[str, str]]] = {
@@ -102,8 +106,8 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         ("(answer := await self._one(message)) is not None]", "(answer := await self._one(message)) or True]"),
         ("if self._in_flight >= MAX_IN_FLIGHT and", "if False and"),
         ("self._in_flight >= MAX_IN_FLIGHT", "self._in_flight > MAX_IN_FLIGHT"),
-        (' and message["method"] not in self._unlimited', ""),
-        ('message["method"] not in self._unlimited', 'message["method"] in self._unlimited'),
+        (" and not is_builtin(name)", ""),
+        ("not is_builtin(name)", "is_builtin(name)"),
         ("        finally:\n            self._in_flight -= 1", "        finally:\n            pass"),
         ("self._in_flight += 1", "self._in_flight += 2"),
         (" if request.id is not NOID else None", ""),
@@ -130,7 +134,7 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
             "        except TimeoutError:\n            error = wire.busy",
             "        except KeyError:\n            error = wire.busy",
         ),
-        ("        error = wire.method_not_found(name)", "        error = wire.internal_error()"),
+        ("_refusal(wire.method_not_found(name))", "_refusal(wire.internal_error())"),
         (
             "    except TypeError:\n        if isinstance(answer, list)",
             "    except KeyError:\n        if isinstance(answer, list)",
@@ -256,6 +260,56 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         ("        if _parses(path):\n", "        if True:\n"),
         ("            put_aside(path)\n        write_durably", "            pass\n        write_durably"),
         ("value = load(path).value or {}", "value = parse_object(path) if path.exists() else {}"),
+    ],
+    FILES: [
+        ("            os.fsync(file.fileno())\n", ""),
+        ("        raise\n    fsync_folder(path.parent)\n", "        raise\n"),
+        ("            temporary.unlink()\n        raise", "            pass\n        raise"),
+        ("        os.fsync(fd)\n", "        pass\n"),
+        ("        if source.parent != target.parent:\n            fsync", "        if False:\n            fsync"),
+        ("            _rename_exclusively(target, source)\n        raise", "            pass\n        raise"),
+        ("ctypes.c_uint(_RENAME_NOREPLACE)", "ctypes.c_uint(0)"),
+        ("if code not in (errno.ENOSYS, errno.EINVAL):", "if True:"),
+        ("        target.mkdir()\n", "        target.mkdir(exist_ok=True)\n"),
+        ("os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL", "os.open(target, os.O_WRONLY | os.O_CREAT"),
+        ("target.rmdir() if target.is_dir() else target.unlink()", "None"),
+        ("not stat.S_ISREG(path.lstat().st_mode)", "not stat.S_ISREG(path.stat().st_mode)"),
+        ("        os.link(path, aside)\n", "        os.rename(path, aside)\n"),
+        ("match is not None and _is_stale", "_is_stale"),
+        ("if pid != os.getpid() and not psutil.pid_exists(pid):", "if True:"),
+        ("age > 24 * 3600 or", "age >= 0 or"),
+        ("[0-9a-f]{{8}}", "[0-9a-fA-F]{{8}}"),
+        ("errno.ENOSPC, errno.EDQUOT, errno.EFBIG", "errno.ENOSPC, errno.EFBIG"),
+        ("return error.errno in _FULL\n    return", "return True\n    return"),
+        ("    if needed + margin > free:", "    if needed > free + margin:"),
+        ("            made.append(path)\n        fsync_folder(path.parent)", "            made.append(path)"),
+    ],
+    DATABASE: [
+        ("if self._open and self._generation == generation:", "if self._open:"),
+        ('getattr(conn, "generation", None) != generation', "False"),
+        ('for suffix in ("-wal", "-shm"):', "for suffix in ():"),
+        ('"disk is full" in text or ', ""),
+        (" or (io_error and has_no_room(path.parent))", ""),
+        ("            if self._read_only and not self._not_writable():", "            if False:"),
+        ("        if conn.in_transaction:\n            conn", "        if False:\n            conn"),
+        ("            if version > self._schema.version:\n", "            if False:\n"),
+        ("conn.set_progress_handler(lambda: time.monotonic() > end,", "conn.set_progress_handler(lambda: False,"),
+        ("        self._on_quarantine(kept, reason)\n", ""),
+        ("if _is_damage(error) and not self._read_only:", "if not self._read_only:"),
+    ],
+    OWNER: [
+        ("            raise RootInUse(_describe_owner(self._layout)) from None", "            pass"),
+        ("            if is_odd(path):\n", "            if False:\n"),
+        ("mode=0o600", "mode=0o644"),
+        ("return facts if drift <= START_TOLERANCE_S else None", "return facts"),
+        ("        if parse_rpc_file(layout.rpc_file).pid == os.getpid():", "        if True:"),
+        ("and not _parses(layout.rpc_file)", "and False"),
+    ],
+    TROUBLES: [
+        ("if subject not in self._by_subject and len", "if len"),
+        ("                self._dropped += 1\n", ""),
+        ("if t.kind == kind]", "]"),
+        ("self._by_subject.pop(subject, None)", "self._by_subject.pop(subject)"),
     ],
 }  # fmt: skip
 MUTANTS = [Mutant(suite, old, new) for suite, pairs in WEAKER.items() for old, new in pairs]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pumas.errors import NewerSchema, TimedOut
+from faults.volumes import tmpfs
+from pumas.errors import DiskError, NewerSchema, PumasError, ReadOnly, TimedOut
+from pumas.storage import database as door
 from pumas.storage.database import Database, Schema
+from pumas.storage.files import DiskFull
 
 SCHEMA = Schema("things", "CREATE TABLE things (name TEXT PRIMARY KEY); PRAGMA user_version = 2;", 2)
 
@@ -148,3 +152,167 @@ def test_the_schemas_of_the_product_load(tmp_path: Path, name: str) -> None:
     db = Database(tmp_path / f"{name}.db", schema, disposable=True)
     assert db.read_sync(lambda c: c.execute("PRAGMA user_version").fetchone()[0]) == schema.version
     db.close_sync()
+
+
+# -- full disks ------------------------------------------------------------------------------------------------------
+
+
+def check_full(db: Database, room_again: Callable[[], None]) -> None:
+    """Writes fail as what they are, reads go on, nothing is put aside, and it works again without being opened anew."""
+    add(db, "before")
+    with pytest.raises(DiskFull):
+        for number in range(10_000):
+            add(db, f"{number:05} {'x' * 2000}")
+    kept = names(db)
+    assert kept[-1] == "before"
+    with pytest.raises(DiskFull):
+        add(db, "y" * 2_000_000)
+    assert names(db) == kept
+    room_again()
+    add(db, "after")
+    assert names(db) == sorted([*kept, "after"])
+
+
+def test_a_database_that_may_not_grow(tmp_path: Path) -> None:
+    aside: list[str] = []
+    db = database(tmp_path / "things.db", aside)
+
+    def pages(count: int) -> None:
+        db.open_sync()
+        assert db._writer is not None
+        db._writer.execute(f"PRAGMA max_page_count={count}")
+
+    pages(50)
+    check_full(db, lambda: pages(5000))
+    assert aside == []
+    db.close_sync()
+
+
+def test_a_disk_that_is_full() -> None:
+    with tmpfs(4 * 1024 * 1024) as place:
+        if place is None:  # the test above is all that can be done here
+            return
+        ballast = place / "ballast"
+        ballast.write_bytes(bytes(2 * 1024 * 1024))
+        aside: list[str] = []
+        db = database(place / "things.db", aside)
+        check_full(db, ballast.unlink)
+        assert aside == []
+        db.close_sync()
+        assert "after" in names(database(place / "things.db"))
+
+
+@pytest.mark.parametrize(("no_room", "error"), [(True, DiskFull), (False, DiskError)])
+def test_a_quota_is_told_from_a_bad_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_room: bool, error: type[PumasError]
+) -> None:
+    db = database(tmp_path / "things.db")
+    monkeypatch.setattr(door, "has_no_room", lambda folder: no_room and folder == tmp_path)
+
+    def refused(_c: sqlite3.Connection) -> None:
+        failure = sqlite3.OperationalError("disk I/O error")
+        failure.sqlite_errorname = "SQLITE_IOERR_WRITE"
+        raise failure
+
+    with pytest.raises(error) as caught:
+        db.write_sync(refused)
+    assert type(caught.value) is error
+    add(db, "after")
+    db.close_sync()
+
+
+# -- files that are replaced under us --------------------------------------------------------------------------------
+
+
+def malformed(_c: sqlite3.Connection) -> None:
+    raise sqlite3.DatabaseError("database disk image is malformed")
+
+
+def test_an_old_reader_does_not_condemn_the_new_file(tmp_path: Path) -> None:
+    """It met the damage in a file that another thread has put aside meanwhile."""
+    aside: list[str] = []
+    db = database(tmp_path / "things.db", aside)
+    add(db, "old")
+    reading, replaced = threading.Event(), threading.Event()
+    failures: list[Exception] = []
+
+    def late(c: sqlite3.Connection) -> None:
+        reading.set()
+        assert replaced.wait(10)
+        malformed(c)
+
+    def read() -> None:
+        try:
+            db.read_sync(late)
+        except PumasError as error:
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert reading.wait(10)
+    with pytest.raises(DiskError):
+        db.write_sync(malformed)
+    add(db, "new")
+    replaced.set()
+    reader.join(10)
+    assert [type(error) for error in failures] == [DiskError]
+    assert len(aside) == 1
+    assert names(db) == ["new"]
+    db.close_sync()
+
+
+def test_readers_of_a_file_that_was_put_aside_are_replaced(tmp_path: Path) -> None:
+    aside: list[str] = []
+    db = database(tmp_path / "things.db", aside)
+    add(db, "old")
+    db.connect_readers_sync()
+    with pytest.raises(DiskError):
+        db.write_sync(malformed)
+    for _ in range(2 * door.READERS):
+        assert names(db) == []
+    assert len(aside) == 1
+    old = sqlite3.connect(tmp_path / aside[0])
+    assert old.execute("SELECT name FROM things").fetchall() == [("old",)]
+    old.close()
+    db.close_sync()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_journals_go_aside_with_their_file(tmp_path: Path, suffix: str) -> None:
+    aside: list[str] = []
+    db = database(tmp_path / "things.db", aside)
+    add(db, "old")
+    with pytest.raises(DiskError):
+        db.read_sync(malformed)
+    assert (tmp_path / f"{aside[0]}{suffix}").exists()
+    add(db, "new")
+    assert names(db) == ["new"]
+    db.close_sync()
+
+
+# -- read-only -------------------------------------------------------------------------------------------------------
+
+
+def test_read_only_is_served_and_ends_when_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "things.db"
+    db = database(path)
+    add(db, "one")
+    db.close_sync()
+    before = sorted(os.listdir(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(door.os, "access", lambda *_: False)
+        assert names(db) == ["one"]
+        with pytest.raises(ReadOnly):
+            add(db, "two")
+        assert sorted(os.listdir(tmp_path)) == before
+    add(db, "two")
+    for _ in range(2 * door.READERS):
+        assert names(db) == ["one", "two"]
+    db.close_sync()
+
+
+def test_read_only_and_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door.os, "access", lambda *_: False)
+    with pytest.raises(ReadOnly):
+        database(tmp_path / "things.db").open_sync()
+    assert os.listdir(tmp_path) == []
