@@ -33,12 +33,12 @@ from pumas.errors import (
 )
 from pumas.jobs.store import Json, now
 from pumas.storage import json_file
-from pumas.storage.files import disk_errors, make_folders, write_durably
+from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.json_file import JsonObject
 from pumas.versions.archive import extract, kind_of, single_folder
 from pumas.versions.fetching import Archive, ArchiveFetch
 from pumas.versions.packages import Arrivals, Packages, Resolved, Wish, relocate
-from pumas.versions.places import Places, remove_tree
+from pumas.versions.places import Places, remove_tree, write_lightly
 from pumas.versions.progress import Progress
 from pumas.versions.requirements import digest, parse
 from pumas.versions.running import InstallLog, Programs
@@ -286,7 +286,7 @@ class Install:
         lines = [f"{one.name}=={one.version}" for one in resolved if one.version and not _is_direct(one)]
         with disk_errors("Writing the constraints"):
             make_folders(path.parent)
-            write_durably(path, "\n".join([*lines, ""]).encode())
+            write_lightly(path, "\n".join([*lines, ""]).encode())
         return path
 
     def _set_up(self, programs: Programs) -> None:

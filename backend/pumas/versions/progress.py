@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pumas.errors import PumasError
-from pumas.storage.files import make_folders, write_durably
+from pumas.storage.files import make_folders
 from pumas.storage.json_file import JsonObject, encode
+from pumas.versions.places import write_lightly
 
 STAGES = {"download": 15, "extract": 5, "venv": 5, "dependencies": 70, "setup": 5}
 """Stage -> weight in percent."""
@@ -173,7 +174,7 @@ class Progress:
             # Of use to older sidecars only; a full disk must not end an installation that has its room already.
             with contextlib.suppress(PumasError, OSError):
                 make_folders(self._path.parent)
-                write_durably(self._path, encode(shown))
+                write_lightly(self._path, encode(shown))
 
 
 def weight_of(package: str) -> int:

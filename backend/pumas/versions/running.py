@@ -22,7 +22,8 @@ from typing import IO
 import orjson
 
 from pumas.errors import InstallFailed
-from pumas.storage.files import disk_errors, write_durably
+from pumas.storage.files import disk_errors
+from pumas.versions.places import write_lightly
 
 LOOK_S = 0.1
 TERM_S = 0.5
@@ -197,7 +198,7 @@ class Programs:
 
     def _write_note(self, pid: int) -> None:
         with disk_errors("Writing the state of the installation"):
-            write_durably(self._note, orjson.dumps({"pid": pid, "started": _started(pid)}), 0o600)
+            write_lightly(self._note, orjson.dumps({"pid": pid, "started": _started(pid)}), 0o600)
 
 
 def end_group(pid: int, gone: Callable[[], bool], term_s: float = TERM_S) -> None:
