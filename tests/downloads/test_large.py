@@ -107,7 +107,7 @@ def test_a_failed_one_says_that_nothing_of_it_is_left(setup: Setup) -> None:
 def test_a_trickle_is_given_up_whatever_the_limit(
     setup: Setup, limit: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pumas.downloads.large._SLOWEST_FOR_S", 0.3)
+    monkeypatch.setattr("pumas.downloads.filling.SLOWEST_FOR_S", 0.3)
     setup.bandwidth.limit(limit)
     setup.hub.fault(Slow(50), kind="file", path=WEIGHTS)
     check(setup)
@@ -117,8 +117,8 @@ def test_a_connection_that_is_slow_because_of_our_own_limit_is_kept(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four connections share the limit, so that each gets less than what would be a trickle."""
-    monkeypatch.setattr("pumas.downloads.large._SLOWEST_FOR_S", 0.2)
-    monkeypatch.setattr("pumas.downloads.large._SLOWEST", 2e6)
+    monkeypatch.setattr("pumas.downloads.filling.SLOWEST_FOR_S", 0.2)
+    monkeypatch.setattr("pumas.downloads.filling.SLOWEST", 2e6)
     setup.bandwidth.limit(6_000_000)
     timer = threading.Timer(1.5, setup.bandwidth.limit, (None,))
     timer.start()

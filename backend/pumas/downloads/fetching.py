@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pumas import footprint
-from pumas.downloads.content import Content
+from pumas.downloads.content import Content, Reply, invalid
+from pumas.downloads.filling import fill
 from pumas.downloads.large import MOST_CONNECTIONS, LargeFile, Segment
 from pumas.downloads.part import MIB, PartFile
 from pumas.downloads.shared import LOOK_S, Shared
+from pumas.downloads.wanted import WantedFile
 from pumas.errors import DigestMismatch, Interrupted, PumasError
 from pumas.library.hashing import Digests
 from pumas.storage.files import disk_errors
@@ -180,15 +182,27 @@ class Fetch:
         found = ""
         for _attempt in range(2):
             with self._shared.connections.reading(reply := content.open(None), self):
-                data = reply.read(wanted.size)
-            self._shared.patience.progressed()
-            self._shared.meter.received(wanted.path, len(data))
-            self._shared.meter.dropped(wanted.path, len(data))
-            self._shared.bandwidth.take(len(data), self._shared.stop)
+                data = self._read(reply, wanted)
             found = wanted.digest(hashlib.sha256(data).hexdigest(), [data])
             if len(data) == wanted.size and found == wanted.expected:
                 return data
         raise DigestMismatch(wanted.path, f"expected {wanted.expected}, got {found}, twice")
+
+    def _read(self, reply: Reply, wanted: WantedFile) -> bytes:
+        shared, path = self._shared, wanted.path
+        if reply.headers.get("Content-Encoding", "identity") != "identity":
+            data = reply.read(wanted.size)
+            shared.meter.received(path, len(data))
+            shared.patience.progressed()
+            shared.bandwidth.take(len(data), shared.stop)
+        else:
+            data = bytearray(wanted.size)
+            fill(shared, reply, path, memoryview(data))
+            if reply.read_into(memoryview(bytearray(1))):
+                shared.meter.dropped(path, len(data))
+                raise invalid(reply, f"more than the {wanted.size:,} bytes of {path}")
+        shared.meter.dropped(path, len(data))
+        return bytes(data)
 
     def _flush(self) -> None:
         """Make the small files durable and say so."""

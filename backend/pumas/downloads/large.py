@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pumas.downloads.content import Changed, Content, Reply, invalid
+from pumas.downloads.filling import fill
 from pumas.downloads.part import MIB, PartFile, Span
 from pumas.downloads.shared import LOOK_S, Shared
 from pumas.errors import DigestMismatch, DiskError, PumasError
@@ -32,8 +33,6 @@ _SEGMENT_S = 3.0
 # After so many blocks of a segment, the kernel is asked to write them to the disk.
 _WRITE_BLOCKS = 8
 _HASH_BUFFERS = 4
-# A connection that brings less than this for so long is given up for a new one.
-_SLOWEST, _SLOWEST_FOR_S = 256.0, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class LargeFile:
             buffer = memoryview(bytearray(min(self.part.block_size, span.size)))
             for block in range(segment.first, segment.stop):
                 view = buffer[: self.part.span(block).size]
-                self._fill(reply, view)
+                fill(self._shared, reply, self._path, view)
                 if segment.generation != self._generation:
                     self._shared.meter.dropped(self._path, len(view))
                     return 0
@@ -142,27 +141,6 @@ class LargeFile:
                 self.part.name_content(etag)
         if etag and etag != self.part.etag:
             raise Changed("it has changed on the server")
-
-    def _fill(self, reply: Reply, view: memoryview) -> None:
-        """Read a whole block; on a failure what had come of it is lost."""
-        shared, filled, seconds = self._shared, 0, 0.0
-        try:
-            while filled < len(view):
-                began = time.monotonic()
-                count = reply.read_into(view[filled : filled + shared.bandwidth.bite()])
-                if not count:
-                    raise invalid(reply, f"{self._path} ends too early")
-                filled += count
-                # Without the waits for our own limit, which are not the server's.
-                seconds += time.monotonic() - began
-                shared.meter.received(self._path, count)
-                shared.patience.progressed()
-                shared.bandwidth.take(count, shared.stop)
-                if seconds > _SLOWEST_FOR_S and filled / seconds < _SLOWEST:
-                    raise invalid(reply, f"{self._path} comes with less than {_SLOWEST:.0f} bytes per second")
-        except BaseException:
-            shared.meter.dropped(self._path, filled)
-            raise
 
     def _keep(self, block: int, view: memoryview) -> None:
         self.part.write(block, view)
@@ -304,7 +282,7 @@ class LargeFile:
                 buffer = memoryview(bytearray(self.part.block_size))
                 for block in range(first, stop):
                     view = buffer[: self.part.span(block).size]
-                    self._fill(reply, view)
+                    fill(self._shared, reply, self._path, view)
                     self._shared.meter.dropped(self._path, len(view))
                     if not self.part.matches(block, view):
                         self.part.write(block, view)

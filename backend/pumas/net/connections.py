@@ -132,7 +132,10 @@ class _Answer(http.client.HTTPResponse):
         Raises:
             http.client.IncompleteRead: the connection ended before.
         """
-        if not self.length or not len(target):
+        if not self.length:
+            self.close()  # a body of no bytes, as redirects have, ends the exchange too
+            return 0
+        if not len(target):
             return 0
         size: int = self.fp.readinto1(target[: self.length])
         if not size:
