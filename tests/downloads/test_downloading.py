@@ -320,6 +320,21 @@ def test_the_structure_is_kept_and_equal_files_are_fetched_once(tmp_path: Path) 
         setup.close()
 
 
+def test_equal_files_are_fetched_once_also_when_it_stops_between_them(tmp_path: Path) -> None:
+    with Hub(repository({f"{name}/weights.safetensors": Generated(2 * MIB, 5) for name in ("unet", "vae")})) as hub:
+        setup = Setup(tmp_path, hub)
+        job = DownloadJob("download-1")
+        job.on_check = lambda: _stop_when(bool(job.checkpoint.get("done")))
+        with pytest.raises(Interrupted):
+            setup.download(job=job)
+        assert len(job.checkpoint["done"]) == 1
+        job.on_check = lambda: None
+        result = setup.download(job=job)
+        assert setup.files(result["model_id"]) == setup.expected()
+        assert hub.bytes_sent("*/weights.safetensors") == 2 * MIB
+        setup.close()
+
+
 def test_what_the_library_has_is_not_fetched(setup: Setup) -> None:
     first = check(setup)
     sent = setup.hub.bytes_sent(WEIGHTS)

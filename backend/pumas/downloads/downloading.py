@@ -219,8 +219,9 @@ class Download:
         return progress.total - progress.downloaded
 
     def _missing(self) -> list[WantedFile]:
-        """One of each content that is not there yet."""
-        unique = {file.expected: file for file in self._plan.files if file.path not in self._done}
+        """One of each content that is not there yet, under any name."""
+        there = {file.expected for file in self._plan.files if file.path in self._done}
+        unique = {file.expected: file for file in self._plan.files if file.expected not in there}
         return list(unique.values())
 
     # -- fetching ----------------------------------------------------------------------------------------------------
