@@ -182,12 +182,14 @@ LASTING: dict[str, tuple[Action, type[PumasError]]] = {
 @pytest.mark.parametrize("name", LASTING)
 def test_a_fault_that_lasts_fails_the_download_and_leaves_nothing_visible(setup: Setup, name: str) -> None:
     action, error = LASTING[name]
+    setup.patience_s = 1.0
     setup.hub.fault(action, kind="file", path=WEIGHTS, times=None)
     job = DownloadJob("download-1")
     with pytest.raises(error):
         setup.download(job=job)
     assert setup.models() == []
     setup.hub.rules.clear()
+    setup.patience_s = 3.0
     check(setup, job)
 
 

@@ -52,7 +52,7 @@ from library.model_disk import safetensors
 from .life import Driver, Life
 
 MIB = 1 << 20
-RUNS = {"": 7, "long": 120, "soak": 1500}[os.environ.get("HYPOTHESIS_PROFILE", "")]
+RUNS = {"": 6, "long": 120, "soak": 1500}[os.environ.get("HYPOTHESIS_PROFILE", "")]
 # What a kill may cost of what was shown before.
 LOST_BY_A_KILL = 16 * MIB
 ENDS_S = 60.0
