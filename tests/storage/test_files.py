@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -285,12 +286,16 @@ def test_only_what_nobody_writes_any_more_is_removed(tmp_path: Path) -> None:
 
 
 def test_space_is_asked_of_the_nearest_folder_that_exists(tmp_path: Path) -> None:
-    free = files.free_space(tmp_path / "not/there/yet")
-    assert 0 < free <= files.free_space(tmp_path) * 2
-    files.require_space(tmp_path / "not", 1, margin=0)
-    with pytest.raises(NotEnoughSpace) as caught:
-        files.require_space(tmp_path, free * 2, margin=5)
-    assert caught.value.needed == free * 2 + 5
+    assert 0 < files.free_space(tmp_path / "not/there/yet") <= shutil.disk_usage(tmp_path).total
+
+
+def test_a_margin_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "free_space", lambda _folder: 1000)
+    files.require_space(tmp_path, 900, margin=100)
+    for needed, margin in ((901, 100), (900, 101), (1001, 0)):
+        with pytest.raises(NotEnoughSpace) as caught:
+            files.require_space(tmp_path, needed, margin=margin)
+        assert (caught.value.needed, caught.value.free) == (needed + margin, 1000)
 
 
 @pytest.mark.parametrize(("code", "no_room"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)])
