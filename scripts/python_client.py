@@ -34,8 +34,10 @@ def modules(openrpc: Json, errors: Json) -> dict[str, str]:
 
 
 def _formatted(source: str) -> str:
-    command = [sys.executable, "-m", "ruff", "format", "--line-length", "120", "--stdin-filename", "generated.py", "-"]
-    return subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
+    for what in (["check", "--fix", "--select", "I", "--quiet"], ["format"]):
+        words = [sys.executable, "-m", "ruff", *what, "--line-length", "120", "--stdin-filename", "generated.py", "-"]
+        source = subprocess.run(words, input=source, capture_output=True, text=True, check=True).stdout
+    return source
 
 
 # -- types -----------------------------------------------------------------------------------------------------------
