@@ -81,7 +81,7 @@ def test_a_content_that_was_wrong_until_it_was_replaced(setup: Setup, monkeypatc
         setup.hub.fault(Flip(at), kind="file", path=WEIGHTS)
     check(setup)
     assert setup.meter.snapshot().restarts == 1
-    assert setup.hub.bytes_sent(WEIGHTS) < 3 * SIZE, "a segment or two of the first content may have been asked for again"
+    assert setup.hub.bytes_sent(WEIGHTS) < 3 * SIZE, "a segment or two of the first may have been asked for again"
 
 
 def test_a_content_that_was_wrong_and_came_whole(setup: Setup) -> None:
