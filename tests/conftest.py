@@ -5,6 +5,7 @@ A test never depends on a port number: every sidecar binds port 0 and says what 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,15 @@ import pytest
 
 import sidecar as running
 from sidecar import Sidecar
+
+
+@pytest.fixture(autouse=True)
+def own_hub_client() -> Iterator[None]:
+    """A network client that a test gave huggingface_hub is for the whole process; it ends with the test."""
+    yield
+    http = sys.modules.get("huggingface_hub.utils._http")
+    if http is not None and http._GLOBAL_CLIENT_FACTORY is not http.default_client_factory:
+        http.set_client_factory(http.default_client_factory)
 
 
 @pytest.fixture

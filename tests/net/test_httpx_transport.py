@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from huggingface_hub.utils import get_session, set_client_factory
-from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils import get_session
 
 from net.stub import Handler, Stub, Time, hang_up, json_reply, raw, redirect, reply, silence
 from pumas import __version__
@@ -39,14 +37,13 @@ INFO = {"id": "a/b", "sha": COMMIT, "siblings": [{"rfilename": "x.gguf"}]}
 
 
 @pytest.fixture
-def api(client: NetworkClient, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Iterator[HfApi]:
+def api(client: NetworkClient, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> HfApi:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setattr(
         "huggingface_hub.utils._http.time.sleep", lambda _s: pytest.fail("the library waited by itself")
     )
     use_for_huggingface_hub(client)
-    yield HfApi(endpoint=stub.url, token=TOKEN)
-    set_client_factory(default_client_factory)
+    return HfApi(endpoint=stub.url, token=TOKEN)
 
 
 def test_a_question_and_its_answer(api: HfApi, client: NetworkClient, stub: Stub) -> None:
