@@ -92,7 +92,11 @@ class Packages:
             raise InstallFailed("venv", f"The Python environment could not be made: {_last(tail)}")
 
     def resolve(self, wish: Wish, *, build: bool, python: Path | None = None) -> list[Resolved]:
-        """Everything that would be installed, with exact versions.
+        """Everything that would be installed, with exact versions. Raises as `resolve_dated`."""
+        return self.resolve_dated(wish, build=build, python=python)[0]
+
+    def resolve_dated(self, wish: Wish, *, build: bool, python: Path | None = None) -> tuple[list[Resolved], str]:
+        """Everything that would be installed, with exact versions, and the `before` that could be kept.
 
         Raises:
             DependencyFailed: there is no way to satisfy it, or no metadata without building.
@@ -103,14 +107,14 @@ class Packages:
             lines = [f"-r {wish.requirements}"] if wish.requirements else []
             wanted.write_text("\n".join([*lines, *wish.extra, ""]), encoding="utf-8")
             if not self._uv:
-                return self._resolve_by_pip(wanted, place, build, python)
+                return self._resolve_by_pip(wanted, place, build, python), ""
             try:
-                return self._resolve_by_uv(wanted, place, build, wish.before)
+                return self._resolve_by_uv(wanted, place, build, wish.before), wish.before
             except DependencyFailed:
                 if not wish.before:
                     raise
                 # An index that does not tell when files were published has nothing from before any time.
-                return self._resolve_by_uv(wanted, place, build, "")
+                return self._resolve_by_uv(wanted, place, build, ""), ""
 
     def install(
         self, venv_parent: Path, wish: Wish, constraints: Path | None, on_line: OnLine, on_look: Callable[[], None]
@@ -123,6 +127,7 @@ class Packages:
         python = python_of(venv_parent)
         if self._uv:
             argv = [self._uv, "pip", "install", "--python", str(python), *_bundled_pip()]
+            argv += ["--exclude-newer", wish.before] if wish.before else []
         else:
             argv = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
         argv += ["-r", str(wish.requirements)] if wish.requirements else []

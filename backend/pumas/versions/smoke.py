@@ -22,7 +22,7 @@ from pumas.versions.running import Programs, Running
 HOST = "127.0.0.1"
 _PROBE_S = 2.0
 _LARGEST_ANSWER = 1024 * 1024
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _PAUSE_GROWTH = 0.01, 0.5, 1.1
 
 
 def smoke_launch(app: AppDescription, folder: Path, root: Path, programs: Programs) -> float:
@@ -61,7 +61,7 @@ def _wait_ready(app: AppDescription, running: Running, port: int, programs: Prog
                 f"{app.name} was built but did not answer within {app.launch.ready.timeout_s:.0f} s: {_said(running)}",
             )
         running.wait(pause)
-        pause = min(_LONGEST_PAUSE_S, pause * 1.3)
+        pause = min(_LONGEST_PAUSE_S, pause * _PAUSE_GROWTH)
 
 
 def _said(running: Running) -> str:
