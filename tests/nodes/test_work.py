@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from fixtures.git import GitServer
+from fixtures.git import GitServer, run_git
 from pumas.errors import (
     AlreadyExists,
     DependencyFailed,
+    DiskError,
     GitFailed,
     InvalidInput,
     LocalChanges,
     NodeNotFound,
     NotOurCheckout,
+    TrashEntryNotFound,
     UnsafePath,
 )
-from pumas.nodes.work import RECORD, STAGING, TRASH, Nodes, check_name, name_of
+from pumas.nodes import work
+from pumas.nodes.git import Git
+from pumas.nodes.record import NAME as RECORD
+from pumas.nodes.record import Record
+from pumas.nodes.work import STAGING, TRASH, Nodes, check_name, name_of
 
 
 @pytest.fixture
@@ -60,9 +67,8 @@ def test_installed_updated_removed(server: GitServer, nodes: Nodes, folder: Path
     assert nodes.update("sunny", None) == (first, second)
     (node,) = nodes.list()
     assert (node.commit, node.has_requirements) == (second, True)
-    trash = nodes.remove("sunny")
-    assert (trash / "a.py").read_text() == "2"
-    assert trash.parent == folder / TRASH
+    trash_id = nodes.remove("sunny")
+    assert (folder / TRASH / trash_id / "a.py").read_text() == "2"
     assert names(nodes) == []
     assert not (folder / STAGING).exists()
 
@@ -129,7 +135,7 @@ def test_what_is_no_checkout(nodes: Nodes, folder: Path, tmp_path: Path) -> None
     for name in ("plain", "elsewhere", "linked"):
         with pytest.raises(NotOurCheckout):
             nodes.update(name, None)
-    assert nodes.remove("linked").is_symlink()
+    assert (folder / TRASH / nodes.remove("linked")).is_symlink()
     assert (tmp_path / "outside/kept").exists()
     for name in ("nothing", "file.py"):
         with pytest.raises(NodeNotFound):
@@ -143,8 +149,191 @@ def test_a_folder_of_nodes_that_leads_out_is_refused(folder: Path, tmp_path: Pat
 
 
 def test_keys_of_others_stay_in_the_record(server: GitServer, nodes: Nodes, folder: Path) -> None:
-    (folder / RECORD).write_text('{"note": 1, "nodes": {"gone": {"url": "x"}}}')
+    theirs = {"note": 1, "nodes": {"gone": {"url": "x"}}}
+    (folder / RECORD).write_text(json.dumps(theirs))
     server.commit("sunny", {"a.py": "1"})
     nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
-    nodes.remove("sunny")
-    assert (folder / RECORD).read_text().replace(" ", "").replace("\n", "") == '{"note":1,"nodes":{"gone":{"url":"x"}}}'
+    nodes.purge(nodes.remove("sunny"))
+    nodes.tidy()
+    assert json.loads((folder / RECORD).read_text()) == theirs | {"trash": {}}
+
+
+# -- the trash -------------------------------------------------------------------------------------------------------
+
+
+def test_a_removed_node_comes_back_as_it_was(server: GitServer, nodes: Nodes, folder: Path) -> None:
+    commit = server.commit("sunny", {"a.py": "1"})
+    before = nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
+    first = nodes.remove("sunny")
+    (one,) = nodes.removed()
+    assert (one.trash_id, one.name, one.url, one.commit) == (first, "sunny", before.url, commit)
+    assert one.removed_at
+    nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
+    with pytest.raises(AlreadyExists):
+        nodes.restore(first)
+    second = nodes.remove("sunny")
+    assert {one.trash_id for one in nodes.removed()} == {first, second}
+    assert nodes.restore(first) == "sunny"
+    assert nodes.list() == [before]
+    nodes.purge(second)
+    assert nodes.removed() == []
+    assert not (folder / STAGING).exists()
+
+
+def test_what_nobody_recorded_can_be_restored_and_purged(nodes: Nodes, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/kept").touch()
+    (folder / TRASH / "old-01234567").mkdir(parents=True)
+    (folder / TRASH / "linked-01234567").symlink_to(tmp_path / "outside")
+    for name in ("odd", "..", "x-zz234567"):
+        (folder / TRASH / name).mkdir(exist_ok=True)
+    assert [one.name for one in nodes.removed()] == ["old", "linked"]
+    assert nodes.restore("old-01234567") == "old"
+    nodes.purge("linked-01234567")
+    assert (tmp_path / "outside/kept").exists()
+    assert nodes.removed() == []
+
+
+@pytest.mark.parametrize("trash_id", ["", ".", "..", "../custom_nodes", "a/b-01234567", "odd", "no-01234567"])
+def test_only_what_lies_in_the_trash_is_restored_or_purged(nodes: Nodes, folder: Path, trash_id: str) -> None:
+    (folder / TRASH / "odd").mkdir(parents=True)
+    for act in (nodes.restore, nodes.purge):
+        with pytest.raises(TrashEntryNotFound):
+            act(trash_id)
+    assert (folder / TRASH / "odd").exists()
+
+
+# -- failures and kills ----------------------------------------------------------------------------------------------
+
+
+def test_an_update_whose_requirements_fail_is_taken_back(server: GitServer, nodes: Nodes, folder: Path) -> None:
+    first = server.commit("sunny", {"a.py": "1", "old.py": ""})
+    nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
+    before = nodes.list()
+    server.commit("sunny", {"a.py": "2", "old.py": None, "new.py": "", "requirements.txt": "x"})
+
+    def fail(_requirements: Path) -> None:
+        raise DependencyFailed("dependencies", "no")
+
+    with pytest.raises(DependencyFailed):
+        nodes.update("sunny", fail)
+    place = folder / "custom_nodes/sunny"
+    assert nodes.list() == before
+    assert {path.name for path in place.iterdir()} == {".git", "a.py", "old.py"}
+    assert (place / "a.py").read_text() == "1"
+    assert nodes.update("sunny", None)[0] == first
+
+
+def test_the_same_job_goes_on_and_another_does_not(server: GitServer, nodes: Nodes) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    url = f"{server.url}/sunny.git"
+    node = nodes.install(url, "sunny", None, None, "job-1")
+    assert nodes.install(url, "sunny", None, None, "job-1") == node
+    with pytest.raises(AlreadyExists):
+        nodes.install(url, "sunny", None, None, "job-2")
+
+
+def forward(server: GitServer, nodes: Nodes, folder: Path) -> Path:
+    """A node that is to go forward, as it was recorded before its files change."""
+    before = server.commit("sunny", {"a.py": "1", "b.py": "1", "gone.py": "1"})
+    nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
+    after = server.commit("sunny", {"a.py": "2", "b.py": "2", "gone.py": None, "deep/new.py": "2"})
+    place = folder / "custom_nodes/sunny"
+    Git().fetch(place, f"{server.url}/sunny.git", "main")
+    record = Record(folder)
+    record.note("sunny", record.read().nodes["sunny"] | {"updating": {"before": before, "after": after}})
+    return place
+
+
+FIRST = {"a.py": "1", "b.py": "1", "gone.py": "1"}
+
+
+def files(place: Path) -> dict[str, str]:
+    found = (path for path in place.rglob("*") if path.is_file() and ".git" not in path.parts)
+    return {str(path.relative_to(place)): path.read_text() for path in found}
+
+
+def test_a_step_forward_that_was_cut_off_is_taken_back(server: GitServer, nodes: Nodes, folder: Path) -> None:
+    place = forward(server, nodes, folder)
+    # git writes the files, then its index, then its branch.
+    (place / "a.py").write_text("2")
+    (place / "b.py").write_text("")  # and was at this one
+    (place / "gone.py").unlink()
+    (place / "deep").mkdir()
+    (place / "deep/new.py").write_text("2")
+    for lock in ("index.lock", "HEAD.lock", "refs/heads/main.lock"):
+        (place / ".git" / lock).touch()
+    (place / "made by the app").write_text("x")
+    nodes.tidy()
+    assert files(place) == FIRST | {"made by the app": "x"}
+    assert nodes.update("sunny", None)[1] == Git().head(place)
+    assert files(place)["deep/new.py"] == "2"
+    assert "updating" not in Record(folder).read().nodes["sunny"]
+
+
+def test_a_step_forward_that_was_finished_is_taken_back_too(server: GitServer, nodes: Nodes, folder: Path) -> None:
+    place = forward(server, nodes, folder)
+    Git().forward(place, Record(folder).read().nodes["sunny"]["updating"]["after"])
+    nodes.tidy()
+    assert files(place) == FIRST
+    assert Git().head(place) == nodes.list()[0].commit
+
+
+def test_what_somebody_changed_meanwhile_is_kept(server: GitServer, nodes: Nodes, folder: Path) -> None:
+    place = forward(server, nodes, folder)
+    (place / "a.py").write_text("mine")
+    nodes.tidy()
+    assert files(place) == FIRST
+    kept = Record(folder).read().nodes["sunny"]["kept_changes"]
+    assert run_git(place, "show", f"{kept}:a.py") == "mine"
+
+
+def test_a_record_that_was_written_before_a_kill_is_set_right(server: GitServer, nodes: Nodes, folder: Path) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
+    before, record = nodes.list(), Record(folder)
+    known = record.read()
+    # Removing was noted, and nothing was moved; installing too; and somebody's clone was not thrown away.
+    known.trash["sunny-01234567"] = {"name": "sunny", "removed_at": "x", "node": known.nodes.pop("sunny")}
+    known.trash["../../x-01234567"] = {"name": "../x", "node": {"url": "x"}}
+    known.nodes["half"] = {"url": "x", "commit": "x", "installed_at": "x", "job_id": "x"}
+    known.nodes["../half"] = {"url": "x", "installed_at": "x", "updating": {}}
+    record.save(known)
+    (folder / STAGING / "0123").mkdir(parents=True)
+    nodes.tidy()
+    assert (nodes.list(), nodes.removed(), record.read().trash.keys()) == (before, [], {"../../x-01234567"})
+    assert record.read().nodes.keys() == {"sunny"}
+    assert not (folder / STAGING).exists()
+
+
+def test_a_place_that_is_taken_at_the_last_moment_stays_taken(
+    server: GitServer, nodes: Nodes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    real = work.rename_new
+
+    def taken(source: Path, target: Path) -> None:
+        target.mkdir()
+        real(source, target)
+
+    monkeypatch.setattr(work, "rename_new", taken)
+    with pytest.raises(AlreadyExists):
+        nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
+    (node,) = nodes.list()
+    assert (node.url, node.is_checkout) == (None, False)
+
+
+def test_a_removal_that_the_disk_refuses_leaves_all_as_it_was(
+    server: GitServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    nodes.install(f"{server.url}/sunny.git", "sunny", None, None)
+    before = nodes.list()
+
+    def refuse(_source: Path, _target: Path) -> None:
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(work, "rename_new", refuse)
+    with pytest.raises(DiskError):
+        nodes.remove("sunny")
+    assert (nodes.list(), nodes.removed()) == (before, [])

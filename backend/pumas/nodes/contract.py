@@ -62,4 +62,24 @@ class NodeChanged(Result):
 
 
 class NodeRemoved(Result):
-    trash_id: str = Field(description="Its folder in `.pumas-nodes-trash` of the version; moving it back restores it.")
+    trash_id: str = Field(description="For restore_custom_node.")
+
+
+class InNodeTrash(OfVersion):
+    trash_id: Annotated[str, Field(max_length=200)]
+
+
+class RemovedNodeInfo(Result):
+    trash_id: str
+    name: str
+    url: str | None = Field(description="Where it was installed from; null for those that were not installed here.")
+    commit: str | None
+    removed_at: str | None
+
+
+class RemovedNodes(Result):
+    nodes: list[RemovedNodeInfo]
+
+
+class NodeRestored(Result):
+    name: str

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -80,10 +80,14 @@ def find() -> str | None:
 
 
 class Git:
-    """`check` is called several times a second while git runs, and ends it by raising."""
+    """`check` is called several times a second while git runs, and ends it by raising.
 
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+    `note` is where the running git is written down, so that a start after a kill can end it (`running.end_noted`).
+    """
+
+    def __init__(self, check: Callable[[], None] = lambda: None, note: Path | None = None) -> None:
         self._check = check
+        self._note = note
 
     def clone(self, url: str, folder: Path, commit: str | None = None) -> str:
         """Clone a repository into a folder that is not there yet, at a commit of its main branch; the commit id.
@@ -145,6 +149,41 @@ class Git:
         """Check out an earlier commit as it was; files that git does not keep stay. Raises GitFailed."""
         self._run(folder, "reset", "--quiet", "--hard", check_commit(commit), "--", timeout_s=FETCH_S)
 
+    def mend(self, folder: Path, before: str, after: str) -> str | None:
+        """Take a step forward back that was ended anywhere between two commits.
+
+        What is like neither of them is kept as a commit of its own; the name by which git knows that one.
+
+        Raises:
+            GitFailed: nothing was taken back.
+        """
+        git = folder / ".git"
+        for lock in (*git.glob("*.lock"), *git.glob("refs/**/*.lock")):
+            lock.unlink(missing_ok=True)
+        changed = self.changed(folder)
+        if not changed and self.head(folder) == before:
+            return None
+        kept = self._keep_changes(folder, before, after) if changed else None
+        # Files that only the later commit has are known to git again, and go with the way back.
+        self.back(folder, after)
+        self.back(folder, before)
+        return kept
+
+    def _keep_changes(self, folder: Path, before: str, after: str) -> str | None:
+        who = (part for key in ("name", "email") for part in ("-c", f"user.{key}=pumas"))
+        snapshot = self._run(folder, *who, "stash", "create").strip()
+        if not _COMMIT.fullmatch(snapshot):
+            return None
+        if not self._differing(folder, before, snapshot) & self._differing(folder, after, snapshot):
+            return None
+        name = f"refs/pumas/kept-{snapshot[:12]}"
+        self._run(folder, "update-ref", name, snapshot)
+        return name
+
+    def _differing(self, folder: Path, one: str, other: str) -> set[str]:
+        arguments = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", check_commit(one), check_commit(other))
+        return set(self._run(folder, *arguments, "--").split("\0")) - {""}
+
     def _run(
         self, folder: Path, *arguments: str, timeout_s: float = LOCAL_S, url: str = "", index: Path | None = None
     ) -> str:
@@ -167,15 +206,19 @@ class Git:
             except OSError as error:
                 raise GitFailed(f"git cannot be started: {os.strerror(error.errno or 0)}.") from None
             try:
+                if self._note is not None:
+                    _write_down(self._note, process.pid)
                 status = self._wait(process, time.monotonic() + timeout_s)
             finally:
                 _end(process)
+                if self._note is not None:
+                    self._note.unlink(missing_ok=True)
             output.seek(0)
             said = output.read(_MOST_OUTPUT).decode("utf-8", "replace")
         if status is None:
-            raise GitFailed(f"git {arguments[0]} took longer than {timeout_s:.0f} s and was ended.")
+            raise GitFailed(f"git {_verb(arguments)} took longer than {timeout_s:.0f} s and was ended.")
         if status:
-            raise GitFailed(f"git {arguments[0]} failed: {_reason(said)}")
+            raise GitFailed(f"git {_verb(arguments)} failed: {_reason(said)}")
         return said
 
     def _wait(self, process: subprocess.Popen[bytes], ends: float) -> int | None:
@@ -184,6 +227,25 @@ class Git:
                 return process.wait(_LOOK_S)
             self._check()
         return None
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    """Which of git's commands it is, its general options left out."""
+    words = iter(arguments)
+    for word in words:
+        if word in ("-c", "--git-dir", "--work-tree"):
+            next(words)
+        else:
+            return word
+    return ""
+
+
+def _write_down(note: Path, pid: int) -> None:
+    from pumas.versions.running import note_running
+
+    with contextlib.suppress(OSError):  # then it ends by itself, after its time limits
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note_running(note, pid)
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -14,11 +14,13 @@ from pumas.errors import (
     NotEnoughSpace,
     NotOurCheckout,
     ReadOnly,
+    TrashEntryNotFound,
     Unsupported,
     VersionNotFound,
 )
 from pumas.nodes import contract as wire
 from pumas.nodes.service import Answer, NodeService
+from pumas.rpc.models import Done
 from pumas.rpc.registry import Methods
 
 _DISK = (CorruptState, DiskError, NotEnoughSpace, ReadOnly)
@@ -69,6 +71,34 @@ def register(methods: Methods, nodes: NodeService) -> None:
     async def remove_custom_node(p: wire.OfNode) -> wire.NodeRemoved:
         """Move a custom node to the version's trash."""
         return wire.NodeRemoved(trash_id=await nodes.remove(p.version_tag, p.node_name))
+
+    _register_trash(methods, nodes)
+
+
+def _register_trash(methods: Methods, nodes: NodeService) -> None:
+    @methods.row(
+        "list_removed_custom_nodes", wire.OfVersion, wire.RemovedNodes, errors=[*_WHICH, CorruptState, DiskError]
+    )
+    async def list_removed_custom_nodes(p: wire.OfVersion) -> wire.RemovedNodes:
+        """What is in a version's trash of custom nodes, newest first."""
+        found = await nodes.removed(p.version_tag)
+        return wire.RemovedNodes(nodes=[wire.RemovedNodeInfo.model_validate(one) for one in found])
+
+    @methods.row(
+        "restore_custom_node",
+        wire.InNodeTrash,
+        wire.NodeRestored,
+        errors=[*_WHICH, TrashEntryNotFound, AlreadyExists, *_DISK],
+    )
+    async def restore_custom_node(p: wire.InNodeTrash) -> wire.NodeRestored:
+        """Put a custom node from the trash back."""
+        return wire.NodeRestored(name=await nodes.restore(p.version_tag, p.trash_id))
+
+    @methods.row("purge_removed_custom_node", wire.InNodeTrash, Done, errors=[*_WHICH, TrashEntryNotFound, *_DISK])
+    async def purge_removed_custom_node(p: wire.InNodeTrash) -> Done:
+        """Remove a custom node from the trash for good."""
+        await nodes.purge(p.version_tag, p.trash_id)
+        return Done()
 
 
 def _changed(name: str, answer: Answer) -> wire.NodeChanged:

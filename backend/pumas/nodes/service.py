@@ -1,30 +1,39 @@
 """Custom nodes of versions, for callers: list, install, update, remove.
 
-Installing and updating are jobs of the kind `custom_node`, one at a time, answered when they are quick. An interrupted
-one can be resumed and then begins anew; what it had cloned is thrown away. `work.py` does
-the work and is loaded when first needed.
+Installing and updating are jobs of the kind `custom_node`, one at a time, answered when they are quick. A start after a
+kill takes back what was half done, and lets the job go on. `work.py` does the work and is loaded when first needed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pumas.apps.catalog import DEFAULT_APP, Apps
 from pumas.config import Layout
-from pumas.errors import PumasError, Unsupported
+from pumas.errors import Interrupted, PumasError, Unsupported, WrongJobState
 from pumas.jobs.service import JobContext, JobService, Slots
 from pumas.jobs.store import JobState, Json
 from pumas.library.service import ANSWER_WITHIN_S
-from pumas.processes.values import Version, Versions
+from pumas.processes.values import Version
 
 if TYPE_CHECKING:
     from pumas.nodes.git import Git
-    from pumas.nodes.work import InstallRequirements, Node, Nodes
+    from pumas.nodes.work import InstallRequirements, Node, Nodes, RemovedNode
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 KIND = "custom_node"
+_OURS = (".pumas-nodes.json", ".pumas-nodes", ".pumas-nodes-trash")
+"""In a version's folder, where something was ever done here."""
 _KEPT_FAILURES = 8
 
 
@@ -36,12 +45,42 @@ class Answer:
     result: Json | None
 
 
+class InstalledVersions(Protocol):
+    """`pumas.versions` knows it. Raises UnknownApp, VersionNotFound, InvalidInput."""
+
+    async def get(self, tag: str, app_id: str) -> Version: ...
+    async def installed(self, app_id: str) -> Sequence[Version]: ...
+
+
 class NodeService:
-    def __init__(self, layout: Layout, apps: Apps, versions: Versions, jobs: JobService) -> None:
+    def __init__(self, layout: Layout, apps: Apps, versions: InstalledVersions, jobs: JobService) -> None:
         self._layout, self._apps, self._versions, self._jobs = layout, apps, versions, jobs
+        self._note = layout.data / "cache" / "custom-node-git.json"
         self._failures: dict[str, PumasError] = {}
         self._lock = asyncio.Lock()
         jobs.register(KIND, self._run, turns=Slots(1))
+
+    async def open(self) -> None:
+        """Take back what a kill left half done, and go on with it. Call after the jobs and the versions are open."""
+        paused = await self._jobs.list(kind=KIND, states=(JobState.PAUSED,), limit=1000)
+        versions = await self._versions.installed(DEFAULT_APP)
+        await asyncio.to_thread(self._tidy, versions)
+        for job in paused:
+            if job.error_code == Interrupted.kind:
+                with contextlib.suppress(WrongJobState):
+                    await self._jobs.resume(job.id)
+
+    def _tidy(self, versions: Sequence[Version]) -> None:
+        if self._note.exists():
+            from pumas.versions.running import end_noted
+
+            end_noted(self._note)
+        for version in versions:
+            if any(os.path.lexists(version.folder / name) for name in _OURS):
+                try:
+                    self._nodes(version).tidy()
+                except PumasError as error:
+                    log.warning("custom nodes of %s: %s", version.tag, error)
 
     async def list(self, tag: str) -> list[Node]:
         """By name. Raises InvalidInput, VersionNotFound, CorruptState."""
@@ -81,11 +120,27 @@ class NodeService:
         """Move a node to the version's trash; its name there.
 
         Raises:
-            InvalidInput, VersionNotFound, NodeNotFound, NotOurCheckout, CorruptState, the disk's failures.
+            InvalidInput, VersionNotFound, NodeNotFound, CorruptState, the disk's failures.
         """
+        return await self._changed(tag, lambda nodes: nodes.remove(name))
+
+    async def removed(self, tag: str) -> Sequence[RemovedNode]:
+        """What lies in a version's trash, newest first. Raises InvalidInput, VersionNotFound, CorruptState."""
+        version = await self._versions.get(tag, DEFAULT_APP)
+        return await asyncio.to_thread(lambda: self._nodes(version).removed())
+
+    async def restore(self, tag: str, trash_id: str) -> str:
+        """Put a node back; its name. Raises TrashEntryNotFound, AlreadyExists, and as `remove`."""
+        return await self._changed(tag, lambda nodes: nodes.restore(trash_id))
+
+    async def purge(self, tag: str, trash_id: str) -> None:
+        """Remove a node from the trash for good. Raises TrashEntryNotFound, and as `remove`."""
+        await self._changed(tag, lambda nodes: nodes.purge(trash_id))
+
+    async def _changed(self, tag: str, change: Callable[[Nodes], T]) -> T:
         version = await self._versions.get(tag, DEFAULT_APP)
         async with self._lock:
-            return await asyncio.to_thread(lambda: self._nodes(version).remove(name).name)
+            return await asyncio.to_thread(lambda: change(self._nodes(version)))
 
     async def _do(self, tag: str, params: Json, requirements: bool, title: str) -> Answer:
         version = await self._versions.get(tag, DEFAULT_APP)
@@ -112,11 +167,11 @@ class NodeService:
     def _carry_out(self, context: JobContext, version: Version, params: Json) -> Json:
         from pumas.nodes.git import Git
 
-        nodes = self._nodes(version, Git(context.check))
+        nodes = self._nodes(version, Git(context.check, self._note))
         packages = self._requirements(context, version) if params["requirements"] else None
         context.report(stage="git", done=0, total=1, item=params["name"], unit="repositories")
         if params["do"] == "install":
-            node = nodes.install(params["url"], params["name"], params["commit"], packages)
+            node = nodes.install(params["url"], params["name"], params["commit"], packages, context.job_id)
             return {"name": node.name, "commit": node.commit, "previous_commit": None, "node": asdict(node)}
         before, after = nodes.update(params["name"], packages)
         return {"name": params["name"], "commit": after, "previous_commit": before}

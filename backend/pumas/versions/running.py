@@ -186,19 +186,29 @@ class Programs:
 
     def end_leftover(self) -> None:
         """End what a killed sidecar left running for this installation."""
-        try:
-            noted = orjson.loads(self._note.read_bytes())
-            pid, started = int(noted["pid"]), float(noted["started"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        if _started(pid) == started:
-            end_group(pid, lambda: _started(pid) != started)
-        with contextlib.suppress(OSError):
-            self._note.unlink(missing_ok=True)
+        end_noted(self._note)
 
     def _write_note(self, pid: int) -> None:
         with disk_errors("Writing the state of the installation"):
-            write_lightly(self._note, orjson.dumps({"pid": pid, "started": _started(pid)}), 0o600)
+            note_running(self._note, pid)
+
+
+def note_running(note: Path, pid: int) -> None:
+    """Write down which process runs, for `end_noted` after a kill of this one. Raises OSError."""
+    write_lightly(note, orjson.dumps({"pid": pid, "started": _started(pid)}), 0o600)
+
+
+def end_noted(note: Path) -> None:
+    """End the group of the process that was written down, when it is still that process."""
+    try:
+        noted = orjson.loads(note.read_bytes())
+        pid, started = int(noted["pid"]), float(noted["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if _started(pid) == started:
+        end_group(pid, lambda: _started(pid) != started)
+    with contextlib.suppress(OSError):
+        note.unlink(missing_ok=True)
 
 
 def end_group(pid: int, gone: Callable[[], bool], term_s: float = TERM_S) -> None:
