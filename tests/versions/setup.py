@@ -37,7 +37,7 @@ class Built:
     troubles: Troubles
 
     async def install(self, tag: str, app_id: str = "comfyui", **options: Any) -> Job:
-        job = await self.service.install(tag, app_id, **options)
+        job = await self.service.installs.install(tag, app_id, **options)
         return await self.jobs.wait(job.id, 60)
 
     async def tags(self, app_id: str = "comfyui") -> list[str]:

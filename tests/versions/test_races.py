@@ -55,11 +55,11 @@ class Races(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.one = self.loop.run_until_complete(self.stack.enter_async_context(built(self.root, smoke=False)))
-        self.run(self.one.service.offered(APP, force=True))
+        self.run(self.one.service.offers.offered(APP, force=True))
 
     @rule(tag=tags, again=st.booleans(), use=st.booleans())
     def install(self, tag: str, again: bool, use: bool) -> None:
-        job = self.run(self.one.service.install(tag, APP, replace=again, activate=use))
+        job = self.run(self.one.service.installs.install(tag, APP, replace=again, activate=use))
         if isinstance(job, Job):
             self.jobs.append(job.id)
 
@@ -73,9 +73,9 @@ class Races(RuleBasedStateMachine):
             job = self.run(self.one.jobs.wait(job_id, 30))
             assert job.state.final, job
             assert job.error_code in (None, "cancelled"), job
-        self.run(self.one.service.settled())
+        self.run(self.one.service.installs.settled())
         self.jobs.clear()
-        progress = self.run(self.one.service.progress(APP))
+        progress = self.run(self.one.service.installs.progress(APP))
         assert progress is None or "completed_at" in progress
 
     @rule(tag=tags)
@@ -96,7 +96,7 @@ class Races(RuleBasedStateMachine):
 
     @rule()
     def cancel(self) -> None:
-        self.run(self.one.service.cancel())
+        self.run(self.one.service.installs.cancel())
 
     @rule()
     def roll_back(self) -> None:

@@ -38,7 +38,7 @@ __all__ = ["server"]
 
 
 async def ready(one: Built, app_id: str = "comfyui") -> None:
-    await one.service.offered(app_id, force=True)
+    await one.service.offers.offered(app_id, force=True)
 
 
 def folders(root: Path, app_id: str = "comfyui") -> list[str]:
@@ -72,17 +72,17 @@ async def test_an_app_is_installed_whole_in_an_environment_of_its_own(server: Re
 
 async def test_progress_has_the_shape_that_older_clients_poll(server: ReleaseServer, tmp_path: Path) -> None:
     async with built(tmp_path) as one:
-        assert await one.service.progress() is None
+        assert await one.service.installs.progress() is None
         await ready(one)
         seen: list[dict[str, Any]] = []
-        job = await one.service.install("v0.5.0")
+        job = await one.service.installs.install("v0.5.0")
         while one.jobs.is_active("install"):
-            at = await one.service.progress()
+            at = await one.service.installs.progress()
             assert at is not None
             seen.append(at)
             await asyncio.sleep(0)
         assert (await one.jobs.get(job.id)).state is JobState.COMPLETED
-        last = await one.service.progress()
+        last = await one.service.installs.progress()
     assert last is not None
     assert {"stage": last["stage"], "overall": last["overall_progress"]} == {"stage": "setup", "overall": 100}
     assert (last["success"], last["error"]) == (True, None)
@@ -109,10 +109,10 @@ async def test_a_bundle_comes_whole_with_its_libraries(server: ReleaseServer, tm
         assert (place / "lib/ollama/libtiny.so").readlink() == Path("libtiny.so.1")
         # Older sidecars look for the program here.
         assert (place / "ollama").readlink() == Path("bin/ollama")
-        progress = await one.service.progress("ollama")
+        progress = await one.service.installs.progress("ollama")
         assert progress is not None
         assert progress["dependency_count"] is None
-        assert await one.service.progress("comfyui") is None
+        assert await one.service.installs.progress("comfyui") is None
 
 
 BROKEN = [
@@ -131,7 +131,7 @@ async def test_a_release_that_cannot_be_installed_leaves_nothing(
         job = await one.install(tag)
         assert (job.state, job.error_code) == (JobState.FAILED, code)
         assert says in (job.error or "")
-        progress = await one.service.progress()
+        progress = await one.service.installs.progress()
         assert progress is not None
         assert (progress["success"], progress["error"]) == (False, job.error)
         assert "cancel" not in job.error.lower()  # type: ignore[union-attr]
@@ -139,7 +139,7 @@ async def test_a_release_that_cannot_be_installed_leaves_nothing(
         assert await one.tags() == []
         assert folders(tmp_path) == []
         assert not list(tmp_path.rglob("escaped.txt"))
-        assert not [o for o in await one.service.offered() if o.installing]
+        assert not [o for o in await one.service.offers.offered() if o.installing]
 
 
 @pytest.mark.parametrize("trouble", ['sys.exit("broken")', "import no_such_module_here", "os.kill(os.getpid(), 9)"])
@@ -190,7 +190,7 @@ async def test_a_new_build_replaces_the_old_one_and_can_be_taken_back(server: Re
         place = tmp_path / "ollama-versions/v0.13.1"
         (place / "notes.txt").write_text("mine")
         with pytest.raises(AlreadyExists):
-            await one.service.install("v0.13.1", "ollama")
+            await one.service.installs.install("v0.13.1", "ollama")
         assert (await one.install("v0.13.1", "ollama", replace=True)).state is JobState.COMPLETED
         assert not (place / "notes.txt").exists()
         assert [removed.reason for removed in await one.service.removed("ollama")] == ["replaced"]
@@ -234,7 +234,7 @@ async def test_a_version_that_runs_is_neither_removed_nor_replaced(server: Relea
         with pytest.raises(VersionInUse):
             await one.service.remove("v0.12.0", "ollama")
         with pytest.raises(Busy):
-            await one.service.install("v0.12.0", "ollama", replace=True)
+            await one.service.installs.install("v0.12.0", "ollama", replace=True)
 
 
 REFUSED: list[tuple[str, str, type[Exception]]] = [
@@ -252,7 +252,7 @@ async def test_what_cannot_be_installed_is_refused_at_once(
     async with built(tmp_path) as one:
         await ready(one)
         with pytest.raises(error):
-            await one.service.install(tag, app)
+            await one.service.installs.install(tag, app)
         assert not (tmp_path / "comfyui-versions").exists()
 
 
@@ -263,9 +263,9 @@ async def test_a_folder_of_somebody_elses_is_not_replaced(server: ReleaseServer,
     async with built(tmp_path) as one:
         await ready(one)
         with pytest.raises(AlreadyExists):
-            await one.service.install("v0.5.0")
+            await one.service.installs.install("v0.5.0")
         with pytest.raises(VersionNotFound):
-            await one.service.install("v0.5.0", replace=True)
+            await one.service.installs.install("v0.5.0", replace=True)
         assert (await one.service.validate()).unknown == ["v0.5.0"]
     assert everything(tmp_path / "comfyui-versions") == {"v0.5.0/thesis.txt": b"x"}
 
@@ -276,17 +276,17 @@ async def test_one_installation_per_app_and_cancel_finds_it(server: ReleaseServe
         await ready(one)
         await ready(one, "ollama")
         with pytest.raises(WrongJobState):
-            await one.service.cancel()
-        job = await one.service.install("v0.13.1", "ollama")
+            await one.service.installs.cancel()
+        job = await one.service.installs.install("v0.13.1", "ollama")
         with pytest.raises(Busy):
-            await one.service.install("v0.12.0", "ollama")
+            await one.service.installs.install("v0.12.0", "ollama")
         with pytest.raises(WrongJobState):
-            await one.service.cancel("comfyui")
-        assert [o.release.tag for o in await one.service.offered("ollama") if o.installing] == ["v0.13.1"]
-        await one.service.cancel()
+            await one.service.installs.cancel("comfyui")
+        assert [o.release.tag for o in await one.service.offers.offered("ollama") if o.installing] == ["v0.13.1"]
+        await one.service.installs.cancel()
         assert (await one.jobs.wait(job.id, 10)).state is JobState.CANCELLED
-        await one.service.settled()
-        progress = await one.service.progress("ollama")
+        await one.service.installs.settled()
+        progress = await one.service.installs.progress("ollama")
         assert progress is not None
         assert "cancel" in progress["error"].lower()
         assert progress["success"] is False
@@ -301,11 +301,11 @@ SLOW = 'import time; open("started", "w").close(); time.sleep(60)'
 async def test_what_is_cancelled_before_it_began_has_ended(server: ReleaseServer, tmp_path: Path) -> None:
     async with built(tmp_path) as one:
         await ready(one, "ollama")
-        job = await one.service.install("v0.13.1", "ollama")
+        job = await one.service.installs.install("v0.13.1", "ollama")
         one.jobs._active[job.id].ask(Cancelled)  # pyright: ignore[reportPrivateUsage] - before its task ran
         assert (await one.jobs.wait(job.id, 10)).state is JobState.CANCELLED
-        await one.service.settled()
-        progress = await one.service.progress("ollama")
+        await one.service.installs.settled()
+        progress = await one.service.installs.progress("ollama")
         assert progress is not None
         assert "cancel" in progress["error"].lower()
         assert (await one.install("v0.13.1", "ollama")).state is JobState.COMPLETED
@@ -315,12 +315,12 @@ async def test_a_program_that_is_tried_ends_with_the_cancel(server: ReleaseServe
     server.releases[COMFYUI] = [comfyui("v0.5.0", trouble=SLOW)]
     async with built(tmp_path) as one:
         await ready(one)
-        job = await one.service.install("v0.5.0")
+        job = await one.service.installs.install("v0.5.0")
         await asyncio.to_thread(
             eventually, lambda: list(tmp_path.glob("comfyui-versions/.pumas-build-*/started")), 30.0
         )
         note = json.loads(next(tmp_path.glob("comfyui-versions/.pumas-work/*/running.json")).read_bytes())
-        await one.service.cancel("comfyui")
+        await one.service.installs.cancel("comfyui")
         assert (await one.jobs.wait(job.id, 10)).state is JobState.CANCELLED
         assert not Path(f"/proc/{note['pid']}").exists()
 
@@ -408,14 +408,14 @@ async def test_an_interrupted_installation_goes_on_by_itself(server: ReleaseServ
         server.fault("/codeload/*", Stall(100))
     async with built(tmp_path) as one:
         await ready(one)
-        job = await one.service.install("v0.5.0")
+        job = await one.service.installs.install("v0.5.0")
         await asyncio.to_thread(eventually, lambda: list(tmp_path.glob(marks[stage])), 30.0)
     async with built(tmp_path) as one:
         job = await one.jobs.wait(job.id, 60)
         assert (job.state, job.error) == (JobState.COMPLETED, None)
         assert await one.tags() == ["v0.5.0"]
         assert folders(tmp_path) == ["v0.5.0"]
-        progress = await one.service.progress()
+        progress = await one.service.installs.progress()
         assert progress is not None
         assert progress["success"] is True
 
@@ -458,7 +458,7 @@ async def test_a_list_that_cannot_be_read_stops_every_change(server: ReleaseServ
         for change in (
             one.service.remove("v0.12.0", "ollama"),
             one.service.switch("v0.12.0", "ollama"),
-            one.service.install("v0.13.0", "ollama"),
+            one.service.installs.install("v0.13.0", "ollama"),
             one.service.rollback("ollama"),
         ):
             with pytest.raises(Exception, match="cannot be read"):
@@ -476,13 +476,13 @@ async def test_old_lists_are_shown_and_limits_told_when_github_does_not_answer(
     async with built(tmp_path) as one:
         server.rate_limit(600)
         with pytest.raises(RateLimited):
-            await one.service.offered(force=True)
+            await one.service.offers.offered(force=True)
         server.limited_until = 0
     async with built(tmp_path) as one:
         await ready(one)
         server.rate_limit(600)
-        assert await one.service.offered(force=True)
-        assert (await one.service.cache_status()).limited_s > 500
+        assert await one.service.offers.offered(force=True)
+        assert (await one.service.offers.cache_status()).limited_s > 500
 
 
 async def test_polls_ask_nobody(server: ReleaseServer, tmp_path: Path) -> None:
@@ -493,25 +493,25 @@ async def test_polls_ask_nobody(server: ReleaseServer, tmp_path: Path) -> None:
         asked = len(server.asked)
         for _ in range(20):
             for app in ("comfyui", "ollama"):
-                await one.service.cache_status(app)
-                await one.service.progress(app)
+                await one.service.offers.cache_status(app)
+                await one.service.installs.progress(app)
                 await one.service.installed(app)
                 await one.service.active(app)
                 await one.service.overview(app)
-                await one.service.offered(app)
-        assert one.service.fetched_behind is False
+                await one.service.offers.offered(app)
+        assert one.service.offers.fetched_behind is False
         assert len(server.asked) == asked
 
 
 async def test_a_stale_list_is_refreshed_behind_and_said_so(server: ReleaseServer, tmp_path: Path) -> None:
     async with built(tmp_path) as one:
-        assert await one.service.offered() == []
-        await asyncio.to_thread(eventually, lambda: one.service.fetched_behind)
-        assert await one.service.offered()
-        one.service.reset_fetched_behind()
-        await one.service.offered("ollama")
-        await one.service.refresh_all_behind()
-        assert not one.service.fetched_behind
+        assert await one.service.offers.offered() == []
+        await asyncio.to_thread(eventually, lambda: one.service.offers.fetched_behind)
+        assert await one.service.offers.offered()
+        one.service.offers.reset_fetched_behind()
+        await one.service.offers.offered("ollama")
+        await one.service.offers.refresh_all_behind()
+        assert not one.service.offers.fetched_behind
 
 
 async def test_missing_dependencies_are_found_and_brought(server: ReleaseServer, tmp_path: Path) -> None:
@@ -521,8 +521,8 @@ async def test_missing_dependencies_are_found_and_brought(server: ReleaseServer,
         shutil.rmtree(next(tmp_path.glob("comfyui-versions/v0.5.0/venv/lib/python*/site-packages/tiny_server-*")))
         assert (await one.service.dependencies("v0.5.0")).missing == ["tiny-server"]
         with pytest.raises(InvalidInput):
-            await one.service.install_dependencies("v0.13.1", "ollama")
-        job = await one.service.install_dependencies("v0.5.0")
+            await one.service.installs.install_dependencies("v0.13.1", "ollama")
+        job = await one.service.installs.install_dependencies("v0.5.0")
         assert (await one.jobs.wait(job.id, 60)).state is JobState.COMPLETED
         assert (await one.service.dependencies("v0.5.0")).missing == []
 
@@ -532,7 +532,7 @@ async def test_what_follows_an_installation_cannot_fail_it(server: ReleaseServer
         raise Busy("the models are being moved")
 
     async with built(tmp_path) as one:
-        one.service.after_install(fail)
+        one.service.installs.after(fail)
         await ready(one, "ollama")
         job = await one.install("v0.13.1", "ollama")
         assert job.state is JobState.COMPLETED
@@ -544,26 +544,28 @@ async def test_sizes_come_from_metadata_and_are_kept(server: ReleaseServer, tmp_
     async with built(tmp_path) as one:
         await ready(one)
         await ready(one, "ollama")
-        assert await one.service.known_size("v0.5.0") is None
-        size = await one.service.size("v0.5.0")
+        assert await one.service.offers.known_size("v0.5.0") is None
+        size = await one.service.offers.size("v0.5.0")
         names = {str(package["package"]) for package in size.dependencies}
         assert names == {"tiny-server", "tiny-colors", "tiny-extra", "setproctitle"}
         assert size.dependencies_size == sum(int(package["size"]) for package in size.dependencies) > 0
         assert (size.dependency_count, size.unknown_count, size.source) == (3, 0, "pip_report")
         asked = len(server.asked)
-        assert await one.service.size("v0.5.0") == size == await one.service.known_size("v0.5.0")
+        assert await one.service.offers.size("v0.5.0") == size == await one.service.offers.known_size("v0.5.0")
         assert len(server.asked) == asked
-        shown = {o.release.tag: o.total_size for o in await one.service.offered()}
+        shown = {o.release.tag: o.total_size for o in await one.service.offers.offered()}
         assert shown["v0.5.0"] == size.total_size
         assert shown["v0.4.1"] is None
         # A dependency that does not exist, and no network: an estimate, so that nobody asks for ever.
-        estimate = await one.service.size("v0.7.0")
+        estimate = await one.service.offers.size("v0.7.0")
         assert estimate.estimated
         server.fault("*", Status(401), times=1000)
-        assert (await one.service.size("v0.4.1")).estimated
-        assert {o.release.tag: o.total_size for o in await one.service.offered()}["v0.7.0"] == estimate.total_size
+        assert (await one.service.offers.size("v0.4.1")).estimated
+        assert {o.release.tag: o.total_size for o in await one.service.offers.offered()}[
+            "v0.7.0"
+        ] == estimate.total_size
         assert server.count("/wheels/*.whl") == 0
-        bundle = await one.service.size("v0.13.1", "ollama")
+        bundle = await one.service.offers.size("v0.13.1", "ollama")
         assert (bundle.archive_size, bundle.dependencies_size) == (bundle.total_size, 0)
 
 

@@ -7,25 +7,21 @@ blocks in a thread of its own. Knows apps by their descriptions alone.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pumas.apps.command import VENV, is_complete, python_of, shared_of
-from pumas.apps.description import AppDescription, Python, SetupLink
+from pumas.apps.command import VENV, is_complete, python_of
+from pumas.apps.description import AppDescription, Python
 from pumas.config import Layout
 from pumas.errors import (
-    AlreadyExists,
-    Busy,
     Cancelled,
-    DependencyFailed,
     InstallFailed,
     Interrupted,
     PumasError,
@@ -37,11 +33,14 @@ from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.json_file import JsonObject
 from pumas.versions.archive import extract, kind_of, single_folder
 from pumas.versions.fetching import Archive, ArchiveFetch
-from pumas.versions.packages import Arrivals, Packages, Resolved, Wish, relocate
+from pumas.versions.filling import Filling, Resolution
+from pumas.versions.packages import Packages, Resolved, Wish, relocate
 from pumas.versions.places import Places, remove_tree, write_lightly
+from pumas.versions.placing import Placing
 from pumas.versions.progress import Progress
-from pumas.versions.requirements import digest, parse
+from pumas.versions.requirements import digest
 from pumas.versions.running import InstallLog, Programs
+from pumas.versions.setup_links import make
 from pumas.versions.smoke import smoke_launch
 from pumas.versions.state import MARKER, VersionState
 
@@ -122,6 +121,8 @@ class Install:
         self._progress, self._log = progress, log
         self._places = Places(state.folder)
         self._tree = self._places.tree(work.job_id)
+        self._placing = Placing(state, self._places, plan.tag, work.job_id)
+        self._warnings: list[str] = []
         self._kept: Json = work.checkpoint
         self._folder: Path | None = None
 
@@ -134,7 +135,7 @@ class Install:
         """
         self._log.say(f"Installing {self._app.name} {self._plan.tag}.")
         try:
-            if not self._is_placed():
+            if not self._placing.is_placed():
                 self._job.check()
                 self._build()
             return self._finish()
@@ -237,7 +238,7 @@ class Install:
             target.chmod(0o755)
 
     def _build_environment(self, python: Python, packages: Packages, work: Path) -> None:
-        """Make the environment and fill it. What it will hold is resolved while it is made, where the tool allows."""
+        """Make the environment and fill it. What it will hold is found out meanwhile, where the tool allows."""
         if "dependencies" in self._kept["steps"]:
             return
         requirements = self._tree / python.requirements
@@ -245,9 +246,10 @@ class Install:
         programs = Programs(work / "resolving.json", self._log, self._job.check)
         programs.end_leftover()
 
-        def resolve() -> list[Resolved]:
+        def resolve() -> Resolution:
             own = python_of(self._tree)
-            return Packages(self._tools.layout.data / "cache", programs).resolve(wish, build=True, python=own)
+            aside = Packages(self._tools.layout.data / "cache", programs)
+            return aside.resolve_dated(wish, build=True, python=own)
 
         def make() -> None:
             self._log.say(f"Python {platform.python_version()} by {packages.tool}.")
@@ -257,28 +259,23 @@ class Install:
             early = aside.submit(resolve) if packages.needs_no_environment else None
             self._step("venv", make)
             self._step(
-                "dependencies",
-                lambda: self._install_dependencies(packages, wish, early.result if early is not None else resolve),
+                "dependencies", lambda: self._install_dependencies(packages, wish, early or aside.submit(resolve))
             )
 
-    def _install_dependencies(self, packages: Packages, wish: Wish, resolve: Callable[[], list[Resolved]]) -> None:
+    def _install_dependencies(self, packages: Packages, wish: Wish, resolution: Future[Resolution]) -> None:
         if wish.requirements is None and not wish.extra:
             return
         self._progress.at(0.0, "Resolving")
-        resolved = resolve()
-        self._progress.plan([one.name for one in resolved])
-        constraints = self._constraints(wish.requirements, resolved)
-        sizes = {one.name: one.size for one in resolved}
-        arrivals = Arrivals(
-            self._tree / VENV,
-            lambda name: self._progress.arrived(name, "package", sizes.get(name)) if name in sizes else None,
-        )
-        packages.install(
-            self._tree, wish, constraints, on_line=lambda line: self._progress.at(0.0, line), on_look=arrivals.look
-        )
-        arrivals.look(at_once=True)
+        filling = Filling(self._tree, packages, wish, self._progress)
+        if packages.needs_no_environment:
+            # It resolves by itself as it installs, the same: nothing waits for the list.
+            resolved = filling.fill_meanwhile(resolution)
+            self._keep_constraints(wish.requirements, resolved)
+        else:
+            resolved = resolution.result()[0]
+            filling.fill(resolved, self._keep_constraints(wish.requirements, resolved))
 
-    def _constraints(self, requirements: Path | None, resolved: list[Resolved]) -> Path:
+    def _keep_constraints(self, requirements: Path | None, resolved: list[Resolved]) -> Path:
         """Exactly what was resolved, kept for a look; named by what it was made from, so that it is never stale."""
         text = requirements.read_bytes() if requirements else b""
         name = f"{self._plan.tag}-{digest(text)[7:19]}.txt"
@@ -297,39 +294,19 @@ class Install:
             seconds = smoke_launch(self._app, self._tree, self._tools.layout.root, programs)
             self._log.say(f"Started and answered after {seconds:.1f} s.")
         self._progress.at(0.6, "Finishing")
+        place = self._state.place(self._plan.tag)
         for link in self._app.links:
-            self._link(link, came_with_release=link.name in before)
+            make(link, self._tree, place, self._tools.layout.root, came_with_release=link.name in before)
         if self._app.models is not None:
             with disk_errors("Preparing the models' folder"):
                 make_folders(self._tree / self._app.models.folder)
-        place = self._state.place(self._plan.tag)
         if self._app.python is not None:
             relocate(self._tree / VENV, place)
         self._mark()
         self._job.check()
         began = time.monotonic()
-        self._swap(place)
+        self._placing.take(replace=self._plan.replace, in_use=self._tools.in_use)
         self._log.say(f"In place after {time.monotonic() - began:.2f} s.")
-
-    def _link(self, link: SetupLink, *, came_with_release: bool) -> None:
-        path = self._tree / link.name
-        place = self._state.place(self._plan.tag)
-        values = {"folder": str(place), "shared": str(shared_of(self._tools.layout.root))}
-        target = Path(link.target.format_map(values))
-        inside = target.is_relative_to(place)
-        if came_with_release and inside:
-            return
-        with disk_errors("Preparing the version"):
-            if link.make:
-                make_folders(target)
-            if inside and not (self._tree / target.relative_to(place)).exists():
-                return
-            if path.is_symlink() or path.is_file():
-                path.unlink()
-            elif path.exists():
-                # What the release or the try made there; the shared folder takes its place.
-                remove_tree(path)
-            os.symlink(os.path.relpath(target, place), path, target_is_directory=not inside)
 
     # -- taking its place --------------------------------------------------------------------------------------------
 
@@ -352,44 +329,13 @@ class Install:
             info["dependenciesInstalled"] = True
         return {key: value for key, value in info.items() if value is not None}
 
-    def _is_placed(self) -> bool:
-        """Whether an earlier run got as far as the rename."""
-        try:
-            value = json_file.parse_object(self._state.place(self._plan.tag) / MARKER)
-        except (OSError, ValueError):
-            return False
-        return value.get("job") == self._job.job_id
-
-    def _swap(self, place: Path) -> None:
-        if not self._plan.replace or not place.exists():
-            if place.exists():
-                raise AlreadyExists(f"{place.name} appeared in {place.parent.name} meanwhile; it was left as it is.")
-            self._places.put(self._tree, place)
-            return
-        if self._tools.in_use(self._app.id, self._plan.tag):
-            raise Busy(f"{self._app.name} {self._plan.tag} runs now; stop it and install again.")
-        self._places.exchange(self._tree, place)
-
     def _finish(self) -> Json:
-        """All that follows the rename; done again after a crash."""
         tag = self._plan.tag
-        place = self._state.place(tag)
-        trash_id = f"{tag}-{self._job.job_id}"
-        if self._tree.exists():  # the former build
-            self._places.remove(self._tree, trash_id, tag, "replaced", self._state.marker(self._tree))
-        known = any(past.get("trash_id") == trash_id for past in self._state.history())
-        history: JsonObject | None = None
-        if self._places.find(trash_id) is not None and not known:
-            history = {"kind": "replaced", "tag": tag, "trash_id": trash_id, "at": now()}
-        former = self._state.active()  # before there is another one to choose from
-        self._state.add(tag, self._state.marker(place) or self._info(), remember=history)
-        if self._plan.activate and former != tag:
-            remember = {"kind": "switched", "tag": former, "at": now()} if former else None
-            self._state.switch(tag, remember=remember)
-        self._places.discard(self._job.job_id)
+        self._placing.settle(self._info(), activate=self._plan.activate)
         self._progress.at(1.0, "Installed")
         self._log.say(f"{self._app.name} {tag} is installed.")
-        return {"app_id": self._app.id, "tag": tag, "path": str(place), "warnings": []}
+        place = self._state.place(tag)
+        return {"app_id": self._app.id, "tag": tag, "path": str(place), "warnings": list(self._warnings)}
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -399,10 +345,9 @@ class Install:
 
     def _discard(self) -> None:
         """Never what took its place already: then the tree is the former build."""
-        if self._is_placed():
+        if self._placing.is_placed():
             return
-        with contextlib.suppress(PumasError, OSError):
-            self._places.discard(self._job.job_id)
+        self._places.discard(self._job.job_id)
 
 
 def _missing(app: AppDescription, folder: Path) -> str:
@@ -414,48 +359,3 @@ def _missing(app: AppDescription, folder: Path) -> str:
 def _is_direct(one: Resolved) -> bool:
     """From an address of its own rather than an index; such cannot be constrained by a version."""
     return one.url is not None and not one.url.startswith(("http://", "https://"))
-
-
-def missing_dependencies(app: AppDescription, folder: Path) -> tuple[list[str], list[str], str | None]:
-    """(installed, missing, the requirements file's place in the version's folder), by metadata on disk alone.
-
-    A package of a wrong version counts as missing; one below the mark in the file is never missing.
-    """
-    from pumas.versions.packages import distributions, normalised
-
-    if app.python is None:
-        return [], [], None
-    path = folder / app.python.requirements
-    text = ""
-    with contextlib.suppress(OSError):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    there = distributions(folder / VENV)
-    installed: list[str] = []
-    missing: list[str] = []
-    for wanted in parse(text, app.python.optional_after):
-        if not wanted.applies():
-            continue
-        version = there.get(wanted.name)
-        if version is not None and wanted.fits(version):
-            installed.append(wanted.name)
-        elif not wanted.optional:
-            missing.append(wanted.name)
-    for name in map(normalised, app.python.extra):
-        (installed if name in there else missing).append(name)
-    return sorted(set(installed)), sorted(set(missing)), app.python.requirements if path.is_file() else None
-
-
-def install_dependencies(app: AppDescription, folder: Path, layout: Layout, programs: Programs) -> None:
-    """Bring what a version that is there lacks into its own environment, which is made when missing.
-
-    Raises:
-        InstallFailed, DependencyFailed.
-    """
-    if app.python is None:
-        raise DependencyFailed("dependencies", f"{app.name} has no Python environment.")
-    packages = Packages(layout.data / "cache", programs)
-    if not python_of(folder).exists():
-        packages.make(folder / VENV)
-    requirements = folder / app.python.requirements
-    wish = Wish(requirements if requirements.is_file() else None, app.python.extra)
-    packages.install(folder, wish, None, on_line=lambda _line: None, on_look=lambda: None)

@@ -177,10 +177,10 @@ def _register_releases(methods: Methods, versions: VersionService) -> None:
         asked, the list that is known is shown; `rate_limited` says that it wants no call now.
         """
         try:
-            offered = await versions.offered(p.app_id, force=p.force_refresh)
+            offered = await versions.offers.offered(p.app_id, force=p.force_refresh)
         except RateLimited as error:
             return _limited(error)
-        status = await versions.cache_status(p.app_id)
+        status = await versions.offers.cache_status(p.app_id)
         return {
             "success": True,
             "versions": [_release(one) for one in offered],
@@ -192,7 +192,7 @@ def _register_releases(methods: Methods, versions: VersionService) -> None:
     @methods.row("get_github_cache_status", wire.AppChoice, wire.CacheStatusReply, errors=[UnknownApp])
     async def get_github_cache_status(p: wire.AppChoice) -> wire.CacheStatusReply:
         """How old the list of releases is. Never asks the network."""
-        found = await versions.cache_status(p.app_id)
+        found = await versions.offers.cache_status(p.app_id)
         status = wire.CacheStatusInfo(
             has_cache=found.has_cache,
             is_valid=found.is_valid,
@@ -212,17 +212,17 @@ def _register_releases(methods: Methods, versions: VersionService) -> None:
     @methods.row("has_background_fetch_completed", NoParams, wire.FetchCompleted, errors=[])
     async def has_background_fetch_completed(_: NoParams) -> wire.FetchCompleted:
         """Whether ComfyUI's releases were fetched in the background since the last reset."""
-        return wire.FetchCompleted(completed=versions.fetched_behind)
+        return wire.FetchCompleted(completed=versions.offers.fetched_behind)
 
     @methods.row("should_update_ui_from_background_fetch", NoParams, bool, errors=[])
     async def should_update_ui_from_background_fetch(_: NoParams) -> bool:
         """As `has_background_fetch_completed`, as a bare bool."""
-        return versions.fetched_behind
+        return versions.offers.fetched_behind
 
     @methods.row("reset_background_fetch_flag", NoParams, Done, errors=[])
     async def reset_background_fetch_flag(_: NoParams) -> Done:
         """Forget that a background fetch completed."""
-        versions.reset_fetched_behind()
+        versions.offers.reset_fetched_behind()
         return Done()
 
 
@@ -247,7 +247,7 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
 
         It is built beside what is there, started once, and put in place whole; until then nothing changes.
         """
-        job = await versions.install(p.tag, p.app_id, replace=p.reinstall, activate=p.activate)
+        job = await versions.installs.install(p.tag, p.app_id, replace=p.reinstall, activate=p.activate)
         return wire.InstallAccepted(job_id=job.id)
 
     @methods.row(
@@ -270,14 +270,14 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
         `completed_at` is there once it has ended, well or not. Answered from memory.
         """
         try:
-            return await versions.progress(p.app_id)
+            return await versions.installs.progress(p.app_id)
         except UnknownApp:
             return None
 
     @methods.row("cancel_installation", wire.CancelInstallation, Done, errors=[UnknownApp, TooManyCalls, WrongJobState])
     async def cancel_installation(p: wire.CancelInstallation) -> Done:
         """Stop an installation and remove what it built; without `app_id` of whichever app is installing."""
-        await versions.cancel(p.app_id)
+        await versions.installs.cancel(p.app_id)
         return Done()
 
     @methods.row(
@@ -285,7 +285,7 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
     )
     async def install_version_dependencies(p: wire.VersionChoice) -> wire.InstallAccepted:
         """Bring what an installed version lacks into its own environment; a job."""
-        return wire.InstallAccepted(job_id=(await versions.install_dependencies(p.tag, p.app_id)).id)
+        return wire.InstallAccepted(job_id=(await versions.installs.install_dependencies(p.tag, p.app_id)).id)
 
 
 def _register_removing(methods: Methods, versions: VersionService) -> None:

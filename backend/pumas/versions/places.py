@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import re
+import secrets
 import shutil
 import sys
 from dataclasses import dataclass
@@ -19,13 +20,22 @@ from typing import cast
 
 from pumas.jobs.store import now
 from pumas.storage import json_file
-from pumas.storage.files import TEMP_SUFFIX, disk_errors, fsync_folder, make_folders, rename_new
+from pumas.storage.files import (
+    TEMP_SUFFIX,
+    disk_errors,
+    fsync_folder,
+    make_folders,
+    remove_stale_temporaries,
+    rename_new,
+)
 from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import contained
 
 BUILD = ".pumas-build-"
 WORK = ".pumas-work"
 TRASH = ".pumas-trash"
+GONE = ".pumas-gone-"
+"""What is being removed for good: out of sight by one rename, so that nobody ever meets a half of it."""
 _ENTRY = "entry.json"
 _CONTENT = "version"
 _RENAME_EXCHANGE = 2
@@ -65,9 +75,10 @@ class Places:
         return folder
 
     def discard(self, job_id: str) -> None:
-        """Remove all that an installation left behind."""
+        """Remove all that an installation left behind; what cannot be removed now is removed another time."""
         for path in (self.tree(job_id), contained(self.folder, f"{WORK}/{job_id}")):
-            remove_tree(path)
+            with contextlib.suppress(OSError):
+                self._destroy(path)
         with contextlib.suppress(OSError):
             (self.folder / WORK).rmdir()
 
@@ -86,8 +97,7 @@ class Places:
         """Let a finished tree take the place of another, which is then where the tree was."""
         with disk_errors("Putting the new version in place"):
             sync(tree)
-            _exchange(tree, place)
-            fsync_folder(self.folder)
+            _swap(tree, place)
 
     # -- trash -------------------------------------------------------------------------------------------------------
 
@@ -122,15 +132,38 @@ class Places:
         with disk_errors("Restoring the version"):
             rename_new(self.content(removed), place)
 
-    def swap_in(self, removed: Removed, place: Path) -> None:
-        """Exchange a version with the one in the trash."""
+    def take_back(self, removed: Removed, place: Path) -> None:
+        """Undo `take_out`."""
         with disk_errors("Restoring the version"):
-            _exchange(self.content(removed), place)
-            fsync_folder(self.folder)
+            rename_new(place, self.content(removed))
+
+    def swap_in(self, removed: Removed, place: Path) -> None:
+        """Exchange a version with the one in the trash. Raises the disk's failures; nothing was changed then."""
+        with disk_errors("Restoring the version"):
+            _swap(self.content(removed), place)
 
     def forget(self, removed: Removed) -> None:
-        """Remove an entry of the trash for good."""
-        remove_tree(contained(self.folder, f"{TRASH}/{removed.id}"))
+        """Remove an entry of the trash for good. Raises the disk's failures; nothing was changed then."""
+        with disk_errors("Emptying the trash"):
+            self._destroy(contained(self.folder, f"{TRASH}/{removed.id}"))
+
+    def sweep(self) -> None:
+        """Remove what was being removed for good, and entries of the trash that hold nothing yet."""
+        for name in _names(self.folder):
+            if name.startswith(GONE):
+                remove_tree(self.folder / name)
+        for name in _names(self.folder / TRASH):
+            with contextlib.suppress(OSError):
+                if not (self.folder / TRASH / name / _CONTENT).exists():
+                    remove_stale_temporaries(self.folder / TRASH / name)
+                    (self.folder / TRASH / name).rmdir()
+
+    def _destroy(self, path: Path) -> None:
+        """Raises OSError; nothing was changed then."""
+        gone = self.folder / f"{GONE}{secrets.token_hex(8)}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, gone)
+            remove_tree(gone)
 
     def half_done(self) -> list[Removed]:
         """Entries without a version: a crash came before it was moved in, or after it was moved out."""
@@ -190,6 +223,18 @@ def sync(folder: Path) -> None:
         os.sync()
 
 
+def _swap(one: Path, other: Path) -> None:
+    """Exchange two folders durably. Raises OSError; an exchange that cannot be made durable is taken back."""
+    _exchange(one, other)
+    try:
+        for folder in {one.parent, other.parent}:
+            fsync_folder(folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            _exchange(one, other)
+        raise
+
+
 def _exchange(one: Path, other: Path) -> None:
     """Exchange two names: by one system call on Linux, elsewhere by three renames."""
     if sys.platform == "linux":
@@ -213,6 +258,6 @@ def _exchange(one: Path, other: Path) -> None:
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder) if is_id(name) or name.startswith(BUILD))
+        return sorted(name for name in os.listdir(folder) if is_id(name) or name.startswith((BUILD, GONE)))
     except OSError:
         return []

@@ -24,7 +24,7 @@ def register(methods: Methods, versions: VersionService) -> None:
 
         Answers within seconds, at worst with an estimate while the calculation goes on; there is a number ever after.
         """
-        return _info(await versions.size(p.tag, p.app_id, force=p.force_refresh))
+        return _info(await versions.offers.size(p.tag, p.app_id, force=p.force_refresh))
 
     @methods.row("calculate_all_release_sizes", NoParams, wire.AllSizes, errors=[])
     async def calculate_all_release_sizes(_: NoParams) -> dict[str, Any]:
@@ -32,26 +32,26 @@ def register(methods: Methods, versions: VersionService) -> None:
 
         What is not known yet is calculated behind.
         """
-        known, pending = await versions.all_sizes()
+        known, pending = await versions.offers.all_sizes()
         shown: dict[str, Any] = {size.tag: _info(size).model_dump(mode="json") for size in known}
         return {**shown, "sizes": {size.tag: size.total_size for size in known}, "pending": pending}
 
     @methods.row("get_release_size_info", wire.SizeInfoOf, wire.ReleaseSizeInfo | None, errors=[*_OF_RELEASE])
     async def get_release_size_info(p: wire.SizeInfoOf) -> wire.ReleaseSizeInfo:
         """As `calculate_release_size`, with the archive's size as the caller knows it."""
-        size = await versions.size(p.tag, p.app_id)
+        size = await versions.offers.size(p.tag, p.app_id)
         return _info(replace(size, archive_size=p.archive_size) if p.archive_size else size)
 
     @methods.row("get_release_size_breakdown", wire.VersionChoice, wire.SizeBreakdown, errors=[UnknownApp])
     async def get_release_size_breakdown(p: wire.VersionChoice) -> dict[str, Any]:
         """What was calculated before, ready to be shown; empty when nothing was."""
-        size = await versions.known_size(p.tag, p.app_id)
+        size = await versions.offers.known_size(p.tag, p.app_id)
         return {} if size is None else _breakdown(size)
 
     @methods.row("get_release_dependencies", wire.DependenciesOf, list[wire.PackageSize], errors=[UnknownApp])
     async def get_release_dependencies(p: wire.DependenciesOf) -> list[wire.PackageSize]:
         """The packages that a release brings along, largest first, as calculated before."""
-        size = await versions.known_size(p.tag, p.app_id)
+        size = await versions.offers.known_size(p.tag, p.app_id)
         listed = _packages(size) if size else []
         return listed if p.top_n is None else listed[: p.top_n]
 

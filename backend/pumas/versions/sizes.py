@@ -96,8 +96,8 @@ class Sizes:
             return found
 
     def leave_estimate(self, app: AppDescription, release: Release) -> ReleaseSize:
-        """What can be said at once, while the real thing takes its time."""
-        estimate = ReleaseSize(release.tag, TYPICAL_ARCHIVE, 0, calculated_at=_now(), archive_known=False)
+        """What can be said at once, while the real thing takes its time; without a time, so that it is due at once."""
+        estimate = ReleaseSize(release.tag, TYPICAL_ARCHIVE, 0, archive_known=False)
         with self._writing:
             known = self.kept(app, release.tag)
             if known is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,7 @@ from pumas.versions.tags import check_tag, newest_first
 MARKER = ".pumas-version.json"
 """In the folder of each version that we installed: what it is. Lets a start after a crash tell ours from others'."""
 
+_HISTORY_KEPT = 10
 _Stamp = tuple[int, int, int] | None
 
 
@@ -130,8 +131,10 @@ class VersionState:
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def switch(self, tag: str, *, remember: JsonObject | None = None) -> None:
-        """Make a version active. `remember` becomes the newest of the history.
+    def switch(
+        self, tag: str, *, remember: JsonObject | None = None, forget: Collection[JsonObject] | None = None
+    ) -> None:
+        """Make a version active. `remember` becomes the newest of the history, `forget` leaves it.
 
         Raises:
             VersionNotFound, CorruptState, and the disk's failures; nothing was changed.
@@ -141,8 +144,7 @@ class VersionState:
 
             def change(value: JsonObject) -> None:
                 value["lastSelectedVersion"] = chosen
-                if remember is not None:
-                    value["history"] = [*self.history(), remember][-10:]
+                self._rewrite_history(value, [remember] if remember else [], forget or [])
 
             self.change(change)
             self._set_active(chosen)
@@ -153,16 +155,37 @@ class VersionState:
             tag = self.get(tag).tag
         self.change(lambda value: value.update(defaultVersion=tag))
 
-    def add(self, tag: str, info: JsonObject, *, remember: JsonObject | None = None) -> None:
-        """List a version that is whole on disk now. Keys of an earlier entry that are not given stay."""
+    def add(
+        self, tag: str, info: JsonObject, *, remember: Collection[JsonObject] | None = None, select: bool = False
+    ) -> None:
+        """List a version that is whole on disk now, and with `select` use it, by one change. Keys of an earlier entry
+        that are not given stay. Raises CorruptState, and the disk's failures; nothing was changed."""
 
         def change(value: JsonObject) -> None:
-            entries = value.setdefault("installed", {})
+            entries = value["installed"]
             entries[tag] = {**entries.get(tag, {}), **info} if isinstance(entries.get(tag), dict) else info
-            if remember is not None:
-                value["history"] = [*self.history(), remember][-10:]
+            self._rewrite_history(value, remember or [], [])
+            if select:
+                value["lastSelectedVersion"] = tag
+
+        with self._lock:
+            self.change(change)
+            if select:
+                self._set_active(tag)
+
+    def put_back(self, tag: str, info: JsonObject, forget: Collection[JsonObject]) -> None:
+        """List the former build of a version instead of the newer one, and forget that it can be had back. Raises as
+        `add`."""
+
+        def change(value: JsonObject) -> None:
+            value["installed"][tag] = info
+            self._rewrite_history(value, [], forget)
 
         self.change(change)
+
+    def forget(self, past: Collection[JsonObject]) -> None:
+        """Take entries from the history. Raises as `add`."""
+        self.change(lambda value: self._rewrite_history(value, [], past))
 
     def drop(self, tag: str) -> JsonObject:
         """Take a version from the list and return its entry; nothing refers to it then."""
@@ -170,7 +193,7 @@ class VersionState:
 
         def change(value: JsonObject) -> None:
             entry.update(_entries(value).get(tag, {}))
-            value.setdefault("installed", {}).pop(tag, None)
+            value["installed"].pop(tag, None)
             for key in ("defaultVersion", "lastSelectedVersion"):
                 if value.get(key) == tag:
                     value[key] = None
@@ -214,7 +237,7 @@ class VersionState:
         """Compare the list with the disk. `busy` tags are being worked on and left out."""
         known = _entries(self._load().value)
         whole = {tag for tag in known if self.is_whole(tag)}
-        there = set(self._folders())
+        there = set(self.folders())
         return Validation(
             newest_first(self.app, whole),
             sorted(tag for tag in known if tag not in whole and tag in there and tag not in busy),
@@ -227,6 +250,13 @@ class VersionState:
     @property
     def _subject(self) -> str:
         return f"launcher-data/metadata/{self._path.name}"
+
+    def _rewrite_history(
+        self, value: JsonObject, remember: Collection[JsonObject], forget: Collection[JsonObject]
+    ) -> None:
+        if remember or forget:
+            kept = [past for past in self.history() if past not in forget]
+            value["history"] = [*kept, *remember][-_HISTORY_KEPT:]
 
     def _known(self, tag: str) -> bool:
         return tag in _entries(self._load().value) and self.is_whole(tag)
@@ -280,9 +310,9 @@ class VersionState:
         self._troubles.clear(self._subject)
 
     def _from_disk(self) -> dict[str, JsonObject]:
-        return {tag: self.marker(self.folder / tag) for tag in self._folders() if self.is_whole(tag)}
+        return {tag: self.marker(self.folder / tag) for tag in self.folders() if self.is_whole(tag)}
 
-    def _folders(self) -> list[str]:
+    def folders(self) -> list[str]:
         """Names of folders that could be versions. Hidden ones, links and files are none."""
         try:
             with os.scandir(self.folder) as entries:
@@ -294,15 +324,22 @@ class VersionState:
         except OSError:
             return []
 
+    def info(self, tag: str) -> JsonObject:
+        """What the list holds about a version, whole on disk or not; `{}` when nothing."""
+        return _entries(self._load().value).get(tag, {})
+
     @staticmethod
     def marker(folder: Path) -> JsonObject:
         """What we wrote into a version's folder; `{}` when it is not ours."""
-        try:
-            value = json_file.parse_object(folder / MARKER)
-        except (OSError, ValueError):
-            return {}
-        info = value.get("info")
+        info = _marked(folder).get("info")
         return cast(JsonObject, info) if isinstance(info, dict) else {}
+
+    def built_by(self, folder: Path) -> tuple[str, str] | None:
+        """(tag, id of the installation) of a folder that we built for this app; None for any other."""
+        value = _marked(folder)
+        tag, job_id = value.get("tag"), value.get("job")
+        ours = value.get("app") == self.app.id and isinstance(tag, str) and isinstance(job_id, str)
+        return (cast(str, tag), cast(str, job_id)) if ours else None
 
     def _written_active(self) -> str | None:
         try:
@@ -321,6 +358,13 @@ class VersionState:
                 self._active_path.unlink(missing_ok=True)
             else:
                 write_durably(self._active_path, tag.encode())
+
+
+def _marked(folder: Path) -> JsonObject:
+    try:
+        return json_file.parse_object(folder / MARKER)
+    except (OSError, ValueError):
+        return {}
 
 
 def _is_state(value: JsonObject) -> bool:

@@ -1,14 +1,26 @@
-"""Going back: the trash, the history of what was in use, and what a start finds half done. Blocks."""
+"""Going back: the trash, and the history of what was in use. Blocks.
+
+Each change is one rename and one change of the list; when the list cannot be written the rename is taken back. What a
+kill leaves between the two is finished by `recovering.py`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from pumas.errors import Busy, NothingToRollBack, VersionInUse, VersionNotFound
+from pumas.apps.command import is_complete
+from pumas.errors import (
+    AlreadyExists,
+    Busy,
+    NothingToRollBack,
+    PumasError,
+    TrashEntryNotFound,
+    VersionInUse,
+)
 from pumas.storage.json_file import JsonObject
-from pumas.versions.places import Removed
+from pumas.versions.places import Removed, is_id
 from pumas.versions.values import OneApp
 
 REPLACED_KEPT = 2
@@ -18,44 +30,72 @@ Runs = Callable[[str, str], bool]
 
 
 def roll_back(one: OneApp, runs: Runs) -> str:
-    """Take the newest of the history back; the tag that is active then. Raises NothingToRollBack, Busy, …"""
-    one.state.require_trusted()
-    for past in reversed(one.state.history()):
-        if past.get("kind") == "replaced" and _swap_back(one, past, runs):
-            return str(past["tag"])
-        if past.get("kind") == "switched":
-            with contextlib.suppress(VersionNotFound):
-                tag = one.state.get(str(past.get("tag"))).tag
-                if tag != one.state.active():
-                    _forget_past(one, past)
-                    one.state.switch(tag)
-                    return tag
-        _forget_past(one, past)
-    raise NothingToRollBack(one.app.name)
+    """Take the newest of the history back; the tag that is active then.
+
+    Raises:
+        NothingToRollBack, Busy, CorruptState, and the disk's failures; nothing was changed.
+    """
+    with one.state.held():
+        one.state.require_trusted()
+        passed: list[JsonObject] = []
+        for past in reversed(one.state.history()):
+            passed.append(past)
+            if past.get("kind") == "replaced" and (removed := former_build(one, past)) is not None:
+                _swap_back(one, removed, passed, runs)
+                return removed.tag
+            if past.get("kind") == "switched" and (tag := _former_choice(one, past)) is not None:
+                one.state.switch(tag, forget=passed)
+                return tag
+        if passed:
+            one.state.forget(passed)
+        raise NothingToRollBack(one.app.name)
 
 
-def _swap_back(one: OneApp, past: JsonObject, runs: Runs) -> bool:
+def former_build(one: OneApp, past: JsonObject) -> Removed | None:
+    """The build that an entry of the history would bring back; None when there is none, or it is back already."""
     removed = one.places.find(str(past.get("trash_id")))
-    if removed is None or not one.state.is_whole(removed.tag):
-        return False
+    if removed is None or not one.state.place(removed.tag).exists() or is_back(one, removed):
+        return None
+    return removed if is_complete(one.app, one.places.content(removed)) else None
+
+
+def is_back(one: OneApp, removed: Removed) -> bool:
+    """Whether what lies in the trash is the build that once took the place of another: then they changed places."""
+    built = one.state.built_by(one.places.content(removed))
+    return built is not None and removed.id == replaced_id(*built)
+
+
+def replaced_id(tag: str, job_id: str) -> str:
+    """Under which the build that an installation replaced lies in the trash."""
+    return f"{tag}-{job_id}"
+
+
+def _swap_back(one: OneApp, removed: Removed, passed: Collection[JsonObject], runs: Runs) -> None:
     if runs(one.app.id, removed.tag):
         raise Busy(f"{one.app.name} {removed.tag} runs now; stop it first.")
-    one.places.swap_in(removed, one.state.place(removed.tag))
-    info = one.state.marker(one.state.place(removed.tag)) or removed.info
-    one.state.add(removed.tag, info)
-    _forget_past(one, past)
-    return True
+    place = one.state.place(removed.tag)
+    one.places.swap_in(removed, place)
+    try:
+        one.state.put_back(removed.tag, removed.info or one.state.marker(place), passed)
+    except PumasError:
+        with contextlib.suppress(PumasError):
+            one.places.swap_in(removed, place)
+        raise
 
 
-def _forget_past(one: OneApp, past: JsonObject) -> None:
-    def change(value: JsonObject) -> None:
-        value["history"] = [other for other in one.state.history() if other != past]
-
-    one.state.change(change)
+def _former_choice(one: OneApp, past: JsonObject) -> str | None:
+    with contextlib.suppress(PumasError):
+        tag = one.state.get(str(past.get("tag"))).tag
+        return tag if tag != one.state.active() else None
+    return None
 
 
 def remove(one: OneApp, tag: str, runs: Runs) -> Removed:
-    """Move a version to the trash. Raises VersionNotFound, VersionInUse, CorruptState, and the disk's failures."""
+    """Move a version to the trash.
+
+    Raises:
+        VersionNotFound, VersionInUse, CorruptState, and the disk's failures; nothing was changed.
+    """
     with one.state.held():
         one.state.require_trusted()
         version = one.state.get(tag)
@@ -67,28 +107,52 @@ def remove(one: OneApp, tag: str, runs: Runs) -> Removed:
             raise VersionInUse(f"{one.app.name} {version.tag} runs now; stop it first.")
         trash_id = f"{version.tag}-{secrets.token_hex(4)}"
         removed = one.places.remove(version.folder, trash_id, version.tag, "removed", version.info)
-        one.state.drop(version.tag)
+        try:
+            one.state.drop(version.tag)
+        except PumasError:
+            with contextlib.suppress(PumasError):
+                one.places.take_out(removed, version.folder)
+                one.places.forget(removed)
+            raise
         return removed
+
+
+def restore(one: OneApp, trash_id: str) -> str:
+    """Put a version from the trash back; its tag.
+
+    Raises:
+        TrashEntryNotFound, AlreadyExists, CorruptState, and the disk's failures; nothing was changed.
+    """
+    with one.state.held():
+        removed = in_trash(one, trash_id)
+        one.state.require_trusted()
+        place, content = one.state.place(removed.tag), one.places.content(removed)
+        if place.exists():
+            raise AlreadyExists(f"{one.app.name} {removed.tag} is installed; remove it first.")
+        # A build that was taken back lies where the former one lay, with what was noted of that.
+        info = {**removed.info, **one.state.marker(content)}
+        one.places.take_out(removed, place)
+        try:
+            one.state.add(removed.tag, info)
+        except PumasError:
+            with contextlib.suppress(PumasError):
+                one.places.take_back(removed, place)
+            raise
+        with contextlib.suppress(PumasError):  # the next start does it
+            one.places.forget(removed)
+        return removed.tag
+
+
+def in_trash(one: OneApp, trash_id: str) -> Removed:
+    """Raises TrashEntryNotFound."""
+    removed = one.places.find(trash_id) if is_id(trash_id) else None
+    if removed is None:
+        raise TrashEntryNotFound(trash_id, "list_removed_versions")
+    return removed
 
 
 def prune_replaced(one: OneApp) -> None:
     """Former builds of a tag are kept for a rollback or two, not for ever."""
     for old in [removed for removed in one.places.trash() if removed.reason == "replaced"][REPLACED_KEPT:]:
-        one.places.forget(old)
-
-
-def clean(one: OneApp, kept: set[str]) -> None:
-    """Finish what a kill left half done, and remove what no installation owns any more; `kept` are the ids of those
-    that may go on. Raises CorruptState and the disk's failures."""
-    for job_id in one.places.leftovers() - kept:
-        one.places.discard(job_id)
-    listed = one.state.listed()
-    for half in one.places.half_done():
-        if half.tag not in listed and one.state.is_whole(half.tag):
-            # It was being restored.
-            one.state.add(half.tag, half.info or one.state.marker(one.state.place(half.tag)))
-        one.places.forget(half)
-    gone = {removed.tag for removed in one.places.trash()}
-    for tag in one.state.validate(set()).missing:
-        if tag in gone:
-            one.state.drop(tag)
+        with contextlib.suppress(PumasError):
+            one.places.forget(old)

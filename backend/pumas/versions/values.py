@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """`requirements` is root-relative; None when the version has no such file."""
+    """`requirements` is root-relative; None when the version has no such file. `absent` are those of `missing` that are
+    not there in any version."""
 
     installed: list[str]
     missing: list[str]
     requirements: str | None
+    absent: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True)
