@@ -165,14 +165,14 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         if apps.get(version.app_id).models is not None:
             await links.apply(version.app_id, version.tag)
 
-    versions.after_install(link_models)
+    versions.installs.after(link_models)
     desktop = DesktopService(layout, versions)
 
     async def shortcuts(tag: str) -> Shortcuts:
         state = await desktop.state(tag)
         return Shortcuts(state.menu, state.desktop)
 
-    sources = Sources(active=lambda: versions.active(DEFAULT_APP), newest=versions.newest, shortcuts=shortcuts)
+    sources = Sources(active=lambda: versions.active(DEFAULT_APP), newest=versions.offers.newest, shortcuts=shortcuts)
     apps_status = AppsStatus(processes, sources)
     return Services(
         events=events,
