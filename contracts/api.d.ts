@@ -36,7 +36,7 @@ export type DownloadStatus = { "download_id": string; "repo_id": string; "revisi
 
 export type FileStatus = { "path": string; "size": number; "downloaded": number; "state": "waiting" | "downloading" | "verifying" | "done" };
 
-export type FoundModel = { "model_id": string; "id": string; "path": string; "file_path": string; "official_name": string; "cleaned_name": string; "family": string; "model_type": string; "subtype": string; "tags": Array<string>; "description": string; "repo_id": string | null; "size_bytes": number | null; "security_tier": string | null; "added_date": string | null; "updated_at": string; "last_used": string | null; "related_available": boolean; "state"?: "ok" | "missing" | "offline"; "storage"?: "owned" | "hardlink" | "reflink" | "reference" };
+export type FoundModel = { "model_id": string; "id": string; "path": string; "file_path": string; "official_name": string; "cleaned_name": string; "family": string; "model_type": string; "subtype": string; "tags": Array<string>; "description": string; "repo_id": string | null; "size_bytes": number | null; "security_tier": string | null; "added_date": string | null; "updated_at": string; "last_used": string | null; "related_available": boolean; "state"?: "ok" | "missing" | "offline"; "storage"?: "owned" | "hardlink" | "reflink" | "reference"; "formats"?: Array<string>; "quants"?: Array<string> };
 
 export type Gpu = { "usage": number; "memory": number; "memory_total": number; "temp": number | null };
 
@@ -89,6 +89,8 @@ export type Release = { "tag_name": string; "name": string; "published_at": stri
 export type ReleaseInfo = { "has_update": boolean; "latest_version": string | null; "current_version": string | null };
 
 export type ReleaseSizeInfo = { "tag": string; "total_size": number; "total_bytes": number; "archive_size": number; "dependencies_size": number; "dependency_count": number; "unknown_size_count": number; "dependencies": Array<PackageSize>; "requirements_hash": string; "calculated_at": string; "platform": string; "python_version": string; "dependencies_size_source": string; "is_estimated": boolean };
+
+export type RemovedNodeInfo = { "trash_id": string; "name": string; "url": string | null; "commit": string | null; "removed_at": string | null };
 
 export type RemovedVersionInfo = { "trash_id": string; "tag": string; "reason": "removed" | "replaced"; "removed_at": string };
 
@@ -160,7 +162,7 @@ export interface Methods {
   /** Say whether the Python package setproctitle is there; it is optional. */
   "check_setproctitle": { params: {  }; result: boolean };
   /** Which packages a version has and lacks; one of a version that does not fit counts as missing. */
-  "check_version_dependencies": { params: { tag: string; app_id?: string | null }; result: { "success": true; "dependencies": { "installed": Array<string>; "missing": Array<string>; "requirementsFile": string | null } } | { "success": false; "error": string; "error_code": string; "dependencies": {'installed': [], 'missing': [], 'requirementsFile': None} } };
+  "check_version_dependencies": { params: { tag: string; app_id?: string | null }; result: { "success": true; "dependencies": { "installed": Array<string>; "missing": Array<string>; "requirementsFile": string | null } } | { "success": false; "error": string; "error_code": string; "dependencies": { "installed": never[]; "missing": never[]; "requirementsFile": null } } };
   /** Remove links of ours that lead nowhere. Files on a drive that is away do not count as gone. */
   "clean_broken_links": { params: {  }; result: { "success": true; "cleaned": number } | { "success": false; "error": string; "error_code": string; "cleaned": 0 } };
   /** Make a shortcut on the desktop that starts the active version, whichever that is; true when it is there. */
@@ -202,7 +204,7 @@ export interface Methods {
   /** Count the names (hard links) that a file has. */
   "get_file_link_count": { params: { file_path: string }; result: { "success": true; "link_count": number; "is_hard_linked": boolean } | { "success": false; "error": string; "error_code": string; "link_count": 1; "is_hard_linked": false } };
   /** How old the list of releases is. Never asks the network. */
-  "get_github_cache_status": { params: { app_id?: string | null }; result: { "success": true; "has_cache": boolean; "is_valid": boolean; "is_fetching": boolean; "age_seconds": number | null; "last_fetched": string | null; "ttl": number; "releases_count": number; "status": CacheStatusInfo; "error"?: string | null; "retry_after_secs"?: number | null } | { "success": false; "error": string; "error_code": string; "has_cache": false; "is_valid": false; "is_fetching": false; "status": {'has_cache': False, 'is_valid': False, 'is_fetching': False} } };
+  "get_github_cache_status": { params: { app_id?: string | null }; result: { "success": true; "has_cache": boolean; "is_valid": boolean; "is_fetching": boolean; "age_seconds": number | null; "last_fetched": string | null; "ttl": number; "releases_count": number; "status": CacheStatusInfo; "error"?: string | null; "retry_after_secs"?: number | null } | { "success": false; "error": string; "error_code": string; "has_cache": false; "is_valid": false; "is_fetching": false; "status": { "has_cache": false; "is_valid": false; "is_fetching": false } } };
   /** Show one repository: card, files with sizes and digests, and what a download would fetch. */
   "get_hf_model": { params: { repo_id: string; revision?: string | null; quant?: string | null; filenames?: Array<string> | null; card?: boolean | null }; result: { "success": true; "repo_id": string; "revision": string; "commit": string; "url": string; "name": string; "author": string; "task": string; "library": string; "tags": Array<string>; "license": string; "gated": "no" | "auto" | "manual"; "private": boolean; "base_model": Array<string>; "downloads": number | null; "likes": number | null; "last_modified": string; "parameters": number | null; "context_length": number | null; "architecture": string; "model_type": string; "subtype": string; "family": string; "formats": Array<string>; "quants": Array<string>; "files": Array<HubFile>; "file_count": number; "options": Array<HubOption>; "choice": HubChoice | null; "refused": Array<Refused>; "free_bytes": number; "held": Array<string>; "card": string | null; "card_data": Record<string, unknown>; "stale": boolean; "fetched_at": string } | { "success": false; "error": string; "error_code": string } };
   /** How far the newest installation of the app is; null when there was none in this run. */
@@ -225,6 +227,8 @@ export interface Methods {
   "get_model": { params: { model_id: string }; result: { "success": true; "model_id": string; "folder": string; "metadata": Record<string, unknown>; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string } };
   /** How far a download is. */
   "get_model_download_status": { params: { download_id: string; files?: boolean | null }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
+  /** Count the models of each type, family, format, quantisation, size band and tag. */
+  "get_model_facets": { params: {  }; result: { "success": true; "types": Record<string, number>; "families": Record<string, number>; "formats": Record<string, number>; "quants": Record<string, number>; "sizes": Record<string, number>; "tags": Record<string, number> } | { "success": false; "error": string; "error_code": string; "types": Record<string, never>; "families": Record<string, never>; "formats": Record<string, never>; "quants": Record<string, never>; "sizes": Record<string, never>; "tags": Record<string, never> } };
   /** Show which versions of an app a model is limited to. */
   "get_model_overrides": { params: { rel_path: string }; result: { "success": true; "overrides": Record<string, unknown> } | { "success": false; "error": string; "error_code": string; "overrides": Record<string, never> } };
   /** List all models, keyed by their id. */
@@ -250,7 +254,7 @@ export interface Methods {
   /** Summarise the launcher: what runs, what is missing, what the user should do. */
   "get_status": { params: {  }; result: { "success": true; "version": string; "deps_ready": boolean; "missing_deps": Array<string>; "patched": boolean; "menu_shortcut": boolean; "desktop_shortcut": boolean; "shortcut_version": string | null; "comfyui_running": boolean; "running_processes": Array<AppProcess>; "app_resources": Record<string, AppResources>; "message": string; "release_info": ReleaseInfo; "last_launch_log": string | null; "last_launch_error": string | null } | { "success": false; "error": string; "error_code": string } };
   /** Show the load of processor, memory, disk and NVIDIA GPUs, sampled in the background while somebody asks. */
-  "get_system_resources": { params: {  }; result: { "success": true; "resources": Resources } | { "success": false; "error": string; "error_code": string; "resources": {'cpu': {'usage': 0.0, 'temp': None}, 'gpu': {'usage': 0.0, 'memory': 0.0, 'memory_total': 0.0, 'temp': None}, 'gpus': [], 'ram': {'usage': 0.0, 'used': 0.0, 'total': 0.0}, 'disk': {'usage': 0.0, 'used': 0.0, 'total': 0.0, 'free': 0.0}} } };
+  "get_system_resources": { params: {  }; result: { "success": true; "resources": Resources } | { "success": false; "error": string; "error_code": string; "resources": { "cpu": { "usage": 0.0; "temp": null }; "gpu": { "usage": 0.0; "memory": 0.0; "memory_total": 0.0; "temp": null }; "gpus": never[]; "ram": { "usage": 0.0; "used": 0.0; "total": 0.0 }; "disk": { "usage": 0.0; "used": 0.0; "total": 0.0; "free": 0.0 } } } };
   /** What is kept about an installed version; null when it is not installed. */
   "get_version_info": { params: { tag: string; app_id?: string | null }; result: { "success": true; "info": VersionInfo | null } | { "success": false; "error": string; "error_code": string; "info": null } };
   /** Say which shortcuts a version has, without an envelope. */
@@ -258,7 +262,7 @@ export interface Methods {
   /** Say which shortcuts a version has. */
   "get_version_shortcuts": { params: { tag: string }; result: { "success": true; "state": { "tag": string; "menu": boolean; "desktop": boolean } } | { "success": false; "error": string; "error_code": string; "state": Record<string, never> } };
   /** What is installed, with its dependencies as its metadata on disk says; starts no program. */
-  "get_version_status": { params: { app_id?: string | null }; result: { "success": true; "status": { "installedCount": number; "activeVersion": string | null; "defaultVersion": string | null; "versions": Record<string, OneVersionStatus> } } | { "success": false; "error": string; "error_code": string; "status": {'installedCount': 0, 'activeVersion': None, 'defaultVersion': None, 'versions': {}} } };
+  "get_version_status": { params: { app_id?: string | null }; result: { "success": true; "status": { "installedCount": number; "activeVersion": string | null; "defaultVersion": string | null; "versions": Record<string, OneVersionStatus> } } | { "success": false; "error": string; "error_code": string; "status": { "installedCount": 0; "activeVersion": null; "defaultVersion": null; "versions": Record<string, never> } } };
   /** Whether ComfyUI's releases were fetched in the background since the last reset. */
   "has_background_fetch_completed": { params: {  }; result: { "success": true; "completed": boolean } | { "success": false; "error": string; "error_code": string } };
   /** Say that the server answers. Cheap, and answered during any other work. */
@@ -303,6 +307,8 @@ export interface Methods {
   "list_model_downloads": { params: { finished?: boolean | null; limit?: number | null }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** List the apps that run, newest first, with what each uses together with all its processes. */
   "list_processes": { params: { ended?: boolean | null }; result: { "success": true; "processes": Array<Process> } | { "success": false; "error": string; "error_code": string; "processes": never[] } };
+  /** What is in a version's trash of custom nodes, newest first. */
+  "list_removed_custom_nodes": { params: { version_tag: string }; result: { "success": true; "nodes": Array<RemovedNodeInfo> } | { "success": false; "error": string; "error_code": string; "nodes": never[] } };
   /** What is in the trash of an app, newest first; `replaced` are former builds of a version. */
   "list_removed_versions": { params: { app_id?: string | null }; result: { "success": true; "versions": Array<RemovedVersionInfo> } | { "success": false; "error": string; "error_code": string; "versions": never[] } };
   /** List deleted models, newest first. */
@@ -327,6 +333,8 @@ export interface Methods {
   "pause_model_download": { params: { download_id: string }; result: { "success": true; "download_id": string; "repo_id": string; "revision": string; "title": string; "quant": string; "status": "queued" | "downloading" | "retrying" | "waiting" | "verifying" | "cancelling" | "paused" | "completed" | "cancelled" | "error"; "progress": number; "downloaded_bytes": number; "total_bytes": number; "speed": number; "eta_seconds": number | null; "error": string; "error_code": string; "message": string; "restarts": number; "retries": number; "place": number | null; "model_id": string | null; "model_path": string | null; "warnings": Array<string>; "created_at": string; "finished_at": string | null; "files"?: Array<FileStatus> | null } | { "success": false; "error": string; "error_code": string } };
   /** Say what would be done so that a version of an app finds the library's models. Changes nothing. */
   "preview_model_mapping": { params: { version_tag: string; app_id?: string | null; allow_copy?: boolean | null }; result: { "success": true; "plan_id": string; "to_create": Array<MapAction>; "to_skip_exists": Array<MapAction>; "conflicts": Array<MapAction>; "broken_to_remove": Array<BrokenMapping>; "needs_copy": Array<MapAction>; "unwanted": Array<BrokenMapping>; "total_actions": number; "copy_bytes": number; "warnings": Array<string>; "errors": Array<string> } | { "success": false; "error": string; "error_code": string } };
+  /** Remove a custom node from the trash for good. */
+  "purge_removed_custom_node": { params: { version_tag: string; trash_id: string }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Remove a version from the trash for good. */
   "purge_removed_version": { params: { trash_id: string; app_id?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Look at every model folder now and bring the index up to date. */
@@ -351,6 +359,8 @@ export interface Methods {
   "reset_background_fetch_flag": { params: {  }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Stop this sidecar after the answer; the launcher starts again, unless a desktop shell does so first. */
   "restart_launcher": { params: {  }; result: { "success": true; "message": string } | { "success": false; "error": string; "error_code": string } };
+  /** Put a custom node from the trash back. */
+  "restore_custom_node": { params: { version_tag: string; trash_id: string }; result: { "success": true; "name": string } | { "success": false; "error": string; "error_code": string } };
   /** Bring a deleted model back to where it was, with its links. */
   "restore_model": { params: { trash_id: string; dry_run?: boolean | null }; result: { "success": true; "model_id": string; "model_ids": Array<string>; "links_restored": number } | { "success": false; "error": string; "error_code": string } };
   /** Put a version from the trash back. */
@@ -372,7 +382,7 @@ export interface Methods {
   /** Search Hugging Face for models, most downloaded first. */
   "search_hf_models": { params: { query: string; kind?: string | null; limit?: number | null }; result: { "success": true; "models": Array<HubResult>; "stale": boolean; "fetched_at": string | null } | { "success": false; "error": string; "error_code": string; "models": never[] } };
   /** Search names, tags, families, types and descriptions. */
-  "search_models_fts": { params: { query: string; limit?: number | null; offset?: number | null; model_type?: string | null; tags?: Array<string> | null }; result: { "success": true; "models": Array<FoundModel>; "total_count": number; "query_time_ms": number; "query": string; "matched": "all" | "any" } | { "success": false; "error": string; "error_code": string; "models": never[]; "total_count": 0; "query_time_ms": 0; "query": "" } };
+  "search_models_fts": { params: { query: string; limit?: number | null; offset?: number | null; model_type?: string | null; tags?: Array<string> | null; model_types?: Array<string> | null; families?: Array<string> | null; formats?: Array<string> | null; quants?: Array<string> | null; sizes?: Array<string> | null }; result: { "success": true; "models": Array<FoundModel>; "total_count": number; "query_time_ms": number; "query": string; "matched": "all" | "any" } | { "success": false; "error": string; "error_code": string; "models": never[]; "total_count": 0; "query_time_ms": 0; "query": "" } };
   /** Prefer a version at start, or with null none. */
   "set_default_version": { params: { app_id?: string | null; tag?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Change limits; running downloads follow at once, and they hold over restarts. */
@@ -417,6 +427,8 @@ export interface Methods {
   "undo_adoption": { params: { adoption_id?: string | null; model_id?: string | null; dry_run?: boolean | null }; result: { "success": true; "adoption_id": string; "model_id": string; "mode": "hardlink" | "reflink" | "reference"; "size": number; "removed": Array<string>; "kept_in_store": Array<string>; "trash_id": string | null; "reasons": Array<string>; "dry_run": boolean } | { "success": false; "error": string; "error_code": string; "removed": never[] } };
   /** Go forward to the newest commit of a custom node's branch, unless its files were changed here. */
   "update_custom_node": { params: { version_tag: string; node_name: string; install_requirements?: boolean | null }; result: { "success": true; "name": string; "commit": string | null; "previous_commit": string | null; "job_id": string; "pending": boolean } | { "success": false; "error": string; "error_code": string } };
+  /** Change what a person may say about a model: names, tags, notes. Protected from automatic changes after that. */
+  "update_model": { params: { model_id: string; official_name?: string | null; family?: string | null; model_type?: string | null; subtype?: string | null; tags?: Array<string> | null; notes?: string | null }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Limit a model to versions of an app, in the syntax of Python version specifiers. */
   "update_model_overrides": { params: { rel_path: string; overrides: Record<string, unknown> }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };
   /** Install the newest release and make it the one in use. `rollback_version` takes it back. */
@@ -424,7 +436,7 @@ export interface Methods {
   /** Say what kind of model file this is, by its content. */
   "validate_file_type": { params: { file_path: string }; result: { "success": true; "valid": boolean; "detected_type": "safetensors" | "gguf" | "ggml" | "pickle" | "onnx" | "unknown" | "error"; "error": string } | { "success": false; "error": string; "error_code": string; "valid": false; "detected_type": "error" } };
   /** Compare the list of versions with the disk. Reports; never deletes. */
-  "validate_installations": { params: { app_id?: string | null; rebuild?: boolean | null }; result: { "success": true; "had_invalid": boolean; "removed": Array<string>; "valid": Array<string>; "incomplete": Array<string>; "missing": Array<string>; "unknown": Array<string>; "result": ValidationResult } | { "success": false; "error": string; "error_code": string; "had_invalid": false; "removed": never[]; "valid": never[]; "result": {'had_invalid': False, 'removed': [], 'valid': []} } };
+  "validate_installations": { params: { app_id?: string | null; rebuild?: boolean | null }; result: { "success": true; "had_invalid": boolean; "removed": Array<string>; "valid": Array<string>; "incomplete": Array<string>; "missing": Array<string>; "unknown": Array<string>; "result": ValidationResult } | { "success": false; "error": string; "error_code": string; "had_invalid": false; "removed": never[]; "valid": never[]; "result": { "had_invalid": false; "removed": never[]; "valid": never[] } } };
   /** Start a job that hashes files again and reports what is not as it was recorded. */
   "verify_library": { params: { model_ids?: Array<string> | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
 }

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         GetLinkHealthResult,
         GetLinksForModelResult,
         GetModelDownloadStatusResult,
+        GetModelFacetsResult,
         GetModelOverridesResult,
         GetModelResult,
         GetModelsResult,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         ListLinksResult,
         ListModelDownloadsResult,
         ListProcessesResult,
+        ListRemovedCustomNodesResult,
         ListRemovedVersionsResult,
         ListTrashResult,
         LookupHfMetadataForFileResult,
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
         PauseJobResult,
         PauseModelDownloadResult,
         PreviewModelMappingResult,
+        PurgeRemovedCustomNodeResult,
         PurgeRemovedVersionResult,
         RefreshModelIndexResult,
         RefreshModelMappingsResult,
@@ -107,6 +110,7 @@ if TYPE_CHECKING:
         ReorderModelDownloadsResult,
         ResetBackgroundFetchFlagResult,
         RestartLauncherResult,
+        RestoreCustomNodeResult,
         RestoreModelResult,
         RestoreVersionResult,
         ResumeJobResult,
@@ -138,6 +142,7 @@ if TYPE_CHECKING:
         UndoAdoptionResult,
         UpdateCustomNodeResult,
         UpdateModelOverridesResult,
+        UpdateModelResult,
         UpdateVersionResult,
         ValidateFileTypeResult,
         ValidateInstallationsResult,
@@ -719,6 +724,16 @@ class Methods:
         """
         return self.call("get_model_download_status", {"download_id": download_id, "files": files})
 
+    def get_model_facets(self) -> GetModelFacetsResult:
+        """Count the models of each type, family, format, quantisation, size band and tag.
+
+        The values are what `search_models_fts` filters by. Cheap while nothing changes.
+
+        Raises:
+            DiskError, ReadOnly.
+        """
+        return self.call("get_model_facets", {})
+
     def get_model_overrides(self, rel_path: str) -> GetModelOverridesResult:
         """Show which versions of an app a model is limited to.
 
@@ -1227,6 +1242,17 @@ class Methods:
         """
         return self.call("list_processes", {"ended": ended})
 
+    def list_removed_custom_nodes(self, version_tag: str) -> ListRemovedCustomNodesResult:
+        """What is in a version's trash of custom nodes, newest first.
+
+        Args:
+            version_tag: Of an installed ComfyUI version.
+
+        Raises:
+            CorruptState, DiskError, InvalidInput, VersionNotFound.
+        """
+        return self.call("list_removed_custom_nodes", {"version_tag": version_tag})
+
     def list_removed_versions(self, *, app_id: str | None = None) -> ListRemovedVersionsResult:
         """What is in the trash of an app, newest first; `replaced` are former builds of a version.
 
@@ -1360,6 +1386,17 @@ class Methods:
             "preview_model_mapping", {"version_tag": version_tag, "app_id": app_id, "allow_copy": allow_copy}
         )
 
+    def purge_removed_custom_node(self, version_tag: str, trash_id: str) -> PurgeRemovedCustomNodeResult:
+        """Remove a custom node from the trash for good.
+
+        Args:
+            version_tag: Of an installed ComfyUI version.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, TrashEntryNotFound, VersionNotFound.
+        """
+        return self.call("purge_removed_custom_node", {"version_tag": version_tag, "trash_id": trash_id})
+
     def purge_removed_version(self, trash_id: str, *, app_id: str | None = None) -> PurgeRemovedVersionResult:
         """Remove a version from the trash for good.
 
@@ -1487,6 +1524,18 @@ class Methods:
         """
         return self.call("restart_launcher", {})
 
+    def restore_custom_node(self, version_tag: str, trash_id: str) -> RestoreCustomNodeResult:
+        """Put a custom node from the trash back.
+
+        Args:
+            version_tag: Of an installed ComfyUI version.
+
+        Raises:
+            AlreadyExists, CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, TrashEntryNotFound,
+            VersionNotFound.
+        """
+        return self.call("restore_custom_node", {"version_tag": version_tag, "trash_id": trash_id})
+
     def restore_model(self, trash_id: str, *, dry_run: bool | None = None) -> RestoreModelResult:
         """Bring a deleted model back to where it was, with its links.
 
@@ -1606,6 +1655,11 @@ class Methods:
         offset: int | None = None,
         model_type: str | None = None,
         tags: Sequence[str] | None = None,
+        model_types: Sequence[str] | None = None,
+        families: Sequence[str] | None = None,
+        formats: Sequence[str] | None = None,
+        quants: Sequence[str] | None = None,
+        sizes: Sequence[str] | None = None,
     ) -> SearchModelsFtsResult:
         """Search names, tags, families, types and descriptions.
 
@@ -1618,13 +1672,29 @@ class Methods:
             offset: Clamped to 0 and above.
             model_type: Exactly this type, for example `llm`.
             tags: All of these tags, upper and lower case alike.
+            model_types: Any of these types.
+            families: Any of these families, upper and lower case alike.
+            formats: Any of these, for example `gguf`.
+            quants: Any of these quantisations, for example `Q4_K_M`.
+            sizes: Any of these bands, each named by its lower bound in GiB: `0`, `1`, `4`, …
 
         Raises:
             DiskError, ReadOnly, TimedOut.
         """
         return self.call(
             "search_models_fts",
-            {"query": query, "limit": limit, "offset": offset, "model_type": model_type, "tags": tags},
+            {
+                "query": query,
+                "limit": limit,
+                "offset": offset,
+                "model_type": model_type,
+                "tags": tags,
+                "model_types": model_types,
+                "families": families,
+                "formats": formats,
+                "quants": quants,
+                "sizes": sizes,
+            },
         )
 
     def set_default_version(self, *, app_id: str | None = None, tag: str | None = None) -> SetDefaultVersionResult:
@@ -1973,6 +2043,43 @@ class Methods:
         return self.call(
             "update_custom_node",
             {"version_tag": version_tag, "node_name": node_name, "install_requirements": install_requirements},
+        )
+
+    def update_model(
+        self,
+        model_id: str,
+        *,
+        official_name: str | None = None,
+        family: str | None = None,
+        model_type: str | None = None,
+        subtype: str | None = None,
+        tags: Sequence[str] | None = None,
+        notes: str | None = None,
+    ) -> UpdateModelResult:
+        """Change what a person may say about a model: names, tags, notes. Protected from automatic changes after that.
+
+        The model stays in its folder.
+
+        Args:
+            model_id: The model's path below the library, for example `llm/llama/Llama-8B`.
+            official_name: The shown name. Left out: as it is. So are the others.
+            tags: Replaces all tags.
+            notes: The user's own text about the model.
+
+        Raises:
+            CorruptState, DiskError, DiskFull, ModelNotFound, ReadOnly, UnsafePath.
+        """
+        return self.call(
+            "update_model",
+            {
+                "model_id": model_id,
+                "official_name": official_name,
+                "family": family,
+                "model_type": model_type,
+                "subtype": subtype,
+                "tags": tags,
+                "notes": notes,
+            },
         )
 
     def update_model_overrides(self, rel_path: str, overrides: Mapping[str, Any]) -> UpdateModelOverridesResult:

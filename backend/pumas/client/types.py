@@ -262,6 +262,8 @@ class FoundModel(TypedDict):
     """`missing`: its owner removed the files; `offline`: their drive or store is away. Else `ok`."""
     storage: NotRequired[Literal["owned", "hardlink", "reflink", "reference"]]
     """`owned`: the bytes are the library's alone; else how they are shared with the program they were adopted from."""
+    formats: NotRequired[list[str]]
+    quants: NotRequired[list[str]]
 
 
 class Gpu(TypedDict):
@@ -657,6 +659,15 @@ class ReleaseSizeInfo(TypedDict):
     dependencies_size_source: str
     """`unknown`: an estimate, which is tried again later."""
     is_estimated: bool
+
+
+class RemovedNodeInfo(TypedDict):
+    trash_id: str
+    name: str
+    url: str | None
+    """Where it was installed from; null for those that were not installed here."""
+    commit: str | None
+    removed_at: str | None
 
 
 class RemovedVersionInfo(TypedDict):
@@ -1275,6 +1286,17 @@ class GetModelDownloadStatusResult(TypedDict):
     files: NotRequired[list[FileStatus] | None]
 
 
+class GetModelFacetsResult(TypedDict):
+    success: Literal[True]
+    types: dict[str, int]
+    families: dict[str, int]
+    formats: dict[str, int]
+    quants: dict[str, int]
+    sizes: dict[str, int]
+    """By the lower bound in GiB of each band."""
+    tags: dict[str, int]
+
+
 class GetModelOverridesResult(TypedDict):
     success: Literal[True]
     overrides: dict[str, Any]
@@ -1602,6 +1624,11 @@ class ListProcessesResult(TypedDict):
     processes: list[Process]
 
 
+class ListRemovedCustomNodesResult(TypedDict):
+    success: Literal[True]
+    nodes: list[RemovedNodeInfo]
+
+
 class ListRemovedVersionsResult(TypedDict):
     success: Literal[True]
     versions: list[RemovedVersionInfo]
@@ -1712,6 +1739,10 @@ class PreviewModelMappingResult(TypedDict):
     errors: list[str]
 
 
+class PurgeRemovedCustomNodeResult(TypedDict):
+    success: Literal[True]
+
+
 class PurgeRemovedVersionResult(TypedDict):
     success: Literal[True]
 
@@ -1733,7 +1764,7 @@ class RefreshModelMappingsResult(TypedDict):
 class RemoveCustomNodeResult(TypedDict):
     success: Literal[True]
     trash_id: str
-    """Its folder in `.pumas-nodes-trash` of the version; moving it back restores it."""
+    """For restore_custom_node."""
 
 
 class RemoveOrphanedLinksResult(TypedDict):
@@ -1767,6 +1798,11 @@ class ResetBackgroundFetchFlagResult(TypedDict):
 class RestartLauncherResult(TypedDict):
     success: Literal[True]
     message: str
+
+
+class RestoreCustomNodeResult(TypedDict):
+    success: Literal[True]
+    name: str
 
 
 class RestoreModelResult(TypedDict):
@@ -2074,6 +2110,10 @@ class UpdateCustomNodeResult(TypedDict):
     job_id: str
     pending: bool
     """Still under way in the job."""
+
+
+class UpdateModelResult(TypedDict):
+    success: Literal[True]
 
 
 class UpdateModelOverridesResult(TypedDict):
