@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pumas import __version__
-from pumas.cli import adopt, apps, download, downloads, exits, general, hf, jobs, library, links, processes
+from pumas.cli import adopt, apps, download, downloads, exits, general, hf, jobs, library, links, nodes, processes
 from pumas.cli.command import debugging
 from pumas.cli.output import Output
 
@@ -50,7 +50,7 @@ def tree() -> typer.Typer:
     app.callback()(pumas)
     forwards = {"allow_extra_args": True, "ignore_unknown_options": True}
     app.command("serve", add_help_option=False, context_settings=forwards)(serve)
-    for group in (general, library, hf, download, downloads, adopt, links, apps, jobs, processes):
+    for group in (general, library, hf, download, downloads, adopt, links, apps, nodes, jobs, processes):
         group.register(app)
     return app
 
