@@ -27,6 +27,7 @@ from pumas.errors import PumasError, ReadOnly
 from pumas.events.stream import EventStream
 from pumas.parent import ParentWatch
 from pumas.rpc.http import HttpServer
+from pumas.rpc.session import SessionCodes
 from pumas.storage.owner import OwnerLock, own_rpc_file, remove_rpc_file, write_rpc_file
 from pumas.storage.troubles import Troubles
 
@@ -258,7 +259,10 @@ class Sidecar:
         events, troubles = EventStream(), Troubles()
         events.bind(loop)
         self._own_root(troubles)
-        http = HttpServer(token=self._settings.token, events=events)
+        codes = SessionCodes()
+        if self._settings.session_code is not None:
+            codes.admit(self._settings.session_code)
+        http = HttpServer(token=self._settings.token, events=events, codes=codes)
         port = await http.listen(self._settings.host, self._settings.port)
         self._announce(port)
         parent = self._settings.parent

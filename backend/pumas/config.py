@@ -17,6 +17,13 @@ def contracts_folder() -> Path:
     return checkout if checkout.is_dir() else Path(__file__).resolve().parent / "_contracts"
 
 
+@functools.cache
+def page_folder() -> Path:
+    """The built page: of the checkout, or inside an installed package. It need not be there."""
+    checkout = Path(__file__).resolve().parents[2] / "electron"
+    return checkout / "dist" / "renderer" if checkout.is_dir() else Path(__file__).resolve().parent / "_page"
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths below one launcher root, shared with older sidecars."""
@@ -34,6 +41,11 @@ class Layout:
     @property
     def rpc_file(self) -> Path:
         return self.data / "rpc.json"
+
+    @property
+    def page_opener(self) -> Path:
+        """A page for the browser, only for its user to read, that leads on to ours with a code (`rpc/session.py`)."""
+        return self.data / "open.html"
 
     @property
     def owner_lock(self) -> Path:
@@ -118,7 +130,8 @@ class ServerSettings:
     """How the sidecar listens.
 
     `token` None means that callers are told apart by the operating-system user alone (see `rpc/access.py`). The
-    sidecar ends when the process `parent` does; None means that it stays.
+    sidecar ends when the process `parent` does; None means that it stays. With `session_code` a page can get the token
+    once, soon after the start.
     """
 
     host: str = "127.0.0.1"
@@ -126,3 +139,4 @@ class ServerSettings:
     token: str | None = None
     debug: bool = False
     parent: int | None = None
+    session_code: str | None = None

@@ -18,7 +18,15 @@ from rpc.access_cases import HOST, ORIGIN, SITE, TOKENS, Case
 from sidecar import Reply, Sidecar, closed_by_server, read_reply, request_bytes
 
 CALL = b'{"jsonrpc":"2.0","method":"health_check","id":1}'
-ENDPOINTS = [("POST", "/rpc"), ("GET", "/health"), ("GET", "/events"), ("GET", "/nothing"), ("POST", "/")]
+ENDPOINTS = [
+    ("POST", "/rpc"),
+    ("GET", "/health"),
+    ("GET", "/events"),
+    ("GET", "/nothing"),
+    ("POST", "/"),
+    ("POST", "/session/code"),
+    ("GET", "/session"),
+]
 
 
 def headers_for(sidecar: Sidecar, **changes: tuple[str | bytes, ...]) -> list[tuple[str, str | bytes]]:
@@ -110,7 +118,7 @@ def test_forwarding_headers_are_ignored(shared: Sidecar) -> None:
         ("/RPC", 404),
         ("/rpc%00", 404),
         ("/rpc;x", 404),
-        ("/", 404),
+        ("/", 405),
     ],
 )
 def test_the_path_is_matched_exactly(shared: Sidecar, target: str, status: int) -> None:

@@ -1,4 +1,4 @@
-"""Commands about the sidecar itself: status, call, events, doctor."""
+"""Commands about the sidecar itself: open, status, call, events, doctor."""
 
 from __future__ import annotations
 
@@ -9,17 +9,46 @@ from typing import Annotated, Any
 
 import typer
 
-from pumas.cli import arguments, exits
+from pumas.cli import arguments, exits, page
 from pumas.cli.command import Cli, UsageProblem, command
 from pumas.cli.output import size
-from pumas.config import contracts_folder
+from pumas.client import NotReachable, PumasError, discovery
+from pumas.client.page import session_code
+from pumas.config import Layout, contracts_folder
+from pumas.errors import PumasError as OwnError
 
 
 def register(app: typer.Typer) -> None:
+    command(app, "open")(open_page)
     command(app, "status")(status)
     command(app, "call")(call)
     command(app, "events")(events)
     command(app, "doctor")(doctor)
+
+
+def open_page(
+    cli: Cli,
+    url: Annotated[bool, typer.Option("--url", help="Print its address, good once and for two minutes.")] = False,
+) -> None:
+    """Open the page of the running sidecar in the browser."""
+    endpoint = discovery.find(cli.root)
+    if endpoint is None:
+        raise NotReachable(f"No sidecar runs for {cli.root}. Start one and open its page: pumas serve --open")
+    code = session_code(endpoint)
+    if url or cli.out.as_json:
+        address = page.address(endpoint.url, code)
+        cli.out.document({"success": True, "url": address}) if cli.out.as_json else cli.out.line(address)
+        return
+    try:
+        page.open_in_browser(Layout(cli.root), endpoint.url, code)
+    except OwnError as error:
+        raise NotOpened(f"{error} pumas open --url prints the page's address for a browser elsewhere.") from None
+
+
+class NotOpened(PumasError):
+    """The page could not be shown."""
+
+    kind = "not_opened"
 
 
 def status(cli: Cli) -> None:

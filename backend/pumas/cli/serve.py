@@ -11,10 +11,15 @@ import secrets
 import shlex
 import shutil
 import sys
+import threading
+import time
 from pathlib import Path
 
-from pumas.app import announce_port, run_sidecar
+from pumas.app import EXIT_IN_USE, announce_port, run_sidecar
+from pumas.cli import page
 from pumas.config import Layout, ServerSettings
+from pumas.errors import PumasError
+from pumas.rpc.session import LIFE_S, new_code
 
 TOKEN_VARIABLE = "PUMAS_RPC_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_BYTES = 32
@@ -38,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("-p", "--port", type=_port, default=0, help="port to listen on; 0 picks a free one (default)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder with the library (default: see pumas --help)")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser, also of a sidecar that runs")
     parser.add_argument("-d", "--debug", action="store_true", help="log more")
     parser.add_argument("--parent", type=int, metavar="PID", help="stop when the process that started this, PID, dies")
     return parser
@@ -51,21 +57,62 @@ def serve(arguments: list[str]) -> int:
     root = _root(options.root)
     # Taken out of the environment, so that no child process inherits it.
     token = os.environ.pop(TOKEN_VARIABLE, "") or secrets.token_urlsafe(TOKEN_BYTES)
+    code = new_code() if options.open else None
     settings = ServerSettings(
-        host=options.host, port=options.port, token=token, debug=options.debug, parent=options.parent
+        host=options.host,
+        port=options.port,
+        token=token,
+        debug=options.debug,
+        parent=options.parent,
+        session_code=code,
     )
+    layout = Layout(root)
 
     def announce(port: int) -> None:
         announce_port(port)
-        command = _own_name()
-        place = "" if root == _root(None) else f" --root {shlex.quote(str(root))}"
-        sys.stderr.write(
-            f"Pumas listens on http://{_url_host(options.host)}:{port} for {root} (Ctrl-C stops it).\n"
-            f"In another terminal: {command} import FILE{place}, then {command} search WORDS{place}\n"
+        url = f"http://{_url_host(options.host)}:{port}"
+        command, place = _own_name(), _place(root)
+        _say(
+            f"Pumas listens on {url} for {root} (Ctrl-C stops it).\n"
+            f"In another terminal: {command} import FILE{place}, then {command} search WORDS{place}"
         )
-        sys.stderr.flush()
+        if code is not None:
+            threading.Thread(target=_open, args=(layout, url, code), name="browser", daemon=True).start()
 
-    return run_sidecar(Layout(root), settings, announce)
+    try:
+        status = run_sidecar(layout, settings, announce)
+    finally:
+        if code is not None:
+            page.forget_opener(layout)
+    return _open_running(root) if code is not None and status == EXIT_IN_USE else status
+
+
+def _open(layout: Layout, url: str, code: str) -> None:
+    """Open the page, and remove the way to it when its code is too old."""
+    try:
+        page.open_in_browser(layout, url, code)
+    except PumasError as error:
+        command = f"{_own_name()} open --url{_place(layout.root)}"
+        _say(f"{error} For a browser elsewhere, {command} prints the page's address.")
+        return
+    time.sleep(LIFE_S)
+    page.forget_opener(layout)
+
+
+def _open_running(root: Path) -> int:
+    """The page of the sidecar that owns the root."""
+    from pumas.cli.tree import run
+
+    return run(["open", "--root", str(root)])
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _place(root: Path) -> str:
+    return "" if root == _root(None) else f" --root {shlex.quote(str(root))}"
 
 
 def _root(given: Path | None) -> Path:
@@ -77,6 +124,8 @@ def _root(given: Path | None) -> Path:
 
 
 def _url_host(host: str) -> str:
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 
 

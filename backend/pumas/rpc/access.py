@@ -68,6 +68,15 @@ class Guard:
         return Refusal(401, "Unauthorized: send the token of launcher-data/rpc.json as 'Authorization: Bearer TOKEN'.")
 
 
+def opens_a_page(modes: Sequence[str], destinations: Sequence[str]) -> bool:
+    """Whether a browser asks for what it will show as a whole tab, whoever led it there: a link, a file, the user.
+
+    Such a request may name another site in `Sec-Fetch-Site`; who sent it learns nothing of the answer.
+    https://www.w3.org/TR/fetch-metadata/
+    """
+    return [m.lower() for m in modes] == ["navigate"] and [d.lower() for d in destinations] == ["document"]
+
+
 _FOREIGN = Refusal(403, "Forbidden: requests from web pages of other origins are not answered.")
 
 

@@ -1,14 +1,16 @@
-"""The HTTP server: `POST /rpc`, `GET /health`, `GET /events`, and the order of checks before any of them.
+"""The HTTP server: `POST /rpc`, `GET /health`, `GET /events`, the page, and the order of checks before any of them.
 
 Framing (aiohttp's strict parser) -> Host -> Origin -> token or user -> path -> content type and encoding -> length ->
 body with a deadline -> JSON-RPC. Up to the length a refusal is an HTTP status; after it everything is a JSON-RPC
-reply with HTTP 200.
+reply with HTTP 200. Two things need no token, since they are how a page in a browser gets it: the page's own files,
+which hold no secret, and `POST /session`, which takes a code instead (`session.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import os
 import socket
@@ -18,14 +20,18 @@ from typing import Any, Protocol, cast
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from pumas.config import page_folder
 from pumas.events.stream import EventStream
 from pumas.rpc import access, peers
 from pumas.rpc.connections import COMMON_HEADERS, Connection, ConnectionServer
+from pumas.rpc.page import Page
+from pumas.rpc.session import SessionCodes
 from pumas.rpc.sse import serve_events
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_SESSION_BYTES = 1024
 # All bodies that are being received at one time, so that many half-sent ones cannot fill the memory.
 MAX_BUFFERED_BYTES = 96 * 1024 * 1024
 BODY_DEADLINE_S = 20.0
@@ -36,6 +42,7 @@ WRITE_BYTES = 256 * 1024
 # A caller that takes nothing of a large reply for this long is gone.
 WRITE_DEADLINE_S = 20.0
 
+_READ = (hdrs.METH_GET, hdrs.METH_HEAD)
 _HEALTH = b'{"status":"ok"}'
 _JSON_HEADERS = CIMultiDict(COMMON_HEADERS | {"Content-Type": "application/json"})
 
@@ -53,9 +60,18 @@ class HttpServer:
     The port is open before the method table is built, so that a shell learns it at once; calls wait for `ready`.
     """
 
-    def __init__(self, *, token: str | None, events: EventStream) -> None:
+    def __init__(
+        self,
+        *,
+        token: str | None,
+        events: EventStream,
+        page: Page | None = None,
+        codes: SessionCodes | None = None,
+    ) -> None:
         self._token = token
         self._events = events
+        self._page = page or Page(page_folder())
+        self._codes = codes or SessionCodes()
         self._guard: access.Guard | None = None
         self._dispatcher: asyncio.Future[Replies] | None = None
         self._buffered = 0
@@ -66,6 +82,8 @@ class HttpServer:
             "/rpc": (hdrs.METH_POST, self._rpc),
             "/health": (hdrs.METH_GET, self._health),
             "/events": (hdrs.METH_GET, self._event_stream),
+            "/session": (hdrs.METH_POST, self._session),
+            "/session/code": (hdrs.METH_POST, self._session_code),
         }
 
     async def listen(self, host: str, port: int) -> int:
@@ -111,19 +129,30 @@ class HttpServer:
             connection.request_finished()
 
     def _access(self, request: web.BaseRequest, connection: Connection) -> access.Refusal | None:
-        guard, headers = self._guard, request.headers
+        guard, headers, path = self._guard, request.headers, request.raw_path
         assert guard is not None
+        for_page = request.method in _READ and Page.has(path)
+        without_token = for_page or (request.method == hdrs.METH_POST and path == "/session")
+        sites = headers.getall("Sec-Fetch-Site", ())
+        if (
+            for_page
+            and path == "/"
+            and access.opens_a_page(headers.getall("Sec-Fetch-Mode", ()), headers.getall("Sec-Fetch-Dest", ()))
+        ):
+            sites = ()
         return (
             access.check_framing(request.version, headers.getall(hdrs.TRANSFER_ENCODING, ()))
             or guard.check_host(headers.getall(hdrs.HOST, ()))
-            or guard.check_origin(headers.getall(hdrs.ORIGIN, ()), headers.getall("Sec-Fetch-Site", ()))
-            or guard.check_token(headers.getall(hdrs.AUTHORIZATION, ()))
+            or guard.check_origin(headers.getall(hdrs.ORIGIN, ()), sites)
+            or (None if without_token else guard.check_token(headers.getall(hdrs.AUTHORIZATION, ())))
             or (None if guard.needs_token else _check_user(connection))
         )
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         # As sent: a library's tidied form would let `/x/../rpc`, `/%72pc` and `http://other/rpc` pass for `/rpc`.
         path, question, _ = request.raw_path.partition("?")
+        if not question and Page.has(path):
+            return await self._page_file(request, path)
         method, route = self._routes.get(path, (None, None))
         if method is None or route is None or (question and path != "/events"):
             return _refuse(access.Refusal(404, "Not found."))
@@ -131,10 +160,11 @@ class HttpServer:
             # No CORS headers: pages of other origins were refused above, and our own need none.
             return web.Response(headers={**COMMON_HEADERS, "Allow": f"{method}, OPTIONS"})
         if request.method != method:
-            response = _refuse(access.Refusal(405, f"Use {method} for {path}."))
-            response.headers["Allow"] = f"{method}, OPTIONS"
-            return response
+            return _wrong_method(path, method)
         return await route(request)
+
+    async def _page_file(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        return await self._page.serve(request, path) if request.method in _READ else _wrong_method(path, *_READ)
 
     async def _health(self, _request: web.BaseRequest) -> web.StreamResponse:
         return _json(_HEALTH)
@@ -142,14 +172,25 @@ class HttpServer:
     async def _event_stream(self, request: web.BaseRequest) -> web.StreamResponse:
         return await serve_events(request, self._events, self._stopping, COMMON_HEADERS)
 
+    async def _session(self, request: web.BaseRequest) -> web.StreamResponse:
+        """`{"code": …}` in, `{"token": …}` out; null where none is needed."""
+        body = await self._json_body(request, MAX_SESSION_BYTES)
+        if isinstance(body, access.Refusal):
+            return _refuse(body)
+        code = _code_in(body)
+        if self._token is not None and (code is None or not self._codes.redeem(code)):
+            return _refuse(access.Refusal(403, "Forbidden: this code was used, or is too old. Open the page anew."))
+        return _json(json.dumps({"token": self._token}).encode())
+
+    async def _session_code(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A new code, for who has the token: `{"code": …}`."""
+        body = await self._json_body(request, MAX_SESSION_BYTES)
+        if isinstance(body, access.Refusal):
+            return _refuse(body)
+        return _json(json.dumps({"code": self._codes.issue()}).encode())
+
     async def _rpc(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers = request.headers
-        refusal = access.check_content(
-            headers.getall(hdrs.CONTENT_TYPE, ()), headers.getall(hdrs.CONTENT_ENCODING, ())
-        ) or access.check_length(request.content_length, MAX_BODY_BYTES)
-        if refusal is not None:
-            return _refuse(refusal)
-        body = await self._body(request)
+        body = await self._json_body(request, MAX_BODY_BYTES)
         if isinstance(body, access.Refusal):
             return _refuse(body)
         assert self._dispatcher is not None
@@ -159,7 +200,14 @@ class HttpServer:
             return web.Response(status=204, headers=COMMON_HEADERS)
         return _json(answer) if len(answer) <= LARGE_REPLY_BYTES else await _send_large(request, answer)
 
-    async def _body(self, request: web.BaseRequest) -> bytes | access.Refusal:
+    async def _json_body(self, request: web.BaseRequest, limit: int) -> bytes | access.Refusal:
+        headers = request.headers
+        refusal = access.check_content(
+            headers.getall(hdrs.CONTENT_TYPE, ()), headers.getall(hdrs.CONTENT_ENCODING, ())
+        ) or access.check_length(request.content_length, limit)
+        return refusal or await self._body(request, limit)
+
+    async def _body(self, request: web.BaseRequest, limit: int) -> bytes | access.Refusal:
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
@@ -174,8 +222,8 @@ class HttpServer:
                 while chunk := await content.readany():
                     size += len(chunk)
                     self._buffered += len(chunk)
-                    if size > MAX_BODY_BYTES:
-                        return access.check_length(size, MAX_BODY_BYTES) or b""
+                    if size > limit:
+                        return access.check_length(size, limit) or b""
                     if self._buffered > MAX_BUFFERED_BYTES:
                         return access.Refusal(503, "Too many large requests at once; try again in a moment.")
                     chunks.append(chunk)
@@ -267,6 +315,21 @@ def _refuse(refusal: access.Refusal) -> web.Response:
         response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     response.force_close()
     return response
+
+
+def _wrong_method(path: str, *methods: str) -> web.Response:
+    response = _refuse(access.Refusal(405, f"Use {' or '.join(methods)} for {path}."))
+    response.headers["Allow"] = ", ".join((*methods, hdrs.METH_OPTIONS))
+    return response
+
+
+def _code_in(body: bytes) -> str | None:
+    try:
+        message = json.loads(body)
+    except ValueError:  # also what is not UTF-8
+        return None
+    code = cast(dict[str, object], message).get("code") if isinstance(message, dict) else None
+    return code if isinstance(code, str) else None
 
 
 def _check_user(connection: Connection) -> access.Refusal | None:
