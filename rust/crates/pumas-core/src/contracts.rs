@@ -1,0 +1,39 @@
+//! The contract's data, put into the program when it is built. Nothing of it stands in code.
+
+/// What each method takes and answers: <https://spec.open-rpc.org>.
+pub const OPENRPC: &str = include_str!("../../../../contracts/openrpc.json");
+/// How a method's value becomes its reply, and how a failure does.
+pub const RESPONSE_WRAPPERS: &str = include_str!("../../../../contracts/response_wrappers.json");
+/// kind -> code and description.
+pub const ERRORS: &str = include_str!("../../../../contracts/errors.json");
+
+/// The schemas of the SQLite files; each ends with its `PRAGMA user_version`.
+pub mod schema {
+    /// `launcher-data/adoptions.db`
+    pub const ADOPTIONS: &str = include_str!("../../../../contracts/schema/adoptions.sql");
+    /// `launcher-data/cache/hub.db`
+    pub const HUB: &str = include_str!("../../../../contracts/schema/hub.sql");
+    /// `launcher-data/jobs.db`
+    pub const JOBS: &str = include_str!("../../../../contracts/schema/jobs.sql");
+    /// `shared-resources/models/link_registry.db`
+    pub const LINK_REGISTRY: &str = include_str!("../../../../contracts/schema/link_registry.sql");
+    /// `shared-resources/models/models.db`
+    pub const MODELS: &str = include_str!("../../../../contracts/schema/models.sql");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_errors_are_those_of_the_enum() {
+        let table: serde_json::Map<String, serde_json::Value> = serde_json::from_str(ERRORS).unwrap();
+        for error in [
+            crate::Error::PlanOutdated,
+            crate::Error::Busy(String::new()),
+            crate::Error::TokenRefused,
+        ] {
+            assert!(table.contains_key(error.kind()));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The machine: load, disk, sandbox, what is missing.
