@@ -194,3 +194,19 @@ def test_a_reader_that_comes_back_misses_nothing_unknowingly(steps: list[tuple[s
                 reader = context.__enter__()
                 assert reader.start in (seen, stream.cursor)
     context.__exit__(None, None, None)
+
+
+async def test_passing_events_go_to_readers_by_name_and_are_not_kept() -> None:
+    stream = EventStream()
+    waiting = asyncio.create_task(stream.until_wanted("system.resources"))
+    with stream.subscribe() as everything, stream.subscribe(["job"]) as other:
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        with stream.subscribe(["system"]) as named:
+            await asyncio.wait_for(waiting, 5)
+            before = stream.cursor
+            stream.publish_passing("system.resources", {"n": 1})
+            assert [(e.cursor, e.topic) for e in named.pending()] == [(before, "system.resources")]
+        assert everything.pending() == other.pending() == []
+    with stream.subscribe(["system"], after=before) as late:
+        assert late.pending() == []

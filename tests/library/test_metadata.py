@@ -184,3 +184,13 @@ def test_what_a_killed_writer_left_is_removed_and_what_others_left_is_not(setup:
     other = write(setup.folder / "metadata.json.12.345.tmp", b"{")
     setup.models.mark_manual(ID)
     assert not dead.exists() and other.exists()
+
+
+def test_an_edit_changes_what_is_given_and_protects_it(setup: Setup) -> None:
+    before = setup.stored()
+    setup.models.edit(ID, {"tags": ["quiet"], "notes": "mine"})
+    after = setup.stored()
+    assert (after["tags"], after["notes"], after["match_source"]) == (["quiet"], "mine", "manual")
+    changed = {"tags", "notes", "match_source", "pending_online_lookup", "updated_date"}
+    assert {k: v for k, v in after.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
+    assert setup.index.refreshed == [ID]

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pumas.library import search, store
-from pumas.library.entry import from_metadata
+from pumas.library.entry import formats_and_quantizations, from_metadata
 from pumas.library.search import Filters, Searcher
-from pumas.library.words import facet, words
+from pumas.library.words import facet, size_band, words
 from pumas.storage.database import Schema
 
 
@@ -120,7 +120,15 @@ def test_a_hit_has_everything_that_a_list_shows(index: sqlite3.Connection) -> No
         (Filters(tags=["école"]), 1),
         (Filters(tags=["cha"]), 0),
         (Filters(subtype="checkpoints"), 1),
-        (Filters(family="Flux"), 1),
+        (Filters(families=["Flux"]), 1),
+        (Filters(families=["flux", "QWEN"]), 2),
+        (Filters(formats=["safetensors"]), 1),
+        (Filters(formats=["gguf"]), 0),
+        (Filters(quants=["q8_0"]), 1),
+        (Filters(quants=["Q8_0", "Q4_K_M"]), 1),
+        (Filters(quants=["Q8"]), 0),
+        (Filters(sizes=["0"]), 1),
+        (Filters(sizes=["1", "4"]), 0),
         (Filters(model_types=["audio"], tags=["chat"]), 0),
         (Filters(tags=['x" OR "chat']), 0),
     ],
@@ -217,7 +225,7 @@ ODD = [
 @pytest.mark.parametrize("text", ODD, ids=lambda text: repr(text[:12]))
 def test_no_text_is_a_syntax_error(index: sqlite3.Connection, text: str) -> None:
     fill(index, LIBRARY)
-    for filters in (Filters(), Filters(model_types=[text], tags=[text], subtype=text, family=text)):
+    for filters in (Filters(), Filters(model_types=[text], tags=[text], subtype=text, families=[text], quants=[text])):
         page = Searcher().search(index, text, filters=filters)
         assert page.total == len(page.hits)
 
@@ -300,3 +308,30 @@ def test_any_text_is_answered(text: str) -> None:
 
 _SHARED = open_index()
 fill(_SHARED, LIBRARY)
+
+
+def test_counts_of_facets_are_what_filters_find(index: sqlite3.Connection) -> None:
+    fill(index, LIBRARY)
+    counts = store.facet_counts(index)
+    assert counts.types == {"llm": 3, "diffusion": 1, "audio": 1}
+    assert counts.tags == {"chat": 1, "Chat": 1, "café": 1, "llama": 1, "ÉCOLE": 1}
+    assert (counts.formats, counts.quants, counts.sizes) == ({"safetensors": 1}, {"Q8_0": 1}, {"0": 1})
+    for name, field in (("families", "families"), ("formats", "formats"), ("quants", "quants"), ("sizes", "sizes")):
+        for value, count in getattr(counts, name).items():
+            assert Searcher().search(index, "", filters=Filters(**{field: [value]})).total == count
+
+
+@pytest.mark.parametrize(
+    ("size", "band"),
+    [(0, "0"), ((1 << 30) - 1, "0"), (1 << 30, "1"), (5 << 30, "4"), (63 << 30, "32"), (1 << 50, "64")],
+)
+def test_size_bands(size: int, band: str) -> None:
+    assert size_band(size) == band
+
+
+def test_what_the_index_says_of_formats_and_quantisations() -> None:
+    assert formats_and_quantizations("checkpoints gguf safetensors Q4_k_M q4_K_m") == (
+        ["gguf", "safetensors"],
+        ["Q4_K_M"],
+    )
+    assert formats_and_quantizations("") == ([], [])

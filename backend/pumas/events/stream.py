@@ -42,6 +42,7 @@ class EventStream:
         self._buffered_bytes = 0
         self._readers: set[Subscription] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._joined = asyncio.Event()
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Name the loop that owns the stream; `publish_threadsafe` hands events to it."""
@@ -66,6 +67,19 @@ class EventStream:
         for reader in self._readers:
             reader.offer(event)
 
+    def publish_passing(self, topic: str, data: dict[str, Any]) -> None:
+        """Tell those who follow the topic by its name now. It takes no cursor of its own and is never replayed."""
+        event = Event(self._cursor, topic, orjson.dumps(data))
+        for reader in self._readers:
+            if reader.named(topic):
+                reader.offer(event)
+
+    async def until_wanted(self, topic: str) -> None:
+        """Return as soon as somebody follows this topic by its name."""
+        while not any(reader.named(topic) for reader in self._readers):
+            self._joined.clear()
+            await self._joined.wait()
+
     def publish_threadsafe(self, topic: str, data: dict[str, Any]) -> None:
         if self._loop is None:
             return
@@ -84,6 +98,7 @@ class EventStream:
         if after is not None:
             self._replay(reader, after)
         self._readers.add(reader)
+        self._joined.set()
         try:
             yield reader
         finally:
@@ -114,6 +129,10 @@ class Subscription:
 
     def wants(self, topic: str) -> bool:
         return not self._topics or any(topic == t or topic.startswith(f"{t}.") for t in self._topics)
+
+    def named(self, topic: str) -> bool:
+        """As `wants`, but not for a reader that simply follows everything."""
+        return bool(self._topics) and self.wants(topic)
 
     def offer(self, event: Event) -> None:
         if not self.wants(event.topic):

@@ -379,6 +379,7 @@ class Catalog:
         self._totals: _Totals | None = None
         self._models: tuple[int, bytes] | None = None
         self._packing = asyncio.Lock()
+        self._facets: tuple[int, store.FacetCounts] | None = None
 
     async def close(self) -> None:
         await asyncio.to_thread(self.index.close)
@@ -419,6 +420,14 @@ class Catalog:
                 self._models = await self._read(_pack_models)
             packed = self._models[1]
         return await asyncio.to_thread(zlib.decompress, packed)
+
+    async def facets(self) -> store.FacetCounts:
+        """The values by which models can be filtered, and how many models have each."""
+        await self._fresh()
+        revision = (await self._current()).revision
+        if self._facets is None or self._facets[0] != revision:
+            self._facets = await self._read(lambda c: (store.state(c).revision, store.facet_counts(c)))
+        return self._facets[1]
 
     async def storage_scan(self) -> StorageScan:
         await self._fresh()

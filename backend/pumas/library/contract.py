@@ -11,6 +11,7 @@ from pumas.rpc.models import MAX_LIST, Name, Params, PathText, Result, Text
 ModelIdText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Tags = Annotated[list[Tag], Field(max_length=1000)]
+Values = Annotated[list[Tag], Field(max_length=64)]
 ModelIds = Annotated[list[ModelIdText], Field(max_length=MAX_LIST)]
 Paths = Annotated[list[PathText], Field(max_length=MAX_LIST)]
 
@@ -48,6 +49,17 @@ class UpdateOverrides(RelPath):
     overrides: dict[str, Any] = Field(
         description="For example `{version_ranges: {comfyui: '>=0.4,<0.9'}}`; replaces what is stored."
     )
+
+
+class EditModel(ModelId):
+    official_name: Annotated[Text | None, Field(min_length=1, max_length=512)] = Field(
+        None, description="The shown name. Left out: as it is. So are the others."
+    )
+    family: Text | None = None
+    model_type: Name | None = None
+    subtype: Text | None = None
+    tags: Tags | None = Field(None, description="Replaces all tags.")
+    notes: Text | None = Field(None, description="The user's own text about the model.")
 
 
 class Indexed(Result):
@@ -96,6 +108,11 @@ class SearchModels(Params):
     offset: int = Field(0, description="Clamped to 0 and above.")
     model_type: Name | None = Field(None, description="Exactly this type, for example `llm`.")
     tags: Tags = Field([], description="All of these tags, upper and lower case alike.")
+    model_types: Values = Field([], description="Any of these types.")
+    families: Values = Field([], description="Any of these families, upper and lower case alike.")
+    formats: Values = Field([], description="Any of these, for example `gguf`.")
+    quants: Values = Field([], description="Any of these quantisations, for example `Q4_K_M`.")
+    sizes: Values = Field([], description="Any of these bands, each named by its lower bound in GiB: `0`, `1`, `4`, …")
 
 
 class FoundModel(Result):
@@ -119,6 +136,8 @@ class FoundModel(Result):
     related_available: bool
     state: State = Field("ok", description=STATE)
     storage: Storage = Field("owned", description=STORAGE)
+    formats: list[str] = Field([])
+    quants: list[str] = Field([])
 
 
 class SearchResult(Result):
@@ -129,6 +148,17 @@ class SearchResult(Result):
     matched: Literal["all", "any"] = Field(
         description="`any` when no model holds all words, and models with some of them are shown instead."
     )
+
+
+class FacetsReply(Result):
+    """Value to number of models, the most frequent first, at most a hundred of each."""
+
+    types: dict[str, int]
+    families: dict[str, int]
+    formats: dict[str, int]
+    quants: dict[str, int]
+    sizes: dict[str, int] = Field(description="By the lower bound in GiB of each band.")
+    tags: dict[str, int]
 
 
 # -- import ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
-from pumas.library.words import facet, same, words
+from pumas.library.words import facet, same, size_band, words
 
 JsonObject = dict[str, Any]
 
@@ -228,7 +228,15 @@ def _entry(
     primary = primary_file(files)
     formats = sorted({extension(file.name) for file in files} & MODEL_EXTENSIONS.keys())
     tier = security_tier if isinstance(security_tier, str) and security_tier in _TIERS else None
-    properties = (("type", model_type), ("subtype", subtype), ("family", same(family)))
+    quants = quantizations(primary.name if primary else "")
+    properties = (
+        ("type", model_type),
+        ("subtype", subtype),
+        ("family", same(family)),
+        ("size", "" if size is None else size_band(size)),
+        *(("format", name) for name in formats),
+        *(("quant", same(name)) for name in quants),
+    )
     facets = [facet(kind, value) for kind, value in properties if value]
     facets += [tag.facet for tag in tags]
     official_words = words(official_name)
@@ -248,7 +256,7 @@ def _entry(
         family=family,
         tags=" ".join(tag_texts),
         description=description,
-        kinds=" ".join([subtype, *formats, *quantizations(primary.name if primary else "")]),
+        kinds=" ".join([subtype, *formats, *quants]),
         facets=" ".join(facets),
         other_names=" ".join(w for w in dict.fromkeys(words(f"{cleaned_name} {model_id}")) if w not in described),
         name_key=" ".join(official_words),
@@ -291,6 +299,13 @@ def primary_file(files: Iterable[FoundFile]) -> FoundFile | None:
 def quantizations(name: str) -> list[str]:
     """Words of a file name that look like a quantisation or precision, for search only."""
     return _QUANTIZATION.findall(name)
+
+
+def formats_and_quantizations(kinds: str) -> tuple[list[str], list[str]]:
+    """What the column `kinds` says beside the subtype; quantisations in capitals, as they are usually written."""
+    found = kinds.split()
+    formats = [word for word in found if word in MODEL_EXTENSIONS]
+    return formats, list(dict.fromkeys(word.upper() for word in found if _QUANTIZATION.fullmatch(word)))
 
 
 # -- values of one field ---------------------------------------------------------------------------------------------

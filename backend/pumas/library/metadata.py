@@ -86,9 +86,16 @@ class ModelMetadata:
 
     def mark_manual(self, model_id: str) -> None:
         """Protect the metadata from being replaced by what an online look-up finds. Raises as `update`."""
+        self.edit(model_id, {})
+
+    def edit(self, model_id: str, changes: JsonObject) -> None:
+        """Set what a person wrote (`official_name`, `tags`, `notes`, …) and protect it as `mark_manual` does.
+
+        Raises as `update`.
+        """
 
         def change(metadata: JsonObject) -> None:
-            metadata.update(match_source="manual", pending_online_lookup=False, updated_date=now())
+            metadata.update(changes, match_source="manual", pending_online_lookup=False, updated_date=now())
 
         self.update(model_id, change)
 

@@ -25,6 +25,7 @@ from pumas.jobs.store import Json
 from pumas.library import contract as wire
 from pumas.library import file_methods
 from pumas.library.copying import Mode
+from pumas.library.entry import formats_and_quantizations
 from pumas.library.import_plan import ImportRequest
 from pumas.library.search import Filters, Hit
 from pumas.library.service import ImportAnswer, LibraryService
@@ -72,7 +73,14 @@ def _register_finding(methods: Methods, library: LibraryService) -> None:
         Every word matches as a prefix; names count more than tags, tags more than descriptions. When no model has all
         words, models with any of them are shown and `matched` is `any`. No text is a syntax error.
         """
-        filters = Filters(model_types=(p.model_type,) if p.model_type else (), tags=p.tags)
+        filters = Filters(
+            model_types=[*p.model_types, *([p.model_type] if p.model_type else [])],
+            tags=p.tags,
+            families=p.families,
+            formats=p.formats,
+            quants=p.quants,
+            sizes=p.sizes,
+        )
         page = await catalog.search(p.query, filters=filters, limit=p.limit, offset=p.offset)
         return {
             "models": [_found(hit, library.folder_of(hit.id)) for hit in page.hits],
@@ -81,6 +89,14 @@ def _register_finding(methods: Methods, library: LibraryService) -> None:
             "query": page.query,
             "matched": page.match,
         }
+
+    @methods.row("get_model_facets", NoParams, wire.FacetsReply, errors=[DiskError, ReadOnly])
+    async def get_model_facets(_p: NoParams) -> wire.FacetsReply:
+        """Count the models of each type, family, format, quantisation, size band and tag.
+
+        The values are what `search_models_fts` filters by. Cheap while nothing changes.
+        """
+        return wire.FacetsReply.model_validate(await catalog.facets())
 
     @methods.row("refresh_model_index", NoParams, wire.Indexed, errors=[DiskError, ReadOnly])
     async def refresh_model_index(_p: NoParams) -> wire.Indexed:
@@ -123,6 +139,7 @@ def _found(hit: Hit, folder: str) -> Json:
     """A `FoundModel` as a plain object: a page of a hundred must not cost more to build than to find."""
     found: Json = hit._asdict()
     del found["primary_file"]
+    found["formats"], found["quants"] = formats_and_quantizations(found.pop("kinds"))
     found["model_id"] = found["path"] = hit.id
     found["file_path"] = folder
     found["repo_id"] = hit.repo_id or None
@@ -145,6 +162,14 @@ def _register_models(methods: Methods, library: LibraryService) -> None:
     async def update_model_overrides(p: wire.UpdateOverrides) -> None:
         """Limit a model to versions of an app, in the syntax of Python version specifiers."""
         await library.update_overrides(p.rel_path, p.overrides)
+
+    @methods.row("update_model", wire.EditModel, None, errors=[*_ON_MODEL, *_ON_DISK])
+    async def update_model(p: wire.EditModel) -> None:
+        """Change what a person may say about a model: names, tags, notes. Protected from automatic changes after that.
+
+        The model stays in its folder.
+        """
+        await library.edit(p.model_id, p.model_dump(exclude={"model_id"}, exclude_none=True))
 
     @methods.row("mark_metadata_as_manual", wire.ModelId, None, errors=[*_ON_MODEL, *_ON_DISK])
     async def mark_metadata_as_manual(p: wire.ModelId) -> None:

@@ -43,22 +43,31 @@ Match = Literal["all", "any"]
 
 @dataclass(frozen=True)
 class Filters:
-    """Several types mean any of them, compared exactly. All tags must be there; tags and family without case."""
+    """Several types, families, formats, quantisations or sizes mean any of them; all tags must be there.
+
+    Types and formats are compared exactly, the rest without case. `sizes` are bands, see `words.size_band`.
+    """
 
     model_types: Sequence[str] = ()
     tags: Sequence[str] = ()
     subtype: str | None = None
-    family: str | None = None
+    families: Sequence[str] = ()
+    formats: Sequence[str] = ()
+    quants: Sequence[str] = ()
+    sizes: Sequence[str] = ()
 
     def facets(self) -> list[list[str]]:
         """Groups of facets: of each group at least one must be there."""
-        groups = [[facet("type", t) for t in self.model_types[:MAX_FILTERS]]] if self.model_types else []
-        groups += [[facet("tag", same(tag.strip()))] for tag in self.tags[:MAX_FILTERS]]
-        if self.subtype is not None:
-            groups.append([facet("subtype", self.subtype)])
-        if self.family is not None:
-            groups.append([facet("family", same(self.family.strip()))])
-        return groups
+        groups = [[facet("tag", same(tag.strip()))] for tag in self.tags[:MAX_FILTERS]]
+        any_of = (
+            ("type", self.model_types),
+            ("subtype", () if self.subtype is None else (self.subtype,)),
+            ("family", [same(family.strip()) for family in self.families]),
+            ("format", self.formats),
+            ("quant", [same(quant.strip()) for quant in self.quants]),
+            ("size", self.sizes),
+        )
+        return groups + [[facet(kind, v) for v in values[:MAX_FILTERS]] for kind, values in any_of if values]
 
 
 class Hit(NamedTuple):
@@ -82,11 +91,12 @@ class Hit(NamedTuple):
     related_available: bool
     state: str
     storage: str
+    kinds: str
 
 
 _HIT_COLUMNS: Final = (
     "row, id, official_name, cleaned_name, model_type, subtype, family, tags_json, description, primary_file, repo_id, "
-    "size_bytes, security_tier, added_date, last_used, updated_at, related_available, state, storage"
+    "size_bytes, security_tier, added_date, last_used, updated_at, related_available, state, storage, kinds"
 )
 
 

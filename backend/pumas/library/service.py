@@ -158,6 +158,10 @@ class LibraryService:
         """Raises ModelNotFound, UnsafePath, CorruptState, and the disk's failures."""
         await asyncio.to_thread(self._models.mark_manual, model_id)
 
+    async def edit(self, model_id: str, changes: Json) -> None:
+        """Raises ModelNotFound, UnsafePath, CorruptState, and the disk's failures."""
+        await asyncio.to_thread(self._models.edit, model_id, changes)
+
     # -- import and verify -------------------------------------------------------------------------------------------
 
     async def import_models(self, requests: Sequence[ImportRequest], wait_s: float = ANSWER_WITHIN_S) -> ImportAnswer:

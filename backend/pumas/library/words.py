@@ -41,6 +41,15 @@ def facet(kind: str, value: str) -> str:
     return chr(_PRIVATE_USE + low) + chr(_PRIVATE_USE + middle) + chr(_PRIVATE_USE + last)
 
 
+# Lower bounds in GiB of the bands by which models are filtered by size.
+_SIZE_BANDS = (0, 1, 4, 8, 16, 32, 64)
+
+
+def size_band(size: int) -> str:
+    """The lower bound in GiB, as text, of the band that a size in bytes falls into: `0`, `1`, `4`, … `64`."""
+    return str(next(bound for bound in reversed(_SIZE_BANDS) if size >= bound << 30))
+
+
 def same(text: str) -> str:
     """The form in which two tags are equal: composed, without case."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()

@@ -234,6 +234,9 @@ def _ts_constant(value: Any) -> str:
         return "never[]"
     if value == {}:
         return "Record<string, never>"
+    if isinstance(value, dict):
+        fields = (f'"{name}": {_ts_constant(one)}' for name, one in cast(Json, value).items())
+        return f"{{ {'; '.join(fields)} }}"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -150,6 +150,10 @@ class SystemService:
         """The load of processor, memory, disk and GPUs, at most three seconds old. Raises `DiskError`."""
         return await self._resources.latest()
 
+    async def processes(self) -> tuple[AppProcess, ...]:
+        """The apps that run, with what they use. Raises `TimedOut`."""
+        return (await self._apps.report()).processes if self._apps else ()
+
     async def disk_space(self) -> DiskSpace:
         """The filesystem of the launcher root. Raises `DiskError`."""
         return await self._disk.latest()
