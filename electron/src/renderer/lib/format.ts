@@ -1,0 +1,77 @@
+// Numbers as people read them. All sizes are bytes unless a name says otherwise.
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+export class Formats {
+  private readonly whole: Intl.NumberFormat;
+  private readonly short: Intl.NumberFormat;
+  private readonly compact: Intl.NumberFormat;
+  private readonly moment: Intl.DateTimeFormat;
+  private readonly relative: Intl.RelativeTimeFormat;
+
+  constructor(readonly language: string) {
+    this.whole = new Intl.NumberFormat(language);
+    this.short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
+    this.compact = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
+    this.moment = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+    this.relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+  }
+
+  count(value: number): string {
+    return this.whole.format(value);
+  }
+
+  compactCount(value: number): string {
+    return this.compact.format(value);
+  }
+
+  bytes(size: number): string {
+    let unit = 0;
+    while (size >= 1000 && unit < UNITS.length - 1) {
+      size /= 1024;
+      unit++;
+    }
+    return `${this.short.format(unit === 0 ? Math.round(size) : size)} ${UNITS[unit] ?? ""}`;
+  }
+
+  percent(part: number): string {
+    return `${this.whole.format(Math.floor(part * 100))} %`;
+  }
+
+  decimal(value: number): string {
+    return this.short.format(value);
+  }
+
+  /** A length of time, in its two largest units. */
+  duration(seconds: number): string {
+    const left = Math.max(0, Math.round(seconds));
+    const parts = [
+      [Math.floor(left / 86_400), "d"],
+      [Math.floor(left / 3600) % 24, "h"],
+      [Math.floor(left / 60) % 60, "min"],
+      [left % 60, "s"],
+    ] as const;
+    const first = parts.findIndex(([value]) => value > 0);
+    if (first < 0) return "0 s";
+    const shown = parts.slice(first, first + 2).filter(([value]) => value > 0);
+    return shown.map(([value, unit]) => `${this.whole.format(value)} ${unit}`).join(" ");
+  }
+
+  /** A time stamp of the sidecar (ISO-8601, UTC) in the reader's own time zone. */
+  date(iso: string): string {
+    const date = new Date(iso);
+    return Number.isNaN(date.getTime()) ? iso : this.moment.format(date);
+  }
+
+  ago(iso: string, now = Date.now()): string {
+    const seconds = (new Date(iso).getTime() - now) / 1000;
+    if (Number.isNaN(seconds)) return iso;
+    const steps: [Intl.RelativeTimeFormatUnit, number][] = [
+      ["day", 86_400],
+      ["hour", 3600],
+      ["minute", 60],
+    ];
+    const [unit, length] = steps.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
+    return this.relative.format(Math.round(seconds / length), unit);
+  }
+}

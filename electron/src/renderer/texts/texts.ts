@@ -1,0 +1,47 @@
+// Texts are data: one table per language with the same keys. A text may name values in braces, and may have a form for
+// one thing and one for more.
+import { createContext, use } from "react";
+
+import { Formats } from "../lib/format";
+import { en } from "./en";
+
+export type TextKey = keyof typeof en;
+export type Text = string | { one: string; other: string };
+export type Table = Record<TextKey, Text>;
+export type Values = Readonly<Record<string, string | number>>;
+
+export class Texts {
+  readonly formats: Formats;
+  private readonly plural: Intl.PluralRules;
+
+  constructor(
+    readonly language: string,
+    private readonly table: Table,
+  ) {
+    this.formats = new Formats(language);
+    this.plural = new Intl.PluralRules(language);
+  }
+
+  /** `count` chooses between the form for one and for more, and is shown grouped. */
+  readonly t = (key: TextKey, values: Values = {}): string => {
+    const text = this.table[key];
+    const form = typeof text === "string" ? text : text[this.form(Number(values["count"]))];
+    return form.replace(/\{(\w+)\}/g, (_, name: string) => {
+      const value = values[name] ?? "";
+      return typeof value === "number" ? this.formats.count(value) : value;
+    });
+  };
+
+  /** The text of a key that was put together, such as one for an error's kind; undefined when there is none. */
+  readonly find = (key: string): string | undefined => (key in this.table ? this.t(key as TextKey) : undefined);
+
+  private form(count: number): "one" | "other" {
+    return this.plural.select(count) === "one" ? "one" : "other";
+  }
+}
+
+export const TextsContext = createContext(new Texts("en", en));
+
+export function useTexts(): Texts {
+  return use(TextsContext);
+}
