@@ -99,11 +99,31 @@ def save(path: Path, value: JsonObject, *, private: bool = False) -> None:
     """
     data = encode(value)
     with disk_errors(f"Writing {path.name}"):
-        if _parses(path):
+        was_good = _parses(path)
+        if was_good:
             _keep_backup(path)
         elif os.path.lexists(path):
             put_aside(path)
-        write_durably(path, data, _mode(path) & 0o600 if private else _mode(path))
+        try:
+            write_durably(path, data, _mode(path) & 0o600 if private else _mode(path))
+        except OSError:
+            _take_back(path, data, was_good)
+            raise
+
+
+def _take_back(path: Path, data: bytes, was_good: bool) -> None:
+    """Undo a replacement that could not be made durable: who is told that it failed relies on what was there before."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() != data:
+            return
+        if was_good:
+            temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
+            os.link(backup_path(path), temporary)
+            os.replace(temporary, path)
+            with contextlib.suppress(FileNotFoundError):  # both were names of one file already
+                temporary.unlink()
+        else:
+            path.unlink()
 
 
 def _parses(path: Path) -> bool:

@@ -29,7 +29,7 @@ from pumas.errors import (
 )
 from pumas.jobs.store import Json, now
 from pumas.storage import json_file
-from pumas.storage.files import disk_errors, make_folders
+from pumas.storage.files import disk_errors, make_folders, remove_stale_temporaries, write_durably
 from pumas.storage.json_file import JsonObject
 from pumas.versions.archive import extract, kind_of, single_folder
 from pumas.versions.fetching import Archive, ArchiveFetch
@@ -135,10 +135,11 @@ class Install:
         """
         self._log.say(f"Installing {self._app.name} {self._plan.tag}.")
         try:
-            if not self._placing.is_placed():
-                self._job.check()
-                self._build()
-            return self._finish()
+            with disk_errors("Installing"):
+                if not self._placing.is_placed():
+                    self._job.check()
+                    self._build()
+                return self._finish()
         except Interrupted:
             self._log.say("Interrupted; it goes on when the sidecar runs again.")
             raise
@@ -241,6 +242,8 @@ class Install:
         """Make the environment and fill it. What it will hold is found out meanwhile, where the tool allows."""
         if "dependencies" in self._kept["steps"]:
             return
+        # One that was being filled when a kill came may hold halves of packages: it is made anew.
+        self._kept["steps"] = [step for step in self._kept["steps"] if step != "venv"]
         requirements = self._tree / python.requirements
         wish = Wish(requirements if requirements.is_file() else None, python.extra, before=self._plan.published_at)
         programs = Programs(work / "resolving.json", self._log, self._job.check)
@@ -312,7 +315,9 @@ class Install:
 
     def _mark(self) -> None:
         value: JsonObject = {"app": self._app.id, "tag": self._plan.tag, "job": self._job.job_id, "info": self._info()}
-        json_file.save(self._tree / MARKER, value)
+        with disk_errors("Preparing the version"):
+            remove_stale_temporaries(self._tree)  # of an earlier run that was killed here
+            write_durably(self._tree / MARKER, json_file.encode(value))
 
     def _info(self) -> JsonObject:
         info: JsonObject = {

@@ -148,7 +148,9 @@ class Places:
             self._destroy(contained(self.folder, f"{TRASH}/{removed.id}"))
 
     def sweep(self) -> None:
-        """Remove what was being removed for good, and entries of the trash that hold nothing yet."""
+        """Remove what was being removed for good, and folders of ours that hold nothing yet."""
+        with contextlib.suppress(OSError):
+            (self.folder / WORK).rmdir()
         for name in _names(self.folder):
             if name.startswith(GONE):
                 remove_tree(self.folder / name)

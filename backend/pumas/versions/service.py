@@ -18,8 +18,7 @@ from pumas.config import Layout
 from pumas.errors import Busy, DependencyFailed, PumasError
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
-from pumas.jobs.store import Job, now
-from pumas.storage.json_file import JsonObject
+from pumas.jobs.store import Job
 from pumas.storage.troubles import Troubles
 from pumas.versions import undoing
 from pumas.versions.installs import Installs
@@ -27,7 +26,7 @@ from pumas.versions.known import Known
 from pumas.versions.offers import Offers
 from pumas.versions.places import Removed
 from pumas.versions.rates import Rates
-from pumas.versions.state import InstalledVersion, Validation
+from pumas.versions.state import InstalledVersion, Validation, VersionState
 from pumas.versions.tags import check_tag
 from pumas.versions.values import Dependencies, OneApp, OneVersion, Overview
 
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
 AfterRemoval = Callable[[str, str], Awaitable[object]]
 """Awaited with (app_id, tag) once a version is in the trash; what it raises as a PumasError changes nothing of that."""
+AfterReturn = Callable[[InstalledVersion], Awaitable[object]]
+"""Awaited once a version, or a former build of it, is in its place again."""
 _NAMED = 5
 
 
@@ -59,6 +60,7 @@ class VersionService:
         self.offers = Offers(self._known)
         self.installs = Installs(self._known, jobs, bandwidth, self._rates, smoke=smoke)
         self._after_removal: list[AfterRemoval] = []
+        self._after_return: list[AfterReturn] = []
         self._dependencies: dict[Path, tuple[object, Dependencies]] = {}
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -70,6 +72,10 @@ class VersionService:
     def after_removal(self, call: AfterRemoval) -> None:
         """Have `call` done at the end of each removal (shortcuts, …)."""
         self._after_removal.append(call)
+
+    def after_return(self, call: AfterReturn) -> None:
+        """Have `call` done when a version comes back, out of the trash or by a rollback (links, …)."""
+        self._after_return.append(call)
 
     async def open(self) -> None:
         """Finish or go on with what a stop or a kill interrupted. Call after the jobs are open."""
@@ -124,6 +130,14 @@ class VersionService:
     async def get(self, tag: str, app_id: str = DEFAULT_APP) -> InstalledVersion:
         """Raises UnknownApp, InvalidInput, VersionNotFound."""
         return await self._known.do(app_id, lambda one: one.state.get(tag))
+
+    def state(self, app_id: str = DEFAULT_APP) -> VersionState:
+        """What is installed of an app, for worker threads. Blocks. Raises UnknownApp."""
+        return self._known.app(app_id).state
+
+    def is_removed(self, app_id: str, tag: str) -> bool:
+        """Whether a version of that tag lies in the trash. Blocks. Raises UnknownApp."""
+        return any(removed.tag == tag for removed in self._known.app(app_id).places.trash())
 
     async def overview(self, app_id: str = DEFAULT_APP) -> Overview:
         def overview(one: OneApp) -> Overview:
@@ -196,14 +210,7 @@ class VersionService:
     async def switch(self, tag: str, app_id: str = DEFAULT_APP) -> None:
         """Make a version active and the last selected. Raises as `get`, CorruptState and the disk's failures."""
 
-        def switch(one: OneApp) -> str:
-            with one.state.held():
-                wanted, former = one.state.get(tag).tag, one.state.active()
-                past: JsonObject | None = {"kind": "switched", "tag": former, "at": now()} if former else None
-                one.state.switch(wanted, remember=past if former != wanted else None)
-                return wanted
-
-        wanted = await self._known.do(app_id, switch)
+        wanted = await self._known.do(app_id, lambda one: undoing.switch(one, tag))
         self._known.tell(app_id, "active", wanted)
 
     async def set_default(self, tag: str | None, app_id: str = DEFAULT_APP) -> None:
@@ -235,6 +242,7 @@ class VersionService:
                 raise Busy(f"A version of {one.app.name} is being installed; wait for it or cancel it.")
             tag = await asyncio.to_thread(lambda: undoing.roll_back(one, self._known.runs))
         self._known.tell(app_id, "active", tag)
+        self._known.spawn(self._returned(one, tag), f"return of {tag}")
         return tag
 
     # -- removing ----------------------------------------------------------------------------------------------------
@@ -272,8 +280,16 @@ class VersionService:
         one = await self._known.of(app_id)
         async with one.installing:
             tag = await asyncio.to_thread(lambda: undoing.restore(one, trash_id))
+        await self._returned(one, tag)
         self._known.tell(app_id, "installed", tag)
         return tag
+
+    async def _returned(self, one: OneApp, tag: str) -> None:
+        for call in self._after_return:
+            try:
+                await call(await asyncio.to_thread(lambda: one.state.get(tag)))
+            except PumasError as error:
+                self._known.troubles.report(one.app.folder, error.kind, str(error))
 
     async def purge(self, trash_id: str, app_id: str = DEFAULT_APP) -> None:
         """Remove a version from the trash for good. Raises TrashEntryNotFound, and the disk's failures."""

@@ -1,4 +1,4 @@
-"""Going back: the trash, and the history of what was in use. Blocks.
+"""Which version is used, the way back to what was used before, and the trash. Blocks.
 
 Each change is one rename and one change of the list; when the list cannot be written the rename is taken back. What a
 kill leaves between the two is finished by `recovering.py`.
@@ -19,6 +19,7 @@ from pumas.errors import (
     TrashEntryNotFound,
     VersionInUse,
 )
+from pumas.jobs.store import now
 from pumas.storage.json_file import JsonObject
 from pumas.versions.places import Removed, is_id
 from pumas.versions.values import OneApp
@@ -27,6 +28,19 @@ REPLACED_KEPT = 2
 
 Runs = Callable[[str, str], bool]
 """Whether a version of an app runs now."""
+
+
+def switch(one: OneApp, tag: str) -> str:
+    """Make a version active; its tag.
+
+    Raises:
+        VersionNotFound, InvalidInput, CorruptState, and the disk's failures; nothing was changed.
+    """
+    with one.state.held():
+        wanted, former = one.state.get(tag).tag, one.state.active()
+        past: JsonObject = {"kind": "switched", "tag": former, "at": now()}
+        one.state.switch(wanted, remember=past if former not in (None, wanted) else None)
+        return wanted
 
 
 def roll_back(one: OneApp, runs: Runs) -> str:
