@@ -17,5 +17,9 @@ export default tseslint.config(
     },
   },
   { files: ["src/renderer/**"], plugins: { "react-hooks": hooks }, rules: hooks.configs.recommended.rules },
-  { files: ["**/*.js"], ...tseslint.configs.disableTypeChecked },
+  { files: ["**/*.{js,mjs}"], ...tseslint.configs.disableTypeChecked },
+  {
+    files: ["**/*.mjs"],
+    languageOptions: { globals: { process: "readonly", setTimeout: "readonly", setInterval: "readonly" } },
+  },
 );

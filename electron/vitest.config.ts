@@ -1,3 +1,5 @@
+import { fileURLToPath } from "node:url";
+
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -7,7 +9,14 @@ export default defineConfig({
         test: { name: "renderer", environment: "jsdom", include: ["src/renderer/**/*.test.{ts,tsx}"] },
       },
       {
-        test: { name: "main", environment: "node", include: ["src/{main,preload}/**/*.test.ts"] },
+        resolve: { alias: { electron: fileURLToPath(new URL("src/main/testing/electron.ts", import.meta.url)) } },
+        test: {
+          name: "main",
+          environment: "node",
+          include: ["src/{main,preload}/**/*.test.ts"],
+          globalSetup: "src/main/testing/build.ts",
+          testTimeout: 40_000,
+        },
       },
     ],
   },

@@ -1,0 +1,69 @@
+// The event stream of whichever sidecar runs at the time: read again after each end, from the cursor on.
+import type { StreamMessage } from "../preload/bridge";
+import type { Connection } from "./connection";
+import type { Sidecar } from "./sidecar";
+
+export const TOPICS = ["job", "model", "library", "download", "install", "version", "releases", "process", "network"];
+/** Costs the sidecar work, so it is followed only while somebody looks. */
+const LOAD_TOPIC = "system";
+const RETRY_MS = 500;
+
+export class Stream {
+  private cursor: string | null = null;
+  private withLoad = false;
+  private reading: AbortController | null = null;
+  private readonly listeners = new Set<(message: StreamMessage) => void>();
+
+  constructor(private readonly sidecar: Sidecar) {
+    sidecar.on("connected", (connection) => void this.readAll(connection));
+  }
+
+  listen(listener: (message: StreamMessage) => void): () => void {
+    this.listeners.add(listener);
+    return () => void this.listeners.delete(listener);
+  }
+
+  /** Whether there is a stream now; who comes later has missed its `opened`. */
+  get open(): boolean {
+    return this.reading !== null;
+  }
+
+  followLoad(on: boolean): void {
+    if (this.withLoad === on) return;
+    this.withLoad = on;
+    this.reading?.abort();
+  }
+
+  /** For as long as this very connection is the sidecar's. */
+  private async readAll(connection: Connection): Promise<void> {
+    while (this.sidecar.connection === connection) {
+      const again = await this.readOnce(connection);
+      if (!again && this.sidecar.connection === connection)
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+    this.tell({ type: "closed", reason: "unreachable" });
+  }
+
+  /** True when it ended because it is wanted anew. */
+  private async readOnce(connection: Connection): Promise<boolean> {
+    const reading = new AbortController();
+    let silence: NodeJS.Timeout | undefined;
+    const heard = () => {
+      clearTimeout(silence);
+      // It lives and the stream is dead, or it is ended: either way this reading is over.
+      silence = setTimeout(() => void this.sidecar.suspect().then(() => reading.abort()), this.sidecar.silenceMs);
+    };
+    this.reading = reading;
+    heard();
+    const topics = this.withLoad ? [...TOPICS, LOAD_TOPIC] : TOPICS;
+    await connection.follow(topics, this.cursor, (message) => this.tell(message), heard, reading.signal);
+    clearTimeout(silence);
+    this.reading = null;
+    return reading.signal.aborted;
+  }
+
+  private tell(message: StreamMessage): void {
+    if (message.type === "event" && message.id !== null) this.cursor = message.id;
+    for (const listener of this.listeners) listener(message);
+  }
+}
