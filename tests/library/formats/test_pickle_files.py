@@ -166,6 +166,12 @@ def test_a_computed_import_is_an_issue(tmp_path: Path) -> None:
     assert report.issues == ["unknown.system"]
 
 
+@pytest.mark.parametrize("odd", [b"a\xc3\xa9", b"a\\", b"a\\x6", b"a\nb", b"a b"])
+def test_an_odd_name_hides_no_other_import(tmp_path: Path, odd: bytes) -> None:
+    content = b"\x80\x04" + stack_global(odd, b"f") + b"0" + stack_global(b"os", b"system") + b"."
+    assert scan_pickle(write(tmp_path / "m", content)).issues == ["os.system", "unknown.f"]
+
+
 def test_an_import_on_no_list_is_reported_apart(tmp_path: Path) -> None:
     report = scan_pickle(write(tmp_path / "m", b"cfriendly_package\nThing\n."))
     assert (report.issues, report.unknown) == ([], ["friendly_package.Thing"])

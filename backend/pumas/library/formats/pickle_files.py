@@ -55,6 +55,7 @@ _STRING_OPCODES: Final = frozenset(
 _MEMO_PUTS: Final = frozenset({"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"})
 _MEMO_GETS: Final = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _UNKNOWN: Final = "unknown"  # what picklescan calls an import whose name is computed
+_UNLISTABLE: Final = frozenset("\n \\")
 
 
 def is_pickle(file: OpenedFile) -> bool:
@@ -297,5 +298,6 @@ def _judge(imports: set[tuple[str, str]], report: PickleReport) -> None:
 
 
 def _global_opcode(found: tuple[str, str]) -> bytes:
-    module, name = (_UNKNOWN if "\n" in part or " " in part else part for part in found)
-    return f"c{module}\n{name}\n".encode("utf-8", "replace")
+    # A name that this form cannot hold would end picklescan's reading, and hide every import that follows.
+    module, name = (part if part.isascii() and not _UNLISTABLE & set(part) else _UNKNOWN for part in found)
+    return f"c{module}\n{name}\n".encode("ascii")
