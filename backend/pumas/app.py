@@ -160,13 +160,15 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     versions = VersionService(layout, apps, troubles, events, jobs, network.client, downloads.bandwidth)
     processes = ProcessService(layout, events, troubles, apps, versions)
     versions.ask_in_use(processes.runs)
-    links = LinkService(layout, apps, library.catalog, jobs, link_store, keeper)
+    links = LinkService(layout, apps, versions.state, library.catalog, jobs, events, link_store, keeper)
+    keeper.ask_removed(versions.is_removed)
 
     async def link_models(version: InstalledVersion) -> None:
         if apps.get(version.app_id).models is not None:
-            await links.apply(version.app_id, version.tag)
+            await links.follow_version(version.app_id, version.tag)
 
     versions.installs.after(link_models)
+    versions.after_return(link_models)
     desktop = DesktopService(layout, versions)
 
     async def shortcuts(tag: str) -> Shortcuts:
@@ -304,6 +306,7 @@ class Sidecar:
             ("adoption", services.adoption.open),
             ("downloads", services.downloads.open),
             ("versions", services.versions.open),
+            ("custom nodes", services.nodes.open),
             ("processes", services.processes.open),
         )
         for name, begin in begins:

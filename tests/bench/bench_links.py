@@ -61,7 +61,9 @@ def make_library(layout: Layout, count: int) -> list[str]:
     ]
     layout.mapping_rules.mkdir(parents=True)
     (layout.mapping_rules / "comfyui_*_default.json").write_text(json.dumps({"mappings": rules}))
-    (layout.root / "comfyui-versions" / "v1.0").mkdir(parents=True)
+    for name in ("main.py", "venv/bin/python"):
+        (layout.root / "comfyui-versions" / "v1.0" / name).parent.mkdir(parents=True, exist_ok=True)
+        (layout.root / "comfyui-versions" / "v1.0" / name).touch()
     paths: list[str] = []
     for model, folder in zip(library_maker.models(count), cycle(FOLDERS), strict=False):
         library_maker.write(layout.library, {**model, "subtype": folder})

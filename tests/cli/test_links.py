@@ -10,6 +10,7 @@ import pytest
 
 import sidecar as running
 from library.model_disk import make_model, safetensors, write
+from links.setup import version
 from pumas.cli import exits
 from sidecar import Sidecar
 
@@ -23,7 +24,7 @@ TAG = "v0.3.10"
 def server(tmp_path: Path) -> Iterator[Sidecar]:
     root = tmp_path / "root"
     make_model(root / "shared-resources/models", ID, {"lantern.safetensors": safetensors()}, subtype="checkpoints")
-    write(root / "comfyui-versions" / TAG / "main.py", b"")
+    version(root, TAG)
     one = running.start(root)
     yield one
     one.close()

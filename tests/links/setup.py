@@ -19,9 +19,18 @@ from pumas.links.values import Applied, Plan, Resolution
 from pumas.links.work import LinkWork
 from pumas.storage.json_file import StateLock
 from pumas.storage.troubles import Troubles
+from pumas.versions.state import VersionState
 
 TAG = "v0.3.10"
 APP = "comfyui"
+
+
+def version(root: Path, tag: str = TAG) -> Path:
+    """A version of ComfyUI with all that makes it whole."""
+    folder = root / "comfyui-versions" / tag
+    for name in ("main.py", "venv/bin/python"):
+        write(folder / name, b"")
+    return folder
 
 
 class Setup:
@@ -32,13 +41,22 @@ class Setup:
         self.library = self.layout.library
         self.troubles = Troubles()
         self.models = root / "comfyui-versions" / TAG / "models"
-        self.models.parent.mkdir(parents=True, exist_ok=True)
+        if not (root / "comfyui-versions").exists():
+            version(root)
         self.library.mkdir(parents=True, exist_ok=True)
         self.index = LibraryIndex(self.layout, EventStream(), self.troubles)
         self.store = LinkStore(self.layout, self.troubles)
         self.keeper = LinkKeeper(self.layout, self.store)
         self.trash = Trash(self.library, self.layout.trash, StateLock(self.layout.state_lock), self.index, self.keeper)
-        self.work = LinkWork(self.layout, Apps(self.layout), self.store, self.keeper, self.index)
+        self.states: dict[str, VersionState] = {}
+        self.apps = Apps(self.layout)
+        self.work = LinkWork(self.layout, self.apps, self.installed, self.store, self.keeper, self.index)
+
+    def installed(self, app_id: str) -> VersionState:
+        if app_id not in self.states:
+            lock = StateLock(self.layout.state_lock)
+            self.states[app_id] = VersionState(self.layout, self.apps.get(app_id), lock, self.troubles)
+        return self.states[app_id]
 
     def close(self) -> None:
         self.index.close()
@@ -74,4 +92,4 @@ class Setup:
         }
 
 
-__all__ = ["APP", "TAG", "Setup", "make_model", "safetensors", "tree", "write"]
+__all__ = ["APP", "TAG", "Setup", "make_model", "safetensors", "tree", "version", "write"]

@@ -11,7 +11,7 @@ from pumas.errors import AlreadyExists, DiskError
 from pumas.library import trash as trash_module
 from pumas.links.store import new_link
 
-from .setup import APP, TAG, Setup, write
+from .setup import APP, TAG, Setup, version, write
 
 A, B = "diffusion/sdxl/a", "diffusion/sdxl/b"
 LINK = "checkpoints/a.safetensors"
@@ -42,7 +42,8 @@ def test_links_go_and_come_back(setup: Setup) -> None:
 
 
 def test_links_of_all_versions_go(setup: Setup) -> None:
-    (setup.layout.root / "comfyui-versions" / "v0.4" / "models").mkdir(parents=True)
+    version(setup.layout.root, "v0.4")
+    setup.states.clear()  # without a list of versions the disk was asked once
     setup.apply(tag="v0.4")
     other = setup.layout.root / "comfyui-versions/v0.4/models" / LINK
     assert other.exists()
@@ -80,6 +81,94 @@ def test_a_version_that_was_removed_meanwhile_gets_no_links(setup: Setup) -> Non
     os.rename(setup.models.parent, setup.models.parent.with_name(".removed"))
     assert setup.trash.restore(entry.trash_id).companions == 0
     assert not setup.models.parent.exists()
+
+
+class Versions:
+    """Moves a version into the trash of versions and back, and says that it is there."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.folder = setup, setup.models.parent
+        self.away = self.folder.with_name(".removed")
+        setup.keeper.ask_removed(lambda app_id, tag: (app_id, tag) == (APP, TAG) and self.away.exists())
+
+    def remove(self) -> None:
+        os.rename(self.folder, self.away)
+
+    def restore(self) -> None:
+        os.rename(self.away, self.folder)
+        self.setup.keeper.recover()
+
+
+def agree(setup: Setup) -> None:
+    assert setup.links().keys() == setup.tree().keys()
+    assert all((setup.models / name).exists() for name in setup.links())
+
+
+def test_a_model_that_comes_back_before_its_version_gets_its_links_with_that(setup: Setup) -> None:
+    before, versions = setup.tree(), Versions(setup)
+    entry = setup.trash.delete(A)
+    versions.remove()
+    assert setup.trash.restore(entry.trash_id).companions == 0
+    again = start_again(setup, versions)
+    versions.restore()
+    assert again.tree() == before
+    assert again.store.parked() == []
+    agree(again)
+
+
+def start_again(setup: Setup, versions: Versions) -> Setup:
+    """What a start meanwhile finds must not be forgotten."""
+    setup.close()
+    again = versions.setup = Setup(setup.layout.root)
+    again.keeper.ask_removed(lambda app_id, tag: (app_id, tag) == (APP, TAG) and versions.away.exists())
+    again.keeper.recover()
+    return again
+
+
+def test_a_model_deleted_while_its_version_is_away_takes_its_links_along_later(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    version(root)
+    setup = Setup(root)
+    setup.model(A, "a.safetensors")
+    setup.model(B, "b.safetensors")
+    setup.apply()
+    before, versions = setup.tree(), Versions(setup)
+    versions.remove()
+    entry = setup.trash.delete(A)
+    again = start_again(setup, versions)
+    versions.restore()
+    assert again.tree().keys() == before.keys() - {LINK}
+    agree(again)
+    assert again.trash.restore(entry.trash_id).companions == 1
+    assert again.tree() == before
+    agree(again)
+
+
+def test_a_model_deleted_and_restored_while_its_version_is_away(setup: Setup) -> None:
+    before, versions = setup.tree(), Versions(setup)
+    versions.remove()
+    setup.trash.restore(setup.trash.delete(A).trash_id)
+    versions.restore()
+    assert (setup.tree(), setup.store.parked()) == (before, [])
+    agree(setup)
+
+
+def test_a_model_gone_for_good_while_its_version_is_away(setup: Setup) -> None:
+    versions = Versions(setup)
+    versions.remove()
+    setup.trash.empty([setup.trash.delete(A).trash_id])
+    versions.restore()
+    setup.apply()
+    assert LINK not in setup.tree()
+    agree(setup)
+
+
+def test_what_comes_and_goes_is_told(setup: Setup) -> None:
+    told: list[tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]] = []
+    setup.keeper.tell(lambda made, removed: told.append((dict(made), dict(removed))))
+    setup.trash.restore(setup.trash.delete(A).trash_id)
+    one = {(APP, TAG[1:]): 1}
+    assert [news for news in told if any(news)] == [({}, one), (one, {})]
 
 
 def test_what_is_emptied_is_forgotten(setup: Setup) -> None:

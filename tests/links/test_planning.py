@@ -133,13 +133,13 @@ def test_places_that_do_not_exist(setup: Setup, tag: str, app: str, error: type[
 
 
 def test_apps_that_take_no_models(setup: Setup) -> None:
-    (setup.layout.root / "ollama-versions" / "v1").mkdir(parents=True)
+    write(setup.layout.root / "ollama-versions/v1/ollama", b"")
     plan = setup.work.plan("Ollama", "v1")
     assert (plan.links, len(plan.errors)) == ([], 1)
 
 
 def test_each_app_has_its_own_folder(setup: Setup) -> None:
-    (setup.layout.root / "llamacpp-versions" / "b100").mkdir(parents=True)
+    write(setup.layout.root / "llamacpp-versions/b100/llama-server", b"")
     setup.model("llm/llama/x", "x.gguf", model_type="llm")
     (link,) = setup.work.plan("llamacpp", "b100").links
     assert link.target == f"{setup.layout.root}/llamacpp-versions/b100/models/x.gguf"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -12,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from pumas.apps.catalog import Apps
 from pumas.errors import NotEnoughSpace, PlanOutdated
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
@@ -25,7 +25,7 @@ from pumas.links.service import APPLY, LinkService
 from pumas.rpc.registry import Methods
 from pumas.storage.database import Database, Schema
 
-from .setup import APP, TAG, Setup, write
+from .setup import APP, TAG, Setup, version, write
 
 A, B = "diffusion/sdxl/a", "diffusion/sdxl/b"
 
@@ -60,13 +60,20 @@ class InMemory:
     def __init__(self, root: Path) -> None:
         self.setup = Setup(root)
         self.setup.index.close()
-        events = EventStream()
+        self.events = events = EventStream()
         events.bind(asyncio.get_running_loop())
         self.jobs_db = Database(self.setup.layout.jobs_db, Schema.load("jobs"), disposable=False)
         self.jobs = JobService(JobStore(self.jobs_db), events)
         self.catalog = Catalog(self.setup.layout, events, self.setup.troubles)
         self.links = LinkService(
-            self.setup.layout, Apps(self.setup.layout), self.catalog, self.jobs, self.setup.store, self.setup.keeper
+            self.setup.layout,
+            self.setup.apps,
+            self.setup.installed,
+            self.catalog,
+            self.jobs,
+            events,
+            self.setup.store,
+            self.setup.keeper,
         )
         self.methods = Methods()
         rows.register(self.methods, self.links)
@@ -120,6 +127,18 @@ async def test_what_was_planned_is_applied_as_a_job(memory: InMemory) -> None:
     assert (job.state, job.kind, job.total) == (JobState.COMPLETED, APPLY, 2)
     again = await memory.links.apply(APP, TAG)
     assert (again.job_id, again.applied[TAG].created) == (None, 0), "nothing to do needs no job"
+
+
+async def test_every_change_is_told(memory: InMemory) -> None:
+    with memory.events.subscribe(["links"]) as reader:
+        await memory.links.apply(APP, TAG)
+        await memory.links.apply(APP, TAG)
+        (memory.setup.models / "checkpoints/a.safetensors").unlink()
+        await memory.links.clean_broken()
+        news = aiter(reader)
+        told = [json.loads((await anext(news)).data) for _ in range(2)]
+    one: dict[str, Any] = {"app_id": APP, "app_version": TAG[1:], "made": 2, "removed": 0}
+    assert told == [one, {"app_id": None, "app_version": None, "made": 0, "removed": 1}]
 
 
 async def test_a_long_application_is_answered_as_pending(memory: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +204,9 @@ async def test_the_plan_that_was_seen_or_none(memory: InMemory) -> None:
 
 
 async def test_refreshing_takes_all_versions_and_sees_new_models(memory: InMemory) -> None:
-    (memory.setup.layout.root / "comfyui-versions" / "v0.4").mkdir()
-    (memory.setup.layout.root / "comfyui-versions" / ".hidden").mkdir()
+    version(memory.setup.layout.root, "v0.4")
+    for name in (".hidden", "somebody's"):
+        (memory.setup.layout.root / "comfyui-versions" / name).mkdir()
     answer = await memory.links.refresh("ComfyUI")
     assert {tag: done.total for tag, done in answer.applied.items()} == {TAG: 2, "v0.4": 2}
     assert (await memory.call("refresh_model_mappings", {"app_id": "ollama"}))["results"] == {}

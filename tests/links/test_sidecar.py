@@ -14,6 +14,8 @@ import sidecar as running
 from library.model_disk import make_model, safetensors, write
 from sidecar import Sidecar
 
+from .setup import version
+
 TAG = {"version_tag": "v0.3.10"}
 MANY = 40
 
@@ -26,7 +28,7 @@ def prepare(root: Path) -> Path:
             {f"m{n}.safetensors": safetensors(n)},
             subtype="loras",
         )
-    write(root / "comfyui-versions/v0.3.10/main.py", b"")
+    version(root)
     return root / "comfyui-versions/v0.3.10/models/loras"
 
 

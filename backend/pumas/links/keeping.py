@@ -11,11 +11,12 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 
 from pumas.config import Layout
-from pumas.errors import PumasError
+from pumas.errors import PumasError, UnknownApp
 from pumas.library.trash import MODEL
 from pumas.links.linking import LinkKind, Unsupported, is_ours, make, symlink_text, take_away
 from pumas.links.store import Link, LinkStore, Parked, new_link
@@ -25,13 +26,28 @@ from pumas.storage.files import disk_error, disk_errors, fsync_folder, make_fold
 log = logging.getLogger(__name__)
 
 
+Changes = Counter[tuple[str, str]]
+"""How many links, by app and version (a tag without leading v)."""
+
+
 class LinkKeeper:
     """Calls block. `lock` is held while rows and links change; never for long."""
 
     def __init__(self, layout: Layout, store: LinkStore) -> None:
+        self._root = layout.root
         self._trash = layout.trash
         self._store = store
+        self._is_removed: Callable[[str, str], bool] = lambda _app_id, _tag: False
+        self._told: Callable[[Changes, Changes], None] = lambda _made, _removed: None
         self.lock = threading.RLock()
+
+    def ask_removed(self, call: Callable[[str, str], bool]) -> None:
+        """Have `call(app_id, tag)` say whether a version lies in the trash: it may come back, and its links with it."""
+        self._is_removed = call
+
+    def tell(self, call: Callable[[Changes, Changes], None]) -> None:
+        """Have `call(made, removed)` done from any thread, after links came or went with their model."""
+        self._told = call
 
     # -- models that go and come back ----------------------------------------------------------------------------------
 
@@ -55,9 +71,11 @@ class LinkKeeper:
                 self._bring_back(trash_id)
                 raise
             # A copy is not made again by itself, so it goes last.
-            self._take_away(row for row in rows if row.link_type == LinkKind.COPY)
+            gone |= self._take_away(row for row in rows if row.link_type == LinkKind.COPY)
+            self._told(Counter(), _count(gone))
             try:
-                self._store.forget(row.link_id for row in rows if not self._is_there(row))
+                gone_for_good = (row for row in rows if not self._is_there(row) and not self._is_away(row))
+                self._store.forget(row.link_id for row in gone_for_good)
             except PumasError as error:
                 # The model has gone; the next start forgets them.
                 log.warning("links of a deleted model are still in the registry: %s", error)
@@ -70,6 +88,16 @@ class LinkKeeper:
     def forgotten(self, trash_id: str) -> None:
         if self._store.exists:
             self._store.unpark(trash_id)
+
+    def _is_away(self, one: Link | Parked) -> bool:
+        """Whether a link lies in a version that is in the trash: neither can be looked at, and both may come back."""
+        parts = one.target_path.split("/")
+        if parts[0] == "" or len(parts) < 3 or os.path.isdir(self._root / parts[0] / parts[1]):
+            return False
+        try:
+            return self._is_removed(one.app_id, parts[1])
+        except UnknownApp:
+            return False
 
     def _is_there(self, row: Link) -> bool:
         return is_ours(row, self._store.absolute(row.target_path), self._store.absolute(row.source_path))
@@ -87,12 +115,14 @@ class LinkKeeper:
         return gone
 
     def _bring_back(self, trash_id: str) -> int:
-        """How many links are made again. Those that the disk refused are tried again at the next start."""
+        """How many links are made again. Those that the disk refused are tried again at the next start, those of a
+        version in the trash when it is back."""
         parked = self._store.parked(trash_id)
         if not parked:
             return 0
-        made, refused = self._make_again(parked)
-        self._store.unpark(trash_id, refused)
+        away = [one for one in parked if self._is_away(one)]
+        made, refused = self._make_again([one for one in parked if one not in away])
+        self._store.unpark(trash_id, {*refused, *(one.target_path for one in away)})
         return made
 
     def _make_again(self, parked: Sequence[Parked]) -> tuple[int, list[str]]:
@@ -116,7 +146,9 @@ class LinkKeeper:
                         log.warning("a link could not be made again: %s", os.path.basename(target))
         sync_folders(os.path.dirname(self._store.absolute(row.target_path)) for row in rows)
         self._store.finish(failed)
-        return len(rows) - len(failed), refused
+        made = [row for row in rows if row.target_path not in failed]
+        self._told(_count(made), Counter())
+        return len(made), refused
 
     def _row_of(self, one: Parked) -> Link | None:
         source, target = self._store.absolute(one.source_path), self._store.absolute(one.target_path)
@@ -141,7 +173,7 @@ class LinkKeeper:
     # -- after a crash -------------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Finish what a killed process began: at start, after the trash has done the same.
+        """Finish what a killed process began: at start, after the trash has done the same; and when a version is back.
 
         Raises:
             PumasError: the registry cannot be read or written.
@@ -172,8 +204,12 @@ class LinkKeeper:
         places = {one.target_path for one in self._store.parked(trash_id)}
         ids = {one.model_id for one in self._store.parked(trash_id)}
         rows = [row for row in self._store.of_models(ids) if row.target_path in places]
-        self._take_away(rows)
-        self._store.forget(row.link_id for row in rows if not self._is_there(row))
+        self._told(Counter(), _count(self._take_away(rows)))
+        self._store.forget(row.link_id for row in rows if not self._is_there(row) and not self._is_away(row))
+
+
+def _count(rows: Iterable[Link]) -> Changes:
+    return Counter((row.app_id, row.app_version) for row in rows)
 
 
 def sync_folders(folders: Iterable[str]) -> None:

@@ -1,20 +1,43 @@
 """Where models go: the models folder of each installed version of an app.
 
-The one place that links ask about versions; today's answer is the version's folder itself.
+The one place that links ask about versions: folders that nobody installed get no links.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from pumas.apps.catalog import Apps
 from pumas.apps.description import AppDescription
-from pumas.config import Layout
 from pumas.errors import InvalidInput, VersionNotFound
 
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
+
+
+class Version(Protocol):
+    """An installed version; `folder` is absolute."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+
+
+class Installed(Protocol):
+    """What is installed of one app; `pumas.versions` knows it. Calls block."""
+
+    def installed(self) -> Sequence[Version]: ...
+
+    def get(self, tag: str) -> Version:
+        """Raises VersionNotFound, InvalidInput."""
+        ...
+
+
+OfApp = Callable[[str], Installed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +56,11 @@ class Place:
 
 
 class Places:
-    def __init__(self, layout: Layout, apps: Apps) -> None:
-        self._root = str(layout.root)
+    """Calls block."""
+
+    def __init__(self, apps: Apps, installed: OfApp) -> None:
         self._apps = apps
+        self._installed = installed
 
     def get(self, app_id: str, tag: str) -> Place:
         """
@@ -48,10 +73,7 @@ class Places:
         tag = tag.strip()
         if not _TAG.fullmatch(tag):
             raise InvalidInput("version_tag", "must begin with a letter or digit and hold letters, digits, '.' and '-'")
-        place = self._place(app, tag)
-        if not os.path.isdir(place.folder):
-            raise VersionNotFound(app.name, tag)
-        return place
+        return _place(app, self._installed(app.id).get(tag))
 
     def find(self, app_id: str, tag: str) -> Place | None:
         """None for a version that is not installed. Raises UnknownApp, InvalidInput."""
@@ -67,15 +89,13 @@ class Places:
     def of_app(self, app_id: str) -> list[Place]:
         """All installed versions, by tag. Raises UnknownApp."""
         app = self._apps.get(app_id)
-        try:
-            names = sorted(e.name for e in os.scandir(f"{self._root}/{app.folder}") if e.is_dir())
-        except OSError:
-            return []
-        return [self._place(app, name) for name in names if _TAG.fullmatch(name)]
+        versions = sorted(self._installed(app.id).installed(), key=lambda version: version.tag)
+        return [_place(app, version) for version in versions]
 
     def all(self) -> list[Place]:
         return [place for app in self._apps for place in self.of_app(app.id)]
 
-    def _place(self, app: AppDescription, tag: str) -> Place:
-        folder = f"{self._root}/{app.folder}/{tag}"
-        return Place(app, tag, folder, f"{folder}/{app.models.folder}" if app.models else "")
+
+def _place(app: AppDescription, version: Version) -> Place:
+    folder = str(version.folder)
+    return Place(app, version.tag, folder, f"{folder}/{app.models.folder}" if app.models else "")

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, TypeVar
 from pumas.apps.catalog import Apps
 from pumas.config import Layout
 from pumas.errors import PumasError
+from pumas.events.stream import EventStream
 from pumas.jobs.service import JobContext, JobService
 from pumas.jobs.store import JobState, Json
 from pumas.library.catalog import Catalog
 from pumas.library.service import ANSWER_WITHIN_S
-from pumas.links.keeping import LinkKeeper
+from pumas.links.keeping import Changes, LinkKeeper
 from pumas.links.store import Link, LinkStore
 
 if TYPE_CHECKING:
     from pumas.links.health import Health
+    from pumas.links.places import OfApp
     from pumas.links.values import Applied, Plan
     from pumas.links.work import LinkWork, Removed
 
@@ -47,13 +49,23 @@ class ApplyAnswer:
 
 class LinkService:
     def __init__(
-        self, layout: Layout, apps: Apps, catalog: Catalog, jobs: JobService, store: LinkStore, keeper: LinkKeeper
+        self,
+        layout: Layout,
+        apps: Apps,
+        installed: OfApp,
+        catalog: Catalog,
+        jobs: JobService,
+        events: EventStream,
+        store: LinkStore,
+        keeper: LinkKeeper,
     ) -> None:
         self._catalog = catalog
         self._jobs = jobs
+        self._events = events
+        keeper.tell(self._tell_all)
         self._store = store
         self._keeper = keeper
-        self._make_work: Callable[[], LinkWork] = lambda: _work(layout, apps, store, keeper, catalog)
+        self._make_work: Callable[[], LinkWork] = lambda: _work(layout, apps, installed, store, keeper, catalog)
         self._work: LinkWork | None = None
         self._making = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -193,14 +205,23 @@ class LinkService:
                 if context is not None:
                     context.report(stage="link", done=count, total=total, item=tag, unit="links")
 
-            done[plan.place.tag] = self.work.apply(
+            one = done[plan.place.tag] = self.work.apply(
                 plan,
                 resolutions,
                 allow_copy=params["allow_copy"],
                 check=context.check if context is not None else lambda: None,
                 report=report,
             )
+            self._tell(plan.place.app.id, plan.place.version, one.created, one.removed)
         return done
+
+    async def follow_version(self, app_id: str, tag: str) -> None:
+        """A version came, or came back: bring its links to what the library and the rules are now. Raises as `apply`.
+
+        Links that went with models meanwhile go, those of models that returned meanwhile are made again.
+        """
+        await asyncio.to_thread(self._keeper.recover)
+        await self.apply(app_id, tag)
 
     # -- health and questions ------------------------------------------------------------------------------------------
 
@@ -211,12 +232,16 @@ class LinkService:
 
     async def clean_broken(self) -> int:
         """See `LinkWork.clean_broken`."""
-        return await self._in_thread(lambda: self.work.clean_broken())
+        cleaned = await self._in_thread(lambda: self.work.clean_broken())
+        self._tell(None, None, 0, cleaned)
+        return cleaned
 
     async def remove_orphans(self, app_id: str, tag: str, paths: Collection[str]) -> Removed:
         """See `LinkWork.remove_orphans`."""
         await self._catalog.fresh()
-        return await self._in_thread(lambda: self.work.remove_orphans(app_id, tag, paths))
+        done = await self._in_thread(lambda: self.work.remove_orphans(app_id, tag, paths))
+        self._tell(app_id.strip().lower(), tag.strip().lstrip("vV"), 0, done.removed)
+        return done
 
     async def of_model(self, model_id: str) -> list[Link]:
         return await asyncio.to_thread(lambda: self._store.of_models([model_id]))
@@ -235,11 +260,25 @@ class LinkService:
         """A path of a registered link, absolute."""
         return self._store.absolute(kept)
 
+    # -- news ----------------------------------------------------------------------------------------------------------
 
-def _work(layout: Layout, apps: Apps, store: LinkStore, keeper: LinkKeeper, catalog: Catalog) -> LinkWork:
+    def _tell_all(self, made: Changes, removed: Changes) -> None:
+        for app_id, version in made.keys() | removed.keys():
+            self._tell(app_id, version, made[app_id, version], removed[app_id, version])
+
+    def _tell(self, app_id: str | None, version: str | None, made: int, removed: int) -> None:
+        """`links.changed`: an app or version of None means that it may be any."""
+        if made or removed:
+            changed = {"app_id": app_id, "app_version": version, "made": made, "removed": removed}
+            self._events.publish_threadsafe("links.changed", changed)
+
+
+def _work(
+    layout: Layout, apps: Apps, installed: OfApp, store: LinkStore, keeper: LinkKeeper, catalog: Catalog
+) -> LinkWork:
     from pumas.links.work import LinkWork
 
-    return LinkWork(layout, apps, store, keeper, catalog.index)
+    return LinkWork(layout, apps, installed, store, keeper, catalog.index)
 
 
 def _applied(values: Mapping[str, Json]) -> dict[str, Applied]:

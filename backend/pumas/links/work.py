@@ -19,7 +19,7 @@ from pumas.library.store import Mappable
 from pumas.links.applying import Applier, Report, kept_folder
 from pumas.links.health import Examiner, Health, is_inside, recovered_rows
 from pumas.links.keeping import LinkKeeper
-from pumas.links.places import Place, Places
+from pumas.links.places import OfApp, Place, Places
 from pumas.links.planning import Planner, is_there
 from pumas.links.rules import write_default
 from pumas.links.store import LinkStore, Replaced
@@ -51,13 +51,21 @@ class Removed:
 
 
 class LinkWork:
-    def __init__(self, layout: Layout, apps: Apps, store: LinkStore, keeper: LinkKeeper, library: Library) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        apps: Apps,
+        installed: OfApp,
+        store: LinkStore,
+        keeper: LinkKeeper,
+        library: Library,
+    ) -> None:
         volumes = Volumes()
         self._layout = layout
         self._store = store
         self._keeper = keeper
         self._library = library
-        self.places = Places(layout, apps)
+        self.places = Places(apps, installed)
         self._planner = Planner(layout, store, library, volumes)
         self._applier = Applier(store, keeper, volumes)
         self._examiner = Examiner(layout, store)

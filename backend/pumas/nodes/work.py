@@ -247,11 +247,11 @@ class Nodes:
         known = self._record.read()
         self._find(trash_id, known)
         with disk_errors("Emptying the trash of custom nodes"):
-            if known.trash.pop(trash_id, None) is not None:
-                self._record.save(known)
             # What is half removed must not look like something that can be restored.
             make_folders(self._folder / STAGING, 0o700)
             rename_new(self._trash / trash_id, self._folder / STAGING / trash_id)
+            if known.trash.pop(trash_id, None) is not None:
+                self._record.save(known)
             remove_tree(self._folder / STAGING)
 
     def _in_trash(self) -> Sequence[str]:
@@ -281,15 +281,15 @@ class Nodes:
         Raises:
             CorruptState, GitFailed, and the disk's failures.
         """
-        remove_tree(self._folder / STAGING)
         known = self._record.read()
         changed = False
         for trash_id, entry in list(known.trash.items()):
             name, node = _TRASH_ID.fullmatch(trash_id), facts(entry, "node")
             if name is None or os.path.lexists(self._trash / trash_id):
                 continue
-            # It was not moved there yet, or is back already; or it was removed for good.
-            if node and os.path.lexists(self._place / name[1]):
+            # It was not moved there yet, or is back already; or it was being removed for good.
+            purged = os.path.lexists(self._folder / STAGING / trash_id)
+            if node and not purged and os.path.lexists(self._place / name[1]):
                 known.nodes.setdefault(name[1], node)
             del known.trash[trash_id]
             changed = True
@@ -299,6 +299,7 @@ class Nodes:
                 changed = True
         if changed:
             self._record.save(known)
+        remove_tree(self._folder / STAGING)
         for name in [name for name, entry in known.nodes.items() if _UPDATING in entry and self._is_there(name)]:
             self._settled(name)
 
