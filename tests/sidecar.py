@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 PROJECT = Path(__file__).resolve().parents[1]
 SERVER = PROJECT / "backend" / "rpc_server.py"
+BACKENDS = ("python", "rust")
+RUST_SWITCH = "PUMAS_RUST_BACKEND"
+"""`1` in the environment of the tests, or of one sidecar: the Rust server is started."""
+RUST_BINARY = "PUMAS_RUST_BINARY"
 TOKEN = "test-token-0123456789abcdef0123456789abcdef"
 START_S = 30.0
 
@@ -235,8 +239,26 @@ def environment(token: str | None, extra: Mapping[str, str] | None = None) -> di
     return env | dict(extra or {})
 
 
-def command(root: Path | None, *arguments: str, script: Path = SERVER) -> list[str]:
+def chosen_backend(env: Mapping[str, str]) -> str:
+    return "rust" if env.get(RUST_SWITCH) == "1" else "python"
+
+
+def rust_binary() -> Path:
+    """The server named by PUMAS_RUST_BINARY, else the one that was built last. Raises FileNotFoundError."""
+    if chosen := os.environ.get(RUST_BINARY):
+        return Path(chosen)
+    built = [PROJECT / "rust" / "target" / kind / "pumas-rpc" for kind in ("release", "debug")]
+    there = [path for path in built if path.is_file()]
+    if not there:
+        raise FileNotFoundError("the Rust server is not built; build it with: ./launcher build-rust")
+    return max(there, key=lambda path: path.stat().st_mtime)
+
+
+def command(root: Path | None, *arguments: str, script: Path = SERVER, backend: str | None = None) -> list[str]:
+    """How a sidecar is started; `script` other than the server itself is Python's in any case."""
     place = [] if root is None else ["--launcher-root", str(root)]
+    if script == SERVER and (backend or chosen_backend(os.environ)) == "rust":
+        return [str(rust_binary()), *place, *arguments]
     return [sys.executable, str(script), *place, *arguments]
 
 
@@ -252,13 +274,14 @@ def start(
 ) -> Sidecar:
     """Start a sidecar on a port of its own choice and wait for its port line (and, if `ready`, for its methods)."""
     stderr = root.parent / f"{root.name}-stderr-{time.monotonic_ns()}.txt"
+    own = environment(token, env)
     with stderr.open("wb") as sink:
         process = subprocess.Popen(
-            [*prefix, *command(root, *arguments, script=script)],
+            [*prefix, *command(root, *arguments, script=script, backend=chosen_backend(own))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=sink,
-            env=environment(token, env),
+            env=own,
             cwd=cwd,
             text=True,
         )

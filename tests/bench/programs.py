@@ -20,7 +20,8 @@ from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from sidecar import command
+
 BASELINES = Path(__file__).resolve().parent / "baselines"
 TOKEN = "benchmark-token-of-no-importance"
 START_LIMIT_S = 60.0
@@ -32,7 +33,7 @@ class Program:
     """A running server that has printed `RPC_PORT=`; `start_s` is how long that took, in seconds."""
 
     def __init__(self, *command: str | Path, errors: Path | None = None) -> None:
-        words = [sys.executable, *map(str, command)]
+        words = [*map(str, command)]
         environment = os.environ | {"PUMAS_RPC_TOKEN": TOKEN}
         started = time.perf_counter()
         with errors.open("wb") if errors else contextlib.nullcontext(subprocess.DEVNULL) as stderr:
@@ -106,11 +107,11 @@ def _voluntary_switches(status: Path) -> int:
 def sidecar(root: Path, errors: Path | None = None) -> Program:
     """The sidecar on the launcher root `root`, started as a desktop shell starts it."""
     root.mkdir(parents=True, exist_ok=True)
-    return Program(ROOT / "backend" / "rpc_server.py", "--launcher-root", root, errors=errors)
+    return Program(*command(root), errors=errors)
 
 
 def baseline(name: str) -> Program:
-    return Program(BASELINES / f"{name}.py")
+    return Program(sys.executable, BASELINES / f"{name}.py")
 
 
 # -- clients ---------------------------------------------------------------------------------------------------------
