@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,32 @@ def test_a_killed_sidecar_knows_its_links_again(server: Sidecar) -> None:
         assert again.result("get_link_health", TAG)["healthy_links"] == MANY
     finally:
         again.close()
+
+
+def test_a_version_that_comes_back_has_the_links_of_the_models_that_are_there(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    prepare(root)
+    version(root, "v0.4.0")
+    listed = {tag: {"path": f"comfyui-versions/{tag}"} for tag in ("v0.3.10", "v0.4.0")}
+    state = {"installed": listed, "defaultVersion": "v0.4.0"}
+    write(root / "launcher-data/metadata/versions.json", json.dumps(state).encode())
+    one = running.start(root)
+    try:
+        one.result("apply_model_mapping", TAG)
+        first = one.result("delete_model_with_cascade", {"model_id": "diffusion/sdxl/m0"})
+        removed = one.result("remove_version", {"tag": "v0.3.10"})
+        one.result("restore_model", {"trash_id": first["trash_id"]})
+        one.result("delete_model_with_cascade", {"model_id": "diffusion/sdxl/m1"})
+        one.close()
+        one = running.start(root)
+        assert one.result("restore_version", {"trash_id": removed["trash_id"]})["success"]
+        names = {f"m{n}.safetensors" for n in range(MANY) if n != 1}
+        assert set(os.listdir(loras(one))) == names
+        assert all((loras(one) / name).exists() for name in names)
+        assert one.result("apply_model_mapping", TAG)["links_created"] == 0
+        assert one.result("get_link_health", TAG)["healthy_links"] == MANY - 1
+    finally:
+        one.close()
 
 
 def test_a_plan_is_applied_by_its_id_or_not_at_all(server: Sidecar) -> None:
