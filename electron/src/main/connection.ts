@@ -22,6 +22,9 @@ interface RpcReply {
   error?: { code: number; message: string; data?: { kind?: string } };
 }
 
+/** Told with each message: the cursor from which to read on, where it has one. */
+export type Emit = (message: StreamMessage, cursor: string | null) => void;
+
 export class Connection {
   private readonly agent = new Agent({ keepAlive: true, maxSockets: 32 });
   private nextId = 1;
@@ -67,7 +70,7 @@ export class Connection {
   follow(
     topics: readonly string[],
     cursor: string | null,
-    emit: (message: StreamMessage) => void,
+    emit: Emit,
     heard: () => void,
     over: AbortSignal,
   ): Promise<void> {
@@ -128,12 +131,12 @@ function parsed(text: string): RpcReply | null {
   }
 }
 
-function read(response: IncomingMessage, emit: (message: StreamMessage) => void, heard: () => void): void {
+function read(response: IncomingMessage, emit: Emit, heard: () => void): void {
   const decoder = new StringDecoder("utf8");
   const parser = new MessageParser(({ id, event, data }) => {
-    if (event === "ready") emit({ type: "opened", gap: false });
-    else if (event === "resync") emit({ type: "opened", gap: true });
-    else emit({ type: "event", id, topic: event, data: JSON.parse(data) as Record<string, unknown> });
+    if (event === "ready") emit({ type: "opened", gap: false }, id);
+    else if (event === "resync") emit({ type: "opened", gap: true }, id);
+    else emit({ type: "event", id, topic: event, data: JSON.parse(data) as Record<string, unknown> }, id);
   });
   response.on("data", (piece: Buffer) => {
     heard();

@@ -1,6 +1,6 @@
 // The event stream of whichever sidecar runs at the time: read again after each end, from the cursor on.
 import type { StreamMessage } from "../preload/bridge";
-import type { Connection } from "./connection";
+import type { Connection, Emit } from "./connection";
 import type { Sidecar } from "./sidecar";
 
 export const TOPICS = ["job", "model", "library", "download", "install", "version", "releases", "process", "network"];
@@ -11,6 +11,7 @@ const RETRY_MS = 500;
 export class Stream {
   private cursor: string | null = null;
   private withLoad = false;
+  private opened = false;
   private reading: AbortController | null = null;
   private readonly listeners = new Set<(message: StreamMessage) => void>();
 
@@ -23,9 +24,9 @@ export class Stream {
     return () => void this.listeners.delete(listener);
   }
 
-  /** Whether there is a stream now; who comes later has missed its `opened`. */
+  /** Whether the sidecar has opened the stream; who comes later has missed that. */
   get open(): boolean {
-    return this.reading !== null;
+    return this.opened;
   }
 
   followLoad(on: boolean): void {
@@ -56,14 +57,19 @@ export class Stream {
     this.reading = reading;
     heard();
     const topics = this.withLoad ? [...TOPICS, LOAD_TOPIC] : TOPICS;
-    await connection.follow(topics, this.cursor, (message) => this.tell(message), heard, reading.signal);
+    const emit: Emit = (message, cursor) => {
+      this.cursor = cursor ?? this.cursor;
+      this.opened = true;
+      this.tell(message);
+    };
+    await connection.follow(topics, this.cursor, emit, heard, reading.signal);
     clearTimeout(silence);
     this.reading = null;
+    this.opened = false;
     return reading.signal.aborted;
   }
 
   private tell(message: StreamMessage): void {
-    if (message.type === "event" && message.id !== null) this.cursor = message.id;
     for (const listener of this.listeners) listener(message);
   }
 }

@@ -14,12 +14,16 @@ export const CHECKOUT = join(here, "..", "..", "..", "..");
 
 export function folder(): string {
   const made = mkdtempSync(join(tmpdir(), "pumas-shell-"));
-  onTestFinished(() => rmSync(made, { recursive: true, force: true }));
+  onTestFinished(() => rmSync(made, { recursive: true, force: true, maxRetries: 5 }));
   return made;
 }
 
 /** Call `check` until it is truthy; fails when the time is over. */
-export async function eventually<T>(check: () => T, what: string, timeoutMs = 15_000): Promise<NonNullable<T>> {
+export async function eventually<T>(
+  check: () => T | Promise<T>,
+  what: string,
+  timeoutMs = 15_000,
+): Promise<NonNullable<T>> {
   const end = Date.now() + timeoutMs;
   for (;;) {
     const value = await check();
