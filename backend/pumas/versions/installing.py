@@ -277,6 +277,9 @@ class Install:
         else:
             resolved = resolution.result()[0]
             filling.fill(resolved, self._keep_constraints(wish.requirements, resolved))
+        if wish.before and not resolution.result()[1]:
+            self._log.say(packages.why_undated)
+            self._warnings.append(packages.why_undated)
 
     def _keep_constraints(self, requirements: Path | None, resolved: list[Resolved]) -> Path:
         """Exactly what was resolved, kept for a look; named by what it was made from, so that it is never stale."""

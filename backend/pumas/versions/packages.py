@@ -5,6 +5,9 @@ Resolving reads metadata only: with `build` False nothing of a package is ever r
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import logging
 import os
 import re
 import shutil
@@ -24,12 +27,15 @@ from pumas.errors import DependencyFailed, InstallFailed
 from pumas.storage.files import disk_errors
 from pumas.versions.running import OnLine, Programs
 
+log = logging.getLogger(__name__)
+
 UV_VARIABLE = "PUMAS_UV"
 """The path of uv; `off`: use pip."""
 VENV_S = 120.0
 RESOLVE_S = 600.0
 INSTALL_S = 4 * 3600.0
 _CAUSE = re.compile(r"(?i)error\b|×|╰─▶")
+_DATED_PIP = 26
 _RELOCATED_BYTES = 256 * 1024
 
 
@@ -60,6 +66,13 @@ def find_uv() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("uv")
 
 
+def _has_new_pip() -> bool:
+    """Whether a pip lies beside us that can leave out what was published after a time (`--uploaded-prior-to`, 26.0)."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
+        return int(importlib.metadata.version("pip").partition(".")[0]) >= _DATED_PIP
+    return False
+
+
 class Packages:
     """`cache` is the folder for downloads that all versions share."""
 
@@ -67,6 +80,7 @@ class Packages:
         self._cache = cache
         self._programs = programs
         self._uv = find_uv() if uv is None else uv
+        self._own_pip = self._uv is None and _has_new_pip()
 
     @property
     def tool(self) -> str:
@@ -86,7 +100,7 @@ class Packages:
         if self._uv:
             argv = [self._uv, "venv", "--quiet", "--no-project", "--clear", "--python", sys.executable, str(venv)]
         else:
-            argv = [sys.executable, "-m", "venv", "--clear", str(venv)]
+            argv = [sys.executable, "-m", "venv", "--clear", *(["--without-pip"] if self._own_pip else []), str(venv)]
         status, tail = self._programs.run(argv, venv.parent, self._environment(), timeout_s=VENV_S)
         if status:
             raise InstallFailed("venv", f"The Python environment could not be made: {_last(tail)}")
@@ -103,18 +117,28 @@ class Packages:
         """
         with tempfile.TemporaryDirectory(prefix="pumas-resolve-") as folder:
             place = Path(folder)
-            wanted = place / "requirements.in"
-            lines = [f"-r {wish.requirements}"] if wish.requirements else []
-            wanted.write_text("\n".join([*lines, *wish.extra, ""]), encoding="utf-8")
-            if not self._uv:
-                return self._resolve_by_pip(wanted, place, build, python), ""
+            sources = [wish.requirements] if wish.requirements else []
+            if wish.extra:
+                sources.append(place / "extra.in")
+                sources[-1].write_text("\n".join([*wish.extra, ""]), encoding="utf-8")
+            if not sources:
+                return [], wish.before
+            resolve = self._resolve_by_uv if self._uv else self._resolve_by_pip
+            before = wish.before if self._uv or self._own_pip else ""
             try:
-                return self._resolve_by_uv(wanted, place, build, wish.before), wish.before
+                return resolve(sources, place, build, python, before), before
             except DependencyFailed:
-                if not wish.before:
+                if not before:
                     raise
                 # An index that does not tell when files were published has nothing from before any time.
-                return self._resolve_by_uv(wanted, place, build, ""), ""
+                return resolve(sources, place, build, python, ""), ""
+
+    @property
+    def why_undated(self) -> str:
+        """Why packages that were published after a release could not be left out, when they were not."""
+        if self._uv or self._own_pip:
+            return "The package index does not tell when files were published; newer packages were not left out."
+        return "This pip cannot leave out packages that are newer than the release; uv, or pip 26 beside us, could."
 
     def install(
         self, venv_parent: Path, wish: Wish, constraints: Path | None, on_line: OnLine, on_look: Callable[[], None]
@@ -129,7 +153,8 @@ class Packages:
             argv = [self._uv, "pip", "install", "--python", str(python), *_bundled_pip()]
             argv += ["--exclude-newer", wish.before] if wish.before else []
         else:
-            argv = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+            argv = [*self._pip(python), "install", "--no-input", "--progress-bar", "off"]
+            argv += _bundled_pip() if self._own_pip else []
         argv += ["-r", str(wish.requirements)] if wish.requirements else []
         argv += ["-c", str(constraints)] if constraints else []
         argv += wish.extra
@@ -139,29 +164,42 @@ class Packages:
         if status:
             raise DependencyFailed("dependencies", f"The dependencies could not be installed: {_last(tail)}")
 
-    def _resolve_by_uv(self, wanted: Path, place: Path, build: bool, before: str) -> list[Resolved]:
+    def _resolve_by_uv(
+        self, sources: Sequence[Path], place: Path, build: bool, _python: Path | None, before: str
+    ) -> list[Resolved]:
         assert self._uv
         out = place / "pylock.toml"
-        argv = [self._uv, "pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml", str(wanted)]
+        argv = [self._uv, "pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml", *map(str, sources)]
         argv += ["--output-file", str(out), "--python", sys.executable]
         argv += [] if build else ["--no-build"]
         argv += ["--exclude-newer", before] if before else []
-        status, tail = self._programs.run(argv, place, self._environment(), timeout_s=RESOLVE_S)
-        if status:
-            raise DependencyFailed("dependencies", f"The dependencies cannot be resolved: {_last(tail)}")
-        with disk_errors("Reading the resolution"):
-            return _locked(out.read_bytes())
+        return self._resolved(argv, out, _locked)
 
-    def _resolve_by_pip(self, wanted: Path, place: Path, build: bool, python: Path | None) -> list[Resolved]:
+    def _resolve_by_pip(
+        self, sources: Sequence[Path], place: Path, build: bool, python: Path | None, before: str
+    ) -> list[Resolved]:
         out = place / "report.json"
-        argv = [str(python or sys.executable), "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        argv += ["--no-input", "--report", str(out), "-r", str(wanted)]
+        argv = [*self._pip(python), "install", "--quiet", "--dry-run", "--ignore-installed", "--no-input"]
+        argv += ["--report", str(out), *(word for source in sources for word in ("-r", str(source)))]
         argv += [] if build else ["--only-binary", ":all:"]
-        status, tail = self._programs.run(argv, place, self._environment(), timeout_s=RESOLVE_S)
+        argv += ["--uploaded-prior-to", before] if before else []
+        return self._resolved(argv, out, _reported)
+
+    def _resolved(self, argv: Sequence[str], out: Path, read: Callable[[bytes], list[Resolved]]) -> list[Resolved]:
+        status, tail = self._programs.run(argv, out.parent, self._environment(), timeout_s=RESOLVE_S)
         if status:
             raise DependencyFailed("dependencies", f"The dependencies cannot be resolved: {_last(tail)}")
-        with disk_errors("Reading the resolution"):
-            return _reported(out.read_bytes())
+        try:
+            return read(out.read_bytes())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("the answer of %s is not understood", self.tool, exc_info=error)
+            raise DependencyFailed("dependencies", f"What {self.tool} resolved cannot be read: {_last(tail)}") from None
+
+    def _pip(self, python: Path | None) -> list[str]:
+        """The pip beside us, when it is new enough, works on any environment; else that of the environment."""
+        if self._own_pip:
+            return [sys.executable, "-m", "pip", *(["--python", str(python)] if python else [])]
+        return [str(python or sys.executable), "-m", "pip"]
 
     def _environment(self) -> dict[str, str]:
         ours = {"PIP_CACHE_DIR": str(self._cache / "pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NO_COLOR": "1"}
