@@ -308,6 +308,7 @@ class Sidecar:
             ("versions", services.versions.open),
             ("custom nodes", services.nodes.open),
             ("processes", services.processes.open),
+            ("launcher update", services.updates.open),
         )
         for name, begin in begins:
             try:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from fixtures.git import GitServer, run_git
-from pumas.errors import LocalChanges, NotOurCheckout, PumasError, UpdateFailed
+from pumas.errors import Cancelled, LocalChanges, NotOurCheckout, PumasError, UpdateFailed
 from pumas.net.client import NetworkClient
-from pumas.nodes.git import HTTP_VARIABLE
-from pumas.updates.checkout import Applied, Checkout
+from pumas.nodes.git import HTTP_VARIABLE, Git
+from pumas.updates.checkout import Applied, Checkout, Workplace
+from pumas.updates.place import journal
 from pumas.updates.service import _compare  # pyright: ignore[reportPrivateUsage]
 
 LAUNCHER = "import sys\nopen('ran', 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
@@ -36,15 +37,20 @@ def folder(server: GitServer, tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
+@pytest.fixture
+def at(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path / "data/staging", tmp_path / "data/runs.json", tmp_path / "update.log")
+
+
 def head(folder: Path) -> str:
     return run_git(folder, "rev-parse", "HEAD")
 
 
-def test_it_goes_forward_and_installs(server: GitServer, folder: Path, tmp_path: Path) -> None:
+def test_it_goes_forward_and_installs(server: GitServer, folder: Path, tmp_path: Path, at: Workplace) -> None:
     before = head(folder)
-    assert Checkout(folder).update(tmp_path / "data/staging") == Applied(before, before)
+    assert Checkout(folder).update(at) == Applied(before, before)
     newest = server.commit("owner/pumas", {"backend/new.py": "x = 1\n"})
-    assert Checkout(folder).update(tmp_path / "data/staging") == Applied(before, newest)
+    assert Checkout(folder).update(at) == Applied(before, newest)
     assert (folder / "backend/new.py").exists()
     assert (folder / "ran").read_text() == "setup\n"
     assert list((tmp_path / "data").iterdir()) == []
@@ -63,39 +69,113 @@ def test_it_goes_forward_and_installs(server: GitServer, folder: Path, tmp_path:
     ],
 )
 def test_what_does_not_work_is_not_kept(
-    server: GitServer, folder: Path, tmp_path: Path, files: dict[str, str | None]
+    server: GitServer, folder: Path, at: Workplace, files: dict[str, str | None]
 ) -> None:
     before = head(folder)
     server.commit("owner/pumas", files)
     with pytest.raises(UpdateFailed):
-        Checkout(folder).update(tmp_path / "staging")
+        Checkout(folder).update(at)
     assert head(folder) == before
+    assert not journal(folder).exists()
+    assert not at.staging.exists()
     assert (folder / "launcher").read_text() == LAUNCHER
     assert run_git(folder, "status", "--porcelain") == ""
 
 
-def test_own_changes_are_never_lost(server: GitServer, folder: Path, tmp_path: Path) -> None:
+def test_what_failed_is_installed_as_it_was(server: GitServer, folder: Path, at: Workplace) -> None:
+    """The new version may have replaced what the old one needs before it failed."""
+    server.commit("owner/pumas", {"launcher": LAUNCHER + "sys.exit(sys.argv[1] == 'setup' and 'no network')\n"})
+    with pytest.raises(UpdateFailed, match="no network"):
+        Checkout(folder).update(at)
+    assert (folder / "ran").read_text() == "setup\nsetup\n"
+    assert "no network" in at.log.read_text()
+
+
+def test_own_changes_are_never_lost(server: GitServer, folder: Path, at: Workplace) -> None:
     server.commit("owner/pumas", {"launcher": "print()"})
     (folder / "launcher").write_text("mine")
     with pytest.raises(LocalChanges):
-        Checkout(folder).update(tmp_path / "staging")
+        Checkout(folder).update(at)
     assert (folder / "launcher").read_text() == "mine"
 
 
-def test_own_commits_are_never_lost(server: GitServer, folder: Path, tmp_path: Path) -> None:
+def test_own_commits_are_never_lost(server: GitServer, folder: Path, at: Workplace) -> None:
     server.commit("owner/pumas", {"backend/a.py": ""})
     (folder / "launcher").write_text(LAUNCHER + "# mine\n")
     run_git(folder, "commit", "--quiet", "--all", "--message", "Mine")
     mine = head(folder)
     with pytest.raises(PumasError):
-        Checkout(folder).update(tmp_path / "staging")
+        Checkout(folder).update(at)
     assert head(folder) == mine
+
+
+def test_own_files_in_the_way_are_never_lost(server: GitServer, folder: Path, at: Workplace) -> None:
+    before = head(folder)
+    server.commit("owner/pumas", {"backend/new.py": ""})
+    (folder / "backend/new.py").write_text("mine")
+    with pytest.raises(PumasError):
+        Checkout(folder).update(at)
+    assert (head(folder), (folder / "backend/new.py").read_text()) == (before, "mine")
+
+
+def test_it_can_be_stopped_and_then_all_is_as_it_was(server: GitServer, folder: Path, at: Workplace) -> None:
+    before = head(folder)
+    waits = "import sys, time\nif sys.argv[1] == 'setup':\n    open('ran', 'a').close()\n    time.sleep(60)\n"
+    server.commit("owner/pumas", {"launcher": waits})
+
+    def check() -> None:
+        if (folder / "ran").exists() and head(folder) != before:
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        Checkout(folder, check).update(at)
+    assert (head(folder), (folder / "launcher").read_text()) == (before, LAUNCHER)
+    assert not at.note.exists()
+
+
+# -- after a kill ----------------------------------------------------------------------------------------------------
+
+
+def cut_off(server: GitServer, folder: Path, files: dict[str, str | None]) -> Applied:
+    """What a kill leaves that came while the files of a commit were written."""
+    step = Applied(head(folder), server.commit("owner/pumas", files))
+    Git().fetch(folder, f"{server.url}/owner/pumas.git", "main")
+    journal(folder).write_text(f"{step.before} {step.now}\n")
+    (folder / "backend/rpc_server.py").write_text("hal")
+    (folder / "backend/new.py").write_text("x")
+    (folder / ".git/index.lock").touch()
+    return step
+
+
+def test_an_update_that_was_cut_off_is_finished(server: GitServer, folder: Path, at: Workplace) -> None:
+    step = cut_off(server, folder, {"backend/rpc_server.py": "half and half", "backend/new.py": "x = 1\n"})
+    server.stalled.set()  # nobody needs to be asked
+    assert Checkout(folder).update(at) == step
+    assert (head(folder), run_git(folder, "status", "--porcelain")) == (step.now, "")
+    assert (folder / "ran").read_text() == "setup\n"
+    assert not journal(folder).exists()
+
+
+def test_or_is_taken_back(server: GitServer, folder: Path, at: Workplace) -> None:
+    step = cut_off(server, folder, {"backend/rpc_server.py": "half and half", "backend/new.py": "x = 1\n"})
+    Checkout(folder).undo(at)
+    assert (head(folder), run_git(folder, "status", "--porcelain")) == (step.before, "")
+    assert not (folder / "backend/new.py").exists()
+    assert not journal(folder).exists()
+
+
+@pytest.mark.parametrize("text", ["", "x", f"{'0' * 40}", f"--all {'0' * 40}", "\0"])
+def test_a_journal_that_says_nothing_changes_nothing(folder: Path, at: Workplace, text: str) -> None:
+    before = head(folder)
+    journal(folder).write_text(text)
+    Checkout(folder).undo(at)
+    assert Checkout(folder).update(at) == Applied(before, before)
 
 
 def test_what_is_no_checkout(tmp_path: Path) -> None:
     assert not Checkout(tmp_path).current().is_checkout
     with pytest.raises(NotOurCheckout):
-        Checkout(tmp_path).update(tmp_path / "staging")
+        Checkout(tmp_path).update(Workplace(tmp_path / "staging", tmp_path / "runs.json", tmp_path / "log"))
 
 
 def test_the_newest_commits_are_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from pumas.jobs.store import JobStore
 from pumas.net.client import NetworkClient
 from pumas.storage.database import Database, Schema
 from pumas.updates import checkout, service
-from pumas.updates.checkout import CHECKOUT_VARIABLE, Checkout, Commit
+from pumas.updates.checkout import Checkout, Commit
+from pumas.updates.place import CHECKOUT_VARIABLE
 from pumas.updates.service import LAUNCHER_VARIABLE, UpdateService
 from sidecar import Sidecar, eventually
 

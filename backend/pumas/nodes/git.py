@@ -133,7 +133,7 @@ class Git:
     def lay_out(self, folder: Path, commit: str, target: Path) -> None:
         """Write the files of a commit into a folder that is not there yet; it is no checkout. Raises GitFailed."""
         target.mkdir(mode=0o700)
-        index = target.with_name(f"{target.name}.index")
+        index = target.with_name(f".{target.name}.index")
         prefix = ("--git-dir", str(folder / ".git"), "--work-tree", str(target))
         try:
             self._run(target, *prefix, "read-tree", check_commit(commit), index=index)

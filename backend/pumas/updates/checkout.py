@@ -1,16 +1,15 @@
 """The launcher's own checkout: what it is at, what is newest, and going there with a way back.
 
 An update is fetched, laid out beside the checkout and tried there; only then the checkout goes forward, and back again
-when its installation fails. Blocks. GitHub's list of commits:
+when its installation fails. From the first changed file to the end of the installation a journal says so (`place.py`):
+after a kill the update is finished, without asking anybody again. Blocks. GitHub's list of commits:
 https://docs.github.com/rest/commits/commits#list-commits.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,15 +18,17 @@ from typing import Any, cast
 
 from pumas import __version__
 from pumas.apps.command import child_environment
-from pumas.errors import InvalidReply, LocalChanges, NotOurCheckout, PumasError, UpdateFailed
+from pumas.errors import InstallFailed, InvalidReply, LocalChanges, NotOurCheckout, PumasError, UpdateFailed
 from pumas.net.client import NetworkClient
 from pumas.net.options import Timeouts
-from pumas.nodes.git import Git
+from pumas.nodes.git import Git, check_commit
 from pumas.storage import json_file
+from pumas.storage.files import disk_errors, make_folders, write_durably
+from pumas.updates.place import journal
 from pumas.versions.github import api
+from pumas.versions.places import remove_tree
+from pumas.versions.running import InstallLog, Programs, end_noted
 
-CHECKOUT_VARIABLE = "PUMAS_CHECKOUT"
-"""Another folder than the one that this program lies in, for tests."""
 MOST_COMMITS = 10
 TRY_S, SETUP_S = 60.0, 1800.0
 _LARGEST = 4 * 1024 * 1024
@@ -58,14 +59,28 @@ class Applied:
     now: str
 
 
-def place() -> Path:
-    return Path(os.environ.get(CHECKOUT_VARIABLE) or Path(__file__).resolve().parents[3])
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where an update works: `staging` is a folder of its own, `note` names the program that runs, `log` tells all."""
+
+    staging: Path
+    note: Path
+    log: Path
+
+    def clear(self) -> None:
+        """End what a killed process left running, and remove what it had laid out."""
+        end_noted(self.note)
+        remove_tree(self.staging)
 
 
 class Checkout:
+    """`check` is called several times a second while a program runs, and ends it by raising."""
+
     def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
         self._folder = folder
+        self._check = check
         self._git = Git(check)
+        self._journal = journal(folder)
 
     def current(self) -> Current:
         try:
@@ -93,12 +108,19 @@ class Checkout:
             found = cast("list[object]", body)[:MOST_COMMITS]
             return [_commit(cast("dict[str, Any]", one)) for one in found if isinstance(one, dict)]
 
-    def update(self, staging: Path) -> Applied:
-        """Go to the newest commit of its branch, after it was tried in `staging`.
+    def update(self, at: Workplace) -> Applied:
+        """Go to the newest commit of its branch, after it was tried aside; or finish an update that was cut off.
 
         Raises:
             NotOurCheckout, LocalChanges, GitFailed, UpdateFailed: all is as it was.
+            DiskError, NotEnoughSpace, ReadOnly: all is as it was.
         """
+        at.clear()
+        self._git = Git(self._check, at.note)
+        begun = self._begun()
+        if begun is not None:
+            self._take_back(begun)
+            return self._go(begun, at)
         url, branch = self._origin()
         if self._git.changed(self._folder):
             raise LocalChanges("Files of the launcher were changed here; commit or undo that, then update.")
@@ -106,28 +128,61 @@ class Checkout:
         newest = self._git.fetch(self._folder, url, branch)
         if newest == before:
             return Applied(before, before)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.parent.mkdir(parents=True, exist_ok=True)
+        with disk_errors("Preparing the update"):
+            make_folders(at.staging, 0o700)
         try:
-            self._git.lay_out(self._folder, newest, staging)
-            self._try(staging)
+            self._git.lay_out(self._folder, newest, at.staging / "tree")
+            self._try(at.staging / "tree", at)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        self._git.forward(self._folder, newest)
-        try:
-            _run([sys.executable, str(self._folder / "launcher"), "setup"], self._folder, SETUP_S)
-        except BaseException:
-            self._git.back(self._folder, before)
-            raise
-        return Applied(before, newest)
+            remove_tree(at.staging)
+        return self._go(Applied(before, newest), at)
 
-    def _try(self, folder: Path) -> None:
+    def undo(self, at: Workplace) -> None:
+        """Take back an update that was cut off, when nobody is to finish it. Raises GitFailed, the disk's failures."""
+        at.clear()
+        begun = self._begun()
+        if begun is not None:
+            self._take_back(begun)
+
+    def _go(self, step: Applied, at: Workplace) -> Applied:
+        """Change the files, then install what they need; all back when that fails."""
+        with disk_errors("Beginning the update"):
+            write_durably(self._journal, f"{step.before} {step.now}\n".encode())
+        try:
+            self._git.forward(self._folder, step.now)
+            self._setup(at, self._check)
+        except BaseException:
+            self._take_back(step)
+            with contextlib.suppress(PumasError):  # what the new version had already replaced
+                self._setup(at, lambda: None)
+            raise
+        with disk_errors("Ending the update"):
+            self._journal.unlink(missing_ok=True)
+        return step
+
+    def _begun(self) -> Applied | None:
+        """An update that was cut off, when it is still known between which commits."""
+        try:
+            before, now = self._journal.read_text(encoding="ascii").split()
+            return Applied(check_commit(before), check_commit(now))
+        except (OSError, ValueError, PumasError):
+            return None
+
+    def _take_back(self, step: Applied) -> None:
+        Git().mend(self._folder, step.before, step.now)
+        with disk_errors("Taking the update back"):
+            self._journal.unlink(missing_ok=True)
+
+    def _setup(self, at: Workplace, check: Callable[[], None]) -> None:
+        _run(self._folder, ["launcher", "setup"], SETUP_S, at, check)
+
+    def _try(self, folder: Path, at: Workplace) -> None:
         """Whether it can be read as a program at all; what it needs in addition is installed later."""
         for name in ("launcher", "backend/rpc_server.py"):
             if not (folder / name).is_file():
                 raise UpdateFailed(f"The new version has no {name}; nothing was changed.")
-        _run([sys.executable, "-m", "compileall", "-q", str(folder / "backend")], folder, TRY_S)
-        _run([sys.executable, str(folder / "launcher"), "help"], folder, TRY_S)
+        _run(folder, ["-m", "compileall", "-q", "backend"], TRY_S, at, self._check)
+        _run(folder, ["launcher", "help"], TRY_S, at, self._check)
 
     def _origin(self) -> tuple[str, str]:
         if not (self._folder / ".git").exists():
@@ -158,18 +213,20 @@ def _commit(one: dict[str, Any]) -> Commit:
     )
 
 
-def _run(command: list[str], folder: Path, timeout_s: float) -> None:
+def _run(folder: Path, arguments: list[str], timeout_s: float, at: Workplace, check: Callable[[], None]) -> None:
+    """Run a script of the checkout, or a module, by our own interpreter."""
+    log = InstallLog(at.log)
+    environment = child_environment({"PYTHONDONTWRITEBYTECODE": "1"})
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=child_environment({"PYTHONDONTWRITEBYTECODE": "1"}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
+        with disk_errors("Running the new version"):
+            make_folders(at.note.parent)
+        status, tail = Programs(at.note, log, check).run(
+            [sys.executable, *arguments], folder, environment, timeout_s=timeout_s
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UpdateFailed(f"{Path(command[1]).name} of the new version failed: {type(error).__name__}.") from None
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+    except InstallFailed as error:
+        raise UpdateFailed(f"{' '.join(arguments)} of the new version failed: {error}") from None
+    finally:
+        log.close()
+    if status:
+        said = [line.strip() for line in tail if line.strip()] or ["it said nothing"]
         raise UpdateFailed(f"The new version does not work here: {said[-1][:300]}")

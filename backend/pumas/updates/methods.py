@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pumas.errors import GitFailed, LocalChanges, NotOurCheckout, Unsupported, UpdateFailed
+from pumas.errors import (
+    DiskError,
+    GitFailed,
+    LocalChanges,
+    NotEnoughSpace,
+    NotOurCheckout,
+    ReadOnly,
+    Unsupported,
+    UpdateFailed,
+)
 from pumas.rpc.models import NoParams
 from pumas.rpc.registry import Methods
 from pumas.updates import contract as wire
@@ -39,7 +48,7 @@ def register(methods: Methods, updates: UpdateService, stop: Callable[[], None])
         "apply_launcher_update",
         NoParams,
         wire.UpdateApplied,
-        errors=[NotOurCheckout, LocalChanges, GitFailed, UpdateFailed],
+        errors=[NotOurCheckout, LocalChanges, GitFailed, UpdateFailed, DiskError, NotEnoughSpace, ReadOnly],
     )
     async def apply_launcher_update(_p: NoParams) -> wire.UpdateApplied:
         """Go to the newest commit of the launcher's branch: tried aside first, taken back when it does not install.

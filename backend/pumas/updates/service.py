@@ -1,12 +1,14 @@
 """The launcher's own version: look for a newer one, go to it, start again.
 
-Updating is a job of the kind `update_launcher`, answered when it is quick. What does the work is loaded when needed.
+Updating is a job of the kind `update_launcher`, answered when it is quick. One that was cut off while it changed the
+checkout is finished after the next start. What does the work is loaded when needed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -16,15 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumas.config import Layout
-from pumas.errors import NetworkError, NotOurCheckout, PumasError, Unsupported
+from pumas.errors import Interrupted, NetworkError, NotOurCheckout, PumasError, Unsupported, WrongJobState
 from pumas.jobs.service import JobContext, JobService, Slots
 from pumas.jobs.store import JobState, Json, now
 from pumas.library.service import ANSWER_WITHIN_S
 from pumas.net.client import NetworkClient
 from pumas.storage import json_file
+from pumas.updates.place import journal, place
 
 if TYPE_CHECKING:
-    from pumas.updates.checkout import Current
+    from pumas.updates.checkout import Current, Workplace
+
+log = logging.getLogger(__name__)
 
 KIND = "update_launcher"
 FRESH_S = 3600.0
@@ -51,12 +56,41 @@ class UpdateService:
     def __init__(self, layout: Layout, jobs: JobService, network: NetworkClient) -> None:
         self._layout, self._jobs, self._network = layout, jobs, network
         self._path = layout.data / "cache" / "launcher-update-check.json"
+        self._staging = self._path.with_name("launcher-update")
+        self._note = self._path.with_name("launcher-update-runs.json")
         self._failures: dict[str, PumasError] = {}
         jobs.register(KIND, self._run, turns=Slots(1))
 
+    async def open(self) -> None:
+        """Finish an update that a kill cut off, or take it back. Call after the jobs are open."""
+        if await asyncio.to_thread(lambda: not journal(place()).exists()):
+            # What was only prepared is thrown away.
+            if await asyncio.to_thread(lambda: self._staging.exists() or self._note.exists()):
+                await asyncio.to_thread(self._undo)
+            return
+        for job in await self._jobs.list(kind=KIND, states=(JobState.PAUSED,), limit=100):
+            if job.error_code == Interrupted.kind:
+                with contextlib.suppress(WrongJobState):
+                    await self._jobs.resume(job.id)
+                    return
+        await asyncio.to_thread(self._undo)
+
+    def _undo(self) -> None:
+        from pumas.updates.checkout import Checkout
+
+        try:
+            Checkout(place()).undo(self._workplace())
+        except PumasError as error:
+            log.error("an update of the launcher that was cut off: %s", error)
+
+    def _workplace(self) -> Workplace:
+        from pumas.updates.checkout import Workplace
+
+        return Workplace(self._staging, self._note, self._layout.logs / "update-launcher.log")
+
     async def current(self) -> Current:
         def look() -> Current:
-            from pumas.updates.checkout import Checkout, place
+            from pumas.updates.checkout import Checkout
 
             return Checkout(place()).current()
 
@@ -87,8 +121,6 @@ class UpdateService:
         """Have the launcher started once this process has ended. Raises Unsupported: there is none."""
 
         def start() -> None:
-            from pumas.updates.checkout import place
-
             launcher = os.environ.get(LAUNCHER_VARIABLE) or str(place() / "launcher")
             if not Path(launcher).is_file():
                 raise Unsupported("This installation has no launcher that could be started again.")
@@ -105,10 +137,10 @@ class UpdateService:
 
     async def _run(self, context: JobContext, params: Json) -> Json:  # noqa: ARG002 - there are none
         def work() -> dict[str, Any]:
-            from pumas.updates.checkout import Checkout, place
+            from pumas.updates.checkout import Checkout
 
             context.report(stage="update", done=0, total=1, item="launcher", unit="updates")
-            return asdict(Checkout(place(), context.check).update(self._layout.data / "cache" / "launcher-update"))
+            return asdict(Checkout(place(), context.check).update(self._workplace()))
 
         try:
             return await asyncio.to_thread(work)
@@ -117,7 +149,7 @@ class UpdateService:
             raise
 
     def _check(self, force: bool) -> Check:
-        from pumas.updates.checkout import Checkout, load_check, place
+        from pumas.updates.checkout import Checkout, load_check
 
         checkout = Checkout(place())
         current = checkout.current()
