@@ -92,7 +92,8 @@ NOWHERE = "http://127.0.0.1:9"
 class Stage:
     """One sidecar on a prepared root, for one example."""
 
-    def __init__(self, folder: Path, example: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, example: dict[str, Any], backend: str | None = None) -> None:
+        """`backend` is the one that the environment names unless given."""
         self.files, self.root = folder / "files", folder / "root"
         self._names: dict[str, Any] = {}
         self._example = example
@@ -100,6 +101,8 @@ class Stage:
         self._hub = NOWHERE if asked is None else usual_hub().url
         self._env = environment(self._hub, home=folder / "home", token=(asked or {}).get("token", ""))
         self._releases = ReleaseServer() if "releases" in example else None
+        if backend is not None:
+            self._env[running.RUST_SWITCH] = "1" if backend == "rust" else "0"
         self._env["PUMAS_GITHUB_API"] = NOWHERE
         if self._releases is not None:
             self._releases.latency_s = example["releases"].get("latency_s", 0.0)

@@ -1,0 +1,228 @@
+"""Both backends on the same files, asked the same: every reply and every file that follows must be equal.
+
+    scripts/compare-backends.sh                          examples, generated calls, random sequences
+    scripts/compare-backends.sh METHOD ['{"key": …}']    one call: both replies, and where they differ
+
+Fields, files and columns that may differ are named in contracts/volatile.json and contracts/compare.json alone. The
+exit status is 1 when anything differs, or when a method is served by one backend only (`--served`: those are left out).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from compare import sequences
+from compare.pair import Pair, Step, pair
+from compare.state import held
+from contract import replay
+from fixtures.hub.steering import environment
+from fixtures.releases import ReleaseServer
+from generated import LEFT_OUT, schema_driven
+from sidecar import PROJECT
+
+STEPS = 12
+DOCUMENT: dict[str, Any] = json.loads((PROJECT / "contracts" / "openrpc.json").read_text(encoding="utf-8"))
+METHODS = [method["name"] for method in DOCUMENT["methods"]]
+_SHOWN = 300
+
+
+@dataclass
+class Finding:
+    """Where the backends differed: in which part, by which calls, and how."""
+
+    part: str
+    what: str
+    differences: list[str]
+
+
+@dataclass
+class Outcome:
+    """Counts and findings of one run; `unserved` are methods that only one backend knows."""
+
+    calls: dict[str, int] = field(default_factory=dict[str, int])
+    findings: list[Finding] = field(default_factory=list[Finding])
+    unserved: list[str] = field(default_factory=list[str])
+
+    def count(self, part: str, calls: int = 1) -> None:
+        self.calls[part] = self.calls.get(part, 0) + calls
+
+    def found(self, part: str, what: str, differences: list[str]) -> None:
+        if differences:
+            self.findings.append(Finding(part, what, [one[:_SHOWN] for one in differences[:20]]))
+
+
+class Comparison:
+    """`backends` are the two that are compared; the second one's gaps are told."""
+
+    def __init__(self, folder: Path, backends: tuple[str, str] = ("python", "rust")) -> None:
+        self.folder, self.backends = folder, backends
+        self.outcome = Outcome()
+        self._env: dict[str, str] = {}
+
+    def pair(self, prepare: Callable[[Path], None]) -> Any:
+        return pair(self.folder, prepare, self._env, self.backends)
+
+    def run(self, count: int, seed: int, examples: int | None = None) -> Outcome:
+        with ExitStack() as stack:
+            self._serve(stack)
+            with self.pair(sequences.prepare) as both:
+                served = [name for name in METHODS if len(both.serves(name)) == len(self.backends)]
+            self.outcome.unserved = [name for name in METHODS if name not in served]
+            self.examples(served, examples)
+            self.generated(served, count, seed)
+            self.sequences(served, max(1, count // 100), seed)
+        return self.outcome
+
+    def one(self, step: Step) -> tuple[list[dict[str, Any]], list[str]]:
+        """Both replies to one call on a small library, and where they differ."""
+        with ExitStack() as stack:
+            self._serve(stack)
+            with self.pair(sequences.prepare) as both:
+                replies = [side.ask(step.method, step.params) for side in both.sides]
+        return replies, replay.differences(*replies)
+
+    def _serve(self, stack: ExitStack) -> None:
+        releases = stack.enter_context(ReleaseServer())
+        self._env = environment(replay.usual_hub().url, home=self.folder / "home") | releases.environment()
+        self._env |= {"PUMAS_OPENER": "true", "PUMAS_LAUNCHER": "true"}
+
+    # -- the parts ---------------------------------------------------------------------------------------------------
+
+    def examples(self, served: list[str], most: int | None) -> None:
+        """Each example of the contract, played by both."""
+        chosen = [path for path in replay.all_examples() if path.name.rsplit(".", 2)[0] in served]
+        for path in chosen[:: max(1, len(chosen) // most) if most else 1]:
+            example = json.loads(path.read_text(encoding="utf-8"))
+            method = path.name.rsplit(".", 2)[0]
+            replies: list[dict[str, Any]] = []
+            for backend in self.backends:
+                with tempfile.TemporaryDirectory(dir=self.folder) as place:
+                    replies.append(replay.Stage(Path(place), example, backend).play(method))
+            self.outcome.count("examples")
+            self.outcome.found("examples", path.stem, replay.differences(*replies))
+
+    def generated(self, served: list[str], count: int, seed: int) -> None:
+        """Valid and invalid calls made from the contract, and the files after them."""
+        rng = random.Random(seed)
+        part = {**DOCUMENT, "methods": [m for m in DOCUMENT["methods"] if m["name"] in served]}
+        with self.pair(sequences.prepare) as both:
+            for _ in range(count):
+                message = _call(rng, part)
+                if message is None:
+                    continue
+                _, different = both.ask(message, settle=True)
+                self.outcome.count("generated calls")
+                self.outcome.found("generated calls", _shown(message), different)
+        self.outcome.found("generated calls", "files and rows afterwards", _files(both))
+
+    def sequences(self, served: list[str], count: int, seed: int) -> None:
+        """Sequences of changes; the first that differs is made as short as it can be."""
+        for number in range(count):
+            steps, different = self._sequence(random.Random(f"{seed} {number}"), served)
+            self.outcome.count("sequences")
+            if different:
+                short = sequences.shrink(steps, lambda some: bool(self._play(some)))
+                what = "; ".join(map(_shown, short))
+                self.outcome.found("sequences", what, self._play(short) or different)
+                return
+
+    def _sequence(self, rng: random.Random, served: list[str]) -> tuple[list[Step], list[str]]:
+        known: sequences.Known = {}
+        steps: list[Step] = []
+        with self.pair(sequences.prepare) as both:
+            while len(steps) < STEPS:
+                step = sequences.next_step(rng, known)
+                if step.method not in served:
+                    continue
+                steps.append(step)
+                reply, different = both.ask(step, settle=True)
+                if different:
+                    return steps, different
+                sequences.learn(known, reply)
+        return steps, _files(both)
+
+    def _play(self, steps: list[Step]) -> list[str]:
+        with self.pair(sequences.prepare) as both:
+            for step in steps:
+                _, different = both.ask(step, settle=True)
+                if different:
+                    return different
+        return _files(both)
+
+
+def _files(both: Pair) -> list[str]:
+    """Where what the two have on disk differs; both have ended."""
+    return replay.differences(*(held(side.root, side.neutral) for side in both.sides))
+
+
+def _call(rng: random.Random, document: dict[str, Any]) -> Step | None:
+    """The next generated call; None for what is no call, or would end or change the machine it runs on."""
+    message = json.loads(schema_driven(rng, document))
+    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+        return None
+    if LEFT_OUT.fullmatch(message["method"]) or "id" not in message or message.get("jsonrpc") != "2.0":
+        return None
+    return Step(message["method"], message.get("params"))
+
+
+def _shown(step: Step) -> str:
+    return f"{step.method} {json.dumps(step.params, ensure_ascii=False)[:_SHOWN]}"
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def report(outcome: Outcome, console: Console) -> None:
+    table = Table()
+    for title in ("part", "compared", "different"):
+        table.add_column(title)
+    for part, calls in outcome.calls.items():
+        table.add_row(part, f"{calls:,}", f"{sum(finding.part == part for finding in outcome.findings):,}")
+    console.print(table)
+    for finding in outcome.findings:
+        console.print(f"\n{finding.part}: {finding.what}", markup=False)
+        for line in finding.differences:
+            console.print(f"  {line}", markup=False)
+    if outcome.unserved:
+        console.print(f"\nserved by one backend only: {', '.join(outcome.unserved)}", markup=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="compare-backends.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("method", nargs="?", choices=METHODS, metavar="METHOD")
+    parser.add_argument("params", nargs="?", default="{}", type=json.loads, metavar="PARAMS")
+    parser.add_argument("--count", type=int, default=300, help="generated calls, and a sequence for each 100 of them")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--examples", type=int, metavar="N", help="about N of the examples (default: all)")
+    parser.add_argument("--served", action="store_true", help="methods that one backend lacks do not count")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="pumas-compare-") as folder:
+        comparison = Comparison(Path(folder))
+        if options.method:
+            replies, different = comparison.one(Step(options.method, options.params))
+            print(json.dumps(dict(zip(comparison.backends, replies, strict=True)), indent=1, ensure_ascii=False))
+            print("\n".join(different) or "no difference", file=sys.stderr)
+            return 1 if different else 0
+        outcome = comparison.run(options.count, options.seed, options.examples)
+    if options.json:
+        findings = [vars(finding) for finding in outcome.findings]
+        print(json.dumps({"calls": outcome.calls, "findings": findings, "unserved": outcome.unserved}, indent=1))
+    else:
+        report(outcome, console)
+    return 1 if outcome.findings or (outcome.unserved and not options.served) else 0

@@ -1,0 +1,136 @@
+"""Random sequences of calls that change a library, and the shortest part of one that shows a difference."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compare.pair import Step
+from contract.replay import gguf
+
+Known = dict[str, list[str]]
+"""What earlier replies named: `model_id`, `trash_id`, `job_id`."""
+
+_NAMES = ("Tiny Llama", "Naïve Model 7B", "a.b-c_d", "Ünïcode", "UPPER lower", "Flux Dev")
+_FAMILIES = ("llama", "qwen3", "sdxl", "Family X")
+_ARCHITECTURES = ("llama", "qwen3", "flux", "bert", "clip")
+FILES = 6
+
+
+def prepare(root: Path) -> None:
+    """A root with files to import beside the library."""
+    source = root / "source"
+    source.mkdir()
+    for number in range(FILES):
+        strings = {"general.architecture": _ARCHITECTURES[number % 5], "general.name": _NAMES[number % 6]}
+        (source / f"file-{number}.gguf").write_bytes(gguf(strings | {"number": str(number // 2)}))
+    (source / "broken.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 16)
+    (source / "notes.txt").write_text("no model")
+
+
+def _some(rng: random.Random, known: Known, key: str) -> str:
+    """Mostly one that there is."""
+    return rng.choice(known[key]) if known.get(key) and rng.random() < 0.9 else f"no-such-{key}"
+
+
+def _import(rng: random.Random, _known: Known) -> Step:
+    name = rng.choice([*(f"file-{n}.gguf" for n in range(FILES)), "broken.gguf", "notes.txt", "absent.gguf"])
+    params: dict[str, Any] = {
+        "local_path": f"$root/source/{name}",
+        "family": rng.choice(_FAMILIES),
+        "official_name": rng.choice(_NAMES),
+    }
+    if rng.random() < 0.3:
+        params["tags"] = rng.sample(["a", "b", "ü", "two words"], 2)
+    if rng.random() < 0.3:
+        params["allow_duplicate"] = True
+    if rng.random() < 0.2:
+        params["dry_run"] = True
+    return Step("import_model", params)
+
+
+def _delete(rng: random.Random, known: Known) -> Step:
+    return Step("delete_model_with_cascade", {"model_id": _some(rng, known, "model_id"), "dry_run": rng.random() < 0.2})
+
+
+def _restore(rng: random.Random, known: Known) -> Step:
+    return Step("restore_model", {"trash_id": _some(rng, known, "trash_id")})
+
+
+def _empty(rng: random.Random, known: Known) -> Step:
+    return Step("empty_trash", {"trash_ids": [_some(rng, known, "trash_id")]} if rng.random() < 0.7 else {})
+
+
+def _update(rng: random.Random, known: Known) -> Step:
+    changes = {"tags": ["x", "y"], "notes": "Something\nelse", "family": rng.choice(_FAMILIES)}
+    chosen = rng.sample(sorted(changes), rng.randrange(1, 3))
+    return Step("update_model", {"model_id": _some(rng, known, "model_id"), **{key: changes[key] for key in chosen}})
+
+
+def _override(rng: random.Random, known: Known) -> Step:
+    version = rng.choice(["v1", "v2"])
+    overrides = rng.choice([{}, {"version_ranges": {version: ">=1"}}, {"version_ranges": {}}])
+    return Step("update_model_overrides", {"rel_path": _some(rng, known, "model_id"), "overrides": overrides})
+
+
+def _about_model(method: str) -> Callable[[random.Random, Known], Step]:
+    return lambda rng, known: Step(method, {"model_id": _some(rng, known, "model_id")})
+
+
+def _plain(method: str) -> Callable[[random.Random, Known], Step]:
+    return lambda _rng, _known: Step(method, {})
+
+
+_MAKERS: list[tuple[int, Callable[[random.Random, Known], Step]]] = [
+    (6, _import),
+    (3, _delete),
+    (2, _restore),
+    (1, _empty),
+    (2, _update),
+    (1, _override),
+    (1, _about_model("get_model")),
+    (1, _about_model("mark_metadata_as_manual")),
+    (1, _plain("get_models")),
+    (1, _plain("list_trash")),
+    (1, _plain("refresh_model_index")),
+    (1, _plain("get_library_status")),
+    (1, _plain("scan_shared_storage")),
+    (1, lambda rng, _known: Step("search_models_fts", {"query": rng.choice(["ti", "model", "ü", "7b q", ""])})),
+]
+
+
+def next_step(rng: random.Random, known: Known) -> Step:
+    (make,) = rng.choices([maker for _, maker in _MAKERS], [weight for weight, _ in _MAKERS])
+    return make(rng, known)
+
+
+def learn(known: Known, reply: Any) -> None:
+    """Remember what a reply names."""
+    if isinstance(reply, list):
+        for item in reply:
+            learn(known, item)
+    elif isinstance(reply, dict):
+        for key, item in reply.items():
+            if key in ("model_id", "trash_id", "job_id") and isinstance(item, str) and item:
+                names = known.setdefault(key, [])
+                if item not in names:
+                    names.append(item)
+            learn(known, item)
+
+
+def shrink(steps: list[Step], differs: Callable[[list[Step]], bool]) -> list[Step]:
+    """A part of `steps` that still differs and of which no single step can be left out (Zeller's ddmin)."""
+    size = max(1, len(steps) // 2)
+    while True:
+        at = 0
+        while at < len(steps):
+            shorter = steps[:at] + steps[at + size :]
+            if shorter and differs(shorter):
+                steps = shorter
+            else:
+                at += size
+        if size == 1:
+            return steps
+        size = max(1, size // 2)
