@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import page
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 CI = os.environ.get("CI", "").lower() == "true"
@@ -30,6 +32,7 @@ DEBIAN = {
     "gio": "libglib2.0-bin",
     "mkfs.ext4": "e2fsprogs",
     "setpriv": "util-linux",
+    "chromium": "chromium",
 }
 
 
@@ -60,7 +63,27 @@ def suites() -> list[Suite]:
         Suite(
             "python", pytest_command(), missing=None if shutil.which("strace") else "strace, which the fault tests use"
         ),
+        *page_suites(),
     ]
+
+
+def page_suites() -> list[Suite]:
+    """Of the page and the desktop shell, which `prepare_page` has installed and built."""
+    npm = shutil.which("npm") or "npm"
+    no_node = page.missing()
+    no_browser = None if shutil.which("chromium") else "chromium, in which the page is tested"
+    at_electron = [npm, "--prefix", "electron", "run", "--silent"]
+    return [
+        Suite("page: lint", [*at_electron, "lint"], no_node),
+        Suite("page: types", [*at_electron, "typecheck"], no_node),
+        Suite("page: vitest", [*at_electron, "test"], no_node),
+        Suite("page: browser", [*at_electron, "test:browser"], no_node or no_browser),
+    ]
+
+
+def prepare_page() -> bool:
+    """`npm ci` and the build, where Node.js is there. False when one of them failed; npm has said why."""
+    return page.missing() is not None or (page.install() and page.build())
 
 
 def pytest_command() -> list[str]:
@@ -113,6 +136,7 @@ def main() -> int:
     if len(sys.argv) > 1:
         return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT).returncode
     install_debian()
+    prepared = prepare_page()
     everything = suites()
     runnable = [suite for suite in everything if suite.missing is None]
     outcomes: list[Outcome] = []
@@ -127,14 +151,15 @@ def main() -> int:
         thread.start()
     for thread in threads:
         thread.join()
-    failed = [o.suite.name for o in outcomes if o.status != 0]
+    failed = [o.suite.name for o in outcomes if o.status != 0] + ([] if prepared else ["page: build"])
     left_out = [suite for suite in everything if suite.missing is not None]
     print()
     for suite in left_out:
         print(f"NOT RUN: {suite.name}: this machine has no {suite.missing}")
     if failed:
         print(f"failed suites: {', '.join(failed)}")
-    print(f"{len(runnable) - len(failed)} of {len(everything)} suites passed")
+    passed = sum(o.status == 0 for o in outcomes)
+    print(f"{passed} of {len(everything)} suites passed")
     return 1 if failed or (CI and left_out) else 0
 
 
