@@ -7,6 +7,9 @@ pub const RESPONSE_WRAPPERS: &str = include_str!("../../../../contracts/response
 /// kind -> code and description.
 pub const ERRORS: &str = include_str!("../../../../contracts/errors.json");
 
+/// Headers and content types of the page for browsers.
+pub const PAGE: &str = include_str!("../../../../contracts/page.json");
+
 /// The schemas of the SQLite files; each ends with its `PRAGMA user_version`.
 pub mod schema {
     /// `launcher-data/adoptions.db`
