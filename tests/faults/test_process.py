@@ -125,7 +125,7 @@ def test_other_machines_need_a_token(tmp_path: Path) -> None:
 
 def test_it_starts_by_path_from_anywhere_with_either_spelling_of_the_root(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, str(running.SERVER), "--port", "0", "--launcher_root", str(tmp_path / "root")],
+        [*running.command(None), "--port", "0", "--launcher_root", str(tmp_path / "root")],
         cwd="/",
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
