@@ -108,7 +108,7 @@ pub struct FoundFile {
 
 /// What a model file's content tells; `""` where it does not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct ContentIdentity {
     /// `llm`, `diffusion`, …
     pub model_type: String,
     /// `checkpoints`, `loras`, …
@@ -204,7 +204,12 @@ pub fn from_metadata(model_id: &str, metadata: &JsonObject) -> Result<IndexEntry
 /// `modified` is when the folder changed last, in seconds since 1970. Where the content of the files is silent
 /// (`identity`), the path decides.
 #[must_use]
-pub fn from_files(model_id: &str, files: Vec<FoundFile>, modified: f64, identity: &Identity) -> IndexEntry {
+pub fn from_files(
+    model_id: &str,
+    files: Vec<FoundFile>,
+    modified: f64,
+    identity: &ContentIdentity,
+) -> IndexEntry {
     let moment = utc_text(modified);
     entry(
         model_id,
