@@ -330,8 +330,25 @@ def test_size_bands(size: int, band: str) -> None:
 
 
 def test_what_the_index_says_of_formats_and_quantisations() -> None:
-    assert formats_and_quantizations("checkpoints gguf safetensors Q4_k_M q4_K_m") == (
-        ["gguf", "safetensors"],
-        ["Q4_K_M"],
-    )
+    assert formats_and_quantizations("checkpoints gguf safetensors q4_k_m") == (["gguf", "safetensors"], ["Q4_K_M"])
+    assert formats_and_quantizations("text-to-image safetensors ") == (["safetensors"], [])
     assert formats_and_quantizations("") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("filename", "asked"),
+    [
+        ("harbor-7bQ4_K_M.gguf", "q4_k_m"),  # as older sidecars wrote `harbor-7b.Q4_K_M.gguf`
+        ("Lumen-UD-Q4_K_XL-00001-of-00002.gguf", "UD-Q4_K_XL"),
+        ("Lumen-IQ4_KSS.gguf", "IQ4_KSS"),
+        ("Lumen-TQ1_0.gguf", "tq1_0"),
+        ("gptq_model-4bit-128g.safetensors", "GPTQ-Int4"),
+        ("lumen-nf4-v2.safetensors", "NF4"),
+    ],
+)
+def test_quantisations_are_known_by_what_the_parser_reads(index: sqlite3.Connection, filename: str, asked: str) -> None:
+    fill(index, {"llm/lumen/x": {"files": [{"name": filename, "size": 5}]}, "llm/lumen/y": {"official_name": asked}})
+    found = Searcher().search(index, "", filters=Filters(quants=[asked])).hits
+    assert [hit.id for hit in found] == ["llm/lumen/x"]
+    (shown,) = formats_and_quantizations(found[0].kinds)[1]
+    assert Searcher().search(index, "", filters=Filters(quants=[shown])).hits == found

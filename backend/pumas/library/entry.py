@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
+from pumas.library.formats.quantization import detect_quantization
 from pumas.library.words import facet, same, size_band, words
 
 JsonObject = dict[str, Any]
@@ -67,9 +68,6 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _HUB_URL = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?!datasets/|spaces/)([^/?#\s]+/[^/?#\s]+)")
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 _REPO_KEYS: Final = ("repo_id", "repoId", "model_id", "modelId", "id", "name", "model")
-_QUANTIZATION = re.compile(
-    r"(?i)(?<![a-z0-9])(i?q[1-8](?:_[0-9a-z]{1,3})*|[bf]?f(?:p)?(?:8|16|32)|int[48]|mxfp4)(?![a-z0-9])"
-)
 
 
 class DamagedMetadata(ValueError):
@@ -228,14 +226,14 @@ def _entry(
     primary = primary_file(files)
     formats = sorted({extension(file.name) for file in files} & MODEL_EXTENSIONS.keys())
     tier = security_tier if isinstance(security_tier, str) and security_tier in _TIERS else None
-    quants = quantizations(primary.name if primary else "")
+    quantization = detect_quantization(primary.name) if primary else ""
     properties = (
         ("type", model_type),
         ("subtype", subtype),
         ("family", same(family)),
         ("size", "" if size is None else size_band(size)),
         *(("format", name) for name in formats),
-        *(("quant", same(name)) for name in quants),
+        ("quant", quantization),
     )
     facets = [facet(kind, value) for kind, value in properties if value]
     facets += [tag.facet for tag in tags]
@@ -256,7 +254,7 @@ def _entry(
         family=family,
         tags=" ".join(tag_texts),
         description=description,
-        kinds=" ".join([subtype, *formats, *quants]),
+        kinds=" ".join([subtype, *formats, quantization]).rstrip(),
         facets=" ".join(facets),
         other_names=" ".join(w for w in dict.fromkeys(words(f"{cleaned_name} {model_id}")) if w not in described),
         name_key=" ".join(official_words),
@@ -296,16 +294,11 @@ def primary_file(files: Iterable[FoundFile]) -> FoundFile | None:
     return min(candidates, key=lambda file: (-file.size, file.name)) if candidates else None
 
 
-def quantizations(name: str) -> list[str]:
-    """Words of a file name that look like a quantisation or precision, for search only."""
-    return _QUANTIZATION.findall(name)
-
-
 def formats_and_quantizations(kinds: str) -> tuple[list[str], list[str]]:
-    """What the column `kinds` says beside the subtype; quantisations in capitals, as they are usually written."""
+    """What the column `kinds` says after the subtype; quantisations in capitals, as they are usually written."""
     found = kinds.split()
     formats = [word for word in found if word in MODEL_EXTENSIONS]
-    return formats, list(dict.fromkeys(word.upper() for word in found if _QUANTIZATION.fullmatch(word)))
+    return formats, [word.upper() for word in found[found.index(formats[-1]) + 1 :]] if formats else []
 
 
 # -- values of one field ---------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
+from pumas.library.formats.quantization import detect_quantization
 from pumas.library.words import facet, same, words
 
 DEFAULT_LIMIT = 100
@@ -64,7 +65,7 @@ class Filters:
             ("subtype", () if self.subtype is None else (self.subtype,)),
             ("family", [same(family.strip()) for family in self.families]),
             ("format", self.formats),
-            ("quant", [same(quant.strip()) for quant in self.quants]),
+            ("quant", [detect_quantization(quant) or same(quant.strip()) for quant in self.quants]),
             ("size", self.sizes),
         )
         return groups + [[facet(kind, v) for v in values[:MAX_FILTERS]] for kind, values in any_of if values]

@@ -90,6 +90,8 @@ NAMES = {
     "DeepSeek-V3-Q4_K_M_R4.gguf": "q4_k_m_r4",
     "ggml-model-i2_s.gguf": "i2_s",
     "bitnet-b1.58-2B-4T/model.safetensors": "",
+    "half-life-style.safetensors": "",
+    "model.half.safetensors": "fp16",
     "Falcon3-7B-Instruct-1.58bit/model.safetensors": "1_58bit",
     "model-q6k.gguf": "q6_k",
     "model-IQ2XS.gguf": "iq2_xs",
