@@ -15,7 +15,7 @@ const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
   "model.changed": LIBRARY,
   "model.removed": LIBRARY,
   "library.changed": LIBRARY,
-  "process.state": ["list_processes", "get_status"],
+  "process.state": ["list_processes", "get_status", "get_process_log"],
   "version.changed": [
     "list_apps",
     "get_version_status",

@@ -15,7 +15,13 @@ type Listener = (event: PumasEvent) => void;
 export class Client {
   readonly queries = new QueryClient({
     defaultOptions: {
-      queries: { staleTime: Infinity, gcTime: 60_000, retry: false, refetchOnWindowFocus: false, networkMode: "always" },
+      queries: {
+        staleTime: Infinity,
+        gcTime: 60_000,
+        retry: false,
+        refetchOnWindowFocus: false,
+        networkMode: "always",
+      },
       mutations: { retry: false, networkMode: "always" },
     },
   });
@@ -41,7 +47,9 @@ export class Client {
         this.become("open");
         // What was answered before the stream was open may be older than its first event.
         const old = (updated: number) => gap || wasClosed || updated < opened;
-        void this.queries.invalidateQueries({ predicate: ({ state }) => state.dataUpdatedAt > 0 && old(state.dataUpdatedAt) });
+        void this.queries.invalidateQueries({
+          predicate: ({ state }) => state.dataUpdatedAt > 0 && old(state.dataUpdatedAt),
+        });
         if (wasClosed) void this.queries.refetchQueries({ predicate: ({ state }) => state.status === "error" });
       },
       closed: (reason) => this.become(reason),
@@ -64,6 +72,11 @@ export class Client {
         this.tabs.postMessage(changed);
       }
     }
+  }
+
+  /** Where a dropped file lies on the sidecar's disk. Raises `CallError`. */
+  place(file: File, batch: string, progress: (bytes: number) => void, signal: AbortSignal): Promise<string> {
+    return this.transport.place(file, batch, progress, signal);
   }
 
   /** Listen to a topic, or with `job.` to all topics that begin so. */

@@ -10,6 +10,8 @@ const RETRY_MS = [250, 500, 1000, 2000, 4000];
 /** The sidecar sends something every 20 s; a stream that is silent for longer is dead. */
 const SILENCE_MS = 50_000;
 
+const UPLOAD_ERRORS: Readonly<Record<number, string>> = { 401: "unauthorized", 503: "busy", 507: "disk_full" };
+
 interface RpcError {
   code: number;
   message: string;
@@ -45,6 +47,25 @@ export class HttpTransport implements Transport {
       if (init.signal?.aborted) throw error;
       throw new CallError("unreachable", "The sidecar does not answer.");
     }
+  }
+
+  place(file: File, batch: string, progress: (bytes: number) => void, signal: AbortSignal): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
+      request.open("POST", `uploads?${new URLSearchParams({ batch, name: file.name }).toString()}`);
+      request.setRequestHeader("Content-Type", "application/octet-stream");
+      if (this.session.token !== null) request.setRequestHeader("Authorization", `Bearer ${this.session.token}`);
+      request.upload.onprogress = (event) => progress(event.loaded);
+      request.onerror = () => reject(new CallError("unreachable", "The sidecar does not answer."));
+      request.onabort = () => reject(new CallError("cancelled", "Cancelled."));
+      request.onload = () => {
+        if (request.status !== 201)
+          reject(new CallError(UPLOAD_ERRORS[request.status] ?? "invalid_input", request.responseText));
+        else resolve((JSON.parse(request.responseText) as { path: string }).path);
+      };
+      signal.addEventListener("abort", () => request.abort());
+      request.send(file);
+    });
   }
 
   followLoad(on: boolean): void {

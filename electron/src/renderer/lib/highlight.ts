@@ -10,7 +10,10 @@ const WORD = /[\p{L}\p{N}]+/gu;
 
 /** Folded form of each character, so that positions in the folded text lead back to the shown one. */
 function fold(text: string): string {
-  return text.normalize("NFD").replace(/[\u0300-\u036f]/g, "").toLowerCase();
+  return text
+    .normalize("NFD")
+    .replace(/[\u0300-\u036f]/g, "")
+    .toLowerCase();
 }
 
 export function queryWords(query: string): string[] {

@@ -1,0 +1,116 @@
+import { TriangleAlert } from "lucide-react";
+import { useEffect, useState, type ReactNode } from "react";
+
+import { useCall, useChange, useConnection } from "../client/hooks";
+import { go } from "../lib/route";
+import { Button } from "../parts/Button";
+import { Dialog } from "../parts/Dialog";
+import parts from "../parts/parts.module.css";
+import { useAct } from "../parts/useAct";
+import { useTexts } from "../texts/texts";
+import css from "./Shell.module.css";
+
+/** A connection that is back within this time is not worth a word. */
+const PATIENCE_MS = 1500;
+
+/** What is wrong with the whole, and what can be done; nothing while all is well. */
+export function HealthBanner() {
+  const connection = useConnection();
+  const lost = useLasting(connection === "unreachable");
+  return lost ? <Unreachable /> : <Health />;
+}
+
+function Unreachable() {
+  const { t } = useTexts();
+  const act = useAct();
+  const bridge = window.pumas;
+  return (
+    <Line serious text={t("health.unreachable")} hint={t("health.unreachable.hint")}>
+      {bridge && <Button onClick={() => act(() => bridge.restartSidecar())}>{t("health.restart")}</Button>}
+    </Line>
+  );
+}
+
+function Health() {
+  const { t } = useTexts();
+  const act = useAct();
+  const library = useCall("get_library_status", {});
+  const status = useCall("get_status", {});
+  const network = useCall("get_network_settings", {});
+  const install = useChange("install_deps");
+  const [showing, setShowing] = useState(false);
+  const [seen, setSeen] = useState(0);
+  const troubles = library.data?.trouble_count ?? 0;
+  const missing = status.data?.missing_deps ?? [];
+  return (
+    <>
+      {library.data?.state === "offline" && <Line serious text={t("health.library_offline")} />}
+      {library.data?.state === "read_only" && <Line text={t("health.library_read_only")} />}
+      {network.data?.settings.offline && (
+        <Line text={t("health.offline")}>
+          <Button onClick={() => go("settings")}>{t("health.go_settings")}</Button>
+        </Line>
+      )}
+      {missing.length > 0 && (
+        <Line text={t("health.missing", { names: missing.join(", ") })}>
+          <Button disabled={install.isPending} onClick={() => act(() => install.mutateAsync({}))}>
+            {t("health.missing.install")}
+          </Button>
+        </Line>
+      )}
+      {troubles > seen && (
+        <Line text={t("health.troubles", { count: troubles })}>
+          <Button onClick={() => setShowing(true)}>{t("health.troubles.show")}</Button>
+          <Button look="quiet" onClick={() => setSeen(troubles)}>
+            {t("common.dismiss")}
+          </Button>
+        </Line>
+      )}
+      {showing && (
+        <Dialog title={t("health.troubles.title")} onClose={() => setShowing(false)}>
+          <ul className={parts.list}>
+            {library.data?.troubles.map(({ subject, message }) => (
+              <li key={`${subject} ${message}`} className={parts.field}>
+                <code>{subject}</code>
+                <span>{message}</span>
+              </li>
+            ))}
+          </ul>
+        </Dialog>
+      )}
+    </>
+  );
+}
+
+interface LineProps {
+  text: string;
+  hint?: string;
+  serious?: boolean;
+  children?: ReactNode;
+}
+
+function Line({ text, hint, serious = false, children }: LineProps) {
+  return (
+    <div className={`${css.banner} ${serious ? css.serious : ""}`} role={serious ? "alert" : "status"}>
+      <TriangleAlert aria-hidden />
+      <p>
+        <strong>{text}</strong> {hint}
+      </p>
+      {children}
+    </div>
+  );
+}
+
+/** True once `condition` has held for a moment. */
+function useLasting(condition: boolean): boolean {
+  const [lasting, setLasting] = useState(false);
+  useEffect(() => {
+    if (!condition) return;
+    const timer = setTimeout(() => setLasting(true), PATIENCE_MS);
+    return () => {
+      clearTimeout(timer);
+      setLasting(false);
+    };
+  }, [condition]);
+  return lasting;
+}

@@ -1,0 +1,70 @@
+import { lazy, Suspense, useState } from "react";
+
+import { useConnection } from "../client/hooks";
+import { VIEWS, go, useRoute } from "../lib/route";
+import { useTexts } from "../texts/texts";
+import { HealthBanner } from "./HealthBanner";
+import { LockedOutMessage } from "./LockedOut";
+import { Navigation } from "./Navigation";
+import { Notices } from "./Notices";
+import css from "./Shell.module.css";
+import { ShortcutList } from "./ShortcutList";
+import { useShortcuts } from "./shortcuts";
+import { VIEW_COMPONENTS } from "./views";
+
+const Palette = lazy(() => import("./Palette"));
+const DropImport = lazy(() => import("../views/library/DropImport"));
+
+type Open = "palette" | "shortcuts" | null;
+
+export function Shell() {
+  const { t } = useTexts();
+  const route = useRoute();
+  const connection = useConnection();
+  const [open, setOpen] = useState<Open>(null);
+  const close = () => setOpen(null);
+  useShortcuts({
+    palette: () => setOpen((now) => (now === "palette" ? null : "palette")),
+    help: () => setOpen("shortcuts"),
+    view: (number) => {
+      const view = VIEWS[number - 1];
+      if (view !== undefined) go(view);
+    },
+  });
+  const View = VIEW_COMPONENTS[route.view];
+  if (connection === "unauthorized") {
+    return (
+      <main>
+        <LockedOutMessage />
+      </main>
+    );
+  }
+  return (
+    <div className={css.shell}>
+      <a className={css.skip} href="#content" onClick={focusContent}>
+        {t("app.skip")}
+      </a>
+      <Navigation current={route.view} onCommands={() => setOpen("palette")} />
+      <div className={css.main}>
+        <HealthBanner />
+        <main id="content" className={css.view} tabIndex={-1} key={route.view}>
+          <Suspense fallback={null}>
+            <View item={route.item} />
+          </Suspense>
+        </main>
+      </div>
+      <Suspense fallback={null}>
+        {open === "palette" && <Palette onClose={close} onShortcuts={() => setOpen("shortcuts")} />}
+        <DropImport />
+      </Suspense>
+      {open === "shortcuts" && <ShortcutList onClose={close} />}
+      <Notices />
+    </div>
+  );
+}
+
+/** The fragment holds the route, so the link may not change it. */
+function focusContent(event: { preventDefault(): void }): void {
+  event.preventDefault();
+  document.getElementById("content")?.focus();
+}

@@ -1,0 +1,53 @@
+// Keys that work everywhere. Views have their own for lists; all are shown by `ShortcutList`.
+import { useEffect, useRef } from "react";
+
+import type { TextKey } from "../texts/texts";
+
+const IS_MAC = /Mac|iP(hone|ad)/.test(navigator.platform);
+
+export const SHORTCUTS = {
+  palette: { keys: IS_MAC ? "⌘ K" : "Ctrl K", text: "shortcuts.palette" },
+  search: { keys: "/", text: "shortcuts.search" },
+  views: { keys: IS_MAC ? "⌥ 1–7" : "Alt 1–7", text: "shortcuts.views" },
+  move: { keys: "↑ ↓", text: "shortcuts.move" },
+  open: { keys: "↵", text: "shortcuts.open" },
+  close: { keys: "Esc", text: "shortcuts.close" },
+  delete: { keys: IS_MAC ? "⌫" : "Del", text: "shortcuts.delete" },
+  help: { keys: "?", text: "shortcuts.help" },
+} as const satisfies Record<string, { keys: string; text: TextKey }>;
+
+export function keyName(shortcut: keyof typeof SHORTCUTS): string {
+  return SHORTCUTS[shortcut].keys;
+}
+
+export interface Actions {
+  palette: () => void;
+  help: () => void;
+  view: (number: number) => void;
+}
+
+/** Whether keys go into a text at the moment. */
+export function isTyping(target: EventTarget | null): boolean {
+  return (
+    target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+  );
+}
+
+export function useShortcuts(actions: Actions): void {
+  const latest = useRef(actions);
+  useEffect(() => {
+    latest.current = actions;
+  });
+  useEffect(() => {
+    const press = (event: KeyboardEvent) => {
+      const number = /^Digit([1-9])$/.exec(event.code)?.[1];
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") latest.current.palette();
+      else if (event.altKey && number !== undefined) latest.current.view(Number(number));
+      else if (event.key === "?" && !isTyping(event.target)) latest.current.help();
+      else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  }, []);
+}

@@ -1,0 +1,85 @@
+import { useEffect, useRef } from "react";
+import UPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+
+import type { History } from "../lib/history";
+import css from "./Curve.module.css";
+
+interface Props {
+  label: string;
+  history: History;
+  /** Grows with each new point. */
+  version: number;
+  /** Custom properties of the style sheet, one for each line. */
+  colors: readonly string[];
+  /** Upper end of the scale; left out: as the values need it. */
+  max?: number;
+  height?: number;
+  format: (value: number) => string;
+}
+
+const SPAN_S = 300;
+
+/** A live curve. uPlot draws; the figures beside it say the same to those who cannot see it. */
+export default function Curve({ label, history, version, colors, max, height = 120, format }: Props) {
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<UPlot | null>(null);
+  const latest = useRef(format);
+  useEffect(() => {
+    latest.current = format;
+  });
+  const key = colors.join();
+  useEffect(() => {
+    const element = place.current;
+    if (element === null) return;
+    const create = () => {
+      const style = getComputedStyle(element);
+      const color = (name: string) => style.getPropertyValue(name).trim();
+      plot.current?.destroy();
+      plot.current = new UPlot(
+        {
+          width: Math.max(80, element.clientWidth),
+          height,
+          legend: { show: false },
+          cursor: { show: false },
+          scales: {
+            x: { range: (_, __, newest) => [newest - SPAN_S, newest] },
+            y: { range: (_, __, most) => [0, max ?? Math.max(1, (most || 0) * 1.15)] },
+          },
+          axes: [
+            { stroke: color("--soft"), grid: { show: false }, ticks: { show: false }, size: 24 },
+            {
+              stroke: color("--soft"),
+              grid: { stroke: color("--line"), width: 1 },
+              ticks: { show: false },
+              size: 76,
+              splits: (_, __, low, high) => [low, (low + high) / 2, high],
+              values: (_, splits) => splits.map((value) => latest.current(value)),
+            },
+          ],
+          series: [{}, ...key.split(",").map((name) => ({ stroke: color(name), width: 2, points: { show: false } }))],
+        },
+        history.data() as UPlot.AlignedData,
+        element,
+      );
+    };
+    create();
+    const sizes = new ResizeObserver(() => plot.current?.setSize({ width: Math.max(80, element.clientWidth), height }));
+    sizes.observe(element);
+    const themes = new MutationObserver(create);
+    themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    system.addEventListener("change", create);
+    return () => {
+      sizes.disconnect();
+      themes.disconnect();
+      system.removeEventListener("change", create);
+      plot.current?.destroy();
+      plot.current = null;
+    };
+  }, [history, key, max, height]);
+  useEffect(() => {
+    plot.current?.setData(history.data() as UPlot.AlignedData);
+  }, [history, version]);
+  return <div ref={place} className={css.curve} role="img" aria-label={label} style={{ height }} />;
+}

@@ -1,0 +1,19 @@
+import { useCallback } from "react";
+
+import { asCallError } from "../client/errors";
+import { useTexts } from "../texts/texts";
+import { notify } from "./notices";
+
+/** Run what a person asked for; a failure becomes a notice that says what to do. */
+export function useAct(): (work: () => Promise<unknown>) => void {
+  const { t, find } = useTexts();
+  return useCallback(
+    (work) => {
+      work().catch((reason: unknown) => {
+        const error = asCallError(reason);
+        notify({ tone: "bad", text: t("common.failed", { error: error.message }), hint: find(`error.${error.kind}`) });
+      });
+    },
+    [t, find],
+  );
+}

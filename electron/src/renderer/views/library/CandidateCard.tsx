@@ -1,0 +1,93 @@
+import { X } from "lucide-react";
+
+import { Badge } from "../../parts/Badge";
+import { Button } from "../../parts/Button";
+import { Field } from "../../parts/Field";
+import { Caution } from "../../parts/Problem";
+import { Toggle } from "../../parts/Toggle";
+import parts from "../../parts/parts.module.css";
+import { useTexts } from "../../texts/texts";
+import css from "./Library.module.css";
+import { isReady, obstacle, type Candidate } from "./candidates";
+
+interface Props {
+  candidate: Candidate;
+  /** null: leave it out. */
+  onChange: (changes: Partial<Candidate> | null) => void;
+}
+
+export function CandidateCard({ candidate, onChange }: Props) {
+  const { t, formats, find } = useTexts();
+  const { outcome, shards } = candidate;
+  const wall = obstacle(candidate);
+  const ready = isReady(candidate);
+  const fileName = candidate.path.split(/[/\\]/).at(-1) ?? candidate.path;
+  return (
+    <article className={css.candidate} aria-label={fileName}>
+      <div className={css.candidateHead}>
+        <strong title={candidate.path}>{fileName}</strong>
+        {shards && <Badge>{t("import.shards", { count: shards.validation.total_found })}</Badge>}
+        {outcome.size != null && <Badge>{formats.bytes(outcome.size)}</Badge>}
+        <Badge tone={ready ? "good" : "bad"}>{t(ready ? "import.state.ready" : "import.state.refused")}</Badge>
+        <Button look="quiet" icon={<X aria-hidden />} aria-label={t("import.remove")} onClick={() => onChange(null)} />
+      </div>
+      {outcome.model_id && <code className={parts.hint}>{outcome.model_id}</code>}
+      {shards && !shards.validation.complete && (
+        <Caution>
+          {t("import.shards.missing", {
+            found: shards.validation.total_found,
+            expected: shards.validation.total_expected,
+            missing: shards.validation.missing_shards.join(", "),
+          })}
+        </Caution>
+      )}
+      {wall === "pickle" && (
+        <Caution>
+          <span>{t("import.pickle")}</span>
+          {(outcome.security_findings ?? []).length > 0 && (
+            <span>{t("import.pickle.findings", { findings: outcome.security_findings?.join(", ") ?? "" })}</span>
+          )}
+          <Toggle
+            label={t("import.pickle.allow")}
+            checked={candidate.trusted}
+            onChange={(trusted) => onChange({ trusted })}
+          />
+        </Caution>
+      )}
+      {wall === "duplicate" && (
+        <Caution>
+          <span>{t("import.duplicate", { model: outcome.duplicate_of ?? "" })}</span>
+          <Toggle
+            label={t("import.duplicate.allow")}
+            checked={candidate.again}
+            onChange={(again) => onChange({ again })}
+          />
+        </Caution>
+      )}
+      {wall === "refused" && (
+        <Caution>
+          <span>{outcome.error}</span>
+          <span>{find(`error.${outcome.error_code ?? ""}`)}</span>
+        </Caution>
+      )}
+      {outcome.warnings?.map((warning) => (
+        <p key={warning} className={parts.hint}>
+          {warning}
+        </p>
+      ))}
+      {ready && (
+        <Field label={t("import.name")}>
+          {(id) => (
+            <input
+              id={id}
+              className={parts.input}
+              value={candidate.name}
+              placeholder={outcome.model_id?.split("/").at(-1) ?? fileName}
+              onChange={(event) => onChange({ name: event.target.value })}
+            />
+          )}
+        </Field>
+      )}
+    </article>
+  );
+}

@@ -1,0 +1,68 @@
+import { FolderInput, Trash2 } from "lucide-react";
+import { lazy, Suspense, useDeferredValue, useState } from "react";
+
+import { useCall } from "../../client/hooks";
+import { useKept } from "../../lib/kept";
+import { show } from "../../lib/route";
+import { Button } from "../../parts/Button";
+import { Problem } from "../../parts/Problem";
+import { useTexts } from "../../texts/texts";
+import { EmptyLibrary } from "./EmptyLibrary";
+import { Facets } from "./Facets";
+import css from "./Library.module.css";
+import { ModelList } from "./ModelList";
+import { SearchBox } from "./SearchBox";
+import { openImport } from "./dropped";
+import { EVERYTHING, hasFilters, useFirstPage, type Search } from "./search";
+
+const ModelDetail = lazy(() => import("./ModelDetail"));
+const TrashDialog = lazy(() => import("./TrashDialog"));
+
+export function Library({ item }: { item: string }) {
+  const { t } = useTexts();
+  const [search, setSearch] = useKept<Search>("library.search", EVERYTHING);
+  const [showTrash, setShowTrash] = useState(false);
+  const answer = useFirstPage(search);
+  const status = useCall("get_library_status", {});
+  const facetsAfterRows = useDeferredValue(answer.isSuccess, false);
+  const found = answer.data;
+  const searching = search.query.trim() !== "" || hasFilters(search.filters);
+  return (
+    <div className={css.library} data-detail={item !== ""}>
+      <header className={css.head}>
+        <h1 className={css.title}>{t("library.title")}</h1>
+        <SearchBox value={search.query} onChange={(query) => setSearch({ ...search, query })} />
+        <Button icon={<FolderInput aria-hidden />} onClick={() => openImport()}>
+          {t("library.import")}
+        </Button>
+        <Button icon={<Trash2 aria-hidden />} onClick={() => setShowTrash(true)}>
+          {t("library.trash")}
+        </Button>
+      </header>
+      {facetsAfterRows && <Facets filters={search.filters} onChange={(filters) => setSearch({ ...search, filters })} />}
+      <section className={css.results} aria-label={t("library.list")}>
+        <p className={css.count} role="status">
+          {found && t(found.matched === "any" ? "library.count.any" : "library.count", { count: found.total_count })}
+          {status.data?.indexing && ` · ${t("library.indexing")}`}
+        </p>
+        {answer.isError && <Problem error={answer.error} />}
+        {found && found.total_count > 0 && (
+          <ModelList search={search} found={found} current={item} onOpen={(id) => show("library", id)} />
+        )}
+        {found?.total_count === 0 && (
+          <EmptyLibrary searching={searching} onClear={() => setSearch(EVERYTHING)} onImport={() => openImport()} />
+        )}
+      </section>
+      {item !== "" && (
+        <Suspense fallback={<aside className={css.detail} />}>
+          <ModelDetail key={item} modelId={item} onClose={() => show("library", "")} />
+        </Suspense>
+      )}
+      {showTrash && (
+        <Suspense fallback={null}>
+          <TrashDialog onClose={() => setShowTrash(false)} />
+        </Suspense>
+      )}
+    </div>
+  );
+}

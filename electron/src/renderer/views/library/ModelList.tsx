@@ -1,0 +1,116 @@
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { useCallback, useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
+
+import type { Ok } from "../../client/types";
+import { queryWords } from "../../lib/highlight";
+import { useTexts } from "../../texts/texts";
+import css from "./Library.module.css";
+import { ModelRow, rowId } from "./ModelRow";
+import { LIST_ID } from "./SearchBox";
+import { useRows, type Search } from "./search";
+import { useDelete } from "./useDelete";
+
+const ROW_HEIGHT = 58;
+
+interface Props {
+  search: Search;
+  found: Ok<"search_models_fts">;
+  /** Id of the model that is open. */
+  current: string;
+  onOpen: (modelId: string) => void;
+}
+
+/** All matches as one list, of which only what is in view exists. */
+export function ModelList({ search, found, current, onOpen }: Props) {
+  const { t } = useTexts();
+  const scroller = useRef<HTMLDivElement>(null);
+  const [active, setActive] = useState(0);
+  const total = found.total_count;
+  const rows = useVirtualizer({
+    count: total,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => ROW_HEIGHT,
+    overscan: 8,
+  });
+  const items = rows.getVirtualItems();
+  const rowAt = useRows(search, found.models, items[0]?.index ?? 0, items.at(-1)?.index ?? 0);
+  const words = useMemo(() => queryWords(search.query), [search.query]);
+  const remove = useDelete();
+
+  useEffect(() => {
+    scroller.current?.scrollTo({ top: 0 });
+    setActive(0);
+  }, [search]);
+
+  const latest = useRef(rowAt);
+  useEffect(() => {
+    latest.current = rowAt;
+  });
+  const open = useCallback(
+    (index: number) => {
+      setActive(index);
+      const model = latest.current(index);
+      if (model !== undefined) onOpen(model.model_id);
+    },
+    [onOpen],
+  );
+
+  const moveTo = (index: number) => {
+    const next = Math.min(Math.max(index, 0), total - 1);
+    rows.scrollToIndex(next);
+    setActive(next);
+    const model = rowAt(next);
+    if (current !== "" && model !== undefined) onOpen(model.model_id);
+  };
+  const press = (event: KeyboardEvent) => {
+    const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 0) / ROW_HEIGHT) - 1);
+    const moves: Record<string, () => void> = {
+      ArrowDown: () => moveTo(active + 1),
+      ArrowUp: () => moveTo(active - 1),
+      PageDown: () => moveTo(active + page),
+      PageUp: () => moveTo(active - page),
+      Home: () => moveTo(0),
+      End: () => moveTo(total - 1),
+      Enter: () => open(active),
+      Escape: () => onOpen(""),
+      Delete: () => {
+        const model = rowAt(active);
+        if (model !== undefined) remove(model.model_id, model.official_name);
+      },
+    };
+    const move = moves[event.key];
+    if (move === undefined) return;
+    event.preventDefault();
+    move();
+  };
+  return (
+    <div
+      ref={scroller}
+      id={LIST_ID}
+      className={css.scroll}
+      role="listbox"
+      aria-label={t("library.list")}
+      aria-activedescendant={rowId(active)}
+      tabIndex={0}
+      onKeyDown={press}
+    >
+      <div className={css.rows} role="presentation" style={{ height: rows.getTotalSize() }}>
+        {items.map(({ index, start }) => {
+          const model = rowAt(index);
+          return (
+            <ModelRow
+              key={index}
+              model={model}
+              words={words}
+              index={index}
+              total={total}
+              start={start}
+              selected={model !== undefined && model.model_id === current}
+              onOpen={open}
+            />
+          );
+        })}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,76 @@
+import { memo } from "react";
+
+import type { FoundModel } from "@contract";
+import { Badge } from "../../parts/Badge";
+import { useTexts } from "../../texts/texts";
+import { Highlight } from "./Highlight";
+import css from "./Library.module.css";
+
+interface Props {
+  model: FoundModel | undefined;
+  words: readonly string[];
+  index: number;
+  total: number;
+  start: number;
+  selected: boolean;
+  onOpen: (index: number) => void;
+}
+
+export function rowId(index: number): string {
+  return `model-${index}`;
+}
+
+export const ModelRow = memo(function ModelRow({ model, words, index, total, start, selected, onOpen }: Props) {
+  return (
+    <div
+      id={rowId(index)}
+      className={css.row}
+      role="option"
+      aria-selected={selected}
+      aria-setsize={total}
+      aria-posinset={index + 1}
+      style={{ transform: `translateY(${start}px)` }}
+      onClick={() => onOpen(index)}
+    >
+      {model === undefined ? <div className={css.pending} /> : <Summary model={model} words={words} />}
+    </div>
+  );
+});
+
+function Summary({ model, words }: { model: FoundModel; words: readonly string[] }) {
+  const { t, formats } = useTexts();
+  const kind = [model.model_type, model.subtype].filter(Boolean).join(" / ");
+  return (
+    <>
+      <div className={css.name}>
+        <span>
+          <Highlight text={model.official_name} words={words} />
+        </span>
+        {model.state !== "ok" && model.state && <Badge tone="warn">{t(`library.state.${model.state}`)}</Badge>}
+        {model.security_tier === "pickle" && <Badge tone="warn">{t("library.pickle")}</Badge>}
+        {model.storage && model.storage !== "owned" && <Badge>{t(`library.storage.${model.storage}`)}</Badge>}
+        <span className={css.size}>{model.size_bytes !== null && formats.bytes(model.size_bytes)}</span>
+      </div>
+      <div className={css.about}>
+        <span>
+          <Highlight text={kind} words={words} />
+        </span>
+        {model.family && (
+          <span>
+            <Highlight text={model.family} words={words} />
+          </span>
+        )}
+        {[...(model.quants ?? []), ...(model.formats ?? [])].map((word) => (
+          <span key={word}>
+            <Highlight text={word} words={words} />
+          </span>
+        ))}
+        {model.tags.length > 0 && (
+          <span>
+            <Highlight text={model.tags.join(", ")} words={words} />
+          </span>
+        )}
+      </div>
+    </>
+  );
+}

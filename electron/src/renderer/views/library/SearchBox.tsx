@@ -1,0 +1,53 @@
+import { Search } from "lucide-react";
+import { useEffect, useRef } from "react";
+
+import { isTyping } from "../../app/shortcuts";
+import parts from "../../parts/parts.module.css";
+import { useTexts } from "../../texts/texts";
+import css from "./Library.module.css";
+
+export const LIST_ID = "models";
+
+export function SearchBox({ value, onChange }: { value: string; onChange: (value: string) => void }) {
+  const { t } = useTexts();
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    const press = (event: KeyboardEvent) => {
+      if (event.key !== "/" || isTyping(event.target)) return;
+      event.preventDefault();
+      input.current?.select();
+    };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  }, []);
+  return (
+    <div className={css.search}>
+      <Search aria-hidden />
+      <input
+        ref={input}
+        type="search"
+        autoFocus
+        value={value}
+        aria-label={t("library.search")}
+        aria-controls={LIST_ID}
+        placeholder={t("library.search.placeholder")}
+        spellCheck={false}
+        onChange={(event) => onChange(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === "ArrowDown") {
+            event.preventDefault();
+            document.getElementById(LIST_ID)?.focus();
+          } else if (event.key === "Escape" && value !== "") {
+            event.preventDefault();
+            onChange("");
+          }
+        }}
+      />
+      {value === "" && (
+        <kbd className={parts.kbd} aria-hidden>
+          /
+        </kbd>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,76 @@
+// The load of the machine as the sidecar tells of it, kept as curves for as long as the page is open.
+import { useEffect, useSyncExternalStore } from "react";
+
+import type { Resources } from "@contract";
+import { useClient, useEvent } from "../../client/hooks";
+import type { PumasEvent } from "../../client/types";
+import { History } from "../../lib/history";
+
+export interface AppLoad {
+  app_id: string;
+  tag: string | null;
+  pid: number;
+  cpu_usage: number;
+  ram_memory: number;
+  gpu_memory: number;
+}
+
+interface Load {
+  resources: Resources;
+  apps: readonly AppLoad[];
+}
+
+const POINTS = 900;
+
+export const curves = {
+  cpu: new History(1, POINTS),
+  ram: new History(1, POINTS),
+  gpu: new History(1, POINTS),
+  vram: new History(1, POINTS),
+};
+
+let current: { load: Load | null; version: number } = { load: null, version: 0 };
+const watchers = new Set<() => void>();
+
+function remember({ data }: PumasEvent): void {
+  const load = data as unknown as Load;
+  const now = Date.now() / 1000;
+  const { cpu, ram, gpu, gpus } = load.resources;
+  curves.cpu.add(now, [cpu.usage]);
+  curves.ram.add(now, [ram.used]);
+  if (gpus.length > 0) {
+    curves.gpu.add(now, [gpu.usage]);
+    curves.vram.add(now, [gpus.reduce((sum, one) => sum + one.memory, 0)]);
+  }
+  current = { load, version: current.version + 1 };
+  for (const watcher of watchers) watcher();
+}
+
+/** Follow the load while the component is shown and the page is in view. */
+export function useLoad(): { load: Load | null; version: number } {
+  const client = useClient();
+  useEffect(() => {
+    let release: (() => void) | null = null;
+    const look = () => {
+      if (document.visibilityState === "visible") release ??= client.wantLoad();
+      else {
+        release?.();
+        release = null;
+      }
+    };
+    look();
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      document.removeEventListener("visibilitychange", look);
+      release?.();
+    };
+  }, [client]);
+  useEvent("system.resources", remember);
+  return useSyncExternalStore(
+    (watcher) => {
+      watchers.add(watcher);
+      return () => watchers.delete(watcher);
+    },
+    () => current,
+  );
+}
