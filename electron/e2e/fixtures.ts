@@ -1,0 +1,56 @@
+// What the tests of the page share: a stage per file, a page that is logged in, and no error on its console.
+import { type Page, test as base, expect } from "@playwright/test";
+
+import { Stage } from "./stage";
+
+interface Shared {
+  stage: Stage;
+}
+
+interface PerTest {
+  /** Whatever the page complains of on its console, refusals by the policy included. */
+  complaints: string[];
+  /** Open the page with a fresh code. */
+  open: (path?: string) => Promise<Page>;
+}
+
+/** A network that breaks on purpose is no fault of the page. */
+const EXPECTED = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED|status of 401|ERR_EMPTY_RESPONSE/;
+
+export const test = base.extend<PerTest, Shared>({
+  stage: [
+    // eslint-disable-next-line no-empty-pattern -- Playwright reads the pattern
+    async ({}, use) => {
+      const stage = await Stage.set();
+      await stage.start();
+      await use(stage);
+      await stage.strike();
+    },
+    { scope: "worker", timeout: 60_000 },
+  ],
+
+  complaints: [
+    async ({ context }, use) => {
+      const heard: string[] = [];
+      context.on("console", (message) => {
+        if (message.type() === "error" || message.text().includes("Content Security Policy"))
+          heard.push(message.text());
+      });
+      context.on("weberror", (error) => heard.push(String(error.error())));
+      await use(heard);
+      expect(heard.filter((text) => !EXPECTED.test(text))).toEqual([]);
+    },
+    { auto: true },
+  ],
+
+  open: async ({ page, stage }, use) => {
+    await use(async (path = "") => {
+      await page.goto(await stage.address());
+      await expect(page.getByRole("main")).toBeVisible();
+      if (path !== "") await page.goto(`${stage.url}/${path}`);
+      return page;
+    });
+  },
+});
+
+export { expect };
