@@ -24,6 +24,10 @@ HOSTILE = [
     "/percent %f %U %% 100%",
     "/semi;colon&amp|pipe>out<in*?[x]#~!",
     "/ümläut/日本語/🧩",
+    "\u202e right to left \u2066 \u200b zero width \ufeff",
+    "[Desktop Action x] Exec=evil; # no comment",
+    "-o --option=x %u%U%%i",
+    "x" * 4000,
     " leading and trailing ",
     "",
 ]
@@ -57,7 +61,12 @@ def test_any_value_can_be_read_again(root: str) -> None:
 
 @pytest.mark.parametrize("bad", ["/a\nExec=evil", "/a\rb", "/a\0b", "/a\x7fb", "/a\udcffb"])
 def test_what_would_break_the_line_is_refused(bad: str) -> None:
-    for one in (entry("/p", root=bad), entry("/p", bad)):
+    named = [
+        Entry(bad, "", ("/p",), "i", "/r"),
+        Entry("n", bad, ("/p",), "i", "/r"),
+        Entry("n", "", ("/p",), bad, "/r"),
+    ]
+    for one in (entry("/p", root=bad), entry("/p", bad), *named):
         with pytest.raises(InvalidInput):
             one.text()
 
@@ -76,7 +85,8 @@ def test_the_validator_has_nothing_to_say(tmp_path: Path) -> None:
     assert VALIDATOR, "desktop-file-validate is not installed (desktop-file-utils): the entries were not validated"
     for number, word in enumerate(HOSTILE):
         path = tmp_path / f"{number}.desktop"
-        path.write_text(entry("/usr/bin/python", word, root=word).text(), encoding="utf-8")
+        one = Entry(f"ComfyUI {word}", f"Start {word}", ("/usr/bin/python", word), "comfyui", word)
+        path.write_text(one.text(), encoding="utf-8")
         done = subprocess.run([VALIDATOR, str(path)], capture_output=True, text=True)
         assert (done.returncode, done.stdout + done.stderr) == (0, ""), word
 

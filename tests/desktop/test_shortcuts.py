@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from pumas.apps.catalog import Apps
 from pumas.config import Layout
 from pumas.desktop.entry import value_of
+from pumas.desktop.service import DesktopService
 from pumas.desktop.shortcuts import BOTH, Place, Shortcuts, State, slug
-from pumas.errors import AlreadyExists, DiskError, Unsupported
+from pumas.errors import AlreadyExists, DiskError, InvalidInput, Unsupported
+from pumas.storage.json_file import StateLock
+from pumas.storage.troubles import Troubles
+from pumas.versions.state import InstalledVersion, VersionState
 
 TAG = "v0.3.10"
 
@@ -140,3 +145,35 @@ def test_the_apps_picture_is_used(home: Path, shortcuts: Shortcuts, tmp_path: Pa
 @pytest.mark.parametrize(("tag", "name"), [("v0.3.10", "v0-3-10"), ("V1-RC_2", "v1-rc_2"), ("..", "--")])
 def test_slug(tag: str, name: str) -> None:
     assert slug(tag) == name
+
+
+class Installed:
+    """No version is installed; tags are checked as ever."""
+
+    def __init__(self, layout: Layout) -> None:
+        app = Apps(layout).get("comfyui")
+        self._state = VersionState(layout, app, StateLock(layout.state_lock), Troubles())
+
+    async def get(self, tag: str, app_id: str) -> InstalledVersion:
+        assert app_id == "comfyui"
+        return self._state.get(tag)
+
+    async def active(self, app_id: str) -> InstalledVersion | None:
+        raise AssertionError(app_id)
+
+    async def installed(self, app_id: str) -> list[InstalledVersion]:
+        raise AssertionError(app_id)
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "..", "../x", "v1\nExec=evil", "v1\rx", "v1\0", "v1;x", "$(x)", "v1 2", "-v1", "v1/..", "a" * 300, "ä"]
+)
+async def test_no_tag_that_is_none_comes_into_an_entry(home: Path, tmp_path: Path, tag: str) -> None:
+    layout = Layout(tmp_path / "root")
+    desktop = DesktopService(layout, Installed(layout))
+    for act in (desktop.create, desktop.remove, desktop.toggle):
+        with pytest.raises(InvalidInput):
+            await act(tag, menu=True)
+    with pytest.raises(InvalidInput):
+        await desktop.state(tag)
+    assert list(home.iterdir()) == []

@@ -205,6 +205,8 @@ class LinkStore:
 
         def write(c: sqlite3.Connection) -> None:
             c.executemany(_BEGIN, rows)
+            # A kill may have come after such a row was written and before anything was moved.
+            c.executemany("DELETE FROM replaced WHERE kept_path = ?", [(one.kept_path,) for one in replaced])
             c.executemany(
                 "INSERT INTO replaced (target_path, kept_path, model_id, moved_at) VALUES (?, ?, ?, ?)", replaced
             )
