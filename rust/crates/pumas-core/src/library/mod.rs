@@ -1,9 +1,11 @@
 //! The model library.
 
 pub mod batch_writer;
+pub mod companions;
 pub mod entry;
 pub mod formats;
 pub mod index;
+pub mod metadata;
 pub mod moments;
 pub mod reading;
 pub mod reconcile;
@@ -11,4 +13,9 @@ pub mod references;
 pub mod repo_ids;
 pub mod search;
 pub mod store;
+pub mod trash;
+pub mod version_ranges;
 pub mod words;
+
+#[cfg(test)]
+pub(crate) mod testing;

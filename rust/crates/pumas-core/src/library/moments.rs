@@ -17,7 +17,14 @@ const LONGEST: usize = 40;
 #[must_use]
 pub fn timestamp(value: &Value) -> Option<String> {
     let text = value.as_str().filter(|text| text.chars().count() <= LONGEST)?;
-    let moment = parse(text.trim())?;
+    let (moment, offset) = parse(text.trim())?;
+    let moment = match offset {
+        Some(seconds) => at_offset(moment, seconds)?,
+        None => TimeZone::system()
+            .to_ambiguous_timestamp(moment)
+            .compatible()
+            .ok()?,
+    };
     // As our own form it stays as it is, leap seconds of others aside.
     if text.len() == 27 && text.ends_with('Z') && text.as_bytes()[10] == b'T' {
         return Some(text.to_owned());
@@ -43,28 +50,33 @@ fn shown(moment: Timestamp) -> Option<String> {
     (1..=9999).contains(&year).then(|| clock::text(moment))
 }
 
-/// None unless all of `text` is a moment.
-fn parse(text: &str) -> Option<Timestamp> {
+/// The moment that a text names; one without an offset is UTC.
+#[must_use]
+pub fn utc_moment(text: &str) -> Option<Timestamp> {
+    let (moment, offset) = parse(text)?;
+    at_offset(moment, offset.unwrap_or(0))
+}
+
+fn at_offset(moment: DateTime, seconds: i64) -> Option<Timestamp> {
+    Offset::UTC
+        .to_timestamp(moment)
+        .ok()?
+        .checked_sub(SignedDuration::from_secs(seconds))
+        .ok()
+}
+
+/// The moment, and its offset in seconds when it has one; None unless all of `text` is a moment.
+fn parse(text: &str) -> Option<(DateTime, Option<i64>)> {
     // Every part but the separator is ASCII, and it may be any one character.
     let chars: Vec<char> = text.chars().collect();
     let end = date_length(&chars)?;
     let date = parse_date(chars.get(..end)?)?;
-    let (time, offset) = match chars.get(end + 1..) {
-        None | Some([]) if chars.len() <= end => (Time::midnight(), None),
-        Some(rest) => parse_time(rest)?,
-        None => return None,
+    let (time, offset) = if chars.len() > end {
+        parse_time(&chars[end + 1..])?
+    } else {
+        (Time::midnight(), None)
     };
-    let moment = DateTime::from_parts(date, time);
-    match offset {
-        Some(seconds) => {
-            let local = Offset::UTC.to_timestamp(moment).ok()?;
-            local.checked_sub(SignedDuration::from_secs(seconds)).ok()
-        }
-        None => TimeZone::system()
-            .to_ambiguous_timestamp(moment)
-            .compatible()
-            .ok(),
-    }
+    Some((DateTime::from_parts(date, time), offset))
 }
 
 /// Where the date ends.
