@@ -172,7 +172,7 @@ pub fn identify_folder(paths: &[PathBuf]) -> Result<Identity> {
             }
             Ok(None) => {}
             Err(error @ (Error::FileUnavailable { .. } | Error::MalformedModelFile(_))) => {
-                notes.push(error.to_string())
+                notes.push(error.to_string());
             }
             Err(error) => return Err(error),
         }
