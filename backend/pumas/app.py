@@ -169,7 +169,19 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
 
     versions.installs.after(link_models)
     versions.after_return(link_models)
-    desktop = DesktopService(layout, versions)
+    patching, desktop = Patching(versions), DesktopService(layout, versions)
+
+    async def name_server(version: InstalledVersion) -> None:
+        if version.app_id == DEFAULT_APP:
+            await patching.patch(version.tag)
+
+    async def remove_shortcuts(app_id: str, tag: str) -> None:
+        if app_id == DEFAULT_APP:
+            await desktop.remove(tag)
+
+    versions.installs.after(name_server)
+    versions.after_removal(remove_shortcuts)
+    processes.show_pages_by(desktop.open_app)
 
     async def shortcuts(tag: str) -> Shortcuts:
         state = await desktop.state(tag)
@@ -191,7 +203,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         links=links,
         versions=versions,
         processes=processes,
-        patching=Patching(versions),
+        patching=patching,
         apps_status=apps_status,
         desktop=desktop,
         nodes=NodeService(layout, apps, versions, jobs),
