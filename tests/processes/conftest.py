@@ -14,7 +14,7 @@ import pytest
 
 from pumas.apps.catalog import Apps
 from pumas.config import Layout
-from pumas.errors import VersionNotFound
+from pumas.errors import DependencyFailed, VersionNotFound
 from pumas.events.stream import EventStream
 from pumas.processes.service import ProcessService
 from pumas.storage.troubles import Troubles
@@ -34,6 +34,7 @@ class Folders:
     def __init__(self, layout: Layout, apps: Apps) -> None:
         self._layout, self._apps = layout, apps
         self.switched: list[tuple[str, str]] = []
+        self.lacking: set[tuple[str, str]] = set()
 
     async def get(self, tag: str, app_id: str) -> Installed:
         app = self._apps.get(app_id)
@@ -49,6 +50,10 @@ class Folders:
 
     async def switch(self, tag: str, app_id: str) -> None:
         self.switched.append((app_id, tag))
+
+    async def prepare(self, tag: str, app_id: str) -> None:
+        if (app_id, tag) in self.lacking:
+            raise DependencyFailed("dependencies", f"{tag} lacks tiny-colors")
 
 
 @dataclass

@@ -16,6 +16,7 @@ import pytest
 
 from pumas.errors import (
     AlreadyRunning,
+    DependencyFailed,
     FileUnavailable,
     InvalidInput,
     LaunchFailed,
@@ -265,6 +266,50 @@ async def test_versions_are_switched_only_when_asked(bench: Bench) -> None:
     await bench.service.stop("web")
     await bench.service.launch("web", "v1", switch=True)
     assert bench.versions.switched == [("web", "v1")]
+
+
+async def test_what_lacks_packages_is_neither_started_nor_chosen(bench: Bench) -> None:
+    bench.root.install("web")
+    bench.versions.lacking.add(("web", "v1"))
+    with pytest.raises(DependencyFailed, match="lacks"):
+        await bench.service.launch("web", "v1", switch=True)
+    assert (bench.service.list(ended=True), bench.versions.switched) == ([], [])
+
+
+@pytest.mark.parametrize("behaviour", ["web", "late"])
+async def test_its_page_is_shown_when_it_is_ready_and_that_was_asked_for(
+    opened: MakeBench, root: Root, behaviour: str
+) -> None:
+    shown: list[tuple[str, str, str]] = []
+
+    async def show(url: str, app_id: str, tag: str) -> None:
+        shown.append((url, app_id, tag))
+        raise LaunchFailed("no browser")
+
+    root.install(behaviour)
+    async with opened(grace_s=1.0, ready_wait_s=0.2) as bench:
+        bench.service.show_pages_by(show)
+        run = await bench.service.launch(behaviour, open_page=True)
+        await until(lambda: shown)
+        assert shown == [(f"{run.url}/", behaviour, "v1")]
+        assert bench.service.running(behaviour) is not None
+        await bench.service.stop(behaviour)
+        await bench.service.launch(behaviour)
+        await until(lambda: (run := bench.service.running(behaviour)) and run.ready)
+        assert len(shown) == 1
+
+
+async def test_what_ends_at_once_has_no_page(bench: Bench) -> None:
+    shown: list[str] = []
+
+    async def show(url: str, _app_id: str, _tag: str) -> None:
+        shown.append(url)
+
+    bench.service.show_pages_by(show)
+    bench.root.install("dead")
+    await bench.service.launch("dead", open_page=True)
+    await until(lambda: bench.root.leftovers() == [])
+    assert shown == []
 
 
 async def test_a_launch_is_remembered_when_asked(bench: Bench) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import pytest
 
 from apps.test_description import shipped
 from fixtures.releases import Cut, Flip, Release, ReleaseServer, Stall, Status
-from fixtures.releases.archives import Member, below, gzipped, tarred
+from fixtures.releases.archives import Member, below, bundle, gzipped, tarred, web_app, zipped, zstandarded
 from fixtures.releases.content import COMFYUI, OLLAMA, comfyui, ollama
 from pumas.errors import (
     AlreadyExists,
     Busy,
     Cancelled,
+    DependencyFailed,
     InvalidInput,
     NothingToRollBack,
     RateLimited,
@@ -525,6 +528,98 @@ async def test_missing_dependencies_are_found_and_brought(server: ReleaseServer,
         job = await one.service.installs.install_dependencies("v0.5.0")
         assert (await one.jobs.wait(job.id, 60)).state is JobState.COMPLETED
         assert (await one.service.dependencies("v0.5.0")).missing == []
+
+
+async def test_what_lacks_packages_is_not_ready_to_start(server: ReleaseServer, tmp_path: Path) -> None:
+    async with built(tmp_path) as one:
+        await ready(one)
+        await one.install("v0.5.0")
+        await one.service.prepare("v0.5.0")
+        place = tmp_path / "comfyui-versions/v0.5.0"
+        packages = next(place.glob("venv/lib/python*/site-packages"))
+        # Another version than is asked for, and no title for the process: users do that, and it runs.
+        os.rename(next(packages.glob("tiny_server-*")), packages / "tiny_server-0.1.dist-info")
+        shutil.rmtree(next(packages.glob("setproctitle-*")))
+        assert (await one.service.dependencies("v0.5.0")).missing == ["setproctitle", "tiny-server"]
+        await one.service.prepare("v0.5.0")
+        shutil.rmtree(packages / "tiny_server-0.1.dist-info")
+        shutil.rmtree(next(packages.glob("tiny_extra-*")))  # optional
+        with pytest.raises(DependencyFailed, match=r"v0\.5\.0 lacks tiny-server; .*\(install_version_dependencies\)"):
+            await one.service.prepare("v0.5.0")
+        settings = place / "venv/pyvenv.cfg"
+        settings.write_text(settings.read_text().replace("site-packages = false", "site-packages = true"))
+        os.utime(place / "requirements.txt")
+        await one.service.prepare("v0.5.0")
+
+
+LINKS: list[tuple[str, Callable[[Path], object], str | None]] = [
+    ("missing", lambda link: link.unlink(), "../../shared-resources/user"),
+    ("broken", lambda link: (link.unlink(), link.symlink_to("/nowhere")), "../../shared-resources/user"),
+    ("theirs", lambda link: (link.unlink(), link.symlink_to("models")), "models"),
+    ("a folder", lambda link: (link.unlink(), link.mkdir()), None),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "leads_to"), LINKS, ids=[case[0] for case in LINKS])
+async def test_links_of_a_version_are_mended_before_it_starts(
+    server: ReleaseServer, tmp_path: Path, name: str, change: Callable[[Path], object], leads_to: str | None
+) -> None:
+    """What is there and works stays, whoever made it."""
+    async with built(tmp_path, smoke=False) as one:
+        server.releases[COMFYUI] = [comfyui("v0.5.0", requirements="")]
+        await ready(one)
+        await one.install("v0.5.0")
+        link = tmp_path / "comfyui-versions/v0.5.0/user"
+        shutil.rmtree(tmp_path / "shared-resources/user")
+        change(link)
+        await one.service.prepare("v0.5.0")
+        assert (str(link.readlink()) if link.is_symlink() else None) == leads_to
+        assert link.is_dir()
+        again = link.lstat().st_ino
+        await one.service.prepare("v0.5.0")
+        assert link.lstat().st_ino == again
+
+
+HOSTILE = Member("../../escaped.txt", b"x")
+
+
+@pytest.mark.parametrize(
+    ("app_id", "tag", "release"),
+    [
+        ("comfyui", "v0.5.0", Release("v0.5.0", raw=zipped(below("top", [*web_app("v1", ""), HOSTILE])))),
+        ("ollama", "v1", Release("v1", assets={"ollama-linux-amd64.tgz": gzipped(tarred([*bundle("1"), HOSTILE]))})),
+        ("ollama", "v1", Release("v1", assets={"ollama-linux-amd64.tar.zst": zstandarded(tarred([HOSTILE]))})),
+    ],
+    ids=["zip", "tgz", "tar.zst"],
+)
+async def test_a_hostile_archive_ends_its_installation_and_leaves_nothing(
+    server: ReleaseServer, tmp_path: Path, app_id: str, tag: str, release: Release
+) -> None:
+    server.releases[{"comfyui": COMFYUI, "ollama": OLLAMA}[app_id]] = [release]
+    root = tmp_path / "deep" / "root"
+    async with built(root) as one:
+        await ready(one, app_id)
+        assert (await one.install(tag, app_id)).error_code == "unsafe_archive"
+        assert folders(root, app_id) == []
+    assert not list(tmp_path.rglob("escaped.txt"))
+
+
+async def test_what_follows_a_removal_cannot_fail_it(server: ReleaseServer, tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+
+    async def fail(app_id: str, tag: str) -> None:
+        told.append((app_id, tag))
+        raise Busy("the desktop is busy")
+
+    async with built(tmp_path, smoke=False) as one:
+        one.service.after_removal(fail)
+        await ready(one, "ollama")
+        for tag in ("v0.12.0", "v0.13.1"):
+            await one.install(tag, "ollama")
+        await one.service.switch("v0.13.1", "ollama")
+        await one.service.remove("v0.12.0", "ollama")
+        assert told == [("ollama", "v0.12.0")]
+        assert await one.tags("ollama") == ["v0.13.1"]
 
 
 async def test_what_follows_an_installation_cannot_fail_it(server: ReleaseServer, tmp_path: Path) -> None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fixtures.releases import Release, ReleaseServer
 from fixtures.releases.archives import Member
@@ -75,6 +78,45 @@ def test_a_fourth_app_is_a_file(server: ReleaseServer, launch: Launch, tmp_path:
     assert status["versions"]["r12"]["dependencies"]["installed"] == ["tiny-colors"]
     progress = sidecar.result("get_installation_progress", of_tiny)
     assert (progress["tag"], progress["success"]) == ("r12", True)
+
+
+def test_an_app_of_the_default_kind_lives_on_the_desktop(
+    server: ReleaseServer, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed it has its title; launched, its page is opened; removed, its shortcuts go."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home/.local/share"))
+    opener, opened = tmp_path / "opener", tmp_path / "opened"
+    opener.write_text(f'#!/bin/sh\nprintf "%s\\n" "$1" >> {opened}\n')
+    opener.chmod(0o755)
+    server.releases[COMFYUI] = [comfyui("v0.6.0"), comfyui("v0.5.0")]
+    sidecar = launch(env={**environment(server), "PUMAS_OPENER": str(opener)})
+    sidecar.result("get_available_versions", {"force_refresh": True})
+    for tag in ("v0.5.0", "v0.6.0"):
+        job = wait_for(sidecar, sidecar.result("install_version", {"tag": tag})["job_id"])
+        assert (job["state"], job["result"]["warnings"]) == ("completed", [])
+        assert sidecar.result("is_patched", {"tag": tag}) is True
+    sidecar.result("switch_version", {"tag": "v0.6.0"})
+    launched = sidecar.result("launch_comfyui")
+    assert (launched["success"], launched["ready"]) == (True, True)
+    assert eventually(lambda: opened.exists() and opened.read_text()) == f"{launched['url']}/\n"
+    assert sidecar.result("stop_comfyui")["success"]
+    assert sidecar.result("launch_version", {"tag": "v0.5.0", "open_page": False})["ready"]
+    assert sidecar.result("stop_comfyui")["success"]
+    sidecar.result("switch_version", {"tag": "v0.6.0"})
+    assert opened.read_text().count("\n") == 1
+    assert sidecar.result("set_version_shortcuts", {"tag": "v0.5.0", "enabled": True})["state"]["menu"]
+    sidecar.result("remove_version", {"tag": "v0.5.0"})
+    assert sidecar.result("get_version_shortcuts", {"tag": "v0.5.0"})["state"]["menu"] is False
+    packages = next((tmp_path / "root/comfyui-versions/v0.6.0").glob("venv/lib/python*/site-packages"))
+    for path in packages.glob("tiny_server*"):
+        shutil.rmtree(path)
+    refused = sidecar.result("launch_comfyui")
+    assert (refused["success"], refused["error_code"]) == (False, "dependency_failed")
+    assert "install_version_dependencies" in refused["error"]
+    job = wait_for(sidecar, sidecar.result("install_version_dependencies", {"tag": "v0.6.0"})["job_id"])
+    assert job["state"] == "completed"
+    assert sidecar.result("launch_comfyui", {"open_page": False})["ready"]
 
 
 def test_children_get_no_token(server: ReleaseServer, launch: Launch, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ class AsyncMethods:
         Refused when files of the launcher were changed here. The new version runs after `restart_launcher`.
 
         Raises:
-            GitFailed, LocalChanges, NotACheckout, UpdateFailed.
+            DiskError, DiskFull, GitFailed, LocalChanges, NotACheckout, ReadOnly, UpdateFailed.
         """
         return await self.call("apply_launcher_update", {})
 
@@ -1127,7 +1127,13 @@ class AsyncMethods:
         return await self.call("is_patched", {"tag": tag})
 
     async def launch_app(
-        self, app_id: str, *, tag: str | None = None, extra_args: Sequence[str] | None = None, port: int | None = None
+        self,
+        app_id: str,
+        *,
+        tag: str | None = None,
+        extra_args: Sequence[str] | None = None,
+        port: int | None = None,
+        open_page: bool | None = None,
     ) -> LaunchAppResult:
         """Start a version of any app, by default the active one, which stays as it is.
 
@@ -1138,34 +1144,52 @@ class AsyncMethods:
             tag: Left out: the active version.
             extra_args: For the app itself, after its own arguments.
             port: Left out: the app's own when it is free, else any.
+            open_page: Open its page in the browser once it is ready.
 
         Raises:
-            AlreadyRunning, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed, NoActiveVersion,
-            ReadOnly, UnknownApp, Unsupported, VersionNotFound.
+            AlreadyRunning, DependencyFailed, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed,
+            NoActiveVersion, ReadOnly, UnknownApp, Unsupported, VersionNotFound.
         """
-        return await self.call("launch_app", {"app_id": app_id, "tag": tag, "extra_args": extra_args, "port": port})
+        return await self.call(
+            "launch_app", {"app_id": app_id, "tag": tag, "extra_args": extra_args, "port": port, "open_page": open_page}
+        )
 
-    async def launch_comfyui(self) -> LaunchComfyuiResult:
-        """Start the active version of ComfyUI. Answers within ten seconds, `ready: false` when it takes longer.
+    async def launch_comfyui(self, *, open_page: bool | None = None) -> LaunchComfyuiResult:
+        """Start the active version of ComfyUI and open its page once it is ready.
+
+        Answers within ten seconds, `ready: false` when it takes longer. A version that lacks packages is not started;
+        the error says what brings them.
+
+        Args:
+            open_page: Open its page in the browser once it is ready.
 
         Raises:
-            AlreadyRunning, DiskError, DiskFull, LaunchFailed, NoActiveVersion, ReadOnly, Unsupported.
+            AlreadyRunning, DependencyFailed, DiskError, DiskFull, LaunchFailed, NoActiveVersion, ReadOnly,
+            Unsupported.
         """
-        return await self.call("launch_comfyui", {})
+        return await self.call("launch_comfyui", {"open_page": open_page})
 
     async def launch_version(
-        self, tag: str, *, extra_args: Sequence[str] | None = None, app_id: str | None = None
+        self,
+        tag: str,
+        *,
+        extra_args: Sequence[str] | None = None,
+        app_id: str | None = None,
+        open_page: bool | None = None,
     ) -> LaunchVersionResult:
         """Make a version the active one and start it. Answers within ten seconds, as `launch_comfyui`.
 
         Args:
             extra_args: For the app itself, after its own arguments.
+            open_page: Open its page in the browser once it is ready.
 
         Raises:
-            AlreadyRunning, CorruptState, DiskError, DiskFull, FileUnavailable, InvalidInput, LaunchFailed, ReadOnly,
-            UnknownApp, Unsupported, VersionNotFound.
+            AlreadyRunning, CorruptState, DependencyFailed, DiskError, DiskFull, FileUnavailable, InvalidInput,
+            LaunchFailed, ReadOnly, UnknownApp, Unsupported, VersionNotFound.
         """
-        return await self.call("launch_version", {"tag": tag, "extra_args": extra_args, "app_id": app_id})
+        return await self.call(
+            "launch_version", {"tag": tag, "extra_args": extra_args, "app_id": app_id, "open_page": open_page}
+        )
 
     async def list_adoptions(
         self, *, undone: bool | None = None, limit: int | None = None, offset: int | None = None
@@ -1416,7 +1440,7 @@ class AsyncMethods:
             app_id: Case does not matter.
 
         Raises:
-            TrashEntryNotFound, UnknownApp.
+            DiskError, DiskFull, ReadOnly, TrashEntryNotFound, UnknownApp.
         """
         return await self.call("purge_removed_version", {"trash_id": trash_id, "app_id": app_id})
 

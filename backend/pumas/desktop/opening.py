@@ -17,8 +17,11 @@ from urllib.parse import urlsplit
 
 from pumas.apps.command import child_environment
 from pumas.errors import FileUnavailable, InvalidInput, LaunchFailed, UnsafePath, Unsupported
+from pumas.storage.files import disk_errors, make_folders
+from pumas.system.service import COMFYUI
 
 OPENER_VARIABLE = "PUMAS_OPENER"
+BROWSER = "brave-browser"
 EARLY_S = 2.0
 """How long a failure of the program is waited for; a browser that is started may stay for hours."""
 _REVEAL_S = 5.0
@@ -89,6 +92,27 @@ def open_target(target: str) -> None:
             raise Unsupported("Nothing on this machine opens folders and pages: xdg-open is missing (xdg-utils).")
         command = [program, target]
     _start(command)
+
+
+def open_window(url: str, profile: Path, name: str) -> None:
+    """Open an app's page: in a window of its own with a profile of its own where Brave is installed, else as any page.
+
+    Raises as `open_target`; DiskError, NotEnoughSpace, ReadOnly: the folder of the profile cannot be made.
+    """
+    browser = None if os.environ.get(OPENER_VARIABLE) else shutil.which(BROWSER)
+    if browser is None:
+        open_target(url)
+        return
+    with disk_errors("Making the browser's profile"):
+        make_folders(profile)
+    _start([browser, f"--app={url}", f"--user-data-dir={profile}", f"--class={name}"])
+
+
+def window_of(app_id: str, tag: str) -> str:
+    """Names the profile of a version's window, for ComfyUI as older sidecars did: `v0.3.10` -> `0-3-10`."""
+    text = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9_-]", "-", tag.strip().lower()))
+    text = (text[1:] if text.startswith("v") and len(text) > 1 else text).strip("-_")
+    return (text or app_id) if app_id == COMFYUI else f"{app_id}-{text}"
 
 
 def _start(command: list[str]) -> None:

@@ -6,6 +6,7 @@ Which versions there are it learns from `Versions`; what does the work is loaded
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pumas.desktop.shortcuts import Place, Shortcuts
 
 T = TypeVar("T")
+
+SKIP_VARIABLE = "SKIP_BROWSER"
 
 
 class InstalledVersions(Protocol):
@@ -138,6 +141,24 @@ class DesktopService:
             from pumas.desktop import opening
 
             opening.open_target(opening.address(url))
+
+        await asyncio.to_thread(work)
+
+    async def open_app(self, url: str, app_id: str, tag: str) -> None:
+        """Open the page of an app that runs; not where the environment says SKIP_BROWSER.
+
+        Raises:
+            InvalidInput, Unsupported, LaunchFailed, DiskError, NotEnoughSpace, ReadOnly.
+        """
+        if os.environ.get(SKIP_VARIABLE):
+            return
+
+        def work() -> None:
+            from pumas.desktop import opening
+
+            name = opening.window_of(app_id, tag)
+            known = f"ComfyUI-{name}" if app_id == COMFYUI else name
+            opening.open_window(opening.address(url), self._layout.data / "profiles" / name, known)
 
         await asyncio.to_thread(work)
 

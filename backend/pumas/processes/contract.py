@@ -15,10 +15,18 @@ State = Literal["starting", "ready", "not_answering", "stopping", "exited"]
 OnExit = Literal["stop", "keep"]
 
 
+OpenPage = Annotated[bool, Field(description="Open its page in the browser once it is ready.")]
+
+
+class LaunchComfyui(Params):
+    open_page: OpenPage = True
+
+
 class LaunchVersion(Params):
     tag: Name
     extra_args: Arguments | None = Field(None, description="For the app itself, after its own arguments.")
     app_id: AppId = "comfyui"
+    open_page: OpenPage = True
 
 
 class LaunchApp(Params):
@@ -26,6 +34,7 @@ class LaunchApp(Params):
     tag: Name | None = Field(None, description="Left out: the active version.")
     extra_args: Arguments | None = Field(None, description="For the app itself, after its own arguments.")
     port: int | None = Field(None, ge=1, le=65535, description="Left out: the app's own when it is free, else any.")
+    open_page: OpenPage = False
 
 
 class WhichRun(Params):

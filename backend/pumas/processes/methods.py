@@ -8,6 +8,7 @@ from pumas.errors import (
     AlreadyRunning,
     CannotPatch,
     CorruptState,
+    DependencyFailed,
     DiskError,
     FileUnavailable,
     InvalidInput,
@@ -33,7 +34,7 @@ from pumas.rpc.models import NoParams
 from pumas.rpc.registry import Methods
 
 _DISK = (DiskError, NotEnoughSpace, ReadOnly)
-_START = (AlreadyRunning, LaunchFailed, Unsupported, *_DISK)
+_START = (AlreadyRunning, DependencyFailed, LaunchFailed, Unsupported, *_DISK)
 
 
 def register(methods: Methods, processes: ProcessService, patching: Patching, status: AppsStatus) -> None:
@@ -42,10 +43,14 @@ def register(methods: Methods, processes: ProcessService, patching: Patching, st
         """Say whether a ComfyUI runs that a sidecar of this root started."""
         return processes.running(COMFYUI) is not None
 
-    @methods.row("launch_comfyui", NoParams, wire.Launched, errors=[NoActiveVersion, *_START])
-    async def launch_comfyui(_p: NoParams) -> wire.Launched:
-        """Start the active version of ComfyUI. Answers within ten seconds, `ready: false` when it takes longer."""
-        return _launched(await processes.launch(COMFYUI, remember=True))
+    @methods.row("launch_comfyui", wire.LaunchComfyui, wire.Launched, errors=[NoActiveVersion, *_START])
+    async def launch_comfyui(p: wire.LaunchComfyui) -> wire.Launched:
+        """Start the active version of ComfyUI and open its page once it is ready.
+
+        Answers within ten seconds, `ready: false` when it takes longer. A version that lacks packages is not started;
+        the error says what brings them.
+        """
+        return _launched(await processes.launch(COMFYUI, remember=True, open_page=p.open_page))
 
     @methods.row(
         "launch_version",
@@ -55,7 +60,8 @@ def register(methods: Methods, processes: ProcessService, patching: Patching, st
     )
     async def launch_version(p: wire.LaunchVersion) -> wire.Launched:
         """Make a version the active one and start it. Answers within ten seconds, as `launch_comfyui`."""
-        return _launched(await processes.launch(p.app_id, p.tag, p.extra_args or (), switch=True))
+        asked = processes.launch(p.app_id, p.tag, p.extra_args or (), switch=True, open_page=p.open_page)
+        return _launched(await asked)
 
     @methods.row(
         "launch_app",
@@ -69,7 +75,8 @@ def register(methods: Methods, processes: ProcessService, patching: Patching, st
         Answers within ten seconds, `ready: false` when the app takes longer; the event `process.state` tells when it
         is ready. `process.log` brings what it prints.
         """
-        return _launched(await processes.launch(p.app_id, p.tag, p.extra_args or (), port=p.port))
+        asked = processes.launch(p.app_id, p.tag, p.extra_args or (), port=p.port, open_page=p.open_page)
+        return _launched(await asked)
 
     @methods.row("stop_comfyui", NoParams, wire.Stopped, errors=[NotRunning, StopFailed])
     async def stop_comfyui(_p: NoParams) -> wire.Stopped:

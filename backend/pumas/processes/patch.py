@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from pumas.errors import CannotPatch
-from pumas.storage.files import disk_errors, fsync_folder, is_odd, write_durably
+from pumas.storage.files import disk_errors, fsync_folder, is_odd, remove_stale_temporaries, write_durably
 
 NAME, BACKUP, REPLACED = "main.py", "main.py.bak", "main.py.patched"
 TITLE = "ComfyUI Server"
@@ -49,6 +49,7 @@ def patch(folder: Path, tag: str) -> bool:
         return False
     after = _CALL.sub(lambda m: m[1] + wanted + m[4], before) if found is not None else _inserted(before, wanted)
     with disk_errors(f"Patching {NAME}"):
+        remove_stale_temporaries(folder)
         if found is None:  # else the backup is that of the first time
             _copy(path, folder / BACKUP)
         _replace(path, after)
@@ -67,6 +68,7 @@ def revert(folder: Path) -> bool:
         return False
     clean = _BLOCK.sub(b"", now)
     with disk_errors(f"Restoring {NAME}"):
+        remove_stale_temporaries(folder)
         if clean != now:
             _replace(path, clean)
             # A backup with anything else in it is somebody's; the file was changed since.

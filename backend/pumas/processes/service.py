@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from pumas.errors import (
 )
 from pumas.events.stream import EventStream
 from pumas.processes.ledger import Ledger, OnExit, Record, exit_file, is_log, recognised
-from pumas.processes.values import GRACE_S, LogTail, RunInfo, Stopped, Usage, Versions
+from pumas.processes.values import GRACE_S, LogTail, RunInfo, RunState, Stopped, Usage, Versions
 from pumas.storage.json_file import StateLock
 from pumas.storage.troubles import Troubles
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ShowPage = Callable[[str, str, str], Awaitable[object]]
 STATE_TOPIC = "process.state"
 READY_WAIT_S = 8.0
 """How long a start waits for the app to be ready before it answers that it is not yet."""
@@ -71,6 +72,7 @@ class ProcessService:
         self._apps, self._versions = apps, versions
         self._load_nvml, self._ready_wait_s, self._grace_s = load_nvml, ready_wait_s, grace_s
         self._ledger = Ledger(layout.processes_file, StateLock(layout.state_lock))
+        self._show: ShowPage | None = None
         self._on_exit = OnExit.STOP
         self._runs: dict[str, Run] = {}
         self._past: deque[Run] = deque(maxlen=REMEMBERED)
@@ -80,6 +82,10 @@ class ProcessService:
         self._usage: UsageMonitor | None = None
         self._remembered: Run | None = None
         self._refusal: str | None = None
+
+    def show_pages_by(self, show: ShowPage) -> None:
+        """Have `show(url, app_id, tag)` open the page of an app."""
+        self._show = show
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -135,6 +141,7 @@ class ProcessService:
         port: int | None = None,
         switch: bool = False,
         remember: bool = False,
+        open_page: bool = False,
     ) -> RunInfo:
         """Start an app and wait some seconds for it to be ready; the state tells whether it is, or has ended already.
 
@@ -144,9 +151,11 @@ class ProcessService:
             port: None means the app's own when it is free, else any.
             switch: make the version the active one first.
             remember: note log and failure for `last_launch_log` and `last_launch_error`.
+            open_page: show the app's page once it is ready.
 
         Raises:
             UnknownApp, NoActiveVersion, VersionNotFound, InvalidInput, FileUnavailable: it is not there, or not whole.
+            DependencyFailed: packages that it needs are missing.
             AlreadyRunning: this or another version of the app runs.
             LaunchFailed, Unsupported: it could not be started. DiskError, NotEnoughSpace, ReadOnly: nor written down.
         """
@@ -154,7 +163,9 @@ class ProcessService:
             self._remembered = self._refusal = None
         try:
             # A caller that hangs up must not leave something half started.
-            run = await asyncio.shield(self._spawn(self._launch(app_id, tag, tuple(extra_args), port, switch)))
+            run = await asyncio.shield(
+                self._spawn(self._launch(app_id, tag, tuple(extra_args), port, switch, open_page))
+            )
         except PumasError as error:
             if remember:
                 self._refusal = str(error)
@@ -236,7 +247,13 @@ class ProcessService:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _launch(
-        self, app_id: str, tag: str | None, extra_args: tuple[str, ...], port: int | None, switch: bool
+        self,
+        app_id: str,
+        tag: str | None,
+        extra_args: tuple[str, ...],
+        port: int | None,
+        switch: bool,
+        open_page: bool,
     ) -> Run:
         from pumas.processes import starting
 
@@ -251,12 +268,25 @@ class ProcessService:
                 raise AlreadyRunning(app.name, running.record.tag)
             if self._closing:
                 raise Interrupted("The sidecar is stopping.")
+            await self._versions.prepare(version.tag, app.id)
             if switch:
                 await self._versions.switch(version.tag, app.id)
             taken = {run.record.port for run in self._runs.values() if run.going}
             wish = starting.Wish(app, version, extra_args, port, taken, self._grace_s)
             record, keeper = await asyncio.to_thread(starting.begin, self._layout, self._ledger, wish)
-            return self._keep(record, keeper, app)
+            run = self._keep(record, keeper, app)
+            if open_page and self._show is not None:
+                self._spawn(self._show_when_ready(run, app, self._show))
+            return run
+
+    async def _show_when_ready(self, run: Run, app: AppDescription, show: ShowPage) -> None:
+        await run.settled.wait()
+        if run.state is not RunState.READY:
+            return
+        try:
+            await show(f"{run.url}{app.launch.page}", run.record.app_id, run.record.tag)
+        except PumasError as error:  # the app runs all the same
+            log.info("the page of %s was not opened: %s", app.name, error)
 
     def _keep(self, record: Record, keeper: Any, app: AppDescription | None) -> Run:
         """Watch a run to its end; `app` is None when its description is gone, so that nobody can tell readiness."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 from pumas.apps.command import VENV, python_of
@@ -16,7 +17,10 @@ from pumas.versions.values import Dependencies
 
 
 def look_up(app: AppDescription, folder: Path, tag: str) -> Dependencies:
-    """A package of a wrong version counts as missing; one below the mark in the requirements file is never missing."""
+    """A package of a wrong version counts as missing; one below the mark in the requirements file is never missing.
+
+    `absent` are those that the release asks for, as far as the environment alone decides what it can import.
+    """
     if app.python is None:
         return Dependencies([], [], None)
     path = folder / app.python.requirements
@@ -39,9 +43,18 @@ def look_up(app: AppDescription, folder: Path, tag: str) -> Dependencies:
             installed.add(name)
         else:
             missing.add(name)
-            absent.add(name)
+    if not _is_closed(folder / VENV):
+        absent.clear()
     place = f"{app.folder}/{tag}/{app.python.requirements}" if path.is_file() else None
     return Dependencies(sorted(installed), sorted(missing), place, sorted(absent))
+
+
+def _is_closed(venv: Path) -> bool:
+    """Whether it is an environment that sees no packages but its own. https://docs.python.org/3/library/venv.html"""
+    with contextlib.suppress(OSError):
+        text = (venv / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace").lower()
+        return "true" not in re.findall(r"(?m)^include-system-site-packages\s*=\s*(\w+)", text)
+    return False
 
 
 def stamp(app: AppDescription, folder: Path) -> object:

@@ -319,7 +319,7 @@ def _register_removing(methods: Methods, versions: VersionService) -> None:
         """Put a version from the trash back."""
         return wire.TagReply(tag=await versions.restore(p.trash_id, p.app_id))
 
-    @methods.row("purge_removed_version", wire.TrashId, Done, errors=[UnknownApp, TrashEntryNotFound])
+    @methods.row("purge_removed_version", wire.TrashId, Done, errors=[UnknownApp, TrashEntryNotFound, *_ON_DISK[1:]])
     async def purge_removed_version(p: wire.TrashId) -> Done:
         """Remove a version from the trash for good."""
         await versions.purge(p.trash_id, p.app_id)
