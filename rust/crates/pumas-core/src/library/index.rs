@@ -35,6 +35,9 @@ pub trait Index: Send + Sync {
 /// reconcile finds the difference.
 pub fn follow(told: Result<()>, model_ids: &[String]) {
     if let Err(error) = told {
-        tracing::warn!("the index does not know yet what happened to {}: {error}", model_ids.join(", "));
+        tracing::warn!(
+            "the index does not know yet what happened to {}: {error}",
+            model_ids.join(", ")
+        );
     }
 }

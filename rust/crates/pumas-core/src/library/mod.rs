@@ -2,16 +2,25 @@
 
 pub mod batch_writer;
 pub mod companions;
+pub mod copying;
 pub mod entry;
 pub mod formats;
+pub mod hashing;
+pub mod holdings;
+pub mod import_plan;
+pub mod import_source;
+pub mod importing;
 pub mod index;
 pub mod metadata;
 pub mod moments;
+pub mod publishing;
 pub mod reading;
 pub mod reconcile;
 pub mod references;
 pub mod repo_ids;
 pub mod search;
+pub mod sources;
+pub mod staging;
 pub mod store;
 pub mod trash;
 pub mod version_ranges;
