@@ -3,7 +3,7 @@ import { useEffect, useRef } from "react";
 
 import type { TextKey } from "../texts/texts";
 
-const IS_MAC = /Mac|iP(hone|ad)/.test(navigator.platform);
+const IS_MAC = /Mac OS|iP(hone|ad)/.test(navigator.userAgent);
 
 export const SHORTCUTS = {
   palette: { keys: IS_MAC ? "⌘ K" : "Ctrl K", text: "shortcuts.palette" },

@@ -42,8 +42,8 @@ const ENDED = new Set(["completed", "failed", "cancelled"]);
 
 export function affectedBy(topic: string, data: Readonly<Record<string, unknown>>): readonly MethodName[] {
   if (topic !== "job.state") return OF_TOPIC[topic] ?? [];
-  const ofKind = data["kind"] === "download" ? (["list_model_downloads"] as const) : [];
-  const atEnd = ENDED.has(String(data["state"])) ? (OF_ENDED_JOB[String(data["kind"])] ?? []) : [];
+  const ofKind = data.kind === "download" ? (["list_model_downloads"] as const) : [];
+  const atEnd = ENDED.has(String(data.state)) ? (OF_ENDED_JOB[String(data.kind)] ?? []) : [];
   return ["list_jobs", ...ofKind, ...atEnd];
 }
 

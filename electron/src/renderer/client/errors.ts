@@ -28,7 +28,7 @@ export function checked<T>(reply: T): T {
   if (typeof reply !== "object" || reply === null || !("success" in reply) || reply.success !== false) return reply;
   const facts = reply as Record<string, unknown>;
   const partial = ["results", "versions"].some((key) => Array.isArray(facts[key]) && facts[key].length > 0);
-  if (partial || typeof facts["error"] !== "string") return reply;
-  const kind = typeof facts["error_code"] === "string" ? facts["error_code"] : "operation_failed";
-  throw new CallError(kind, facts["error"], facts);
+  if (partial || typeof facts.error !== "string") return reply;
+  const kind = typeof facts.error_code === "string" ? facts.error_code : "operation_failed";
+  throw new CallError(kind, facts.error, facts);
 }

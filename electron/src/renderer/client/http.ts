@@ -40,7 +40,7 @@ export class HttpTransport implements Transport {
   private async fetch(path: string, init: RequestInit): Promise<Response> {
     const headers: Record<string, string> = { ...(init.headers as Record<string, string>) };
     if (init.body) headers["Content-Type"] = "application/json";
-    if (this.session.token !== null) headers["Authorization"] = `Bearer ${this.session.token}`;
+    if (this.session.token !== null) headers.Authorization = `Bearer ${this.session.token}`;
     try {
       return await fetch(path, { ...init, headers, cache: "no-store" });
     } catch (error) {
@@ -83,11 +83,12 @@ export class HttpTransport implements Transport {
   private async readForEver(handlers: StreamHandlers, over: AbortSignal): Promise<void> {
     let cursor: string | null = null;
     let failures = 0;
-    while (!over.aborted) {
+    const isOver = () => over.aborted;
+    while (!isOver()) {
       const connection = new AbortController();
-      let wanted = true;
+      const unwanted = new AbortController();
       this.restart = () => {
-        wanted = false;
+        unwanted.abort();
         connection.abort();
       };
       const stop = () => connection.abort();
@@ -100,7 +101,7 @@ export class HttpTransport implements Transport {
         else handlers.event(event);
       });
       over.removeEventListener("abort", stop);
-      if (over.aborted || !wanted) continue;
+      if (isOver() || unwanted.signal.aborted) continue;
       handlers.closed(reason);
       if (reason === "unauthorized") await this.session.askTabs();
       await pause(RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)] ?? 0, over);

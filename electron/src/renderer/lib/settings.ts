@@ -47,8 +47,8 @@ function become(next: PageSettings): void {
 
 /** The style sheet follows `prefers-color-scheme` unless the document names a theme. */
 export function showTheme(): void {
-  if (current.theme === "auto") delete document.documentElement.dataset["theme"];
-  else document.documentElement.dataset["theme"] = current.theme;
+  if (current.theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = current.theme;
 }
 
 function read(): PageSettings {

@@ -59,7 +59,7 @@ export default function Curve({ label, history, version, colors, max, height = 1
           ],
           series: [{}, ...key.split(",").map((name) => ({ stroke: color(name), width: 2, points: { show: false } }))],
         },
-        history.data() as UPlot.AlignedData,
+        history.data(),
         element,
       );
     };
@@ -79,7 +79,7 @@ export default function Curve({ label, history, version, colors, max, height = 1
     };
   }, [history, key, max, height]);
   useEffect(() => {
-    plot.current?.setData(history.data() as UPlot.AlignedData);
+    plot.current?.setData(history.data());
   }, [history, version]);
   return <div ref={place} className={css.curve} role="img" aria-label={label} style={{ height }} />;
 }

@@ -25,7 +25,7 @@ export class Texts {
   /** `count` chooses between the form for one and for more, and is shown grouped. */
   readonly t = (key: TextKey, values: Values = {}): string => {
     const text = this.table[key];
-    const form = typeof text === "string" ? text : text[this.form(Number(values["count"]))];
+    const form = typeof text === "string" ? text : text[this.form(Number(values.count))];
     return form.replace(/\{(\w+)\}/g, (_, name: string) => {
       const value = values[name] ?? "";
       return typeof value === "number" ? this.formats.count(value) : value;

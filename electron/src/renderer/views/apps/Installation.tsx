@@ -23,11 +23,11 @@ export function Installation({ app }: { app: AppInfo }) {
   const cancel = useChange("cancel_installation");
   const hear = useCallback(
     ({ data }: PumasEvent) => {
-      if (data["app_id"] !== app.app_id) return;
+      if (data.app_id !== app.app_id) return;
       const key = ["get_installation_progress", { app_id: app.app_id }];
       const known = queries.getQueryData<InstallationProgress | null>(key);
-      const over = data["completed_at"] != null;
-      if (known && known.tag === data["tag"] && !over) queries.setQueryData(key, { ...known, ...data });
+      const over = data.completed_at != null;
+      if (known && known.tag === data.tag && !over) queries.setQueryData(key, { ...known, ...data });
       else void queries.invalidateQueries({ queryKey: key });
     },
     [queries, app.app_id],

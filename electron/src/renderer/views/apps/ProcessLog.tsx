@@ -12,18 +12,23 @@ import { appended } from "./log";
 export function ProcessLog({ appId }: { appId: string }) {
   const { t } = useTexts();
   const answer = useCall("get_process_log", { app_id: appId, lines: 500 }, { staleTime: 0, gcTime: 0 });
-  const [news, setNews] = useState<readonly string[]>([]);
+  const [news, setNews] = useState<{ since: number; lines: readonly string[] }>({ since: 0, lines: [] });
   const [follow, setFollow] = useState(true);
   const box = useRef<HTMLPreElement>(null);
+  const since = answer.dataUpdatedAt;
   const hear = useCallback(
     ({ data }: PumasEvent) => {
-      if (data["app_id"] === appId) setNews((known) => appended(known, data["lines"] as string[]));
+      if (data.app_id !== appId) return;
+      // What an answer holds already is not added to it once more.
+      setNews((known) => ({
+        since,
+        lines: appended(known.since === since ? known.lines : [], data.lines as string[]),
+      }));
     },
-    [appId],
+    [appId, since],
   );
   useEvent("process.log", hear);
-  useEffect(() => setNews([]), [answer.dataUpdatedAt]);
-  const lines = appended(answer.data?.lines ?? [], news);
+  const lines = appended(answer.data?.lines ?? [], news.since === since ? news.lines : []);
   useEffect(() => {
     if (follow) box.current?.scrollTo({ top: box.current.scrollHeight });
   }, [lines.length, news, follow]);

@@ -1,5 +1,5 @@
 import * as Slider from "@radix-ui/react-slider";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 
 import { useCall, useChange } from "../../client/hooks";
 import type { Params } from "../../client/types";
@@ -21,9 +21,9 @@ export function Limits() {
   const answer = useCall("get_download_limits", {});
   const { mutateAsync } = useChange("set_download_limits");
   const limits = answer.data;
-  const [step, setStep] = useState(NO_LIMIT);
+  const [dragged, setDragged] = useState<number | null>(null);
   const stored = limits?.bytes_per_second ?? null;
-  useEffect(() => setStep(stepOf(stored)), [stored]);
+  const step = dragged ?? stepOf(stored);
   const change = (params: Params<"set_download_limits">) => act(() => mutateAsync(params));
   const limit = limitAt(step);
   const shown = limit === null ? t("downloads.limit.none") : t("downloads.speed", { speed: formats.bytes(limit) });
@@ -40,8 +40,12 @@ export function Limits() {
         min={0}
         max={NO_LIMIT}
         value={[step]}
-        onValueChange={([value]) => setStep(value ?? NO_LIMIT)}
-        onValueCommit={([value]) => change({ bytes_per_second: limitAt(value ?? NO_LIMIT) ?? 0 })}
+        onValueChange={([value]) => setDragged(value ?? NO_LIMIT)}
+        onValueCommit={([value]) =>
+          act(async () => {
+            await mutateAsync({ bytes_per_second: limitAt(value ?? NO_LIMIT) ?? 0 }).finally(() => setDragged(null));
+          })
+        }
       >
         <Slider.Track className={parts.track}>
           <Slider.Range className={parts.range} />

@@ -15,7 +15,7 @@ import {
   verticalListSortingStrategy,
 } from "@dnd-kit/sortable";
 import { GripVertical } from "lucide-react";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 
 import type { DownloadStatus } from "@contract";
 import { useChange } from "../../client/hooks";
@@ -30,21 +30,21 @@ export function Queue({ downloads }: { downloads: readonly DownloadStatus[] }) {
   const act = useAct();
   const reorder = useChange("reorder_model_downloads");
   const known = downloads.map((one) => one.download_id);
-  const [order, setOrder] = useState<readonly string[] | null>(null);
+  const [order, setOrder] = useState<{ of: string; ids: readonly string[] } | null>(null);
   const sensors = useSensors(
     useSensor(PointerSensor, { activationConstraint: { distance: 4 } }),
     useSensor(KeyboardSensor, { coordinateGetter: sortableKeyboardCoordinates }),
   );
   const key = known.join();
-  useEffect(() => setOrder(null), [key]);
-  const ids = order ?? known;
+  // A wish holds until the sidecar says what the order is now.
+  const ids = order?.of === key ? order.ids : known;
   const byId = new Map(downloads.map((one) => [one.download_id, one]));
   const name = (id: string | number) => byId.get(String(id))?.title ?? "";
   const place = (id: string | number) => ids.indexOf(String(id)) + 1;
   const end = ({ active, over }: DragEndEvent) => {
     if (over === null || active.id === over.id) return;
     const next = arrayMove([...ids], ids.indexOf(String(active.id)), ids.indexOf(String(over.id)));
-    setOrder(next);
+    setOrder({ of: key, ids: next });
     act(async () => {
       try {
         await reorder.mutateAsync({ download_ids: next });
@@ -85,15 +85,16 @@ export function Queue({ downloads }: { downloads: readonly DownloadStatus[] }) {
 
 function QueueItem({ download }: { download: DownloadStatus }) {
   const { t } = useTexts();
-  const drag = useSortable({ id: download.download_id });
-  const moved = drag.transform;
+  const { setNodeRef, setActivatorNodeRef, attributes, listeners, transform, transition, isDragging } = useSortable({
+    id: download.download_id,
+  });
   return (
     <li
-      ref={drag.setNodeRef}
+      ref={setNodeRef}
       style={{
-        transform: moved ? `translate3d(0, ${moved.y}px, 0)` : undefined,
-        transition: drag.transition,
-        zIndex: drag.isDragging ? 1 : undefined,
+        transform: transform ? `translate3d(0, ${transform.y}px, 0)` : undefined,
+        transition,
+        zIndex: isDragging ? 1 : undefined,
         position: "relative",
       }}
     >
@@ -102,10 +103,10 @@ function QueueItem({ download }: { download: DownloadStatus }) {
         handle={
           <button
             type="button"
-            ref={drag.setActivatorNodeRef}
+            ref={setActivatorNodeRef}
             className={`${parts.button} ${parts.quiet} ${parts.icon}`}
-            {...drag.attributes}
-            {...drag.listeners}
+            {...attributes}
+            {...listeners}
             aria-label={t("downloads.drag", { name: download.title })}
           >
             <GripVertical aria-hidden />

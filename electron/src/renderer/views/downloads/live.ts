@@ -25,18 +25,18 @@ export function patched(
   data: Readonly<Record<string, unknown>>,
 ): Ok<"list_model_downloads"> {
   const change = (one: DownloadStatus): DownloadStatus => {
-    if (one.download_id !== data["download_id"]) return one;
-    const total = Number(data["total_bytes"]);
-    const downloaded = Number(data["downloaded_bytes"]);
+    if (one.download_id !== data.download_id) return one;
+    const total = Number(data.total_bytes);
+    const downloaded = Number(data.downloaded_bytes);
     return {
       ...one,
-      status: data["status"] as DownloadStatus["status"],
+      status: data.status as DownloadStatus["status"],
       downloaded_bytes: downloaded,
       total_bytes: total,
       progress: total > 0 ? downloaded / total : 0,
-      speed: Number(data["speed"]),
-      eta_seconds: typeof data["eta_seconds"] === "number" ? data["eta_seconds"] : null,
-      message: String(data["message"] ?? ""),
+      speed: Number(data.speed),
+      eta_seconds: typeof data.eta_seconds === "number" ? data.eta_seconds : null,
+      message: typeof data.message === "string" ? data.message : "",
     };
   };
   return { ...answer, downloads: answer.downloads.map(change) };
@@ -48,11 +48,11 @@ export function useLiveDownloads(): number {
   const [version, grow] = useReducer((n: number) => n + 1, 0);
   const hear = useCallback(
     ({ data }: PumasEvent) => {
-      const id = String(data["download_id"]);
+      const id = String(data.download_id);
       const now = Date.now() / 1000;
-      const speed = Number(data["speed"]);
+      const speed = Number(data.speed);
       speedOf(id).add(now, [speed]);
-      latest.set(id, data["status"] === "downloading" ? speed : 0);
+      latest.set(id, data.status === "downloading" ? speed : 0);
       totalSpeed.add(now, [[...latest.values()].reduce((sum, one) => sum + one, 0)]);
       queries.setQueriesData<Ok<"list_model_downloads">>(
         { queryKey: ["list_model_downloads"] },
@@ -64,10 +64,10 @@ export function useLiveDownloads(): number {
   );
   useEvent("download.progress", hear);
   const forget = useCallback(({ data }: PumasEvent) => {
-    if (data["kind"] !== "download" || data["state"] === "running") return;
-    const id = String(data["job_id"]);
+    if (data.kind !== "download" || data.state === "running") return;
+    const id = String(data.job_id);
     latest.delete(id);
-    if (data["state"] === "completed" || data["state"] === "cancelled") speeds.delete(id);
+    if (data.state === "completed" || data.state === "cancelled") speeds.delete(id);
   }, []);
   useEvent("job.state", forget);
   return version;

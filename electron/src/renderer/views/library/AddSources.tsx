@@ -1,4 +1,4 @@
-import { useRef, useState, type FormEvent } from "react";
+import { useRef, useState, type SyntheticEvent } from "react";
 
 import { Button } from "../../parts/Button";
 import { Field } from "../../parts/Field";
@@ -14,7 +14,7 @@ export function AddSources() {
   const [path, setPath] = useState("");
   const files = useRef<HTMLInputElement>(null);
   const bridge = window.pumas;
-  const add = (event: FormEvent) => {
+  const add = (event: SyntheticEvent) => {
     event.preventDefault();
     if (path.trim() === "") return;
     openImport([{ path: path.trim() }]);

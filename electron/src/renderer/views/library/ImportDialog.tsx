@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { useState } from "react";
 
 import { useClient } from "../../client/hooks";
 import { Bar } from "../../parts/Bar";
@@ -10,7 +10,7 @@ import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 import { AddSources } from "./AddSources";
 import { CandidateCard } from "./CandidateCard";
-import { importSpec, isReady, type Candidate, type Mode } from "./candidates";
+import { edited, importSpec, isReady, type Candidate, type Mode } from "./candidates";
 import { closeImport, type Source } from "./dropped";
 import { useExamined } from "./useExamined";
 import { useImportJob } from "./useImportJob";
@@ -23,14 +23,12 @@ export default function ImportDialog({ sources, onClose }: { sources: readonly S
   const act = useAct();
   const [mode, setMode] = useState<Mode>("copy");
   const examined = useExamined(sources);
-  const [candidates, setCandidates] = useState<readonly Candidate[]>([]);
-  useEffect(() => setCandidates(examined.candidates), [examined.candidates]);
+  const [edits, setEdits] = useState<Readonly<Record<string, Partial<Candidate> | null>>>({});
+  const candidates = edited(examined.candidates, edits);
   const job = useImportJob();
   const ready = candidates.filter(isReady);
   const change = (path: string, changes: Partial<Candidate> | null) =>
-    setCandidates(
-      candidates.flatMap((one) => (one.path !== path ? [one] : changes === null ? [] : [{ ...one, ...changes }])),
-    );
+    setEdits((known) => ({ ...known, [path]: changes && { ...known[path], ...changes } }));
   const start = () =>
     act(async () => {
       const import_specs = ready.map((candidate) => importSpec(candidate, mode));

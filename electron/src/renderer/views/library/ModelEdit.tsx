@@ -1,4 +1,4 @@
-import { useState, type FormEvent } from "react";
+import { useState, type SyntheticEvent } from "react";
 
 import { useCall, useChange } from "../../client/hooks";
 import { Button } from "../../parts/Button";
@@ -27,7 +27,7 @@ export function ModelEdit({ modelId, facts, overrides }: Props) {
   const stored = versionRanges(overrides);
   const [ranges, setRanges] = useState(stored);
   const takers = (apps.data?.apps ?? []).filter((app) => app.takes_models);
-  const save = (event: FormEvent) => {
+  const save = (event: SyntheticEvent) => {
     event.preventDefault();
     act(async () => {
       await update.mutateAsync({ model_id: modelId, official_name: name.trim(), tags: parseTags(tags), notes });

@@ -37,7 +37,7 @@ export function ModelHeader({ folder, files }: { folder: string; files: readonly
         facts={shown.map(([key, value]) => [
           key,
           <span key={key} className={css.text}>
-            {typeof value === "object" ? JSON.stringify(value) : String(value)}
+            {typeof value === "string" ? value : JSON.stringify(value)}
             {header.data?.truncated[key] !== undefined && (
               <small className={parts.hint}> … {t("model.header.cut", { count: header.data.truncated[key] })}</small>
             )}

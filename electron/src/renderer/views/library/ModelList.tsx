@@ -105,7 +105,7 @@ export function ModelList({ search, found, current, onOpen }: Props) {
               index={index}
               total={total}
               start={start}
-              selected={model !== undefined && model.model_id === current}
+              selected={model?.model_id === current}
               onOpen={open}
             />
           );

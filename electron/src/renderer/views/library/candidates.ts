@@ -84,3 +84,14 @@ export function importSpec(candidate: Candidate, mode: Mode): ImportSpec {
     ...(candidate.modelType !== "" && { model_type: candidate.modelType }),
   };
 }
+
+/** Candidates with what a person changed about them; those that were left out (null) are gone. */
+export function edited(
+  candidates: readonly Candidate[],
+  edits: Readonly<Record<string, Partial<Candidate> | null>>,
+): Candidate[] {
+  return candidates.flatMap((one) => {
+    const edit = edits[one.path];
+    return edit === null ? [] : [{ ...one, ...edit }];
+  });
+}

@@ -51,31 +51,31 @@ function object(value: unknown): Json {
 }
 
 export function readMetadata(metadata: Json, modelId: string): ModelFacts {
-  const card = object(metadata["model_card"]);
-  const files = Array.isArray(metadata["files"]) ? metadata["files"].map(object) : [];
-  const download = text(metadata["download_url"]);
-  const repo = text(metadata["repo_id"]) || (/huggingface\.co\/([^/?#]+\/[^/?#]+)/.exec(download)?.[1] ?? "");
+  const card = object(metadata.model_card);
+  const files = Array.isArray(metadata.files) ? metadata.files.map(object) : [];
+  const download = text(metadata.download_url);
+  const repo = text(metadata.repo_id) || (/huggingface\.co\/([^/?#]+\/[^/?#]+)/.exec(download)?.[1] ?? "");
   return {
-    name: text(metadata["official_name"]) || text(metadata["cleaned_name"]) || (modelId.split("/").at(-1) ?? modelId),
-    type: [text(metadata["model_type"]), text(metadata["subtype"])].filter((one) => one !== "").join(" / "),
-    family: text(metadata["family"]),
-    tags: texts(metadata["tags"]),
-    notes: text(metadata["notes"]),
-    description: text(metadata["description"]) || text(card["description"]),
-    license: text(metadata["license"]) || text(card["license"]),
-    base: texts(metadata["base_model"]).join(", "),
+    name: text(metadata.official_name) || text(metadata.cleaned_name) || (modelId.split("/").at(-1) ?? modelId),
+    type: [text(metadata.model_type), text(metadata.subtype)].filter((one) => one !== "").join(" / "),
+    family: text(metadata.family),
+    tags: texts(metadata.tags),
+    notes: text(metadata.notes),
+    description: text(metadata.description) || text(card.description),
+    license: text(metadata.license) || text(card.license),
+    base: texts(metadata.base_model).join(", "),
     repo,
     link: /^https?:\/\//.test(download) ? download : "",
-    security: oneOf(metadata["security_tier"], ["safe", "pickle", "unknown"], "unknown"),
-    storage: oneOf(metadata["storage"], ["owned", "hardlink", "reflink", "reference"], "owned"),
-    added: text(metadata["added_date"]),
-    updated: text(metadata["updated_date"]),
-    size: count(metadata["size_bytes"]),
+    security: oneOf(metadata.security_tier, ["safe", "pickle", "unknown"], "unknown"),
+    storage: oneOf(metadata.storage, ["owned", "hardlink", "reflink", "reference"], "owned"),
+    added: text(metadata.added_date),
+    updated: text(metadata.updated_date),
+    size: count(metadata.size_bytes),
     files: files.map((file) => ({
-      name: text(file["name"]),
-      size: count(file["size"]),
-      sha256: text(file["sha256"]),
-      claimed: text(file["claimed_sha256"]),
+      name: text(file.name),
+      size: count(file.size),
+      sha256: text(file.sha256),
+      claimed: text(file.claimed_sha256),
     })),
   };
 }
@@ -86,6 +86,6 @@ export function parseTags(line: string): string[] {
 }
 
 export function versionRanges(overrides: Json): Record<string, string> {
-  const ranges = Object.entries(object(overrides["version_ranges"]));
+  const ranges = Object.entries(object(overrides.version_ranges));
   return Object.fromEntries(ranges.flatMap(([app, range]) => (typeof range === "string" ? [[app, range]] : [])));
 }

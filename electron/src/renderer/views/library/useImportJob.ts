@@ -21,7 +21,7 @@ export function useImportJob() {
       act(async () => {
         const { job } = await client.call("get_job", { job_id: id });
         if (GOING.has(job.state)) return;
-        const results = (job.result?.["results"] ?? []) as ImportItem[];
+        const results = (job.result?.results ?? []) as ImportItem[];
         setEnded(results.length > 0 ? results : [{ path: job.title, success: false, error: job.error ?? job.state }]);
         setJobId(null);
       }),
@@ -29,11 +29,11 @@ export function useImportJob() {
   );
   const hear = useCallback(
     ({ topic, data }: PumasEvent) => {
-      if (data["job_id"] !== jobId || jobId === null) return;
+      if (data.job_id !== jobId || jobId === null) return;
       if (topic === "job.state") look(jobId);
       else {
-        setProgress(Number(data["progress"]));
-        setItem(String(data["item"]));
+        setProgress(Number(data.progress));
+        setItem(String(data.item));
       }
     },
     [jobId, look],

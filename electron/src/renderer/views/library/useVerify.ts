@@ -33,7 +33,7 @@ export function useVerify() {
   );
   const hear = useCallback(
     ({ data }: PumasEvent) => {
-      if (jobId !== null && data["job_id"] === jobId) look(jobId);
+      if (jobId !== null && data.job_id === jobId) look(jobId);
     },
     [jobId, look],
   );

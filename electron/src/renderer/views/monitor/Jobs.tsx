@@ -29,7 +29,7 @@ export function Jobs() {
           known && {
             ...known,
             jobs: known.jobs.map((job) =>
-              job.job_id === data["job_id"] ? { ...job, ...(data as Partial<typeof job>) } : job,
+              job.job_id === data.job_id ? { ...job, ...(data as Partial<typeof job>) } : job,
             ),
           },
       );

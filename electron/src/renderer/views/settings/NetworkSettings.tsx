@@ -1,4 +1,4 @@
-import { useEffect, useState, type FormEvent } from "react";
+import { useState, type SyntheticEvent } from "react";
 
 import { useCall, useChange } from "../../client/hooks";
 import { Badge } from "../../parts/Badge";
@@ -18,15 +18,14 @@ export function NetworkSettings() {
   const answer = useCall("get_network_settings", {});
   const change = useChange("set_network_settings");
   const settings = answer.data?.settings;
-  const [proxy, setProxy] = useState("");
-  const [ca, setCa] = useState("");
+  const [draft, setDraft] = useState<{ proxy?: string; ca?: string }>({});
   const stored = { proxy: settings?.proxy ?? "", ca: settings?.ca_bundle ?? "" };
-  useEffect(() => setProxy(stored.proxy), [stored.proxy]);
-  useEffect(() => setCa(stored.ca), [stored.ca]);
-  const save = (event: FormEvent) => {
+  const { proxy, ca } = { ...stored, ...draft };
+  const save = (event: SyntheticEvent) => {
     event.preventDefault();
     act(async () => {
       await change.mutateAsync({ proxy: proxy.trim(), ca_bundle: ca.trim() });
+      setDraft({});
       notify({ tone: "good", text: t("settings.saved") });
     });
   };
@@ -49,7 +48,7 @@ export function NetworkSettings() {
               className={parts.input}
               value={proxy}
               spellCheck={false}
-              onChange={(e) => setProxy(e.target.value)}
+              onChange={(e) => setDraft({ ...draft, proxy: e.target.value })}
             />
           )}
         </Field>
@@ -60,7 +59,7 @@ export function NetworkSettings() {
               className={parts.input}
               value={ca}
               spellCheck={false}
-              onChange={(e) => setCa(e.target.value)}
+              onChange={(e) => setDraft({ ...draft, ca: e.target.value })}
             />
           )}
         </Field>

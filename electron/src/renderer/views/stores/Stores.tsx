@@ -1,5 +1,5 @@
 import { HardDrive, Search } from "lucide-react";
-import { useState, type FormEvent } from "react";
+import { useState, type SyntheticEvent } from "react";
 
 import { useCall, useClient, useEvent } from "../../client/hooks";
 import type { PumasEvent } from "../../client/types";
@@ -28,14 +28,14 @@ export default function Stores() {
   const found = scan.data;
   // A scan that takes long goes on as a job; when that has ended, asking with its id brings the answer.
   const hear = ({ data }: PumasEvent) => {
-    if (!found?.pending || data["job_id"] !== found.job_id || data["state"] === "running") return;
+    if (!found?.pending || data.job_id !== found.job_id || data.state === "running") return;
     act(async () => {
       const ended = await client.call("scan_model_stores", { ...params, job_id: found.job_id });
       client.queries.setQueryData(["scan_model_stores", params], ended);
     });
   };
   useEvent("job.state", hear);
-  const again = (event: FormEvent) => {
+  const again = (event: SyntheticEvent) => {
     event.preventDefault();
     const next = text
       .split("\n")
