@@ -108,7 +108,16 @@ impl ModelMetadata {
     /// # Errors
     /// As [`ModelMetadata::update`].
     pub fn mark_manual(&self, model_id: &str) -> Result<()> {
+        self.edit(model_id, JsonObject::new())
+    }
+
+    /// Set what a person wrote (`official_name`, `tags`, `notes`, …) and protect it as `mark_manual` does.
+    ///
+    /// # Errors
+    /// As [`ModelMetadata::update`].
+    pub fn edit(&self, model_id: &str, changes: JsonObject) -> Result<()> {
         let change = |metadata: &mut JsonObject| {
+            metadata.extend(changes);
             metadata.insert("match_source".to_owned(), Value::from("manual"));
             metadata.insert("pending_online_lookup".to_owned(), Value::from(false));
             metadata.insert("updated_date".to_owned(), Value::from(now()));
@@ -244,8 +253,66 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    use crate::library::testing::Library;
+
     fn object(value: &Value) -> JsonObject {
         value.as_object().cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_model_is_a_folder_with_metadata() {
+        let place = Library::new();
+        place.model("llm/a/A", &json!({}));
+        place.file("llm/a/None/x.gguf", "x");
+        place.model(".trash/x", &json!({}));
+        assert!(model_folder(place.root(), "llm/a/A").is_ok());
+        for id in ["llm/a/None", "llm/a/Gone", ".trash/x"] {
+            let found = model_folder(place.root(), id);
+            assert!(matches!(found, Err(Error::ModelNotFound(_))), "{id}");
+        }
+        let outside = model_folder(place.root(), "../x");
+        assert!(matches!(outside, Err(Error::UnsafePath { .. })));
+    }
+
+    #[test]
+    fn an_edit_keeps_what_others_wrote() {
+        let place = Library::new();
+        place.model(
+            "llm/a/A",
+            &json!({"strange": [1, {"x": null}], "official_name": "A"}),
+        );
+        let models = place.metadata();
+        let changes = object(&json!({"notes": "mine", "official_name": "B"}));
+        models.edit("llm/a/A", changes).unwrap();
+        let value = models.load("llm/a/A").unwrap();
+        let keys: Vec<&str> = value.keys().map(String::as_str).collect();
+        let own = ["match_source", "pending_online_lookup", "updated_date"];
+        assert_eq!(keys[..3], ["strange", "official_name", "notes"]);
+        assert_eq!(keys[3..], own);
+        assert_eq!(value["official_name"], "B");
+        assert_eq!(place.index.told(), ["refresh llm/a/A"]);
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_written_over() {
+        let place = Library::new();
+        place.file("llm/a/A/metadata.json", "{ damaged");
+        let refused = place.metadata().mark_manual("llm/a/A");
+        assert!(matches!(refused, Err(Error::CorruptState { .. })));
+        let left = std::fs::read(place.root().join("llm/a/A/metadata.json")).unwrap();
+        assert_eq!(left, b"{ damaged");
+    }
+
+    #[test]
+    fn overrides_replace_ranges_and_keep_the_rest() {
+        let place = Library::new();
+        place.model("llm/a/A", &json!({}));
+        let models = place.metadata();
+        let store = |value: &Value| models.update_overrides("llm/a/A", object(value)).unwrap();
+        store(&json!({"other": 1, "version_ranges": {"x": ">=1"}}));
+        store(&json!({"version_ranges": {"y": null}}));
+        let expected = object(&json!({"other": 1, "version_ranges": {"y": null}}));
+        assert_eq!(models.overrides("llm/a/A").unwrap(), expected);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::library::index::Index;
 use crate::library::metadata::ModelMetadata;
-use crate::storage::json_file::JsonObject;
 use crate::storage::locked;
 use crate::storage::state_lock::StateLock;
 
@@ -24,19 +23,20 @@ impl Told {
         locked(&self.calls).clone()
     }
 
-    fn note(&self, call: &str, ids: &[String]) -> Result<()> {
+    fn note(&self, call: &str, ids: &[String]) {
         locked(&self.calls).push(format!("{call} {}", ids.join(" ")));
-        Ok(())
     }
 }
 
 impl Index for Told {
     fn refresh(&self, model_ids: &[String]) -> Result<()> {
-        self.note("refresh", model_ids)
+        self.note("refresh", model_ids);
+        Ok(())
     }
 
     fn remove(&self, model_ids: &[String]) -> Result<()> {
-        self.note("remove", model_ids)
+        self.note("remove", model_ids);
+        Ok(())
     }
 
     fn find_by_sha256(&self, _digest: &str) -> Result<Vec<String>> {
@@ -82,10 +82,6 @@ impl Library {
         &self.root
     }
 
-    pub(crate) fn launcher_root(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub(crate) fn lock(&self) -> StateLock {
         StateLock::new(self.folder.path().join("launcher-data/state.lock"))
     }
@@ -103,8 +99,4 @@ impl Library {
     pub(crate) fn metadata(&self) -> ModelMetadata {
         ModelMetadata::new(self.root.clone(), self.lock(), self.index.clone())
     }
-}
-
-pub(crate) fn object(value: &Value) -> JsonObject {
-    value.as_object().cloned().unwrap()
 }

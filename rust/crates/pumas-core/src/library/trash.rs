@@ -545,7 +545,7 @@ mod tests {
         assert_eq!(entry.model_ids, ["llm/a/A", "llm/a/A/inner/B"]);
         assert_eq!((entry.official_name.as_str(), entry.files), ("A model", 3));
         assert!(!place.root().join("llm/a").exists() && place.root().join("llm").exists());
-        assert_eq!(trash.list().unwrap(), [entry.clone()]);
+        assert_eq!(trash.list().unwrap(), std::slice::from_ref(&entry));
         assert_eq!(trash.restore(&entry.trash_id, false).unwrap(), entry);
         assert_eq!(fs::read(place.root().join("llm/a/A/a.gguf")).unwrap(), b"12345");
         assert!(trash.list().unwrap().is_empty());
