@@ -29,7 +29,24 @@ def test_plain_addresses(url: str) -> None:
      "HTTPS://a/b", "https://", "https://host", "https://host/", "https://-host/a", "https://u:p@host/a",
      "https://host/a?x", "https://host/a#x", "https://host/a b", "https://host/a\nb", "https://host/a%2e%2e/b",
      "https://host/../a", "https://host/-a", "https://host:0/a", "https://host:99999/a", "https://host/a/..b",
-     "https://hóst/a", "https://host/a\0", "https::https://host/a", "https://host/" + "a" * 600],
+     "https://hóst/a", "https://host/a\0", "https::https://host/a", "https://host/" + "a" * 600,
+     # nothing that git takes for an option, a program or another transport, in any case
+     "-u", "-c core.sshCommand=x", "--config=core.fsmonitor=x", "-https://host/a", "https://host/a --upload-pack=x",
+     "https://host/a\t--x", "eXt::sh -c x", "ext::https://host/a", "fd::17/x", "transport::https://host/a", "HTTP://a/b",
+     "hTTps://host/a", "https:/host/a", "https:host/a", "//host/a", "host:a", "host/a", ".", "~/a", "ftp://host/a",
+     "svn+ssh://host/a", "git+https://host/a", "file:///https://host/a", "localhost:a",
+     # no credentials, no second host, no other spelling of one
+     "https://u@host/a", "https://:p@host/a", "https://u:@host/a", "https://token:x-oauth-basic@host/a", "https://@host/a",
+     "https://host:443@evil/a", "https://host\\@evil/a", "https://host%40evil/a", "https://[::1]/a", "https://host./a",
+     "https://host../a", "https://.host/a", "https://ho_st/a", "https://host-/a", "https://host:/a", "https://host:-1/a",
+     "https://host:+1/a", "https://host:٤/a", "https://exаmple.org/a", "https://host。org/a",
+     # no line of its own, no control character, no shell
+     "https://host/a\r\nHost: x", "https://host/a\x0bb", "https://host/a\x7f", "https://host/a\x1b[0m",
+     "https://host/a\u2028b", "https://host/a;b", "https://host/a|b", "https://host/$(x)", "https://host/`x`",
+     "https://host/a&b", "https://host/a'b", 'https://host/a"b', "https://host/a*", "https://host/a\\b",
+     # no path that leads elsewhere
+     "https://host//a", "https://host/a//b", "https://host/./a", "https://host/.a", "https://host/a/.git/b",
+     "https://host/a/-b", "https://host/a...b", "https://host/%2e%2e/a"],
 )  # fmt: skip
 def test_everything_else_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput):

@@ -63,6 +63,39 @@ def test_requirements_that_cannot_be_had_leave_no_node(
     assert install(one, server, "sunny")["success"]
 
 
+def test_requirements_that_fail_without_uv_leave_all_as_it_was(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    first = server.commit("sunny", {"a.py": "1"})
+    one = launch(env={"PUMAS_UV": "off"})
+    assert install(one, server, "sunny")["success"]
+    server.commit("sunny", {"requirements.txt": "./no-such-package-here\n"})
+    for method, params in (
+        ("install_custom_node", {"git_url": f"{server.url}/sunny.git", "node_name": "other"}),
+        ("update_custom_node", {"node_name": "sunny"}),
+    ):
+        answer = one.result(method, {"version_tag": TAG, "install_requirements": True, **params})
+        assert (answer["success"], answer["error_code"]) == (False, "dependency_failed")
+    (node,) = one.result("get_custom_nodes", {"version_tag": TAG})["details"]
+    assert (node["name"], node["commit"]) == ("sunny", first)
+    assert not (version / "custom_nodes/sunny/requirements.txt").exists()
+
+
+def test_an_update_by_another_branch_than_ours_is_refused(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    kept = server.commit("sunny", {"a.py": "2"})
+    one = launch()
+    assert install(one, server, "sunny")["commit"] == kept
+    server.rewrite("sunny")
+    answer = one.result("update_custom_node", {"version_tag": TAG, "node_name": "sunny"})
+    assert (answer["success"], answer["error_code"]) == (False, "git_failed")
+    (node,) = one.result("get_custom_nodes", {"version_tag": TAG})["details"]
+    assert node["commit"] == kept
+    assert (version / "custom_nodes/sunny/a.py").read_text() == "2"
+
+
 def test_requirements_go_into_the_versions_environment(
     server: GitServer, version: Path, launch: Callable[..., Sidecar], tmp_path: Path
 ) -> None:
