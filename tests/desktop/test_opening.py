@@ -69,6 +69,20 @@ def test_only_what_lies_in_the_root(root: Path, text: str, place: str | type[Pum
             opening.path_below(root, text)
 
 
+def test_a_library_on_another_drive_is_ours_too(root: Path, tmp_path: Path) -> None:
+    drive = tmp_path / "drive/models"
+    (drive / "llm").mkdir(parents=True)
+    library = root / "shared-resources/models"
+    library.rmdir()
+    library.symlink_to(drive)
+    for text in ("shared-resources/models/llm", str(drive / "llm")):
+        assert opening.path_below(root, text, library) == drive / "llm"
+    with pytest.raises(UnsafePath):
+        opening.path_below(root, "shared-resources/models/..", library)
+    with pytest.raises(UnsafePath):
+        opening.path_below(root, str(drive))
+
+
 @pytest.mark.parametrize("url", ["http://a", "https://user@example.org:8/x?y=$(z)#f", "http://[::1]:80/"])
 def test_addresses(url: str) -> None:
     assert opening.address(url) == url

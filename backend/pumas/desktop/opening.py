@@ -29,21 +29,23 @@ _MOST_ADDRESS = 4096
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
 
-def path_below(root: Path, text: str) -> Path:
+def path_below(root: Path, text: str, *others: Path) -> Path:
     """What a caller means: an absolute path, `~`, or a path below the root, links followed.
 
+    `others` are folders that may lie elsewhere: a library on another drive, for example.
+
     Raises:
-        InvalidInput, UnsafePath: it is no path, or does not lie in the launcher root.
+        InvalidInput, UnsafePath: it is no path, or does not lie in the launcher root or in one of the others.
         FileUnavailable: nothing is there.
     """
     if "\0" in text:
         raise InvalidInput("path", "must not hold NUL")
-    real_root = Path(os.path.realpath(root))
+    allowed = [Path(os.path.realpath(folder)) for folder in (root, *others)]
     try:
         real = Path(os.path.realpath(root / Path(text).expanduser()))
     except (OSError, ValueError, RuntimeError):
         raise InvalidInput("path", "cannot be resolved") from None
-    if not real.is_relative_to(real_root):
+    if not any(real.is_relative_to(folder) for folder in allowed):
         raise UnsafePath("path", "must lie in the launcher's own folder")
     if not real.exists():
         raise FileUnavailable(text[:200], "there is nothing of that name")

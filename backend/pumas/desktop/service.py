@@ -119,7 +119,7 @@ class DesktopService:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     async def open_path(self, text: str) -> str:
-        """Open a folder of the launcher root, or show a file there; the path that was meant.
+        """Open a folder of the launcher root or the library, or show a file there; the path that was meant.
 
         Raises:
             InvalidInput, UnsafePath, FileUnavailable, Unsupported, LaunchFailed.
@@ -128,7 +128,7 @@ class DesktopService:
         def work() -> str:
             from pumas.desktop import opening
 
-            path = opening.path_below(self._layout.root, text)
+            path = opening.path_below(self._layout.root, text, self._layout.library)
             opening.show(path)
             return str(path)
 
