@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::Layout;
 use crate::error::Result;
 use crate::events::EventStream;
+use crate::jobs::{JobService, JobStore};
 use crate::stop::Stop;
 use crate::storage::troubles::Troubles;
 
@@ -26,6 +27,8 @@ pub struct PumasApi {
     pub events: EventStream,
     /// What is wrong with the files that we keep.
     pub troubles: Arc<Troubles>,
+    /// Long work.
+    pub jobs: JobService,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -33,20 +36,39 @@ pub struct PumasApi {
 impl PumasApi {
     /// Connect the services of all domains. Touches no disk: [`PumasApi::open`] does.
     pub fn new(root: impl Into<PathBuf>) -> Result<Self> {
+        let layout = Arc::new(Layout::new(root));
+        let events = EventStream::new();
+        let troubles = Arc::new(Troubles::default());
+        let jobs = JobService::new(JobStore::new(&layout, Arc::clone(&troubles))?, events.clone());
         Ok(Self {
-            layout: Arc::new(Layout::new(root)),
-            events: EventStream::new(),
-            troubles: Arc::new(Troubles::default()),
+            layout,
+            events,
+            troubles,
+            jobs,
             stop: Stop::default(),
         })
     }
 
     /// Open what the services need. A domain that cannot be opened is reported in [`PumasApi::troubles`], and the others
     /// work.
-    #[expect(clippy::unused_async, reason = "domains open here")]
-    pub async fn open(&self) {}
+    pub async fn open(&self) {
+        self.opened("jobs.db", self.jobs.open().await);
+    }
 
-    /// Park what runs, then close the files.
-    #[expect(clippy::unused_async, reason = "domains close here")]
-    pub async fn close(&self) {}
+    fn opened(&self, name: &str, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            self.troubles.report(name, error.kind(), &error.to_string());
+            tracing::error!("{name}: {error}");
+        }
+    }
+
+    /// Park what runs. Calls that are under way still find their files.
+    pub async fn close(&self) {
+        self.jobs.close().await;
+    }
+
+    /// Close the files, last of all. Blocks for a moment.
+    pub fn close_files_sync(&self) {
+        self.jobs.close_files_sync();
+    }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod contracts;
 pub mod error;
 pub mod events;
+pub mod jobs;
 pub mod library;
 pub mod stop;
 pub mod storage;

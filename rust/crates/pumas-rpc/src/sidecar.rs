@@ -113,6 +113,13 @@ async fn serve_until_stopped(run: &Run) -> Result<(), Failed> {
     api.close().await;
     server.close().await;
     owner::remove_rpc_file(&api.layout);
+    let closing = Arc::clone(&api);
+    // A disk that hangs is not waited for: the runtime gives its threads a moment, and no more.
+    let _ = tokio::time::timeout(
+        THREAD_GRACE,
+        tokio::task::spawn_blocking(move || closing.close_files_sync()),
+    )
+    .await;
     Ok(())
 }
 

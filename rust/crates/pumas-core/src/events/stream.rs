@@ -48,6 +48,7 @@ struct Reader {
 pub struct EventStream {
     state: Arc<Mutex<State>>,
     readers: Arc<AtomicU64>,
+    joined: Arc<Notify>,
 }
 
 impl Default for EventStream {
@@ -80,6 +81,7 @@ impl EventStream {
         Self {
             state: Arc::new(Mutex::new(state)),
             readers: Arc::default(),
+            joined: Arc::default(),
         }
     }
 
@@ -129,6 +131,33 @@ impl EventStream {
         }
     }
 
+    /// Tell those who follow the topic by its name now. It takes no cursor of its own and is never replayed.
+    pub fn publish_passing(&self, topic: &'static str, data: &impl Serialize) {
+        let Ok(text) = serde_json::to_vec(data) else {
+            return;
+        };
+        let mut state = self.state();
+        let event = Event {
+            cursor: state.cursor,
+            topic,
+            data: text.into(),
+        };
+        for reader in state.readers.values_mut().filter(|reader| reader.named(topic)) {
+            reader.offer(&event);
+        }
+    }
+
+    /// Return as soon as somebody follows this topic by its name.
+    pub async fn until_wanted(&self, topic: &str) {
+        loop {
+            let joined = self.joined.notified();
+            if self.state().readers.values().any(|reader| reader.named(topic)) {
+                return;
+            }
+            joined.await;
+        }
+    }
+
     /// Follow the stream from `after` (a cursor seen earlier) or from now on.
     ///
     /// `topics` are whole topics or their first words (`job` means `job.state` and `job.progress`); empty means all.
@@ -146,6 +175,7 @@ impl EventStream {
         state.next_reader += 1;
         state.readers.insert(id, reader);
         self.readers.fetch_add(1, Ordering::Relaxed);
+        self.joined.notify_waiters();
         Subscription {
             stream: self.clone(),
             id,
@@ -171,6 +201,11 @@ impl State {
 }
 
 impl Reader {
+    /// As `wants`, but not for a reader that simply follows everything.
+    fn named(&self, topic: &str) -> bool {
+        !self.topics.is_empty() && wants(&self.topics, topic)
+    }
+
     fn offer(&mut self, event: &Event) {
         if !wants(&self.topics, event.topic) {
             return;
@@ -312,6 +347,24 @@ mod tests {
         let waiting = said(&mut slow);
         assert!(waiting.len() <= QUEUE_EVENTS);
         assert_eq!(waiting[0].1, RESYNC);
+    }
+
+    #[tokio::test]
+    async fn passing_events_are_for_those_who_ask_for_them() {
+        let stream = EventStream::starting_at(5);
+        let mut everything = stream.subscribe(vec![], None);
+        let waiting = stream.clone();
+        let wanted = tokio::spawn(async move { waiting.until_wanted("load").await });
+        tokio::task::yield_now().await;
+        assert!(!wanted.is_finished());
+        let mut named = stream.subscribe(vec!["load".into()], None);
+        wanted.await.unwrap();
+        stream.publish_passing("load", &json!({}));
+        assert_eq!(
+            (said(&mut named), said(&mut everything)),
+            (vec![(5, "load")], vec![])
+        );
+        assert_eq!(said(&mut stream.subscribe(vec!["load".into()], Some(5))), []);
     }
 
     #[tokio::test]

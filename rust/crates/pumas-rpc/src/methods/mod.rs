@@ -3,10 +3,11 @@
 use crate::registry::{Methods, Row};
 
 mod builtin;
+mod jobs;
 
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 1] = [builtin::rows()];
+    let domains: [Vec<Row>; 2] = [builtin::rows(), jobs::rows()];
     Methods::new(domains.into_iter().flatten().collect())
 }
