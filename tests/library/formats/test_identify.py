@@ -218,6 +218,10 @@ TENSORS: dict[str, tuple[list[str], tuple[str, str, str]]] = {
         ],
         ("diffusion", "checkpoints", "sdxl"),
     ),
+    "checkpoint of an unknown family": (
+        [*under("model.diffusion_model.", ["stem.0.weight", "stem.1.weight"]), *under("first_stage_model.", VAE)],
+        ("diffusion", "checkpoints", ""),
+    ),
     "flux checkpoint": (
         [*under("model.diffusion_model.", FLUX), *under("vae.", VAE)],
         ("diffusion", "checkpoints", "flux"),

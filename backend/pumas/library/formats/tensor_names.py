@@ -113,6 +113,7 @@ _UNETS: Final = (
     Rule(_image("stable-diffusion"), "^down_blocks.0.", "^up_blocks.0.", "^time_embedding."),
 )
 _WRAPPERS: Final = ("model.diffusion_model.", "diffusion_model.", "module.", "_orig_mod.", "net.", "transformer.")
+_IMAGE_WRAPPERS: Final = _WRAPPERS[:2]
 _OTHER_PARTS: Final = ("^first_stage_model.", "^vae.", "^cond_stage_model.", "^conditioner.", "^text_encoders.")
 
 _CONTROLNET: Final = Rule(
@@ -280,6 +281,8 @@ def _image_model(tensors: TensorNames) -> Kind | None:
     if _CONTROLNET.holds(inner):
         return _CONTROLNET.kind
     kind = _first(_IMAGE_TRANSFORMERS, inner) or _unet(inner, tensors)
+    if kind is None and prefix in _IMAGE_WRAPPERS:
+        kind = _image("")  # of a family that we do not know
     if kind and prefix and tensors.any(_OTHER_PARTS):
         return kind._replace(subtype="checkpoints")
     return kind
