@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -36,6 +37,9 @@ STEPS = 12
 DOCUMENT: dict[str, Any] = json.loads((PROJECT / "contracts" / "openrpc.json").read_text(encoding="utf-8"))
 METHODS = [method["name"] for method in DOCUMENT["methods"]]
 _SHOWN = 300
+# Installations and sizes are compared by the examples: how far one was at a call is a matter of moments.
+_MOMENTS = r"install_.*|cancel_installation|get_installation_progress|update_version|.*_release_size.*|get_release_.*"
+_LEFT_OUT = re.compile(rf"^(?:{LEFT_OUT.pattern}|{_MOMENTS})$")
 
 
 @dataclass
@@ -172,7 +176,7 @@ def _call(rng: random.Random, document: dict[str, Any]) -> Step | None:
     message = json.loads(schema_driven(rng, document))
     if not isinstance(message, dict) or not isinstance(message.get("method"), str):
         return None
-    if LEFT_OUT.fullmatch(message["method"]) or "id" not in message or message.get("jsonrpc") != "2.0":
+    if _LEFT_OUT.search(message["method"]) or "id" not in message or message.get("jsonrpc") != "2.0":
         return None
     return Step(message["method"], message.get("params"))
 

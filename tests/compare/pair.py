@@ -16,6 +16,7 @@ from contract.replay import differences
 from sidecar import PROJECT
 
 MAY_DIFFER: dict[str, Any] = json.loads((PROJECT / "contracts" / "compare.json").read_text(encoding="utf-8"))
+WRAPPERS: dict[str, Any] = json.loads((PROJECT / "contracts" / "response_wrappers.json").read_text(encoding="utf-8"))
 _REFERENCES: tuple[str, ...] = tuple(MAY_DIFFER["references"])
 _ACTIVE = ("queued", "running")
 
@@ -90,7 +91,12 @@ class Pair:
         return first, differences(first, second)
 
     def serves(self, method: str) -> list[str]:
-        """The backends that have this method: others know not even its name."""
+        """The backends that have this method: others know not even its name.
+
+        Built-in methods take any parameters, so a question would do what they do: every server has them.
+        """
+        if WRAPPERS[method]["kind"] == "builtin":
+            return [side.backend for side in self.sides]
         odd = {"\u0001": 0}
         return [
             side.backend for side in self.sides if side.sidecar.rpc(method, odd).get("error", {}).get("code") != -32601
