@@ -122,6 +122,8 @@ class Comparison:
         rng = random.Random(seed)
         part = {**DOCUMENT, "methods": [m for m in DOCUMENT["methods"] if m["name"] in served]}
         with self.pair(sequences.prepare) as both:
+            # What is fetched aside at a start is there for both before the first call.
+            both.ask(Step("get_available_versions", {"force_refresh": True}))
             for _ in range(count):
                 message = _call(rng, part)
                 if message is None:
