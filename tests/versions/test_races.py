@@ -1,13 +1,20 @@
-"""Installs, removals, switches, rollbacks, restores and restarts in any order and at the same time: after each step
-what is listed is whole, what is active is installed, and what is not ours is untouched."""
+"""Installs, removals, switches, rollbacks, restores and restarts in any order and at the same time.
+
+After each step what is listed is whole, what is active is installed, and what is not ours is untouched. Meanwhile a
+witness looks at the versions without pause: one that can be seen is whole at every moment, which only a rename gives,
+and a build that moves stays the folder that it was. `PUMAS_FAULT_RUNS` sets how many orders are tried (8 unless told).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import shutil
 import tempfile
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +23,97 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from fixtures.releases import ReleaseServer
-from fixtures.releases.content import OLLAMA, ollama
+from fixtures.releases import Release, ReleaseServer
+from fixtures.releases.archives import Member, bundle, tarred, zstandarded
+from fixtures.releases.content import OLLAMA
 from pumas.errors import PumasError
 from pumas.jobs.store import Job
+from pumas.versions import places
+from pumas.versions.places import TRASH
+from pumas.versions.state import MARKER
 
 from .setup import Built, built, everything, server
 
 __all__ = ["server"]
 TAGS = ["v0.9.0", "v0.10.0", "v0.11.0"]
 APP = "ollama"
+EXAMPLES = int(os.environ.get("PUMAS_FAULT_RUNS", "8"))
+FILES = 120
+"""So many that a copy of them takes long enough to be seen half done."""
+ACTIONS = (
+    *("install", "rebuild", "update", "remove", "remove", "switch", "switch", "default"),
+    *("roll back", "restore", "purge", "cancel"),
+)
 tags = st.sampled_from(TAGS)
+
+
+def release(tag: str) -> Release:
+    members = [*bundle(tag), *(Member(f"lib/ollama/{number}.so", b"x") for number in range(FILES))]
+    data = zstandarded(tarred(members))
+    return Release(tag, assets={f"ollama-linux-{machine}.tar.zst": data for machine in ("amd64", "arm64")})
+
+
+class Witness:
+    """Looks from a thread of its own until it is told to stop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stop = threading.Event()
+        self.seen = 0
+        self.half: list[str] = []
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            for tag in TAGS:
+                with contextlib.suppress(OSError):
+                    self._look_at(tag)
+
+    def _look_at(self, tag: str) -> None:
+        # What is found later is looked up in the folder that was opened, wherever it has been moved to.
+        fd = os.open(self._folder / tag, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.seen += 1
+            wrong = _lacks(fd)
+            # Out of its place it may be taken apart: only what is still there must be whole.
+            if wrong and os.stat(self._folder / tag).st_ino == os.fstat(fd).st_ino:
+                self.half.append(f"{tag} {wrong}")
+        finally:
+            os.close(fd)
+
+
+def _lacks(fd: int) -> str:
+    try:
+        lib = os.open("lib/ollama", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        try:
+            count = len(os.listdir(lib))
+        finally:
+            os.close(lib)
+        for name in ("bin/ollama", MARKER):
+            os.stat(name, dir_fd=fd)
+    except FileNotFoundError as error:
+        return f"lacks {error.filename}"
+    return "" if count == FILES + 2 else f"has {count} libraries"
 
 
 class Races(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="pumas-races-"))
+        self.folder = self.root / "ollama-versions"
         self.loop = asyncio.new_event_loop()
         self.stack = contextlib.AsyncExitStack()
         self.one: Built
         self.jobs: list[str] = []
-        mine = self.root / "ollama-versions/mine"
-        mine.mkdir(parents=True)
-        (mine / "thesis.txt").write_text("x")
+        self.builds: dict[str, int] = {}
+        (self.folder / "mine").mkdir(parents=True)
+        (self.folder / "mine/thesis.txt").write_text("x")
+        self.witness = Witness(self.folder)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """The result, or the refusal; a refusal is no failure."""
@@ -57,11 +131,52 @@ class Races(RuleBasedStateMachine):
         self.one = self.loop.run_until_complete(self.stack.enter_async_context(built(self.root, smoke=False)))
         self.run(self.one.service.offers.offered(APP, force=True))
 
-    @rule(tag=tags, again=st.booleans(), use=st.booleans())
-    def install(self, tag: str, again: bool, use: bool) -> None:
-        job = self.run(self.one.service.installs.install(tag, APP, replace=again, activate=use))
-        if isinstance(job, Job):
+    async def act(self, what: str, tag: str) -> None:
+        service = self.one.service
+        if what in ("install", "rebuild", "update"):
+            options = {"replace": what == "rebuild", "activate": what == "update"}
+            job = await service.installs.install(tag, APP, **options)
             self.jobs.append(job.id)
+        elif what == "restore":
+            removed = await service.removed(APP)
+            if removed:
+                await service.restore(removed[-1].id, APP)
+        elif what == "purge":
+            removed = await service.removed(APP)
+            if removed:
+                await service.purge(removed[-1].id, APP)
+        else:
+            calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+                "remove": lambda: service.remove(tag, APP),
+                "switch": lambda: service.switch(tag, APP),
+                "default": lambda: service.set_default(tag, APP),
+                "roll back": lambda: service.rollback(APP),
+                "cancel": lambda: service.installs.cancel(),
+            }
+            await calls[what]()
+
+    @rule(what=st.sampled_from(["install", "update"]), tag=tags)
+    def bring(self, what: str, tag: str) -> None:
+        self.run(self.act(what, tag))
+
+    @rule(
+        actions=st.lists(
+            st.tuples(
+                st.sampled_from(ACTIONS),
+                tags,
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    def at_once(self, actions: list[tuple[str, str]]) -> None:
+        async def all_of_them() -> None:
+            done = await asyncio.gather(*(self.act(what, tag) for what, tag in actions), return_exceptions=True)
+            for result in done:
+                if isinstance(result, BaseException) and not isinstance(result, PumasError):
+                    raise result
+
+        self.run(all_of_them())
 
     @rule(pause=st.integers(0, 30))
     def go_on(self, pause: int) -> None:
@@ -71,42 +186,14 @@ class Races(RuleBasedStateMachine):
     def settle(self) -> None:
         for job_id in self.jobs:
             job = self.run(self.one.jobs.wait(job_id, 30))
+            assert isinstance(job, Job)
             assert job.state.final, job
-            assert job.error_code in (None, "cancelled"), job
+            # A version that came out of the trash meanwhile keeps its place.
+            assert job.error_code in (None, "cancelled", "already_exists"), job
         self.run(self.one.service.installs.settled())
         self.jobs.clear()
         progress = self.run(self.one.service.installs.progress(APP))
         assert progress is None or "completed_at" in progress
-
-    @rule(tag=tags)
-    def remove(self, tag: str) -> None:
-        self.run(self.one.service.remove(tag, APP))
-
-    @rule(tag=tags)
-    def switch(self, tag: str) -> None:
-        self.run(self.one.service.switch(tag, APP))
-
-    @rule(tag=tags)
-    def remove_while_switching(self, tag: str) -> None:
-        async def both() -> None:
-            service = self.one.service
-            await asyncio.gather(service.remove(tag, APP), service.switch(tag, APP), return_exceptions=True)
-
-        self.run(both())
-
-    @rule()
-    def cancel(self) -> None:
-        self.run(self.one.service.installs.cancel())
-
-    @rule()
-    def roll_back(self) -> None:
-        self.run(self.one.service.rollback(APP))
-
-    @rule()
-    def restore(self) -> None:
-        removed = self.run(self.one.service.removed(APP))
-        if removed:
-            self.run(self.one.service.restore(removed[0].id, APP))
 
     @rule()
     def restart(self) -> None:
@@ -120,28 +207,89 @@ class Races(RuleBasedStateMachine):
         installed = self.run(self.one.service.installed(APP))
         for version in installed:
             assert (version.folder / "bin/ollama").read_bytes().startswith(b"#!")
-            assert (version.folder / "lib/ollama/libtiny.so").exists()
         active = self.run(self.one.service.active(APP))
         assert (active is None) == (not installed) or self.jobs
         assert active is None or active.tag in {version.tag for version in installed} or self.jobs
-        assert everything(self.root / "ollama-versions/mine") == {"thesis.txt": b"x"}
+        assert everything(self.folder / "mine") == {"thesis.txt": b"x"}
+
+    @invariant()
+    def nothing_was_seen_half(self) -> None:
+        assert self.witness.half == []
+
+    @invariant()
+    def a_build_stays_the_folder_that_it_was(self) -> None:
+        for pattern in (".pumas-build-*", "v0*", f"{TRASH}/*/version"):
+            for path in self.folder.glob(pattern):
+                with contextlib.suppress(OSError, ValueError):  # it may be on its way
+                    before, marker = path.stat().st_ino, json.loads((path / MARKER).read_bytes())
+                    if path.stat().st_ino == before:
+                        assert self.builds.setdefault(marker["job"], before) == before, f"{path} was copied"
 
     def teardown(self) -> None:
-        if hasattr(self, "one"):
-            self.settle()
-            left = {path.name for path in (self.root / "ollama-versions").iterdir()}
-            assert left <= {"mine", ".pumas-trash", *TAGS}
-            assert self.run(self.one.service.validate(APP)).unknown == ["mine"]
-        self.loop.run_until_complete(self.stack.aclose())
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
-        self.loop.close()
-        shutil.rmtree(self.root)
+        try:
+            if hasattr(self, "one"):
+                self.settle()
+                left = {path.name for path in self.folder.iterdir()}
+                assert left <= {"mine", TRASH, *TAGS}
+                assert self.run(self.one.service.validate(APP)).unknown == ["mine"]
+                assert self.witness.half == []
+        finally:
+            self.witness.stop()
+            self.loop.run_until_complete(self.stack.aclose())
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+            shutil.rmtree(self.root)
+
+
+FEW = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    database=None,
+)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_any_order_leaves_everything_consistent(server: ReleaseServer) -> None:
-    server.releases[OLLAMA] = [ollama(tag) for tag in reversed(TAGS)]
-    few = settings(
-        max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
-    run_state_machine_as_test(Races, settings=few)
+    server.releases[OLLAMA] = [release(tag) for tag in reversed(TAGS)]
+    run_state_machine_as_test(Races, settings=FEW)
+
+
+def copied(source: Path, target: Path) -> None:
+    """What a rename is replaced by, to see that it is noticed."""
+    shutil.copytree(source, target, symlinks=True)
+    shutil.rmtree(source)
+
+
+@pytest.mark.parametrize("where", ["put", "take_out"])
+async def test_a_copy_in_place_of_a_rename_is_noticed(
+    server: ReleaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The witness of the test above sees a version half there when one of its moves is none."""
+    server.releases[OLLAMA] = [release(tag) for tag in reversed(TAGS)]
+    async with built(tmp_path, smoke=False) as one:
+        await one.service.offers.offered(APP, force=True)
+        for tag in TAGS[:2]:
+            await one.install(tag, APP)
+        await one.service.switch(TAGS[1], APP)
+
+        async def move() -> None:
+            if where == "put":
+                await one.install(TAGS[2], APP)
+            else:
+                await one.service.restore((await one.service.removed(APP))[0].id, APP)
+
+        async def back() -> None:
+            await one.service.remove(TAGS[2] if where == "put" else TAGS[0], APP)
+
+        if where == "take_out":
+            await back()
+        witness = Witness(tmp_path / "ollama-versions")
+        await move()
+        assert witness.half == []
+        await back()
+        monkeypatch.setattr(places, "rename_new", copied)
+        await move()
+        witness.stop()
+        assert witness.half
