@@ -1,6 +1,7 @@
 //! The model library.
 
 pub mod batch_writer;
+pub mod catalog;
 pub mod companions;
 pub mod copying;
 pub mod entry;
@@ -11,6 +12,7 @@ pub mod import_plan;
 pub mod import_source;
 pub mod importing;
 pub mod index;
+pub mod library_index;
 pub mod metadata;
 pub mod moments;
 pub mod publishing;

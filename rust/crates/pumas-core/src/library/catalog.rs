@@ -1,0 +1,478 @@
+//! The index as the rest of the program uses it: always there, as fresh as a cheap look can make it, never in the way.
+//!
+//! The first use after a start waits for the first look at the disk, but not for long; later uses look at the few folders
+//! above the models at most once a second and start a full look in the background now and then. Nothing runs while nobody
+//! asks. [`LibraryIndex`] is the same for worker threads.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use rusqlite::Connection;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::config::Layout;
+use crate::error::{Error, Result};
+use crate::events::EventStream;
+use crate::library::library_index::{LibraryIndex, LibraryState};
+use crate::library::reconcile::Summary;
+use crate::library::search::{DEADLINE, Filters, Hit, Page, Searcher, one};
+use crate::library::store::{self, FacetCounts, Totals};
+use crate::storage::locked;
+use crate::storage::troubles::Troubles;
+
+const FIRST_WAIT: Duration = Duration::from_secs(8);
+const CHANGED_WAIT: Duration = Duration::from_millis(500);
+const SHALLOW_EVERY: Duration = Duration::from_secs(1);
+const FULL_EVERY: Duration = Duration::from_secs(10);
+/// A full look at a huge library may take at most one part in so many of one processor.
+const FULL_SHARE: u32 = 20;
+const MODELS_PER_PIECE: i64 = 500;
+
+/// How the library is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// A look at the disk is under way.
+    pub indexing: bool,
+    /// Models.
+    pub model_count: i64,
+    /// Models that wait for an online look-up.
+    pub pending_lookups: i64,
+    /// When a look was last finished, ISO-8601 UTC.
+    pub last_scan: Option<String>,
+    /// Whether it can be read and written.
+    pub state: LibraryState,
+}
+
+/// Counts, and the bytes of all models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageScan {
+    /// Models.
+    pub models: i64,
+    /// Files in the folder of workflows.
+    pub workflows: usize,
+    /// Folders in the cache of custom nodes.
+    pub custom_nodes: usize,
+    /// Bytes.
+    pub total_size: i64,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    revision: i64,
+    totals: Totals,
+    last_scan: Option<String>,
+}
+
+type Outcome = Result<Option<Summary>>;
+type Look = watch::Receiver<Option<Outcome>>;
+
+#[derive(Default)]
+struct Looking {
+    running: Option<Look>,
+    shallow_at: Option<Instant>,
+    full_at: Option<Instant>,
+    full_took: Duration,
+}
+
+/// All models as one JSON object, compressed: kept, it takes a fifth of the memory.
+#[derive(Clone)]
+struct Packed {
+    revision: i64,
+    length: usize,
+    data: Arc<Vec<u8>>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    index: Arc<LibraryIndex>,
+    layout: Arc<Layout>,
+    searcher: Searcher,
+    looking: Mutex<Looking>,
+    known: Mutex<Option<Known>>,
+    facets: Mutex<Option<(i64, Arc<FacetCounts>)>>,
+    models: tokio::sync::Mutex<Option<Packed>>,
+}
+
+impl Catalog {
+    /// Nothing is opened before the first use.
+    #[must_use]
+    pub fn new(layout: Arc<Layout>, events: EventStream, troubles: Arc<Troubles>) -> Self {
+        let index = LibraryIndex::new(Arc::clone(&layout), events, troubles);
+        let shared = Shared {
+            index: Arc::new(index),
+            layout,
+            searcher: Searcher::default(),
+            looking: Mutex::default(),
+            known: Mutex::default(),
+            facets: Mutex::default(),
+            models: tokio::sync::Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The index for worker threads.
+    #[must_use]
+    pub fn index(&self) -> Arc<LibraryIndex> {
+        Arc::clone(&self.shared.index)
+    }
+
+    /// Stops a look that is under way, and closes the file.
+    pub async fn close(&self) {
+        let index = self.index();
+        let _ = blocking(move || index.close()).await;
+    }
+
+    // -- calls -------------------------------------------------------------------------------------------------------
+
+    /// Looks at the whole library now. None when it takes longer than a call may (it goes on), or is away.
+    ///
+    /// # Errors
+    /// The index cannot be written.
+    pub async fn reconcile(&self) -> Outcome {
+        let end = tokio::time::Instant::now() + FIRST_WAIT;
+        let running = locked(&self.shared.looking).running.clone();
+        if let Some(running) = running {
+            // One that is under way may have passed what the caller just changed.
+            let _ = tokio::time::timeout_at(end, ended(running)).await;
+        }
+        let look = self.start();
+        tokio::time::timeout_at(end, ended(look))
+            .await
+            .unwrap_or(Ok(None))
+    }
+
+    /// Finds models, see [`Searcher::search`].
+    ///
+    /// # Errors
+    /// `TimedOut` after one second.
+    pub async fn search(
+        &self,
+        text: String,
+        filters: Filters,
+        limit: Option<i64>,
+        offset: i64,
+    ) -> Result<Page> {
+        self.fresh().await?;
+        let shared = Arc::clone(&self.shared);
+        let query = move |c: &Connection| shared.searcher.search(c, &text, &filters, limit, offset);
+        self.read(Some(DEADLINE), query).await
+    }
+
+    /// All models as one JSON object: id to `{path, size, addedDate, modelType, officialName, …}`.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn models_json(&self) -> Result<Box<RawValue>> {
+        self.fresh().await?;
+        let revision = self.current().await?.revision;
+        let packed = {
+            let mut models = self.shared.models.lock().await;
+            match models.as_ref().filter(|packed| packed.revision == revision) {
+                Some(packed) => packed.clone(),
+                None => models.insert(self.read(None, pack).await??).clone(),
+            }
+        };
+        blocking(move || unpacked(&packed)).await?
+    }
+
+    /// The values by which models can be filtered, and how many models have each.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn facets(&self) -> Result<Arc<FacetCounts>> {
+        self.fresh().await?;
+        let revision = self.current().await?.revision;
+        if let Some((known, counts)) = locked(&self.shared.facets).as_ref()
+            && *known == revision
+        {
+            return Ok(Arc::clone(counts));
+        }
+        let (revision, counts) = self
+            .read(None, |c| {
+                Ok((store::state(c)?.revision, Arc::new(store::facet_counts(c)?)))
+            })
+            .await?;
+        *locked(&self.shared.facets) = Some((revision, Arc::clone(&counts)));
+        Ok(counts)
+    }
+
+    /// Counts models, workflows and bytes. Made to be polled.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn storage_scan(&self) -> Result<StorageScan> {
+        self.fresh().await?;
+        let totals = self.current().await?.totals;
+        let layout = Arc::clone(&self.shared.layout);
+        blocking(move || StorageScan {
+            models: totals.models,
+            workflows: count(&layout.workflows(), Path::is_file),
+            custom_nodes: count(
+                &layout.root().join("shared-resources/custom_nodes_cache"),
+                Path::is_dir,
+            ),
+            total_size: totals.size,
+        })
+        .await
+    }
+
+    /// How the library is. Never waits for a look at the disk, but starts one when it is due.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn status(&self) -> Result<Status> {
+        self.keep_fresh(false).await?;
+        // Asked first: a look that ends meanwhile may not lend its "done" to the count from before.
+        let index = &self.shared.index;
+        let indexing = index.is_busy() || !index.is_complete();
+        let known = self.current().await?;
+        Ok(Status {
+            indexing,
+            model_count: known.totals.models,
+            pending_lookups: known.totals.pending,
+            last_scan: known.last_scan,
+            state: index.state(),
+        })
+    }
+
+    /// One model by its id.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn get(&self, model_id: String) -> Result<Option<Hit>> {
+        self.fresh().await?;
+        self.read(None, move |c| one(c, &model_id)).await
+    }
+
+    /// Models whose primary file has this digest (hex).
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn find_by_sha256(&self, digest: &str) -> Result<Vec<String>> {
+        self.fresh().await?;
+        let digest = digest.to_ascii_lowercase();
+        self.read(None, move |c| store::ids_by_sha256(c, &digest)).await
+    }
+
+    /// Id and hub repository (`owner/name`) of each model that is known to be from one.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn from_hub(&self) -> Result<Vec<(String, String)>> {
+        self.fresh().await?;
+        self.read(None, store::from_hub).await
+    }
+
+    // -- freshness ---------------------------------------------------------------------------------------------------
+
+    /// Waits as any question about models does: for the first look, and shortly for one that is due.
+    ///
+    /// # Errors
+    /// There is no index in any place.
+    pub async fn fresh(&self) -> Result<()> {
+        self.keep_fresh(true).await
+    }
+
+    async fn keep_fresh(&self, wait: bool) -> Result<()> {
+        let index = &self.shared.index;
+        if !index.is_complete() {
+            let look = self.start();
+            if wait
+                && let Ok(Err(error)) = tokio::time::timeout(FIRST_WAIT, ended(look)).await
+                && !index.is_complete()
+            {
+                // No index in any place: the failure is the answer.
+                return Err(error);
+            }
+            return Ok(());
+        }
+        if !self.shallow_is_due() {
+            return Ok(());
+        }
+        let asked = self.index();
+        if blocking(move || asked.shallow_changed()).await? {
+            let look = self.start();
+            if wait {
+                let _ = tokio::time::timeout(CHANGED_WAIT, ended(look)).await;
+            }
+        } else if self.full_is_due() {
+            self.start();
+        }
+        Ok(())
+    }
+
+    fn shallow_is_due(&self) -> bool {
+        let mut looking = locked(&self.shared.looking);
+        let is_due =
+            looking.running.is_none() && looking.shallow_at.is_none_or(|at| at.elapsed() >= SHALLOW_EVERY);
+        if is_due {
+            looking.shallow_at = Some(Instant::now());
+        }
+        is_due
+    }
+
+    fn full_is_due(&self) -> bool {
+        let looking = locked(&self.shared.looking);
+        let pause = FULL_EVERY.max(looking.full_took * FULL_SHARE);
+        looking.full_at.is_none_or(|at| at.elapsed() >= pause)
+    }
+
+    /// The look that is under way, or a new one.
+    fn start(&self) -> Look {
+        let mut looking = locked(&self.shared.looking);
+        if let Some(running) = &looking.running {
+            return running.clone();
+        }
+        let (told, look) = watch::channel(None);
+        looking.running = Some(look.clone());
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let index = Arc::clone(&shared.index);
+            let outcome = blocking(move || index.reconcile()).await.flatten();
+            if let Err(error) = &outcome {
+                tracing::warn!("the library's index could not be brought up to date: {error}");
+            }
+            {
+                let mut looking = locked(&shared.looking);
+                let now = Instant::now();
+                looking.running = None;
+                looking.full_at = Some(now);
+                looking.shallow_at = Some(now);
+                looking.full_took = now - started;
+            }
+            told.send_replace(Some(outcome));
+        });
+        look
+    }
+
+    // -- reading -----------------------------------------------------------------------------------------------------
+
+    async fn read<T: Send + 'static>(
+        &self,
+        deadline: Option<Duration>,
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + Sync + 'static,
+    ) -> Result<T> {
+        let query = Arc::new(query);
+        match self.read_once(deadline, Arc::clone(&query)).await {
+            Err(_) if !self.shared.index.is_complete() => {
+                // The index was damaged and put aside under this very query: ask the new one.
+                self.fresh().await?;
+                self.read_once(deadline, query).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn read_once<T: Send + 'static>(
+        &self,
+        deadline: Option<Duration>,
+        query: Arc<impl Fn(&Connection) -> rusqlite::Result<T> + Send + Sync + 'static>,
+    ) -> Result<T> {
+        let index = self.index();
+        let database = match index.opened() {
+            Some(database) => database,
+            None => blocking(move || index.database()).await??,
+        };
+        database.read(deadline, move |c| query(c)).await
+    }
+
+    async fn current(&self) -> Result<Known> {
+        let known = locked(&self.shared.known).clone();
+        let current = self
+            .read(None, move |c| {
+                let state = store::state(c)?;
+                let totals = match &known {
+                    Some(known) if known.revision == state.revision => known.totals,
+                    _ => store::totals(c)?,
+                };
+                Ok(Known {
+                    revision: state.revision,
+                    totals,
+                    last_scan: state.last_scan,
+                })
+            })
+            .await?;
+        *locked(&self.shared.known) = Some(current.clone());
+        Ok(current)
+    }
+}
+
+/// Runs what blocks in a worker thread.
+///
+/// # Errors
+/// `Bug`: it panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Bug(error.to_string()))
+}
+
+async fn ended(mut look: Look) -> Outcome {
+    match look
+        .wait_for(Option::is_some)
+        .await
+        .map(|outcome| outcome.clone())
+    {
+        Ok(Some(outcome)) => outcome,
+        _ => Err(Error::Bug(
+            "a look at the library ended without a result".to_owned(),
+        )),
+    }
+}
+
+fn pack(c: &Connection) -> rusqlite::Result<Result<Packed>> {
+    let mut packer = FrameEncoder::new(Vec::new());
+    let mut length = 0;
+    let mut put = |text: &str| {
+        length += text.len();
+        packer.write_all(text.as_bytes())
+    };
+    let mut failed = put("{").err();
+    let (mut after, mut separator) = (String::new(), "");
+    while let Some((members, last)) = store::entry_objects(c, &after, MODELS_PER_PIECE)? {
+        failed = failed.or_else(|| put(separator).and_then(|()| put(&members)).err());
+        (after, separator) = (last, ",");
+    }
+    failed = failed.or_else(|| put("}").err());
+    let revision = store::state(c)?.revision;
+    let data = match failed {
+        Some(error) => Err(error),
+        None => packer.finish().map_err(io::Error::other),
+    };
+    Ok(data
+        .map(|data| Packed {
+            revision,
+            length,
+            data: Arc::new(data),
+        })
+        .map_err(|error| Error::Bug(error.to_string())))
+}
+
+fn unpacked(packed: &Packed) -> Result<Box<RawValue>> {
+    let mut text = String::with_capacity(packed.length);
+    let read = FrameDecoder::new(packed.data.as_slice()).read_to_string(&mut text);
+    read.map_err(|error| Error::Bug(error.to_string()))?;
+    RawValue::from_string(text).map_err(|error| Error::Bug(error.to_string()))
+}
+
+/// Files (or folders) directly in a folder; 0 when there is none.
+fn count(folder: &Path, counts: impl Fn(&Path) -> bool) -> usize {
+    let entries = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(io::Result::ok);
+    entries.filter(|entry| counts(&entry.path())).count()
+}
