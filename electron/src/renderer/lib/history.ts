@@ -24,6 +24,10 @@ export class History {
     return this.times.length;
   }
 
+  get newest(): number | undefined {
+    return this.times.at(-1);
+  }
+
   /** In the form that uPlot draws. */
   data(): [number[], ...(number | null)[][]] {
     return [this.times.slice(), ...this.columns.map((column) => column.slice())];

@@ -14,14 +14,24 @@ interface Props {
   colors: readonly string[];
   /** Upper end of the scale; left out: as the values need it. */
   max?: number;
+  /** What the scale shows at least. */
+  least?: number;
   height?: number;
   format: (value: number) => string;
 }
 
 const SPAN_S = 300;
 
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+
+/** The last minutes before the newest point. */
+function span(history: History): [number, number] {
+  const newest = history.newest ?? Date.now() / 1000;
+  return [newest - SPAN_S, newest];
+}
+
 /** A live curve. uPlot draws; the figures beside it say the same to those who cannot see it. */
-export default function Curve({ label, history, version, colors, max, height = 120, format }: Props) {
+export default function Curve({ label, history, version, colors, max, least = 1, height = 120, format }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot | null>(null);
   const latest = useRef(format);
@@ -43,11 +53,17 @@ export default function Curve({ label, history, version, colors, max, height = 1
           legend: { show: false },
           cursor: { show: false },
           scales: {
-            x: { range: (_, __, newest) => [newest - SPAN_S, newest] },
-            y: { range: (_, __, most) => [0, max ?? Math.max(1, (most || 0) * 1.15)] },
+            x: { range: () => span(history) },
+            y: { range: (_, __, most) => [0, max ?? Math.max(least, (most || 0) * 1.15)] },
           },
           axes: [
-            { stroke: color("--soft"), grid: { show: false }, ticks: { show: false }, size: 24 },
+            {
+              stroke: color("--soft"),
+              grid: { show: false },
+              ticks: { show: false },
+              size: 24,
+              values: (_, splits) => splits.map((seconds) => clock.format(seconds * 1000)),
+            },
             {
               stroke: color("--soft"),
               grid: { stroke: color("--line"), width: 1 },
@@ -77,7 +93,7 @@ export default function Curve({ label, history, version, colors, max, height = 1
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [history, key, max, height]);
+  }, [history, key, max, least, height]);
   useEffect(() => {
     plot.current?.setData(history.data());
   }, [history, version]);

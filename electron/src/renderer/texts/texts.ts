@@ -18,7 +18,9 @@ export class Texts {
     readonly language: string,
     private readonly table: Table,
   ) {
-    this.formats = new Formats(language);
+    // The region (24 hours or 12, which date order) is the system's where the language is the same.
+    const region = navigator.languages.find((one) => one.slice(0, 2) === language);
+    this.formats = new Formats(region ?? language);
     this.plural = new Intl.PluralRules(language);
   }
 

@@ -39,6 +39,7 @@ export default function Downloads() {
               history={totalSpeed}
               version={version}
               colors={["--accent"]}
+              least={1024 * 1024}
               format={(value) => t("downloads.speed", { speed: formats.bytes(value) })}
             />
             <p className={parts.hint}>{t("downloads.verifiable")}</p>

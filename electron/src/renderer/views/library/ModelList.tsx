@@ -10,7 +10,12 @@ import { LIST_ID } from "./SearchBox";
 import { useRows, type Search } from "./search";
 import { useDelete } from "./useDelete";
 
-const ROW_HEIGHT = 58;
+/** As the style sheet has it: a row grows with the font. */
+const ROW_REM = 4;
+
+function rowHeight(): number {
+  return ROW_REM * parseFloat(getComputedStyle(document.documentElement).fontSize);
+}
 
 interface Props {
   search: Search;
@@ -29,7 +34,7 @@ export function ModelList({ search, found, current, onOpen }: Props) {
   const rows = useVirtualizer({
     count: total,
     getScrollElement: () => scroller.current,
-    estimateSize: () => ROW_HEIGHT,
+    estimateSize: rowHeight,
     overscan: 8,
   });
   const items = rows.getVirtualItems();
@@ -63,7 +68,7 @@ export function ModelList({ search, found, current, onOpen }: Props) {
     if (current !== "" && model !== undefined) onOpen(model.model_id);
   };
   const press = (event: KeyboardEvent) => {
-    const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 0) / ROW_HEIGHT) - 1);
+    const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 0) / rowHeight()) - 1);
     const moves: Record<string, () => void> = {
       ArrowDown: () => moveTo(active + 1),
       ArrowUp: () => moveTo(active - 1),

@@ -46,6 +46,12 @@ function oneOf<T extends string>(value: unknown, choices: readonly T[], otherwis
   return choices.find((choice) => choice === value) ?? otherwise;
 }
 
+/** As the sidecar does for a model whose metadata says nothing about it (backend/pumas/library/entry.py). */
+function tierOf(names: readonly string[]): ModelFacts["security"] {
+  if (names.some((name) => /\.(ckpt|pt|pth|bin)$/i.test(name))) return "pickle";
+  return names.some((name) => /\.(gguf|safetensors|onnx|ggml)$/i.test(name)) ? "safe" : "unknown";
+}
+
 function object(value: unknown): Json {
   return typeof value === "object" && value !== null ? (value as Json) : {};
 }
@@ -66,7 +72,11 @@ export function readMetadata(metadata: Json, modelId: string): ModelFacts {
     base: texts(metadata.base_model).join(", "),
     repo,
     link: /^https?:\/\//.test(download) ? download : "",
-    security: oneOf(metadata.security_tier, ["safe", "pickle", "unknown"], "unknown"),
+    security: oneOf(
+      metadata.security_tier,
+      ["safe", "pickle", "unknown"],
+      tierOf(files.map((file) => text(file.name))),
+    ),
     storage: oneOf(metadata.storage, ["owned", "hardlink", "reflink", "reference"], "owned"),
     added: text(metadata.added_date),
     updated: text(metadata.updated_date),

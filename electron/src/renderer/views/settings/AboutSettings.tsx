@@ -25,7 +25,7 @@ export function AboutSettings() {
       <h2>{t("settings.about")}</h2>
       <Facts
         facts={[
-          [t("settings.version"), launcher && `${launcher.version} ${launcher.currentCommit.slice(0, 10)}`],
+          [t("settings.version"), launcher?.version],
           [t("settings.library"), library && t("library.count", { count: library.model_count })],
           [t("monitor.disk"), disk && t("common.free", { size: formats.bytes(disk.free) })],
         ]}
