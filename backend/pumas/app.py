@@ -310,6 +310,7 @@ class Sidecar:
         methods = await asyncio.to_thread(lambda: build_methods(services, self._stop_soon))
         footprint.import_jsonrpcserver()
         from pumas.rpc.dispatch import Dispatcher
+        from pumas.system.watching import tell_load
 
         begins = (
             ("jobs.db", services.jobs.open),
@@ -330,7 +331,9 @@ class Sidecar:
                 log.error("%s: %s", name, error)
         http.ready(Dispatcher(methods))
         footprint.settle()
+        telling = asyncio.create_task(tell_load(services.system, services.events), name="load")
         await self._stop.wait()
+        telling.cancel()
 
     def _stop_soon(self) -> None:
         """Stop after the reply that says so has been written."""
