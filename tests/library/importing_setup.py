@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from library.model_disk import DiskIndex, tree
 from pumas.config import Layout
 from pumas.library.import_plan import ImportRequest
@@ -32,7 +34,7 @@ class Job:
         self.reports.append((stage, done, total))
 
     def save_checkpoint_sync(self, state: dict[str, Any]) -> None:
-        self.checkpoint = json.loads(json.dumps(state))
+        self.checkpoint = orjson.loads(orjson.dumps(state))
         self.on_save(self.checkpoint)
 
     @property

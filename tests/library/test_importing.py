@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -228,9 +229,28 @@ def test_names_that_not_every_system_can_hold_are_cleaned(setup: Setup) -> None:
     write(folder / "config.json", b"{}")
     write(folder / "a:b?.gguf", gguf())
     os.rename(folder / "a:b?.gguf", os.path.join(os.fsencode(folder), b"x\xff\x01:y.gguf"))
-    result = setup.one(folder)
+    result = setup.one(folder, mode=Mode.MOVE)
     assert set(setup.files(result["model_id"])) == {"config.json", "x-y.gguf"}
-    assert json.loads(json.dumps(result)) == result
+    assert orjson.loads(orjson.dumps(result)) == result
+    assert not folder.exists()
+
+
+def test_candidates_and_names_are_text_whatever_the_disk_holds(setup: Setup) -> None:
+    folder = setup.user / "several"
+    for number, name in enumerate((b"a\xff.gguf", b"b\xfe.gguf")):
+        write(folder / "x.gguf", gguf(number))
+        os.rename(folder / "x.gguf", os.path.join(os.fsencode(folder), name))
+    result = setup.one(folder)
+    assert result["error_code"] == "several_models" and "a\\xff.gguf" in result["error"]
+    assert orjson.loads(orjson.dumps(setup.service.candidates(str(folder)))) == [
+        f"{folder}/a\\xff.gguf",
+        f"{folder}/b\\xfe.gguf",
+    ]
+
+
+def test_a_model_that_lies_too_deep_is_told_from_none(setup: Setup) -> None:
+    write(setup.user / "deep" / "/".join("d" * 40) / "m.gguf", gguf())
+    assert "in its first 32 levels" in setup.one(setup.user / "deep")["error"]
 
 
 SHARDS = {f"m-0000{n}-of-00003.safetensors": safetensors(n) for n in (1, 2, 3)}

@@ -65,6 +65,7 @@ def test_what_passes_stays_below_the_root(tmp_path: Path, text: str) -> None:
 
 @given(st.text(max_size=300))
 @example("CON")
+@example("nul.gguf")
 @example("x" * 300)
 @example("...")
 @example("a/b\\c")

@@ -106,7 +106,7 @@ class SearchModels(Params):
     )
     limit: int = Field(100, description="Clamped to 1..1000.")
     offset: int = Field(0, description="Clamped to 0 and above.")
-    model_type: Name | None = Field(None, description="Exactly this type, for example `llm`.")
+    model_type: Text | None = Field(None, description="Exactly this type, for example `llm`.")
     tags: Tags = Field([], description="All of these tags, upper and lower case alike.")
     model_types: Values = Field([], description="Any of these types.")
     families: Values = Field([], description="Any of these families, upper and lower case alike.")
@@ -165,8 +165,8 @@ class FacetsReply(Result):
 
 
 class ImportOptions(Params):
-    repo_id: Name | None = Field(None, description="Hub repository that the file is from, `owner/name`.")
-    model_type: Name | None = Field(None, description="`llm`, `diffusion`, …; by default found in the file.")
+    repo_id: Text | None = Field(None, description="Hub repository that the file is from, `owner/name`.")
+    model_type: Text | None = Field(None, description="`llm`, `diffusion`, …; by default found in the file.")
     subtype: Text | None = Field(None, description="`checkpoints`, `loras`, …; by default found in the file.")
     tags: Tags = Field([])
     security_acknowledged: bool = Field(

@@ -44,6 +44,7 @@ _COMPANIONS = frozenset(
 # A file with such a name that is not what it says (a git LFS pointer, an error page) makes the import fail.
 MUST_BE_MODELS = frozenset({".safetensors", ".gguf", ".ckpt", ".pth", ".onnx"})
 _SUFFIX_OF = {FileFormat.GGUF: ".gguf", FileFormat.SAFETENSORS: ".safetensors", FileFormat.ONNX: ".onnx"}
+_TOO_DEEP = "too deep"
 _OF_MANY = re.compile(r"-[0-9]+-of-[0-9]+(\.[^.]+)?$")
 _METADATA_KEYS = frozenset({"official_name", "model_type", "hashes", "cleaned_name", "model_id"})
 
@@ -153,7 +154,8 @@ def _read_folder(path: Path, real: Path) -> Source:
     files = _named_files(found, skipped)
     weights = [file for file in files if file.format is not None]
     if not weights:
-        raise NotAModel(f"{display_name(path.name)} holds no model file that we know; nothing was imported.")
+        depth = f" in its first {MAX_DEPTH} levels" if any(item.reason == _TOO_DEEP for item in skipped) else ""
+        raise NotAModel(f"{display_name(path.name)} holds no model file that we know{depth}; nothing was imported.")
     if not metadata and not any(MODEL_MARKS.fullmatch(name) for name, _entry in found):
         _refuse_several(real, weights)
     _require_complete([str(file.found) for file in weights])
@@ -205,7 +207,7 @@ def _why_not(entry: os.DirEntry[str], depth: int) -> str:
     if entry.is_symlink() and entry.is_dir():
         return "a link to a folder is not followed"
     if entry.is_dir(follow_symlinks=False):
-        return "too deep" if depth >= MAX_DEPTH else ""
+        return _TOO_DEEP if depth >= MAX_DEPTH else ""
     if entry.is_file():
         return ""
     return "the link leads nowhere" if entry.is_symlink() else "not a regular file"
@@ -231,7 +233,7 @@ def _without_metadata_inside(
     nested = [(name, path) for name, path in found if "/" in name and path.name == METADATA]
     models = [str(path.parent) for _name, path in nested if _describes_a_model(path)]
     if models:
-        raise SeveralModels(display_name(root.name), sorted(models))
+        raise SeveralModels(display_name(root.name), sorted(map(display_name, models)))
     skipped += [Skipped(display_name(name), "its name would mark a model of its own") for name, _path in nested]
     return [item for item in found if item not in nested]
 
@@ -252,7 +254,9 @@ def _refuse_several(root: Path, weights: Sequence[SourceFile]) -> None:
     groups = detect_sharded_sets([str(file.found) for file in weights])
     mains = [group.files[0] for group in groups.values() if "mmproj" not in Path(group.files[0]).name.lower()]
     if len(mains) > 1:
-        raise SeveralModels(display_name(root.name), list(dict.fromkeys(_candidate(root, main) for main in mains)))
+        raise SeveralModels(
+            display_name(root.name), list(dict.fromkeys(display_name(_candidate(root, main)) for main in mains))
+        )
 
 
 def _candidate(root: Path, weight: str) -> str:

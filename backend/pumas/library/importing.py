@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pumas.config import Layout
 from pumas.errors import (
@@ -255,7 +256,7 @@ class _Batch:
 
     def _brought_in_with_others(self, plan: ImportPlan) -> Json | None:
         """The result of the request that imported the same files, as parts of one set of shards."""
-        files = {str(file.path) for file in plan.source.weights}
+        files = {_kept(file.path) for file in plan.source.weights}
         if len(files) == 1 or plan.request.allow_duplicate:
             return None
         done = (result for result in self._results if result["success"] and not result["dry_run"])
@@ -326,7 +327,7 @@ class _Batch:
                 security_tier=str(plan.security_tier),
                 size=plan.source.size,
                 dry_run=request.dry_run,
-                files=[str(file.path) for file in plan.source.weights],
+                files=[_kept(file.path) for file in plan.source.weights],
                 skipped=_skipped(plan),
                 security_findings=list(plan.security_findings),
                 warnings=[*plan.warnings, *warnings, *(["There is not enough disk space."] if short else [])],
@@ -407,6 +408,15 @@ def _differing_from_carried(plan: ImportPlan, digests: dict[str, Digests]) -> li
     ]
 
 
+def _kept(path: Path) -> str:
+    """A path as a checkpoint can keep it, which holds UTF-8 only: the name of a file may be any bytes."""
+    return quote_from_bytes(os.fsencode(path))
+
+
+def _path(kept: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(kept)))
+
+
 # -- moving ----------------------------------------------------------------------------------------------------------
 
 
@@ -418,12 +428,12 @@ def _removable(plan: ImportPlan) -> list[Json]:
     """
     root, primary = plan.source.path, plan.source.primary
     ordered = sorted(plan.source.files, key=lambda file: (file is primary, file.format is None))
-    files: list[Json] = [{"path": str(f.found), "stamp": asdict(f.stamp)} for f in ordered]
+    files: list[Json] = [{"path": _kept(f.found), "stamp": asdict(f.stamp)} for f in ordered]
     folders = {
         parent for f in plan.source.files for parent in f.found.parents if parent == root or root in parent.parents
     }
     inner_first = sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
-    return [*files, *({"folder": str(folder)} for folder in inner_first if root.is_dir())]
+    return [*files, *({"folder": _kept(folder)} for folder in inner_first if root.is_dir())]
 
 
 def _remove_sources(remove: Sequence[Json]) -> list[str]:
@@ -433,9 +443,9 @@ def _remove_sources(remove: Sequence[Json]) -> list[str]:
     for item in remove:
         if "folder" in item:
             with contextlib.suppress(OSError):
-                os.rmdir(item["folder"])
+                os.rmdir(_path(item["folder"]))
             continue
-        path = Path(item["path"])
+        path = _path(item["path"])
         try:
             if Stamp.of(path.stat()) == Stamp(**item["stamp"]):
                 path.unlink()

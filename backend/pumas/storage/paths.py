@@ -117,7 +117,7 @@ def slug(text: str, fallback: str) -> str:
     name = name.encode("utf-8")[:128].decode("utf-8", "ignore").rstrip("-. _")
     if not name:
         return fallback
-    return f"{name}_" if _RESERVED.match(name) else name
+    return _RESERVED.sub(r"\1_\2", name)
 
 
 def display_name(raw: str) -> str:
