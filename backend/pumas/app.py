@@ -28,6 +28,7 @@ from pumas.events.stream import EventStream
 from pumas.parent import ParentWatch
 from pumas.rpc.http import HttpServer
 from pumas.rpc.session import SessionCodes
+from pumas.rpc.uploads import Uploads
 from pumas.storage.owner import OwnerLock, own_rpc_file, remove_rpc_file, write_rpc_file
 from pumas.storage.troubles import Troubles
 
@@ -276,7 +277,7 @@ class Sidecar:
         codes = SessionCodes()
         if self._settings.session_code is not None:
             codes.admit(self._settings.session_code)
-        http = HttpServer(token=self._settings.token, events=events, codes=codes)
+        http = HttpServer(token=self._settings.token, events=events, codes=codes, uploads=Uploads(self._layout.uploads))
         port = await http.listen(self._settings.host, self._settings.port)
         self._announce(port)
         parent = self._settings.parent

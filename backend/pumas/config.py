@@ -121,6 +121,11 @@ class Layout:
         return self.library / ".staging"
 
     @property
+    def uploads(self) -> Path:
+        """What a page in a browser handed over for an import."""
+        return self.data / "uploads"
+
+    @property
     def workflows(self) -> Path:
         return self.root / "shared-resources" / "user" / "workflows"
 

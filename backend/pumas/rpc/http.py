@@ -27,6 +27,7 @@ from pumas.rpc.connections import COMMON_HEADERS, Connection, ConnectionServer
 from pumas.rpc.page import Page
 from pumas.rpc.session import SessionCodes
 from pumas.rpc.sse import serve_events
+from pumas.rpc.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ WRITE_BYTES = 256 * 1024
 WRITE_DEADLINE_S = 20.0
 
 _READ = (hdrs.METH_GET, hdrs.METH_HEAD)
+_WITH_QUERY = ("/events", "/uploads")
 _HEALTH = b'{"status":"ok"}'
 _JSON_HEADERS = CIMultiDict(COMMON_HEADERS | {"Content-Type": "application/json"})
 
@@ -67,11 +69,13 @@ class HttpServer:
         events: EventStream,
         page: Page | None = None,
         codes: SessionCodes | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
         self._token = token
         self._events = events
         self._page = page or Page(page_folder())
         self._codes = codes or SessionCodes()
+        self._uploads = uploads
         self._guard: access.Guard | None = None
         self._dispatcher: asyncio.Future[Replies] | None = None
         self._buffered = 0
@@ -84,6 +88,7 @@ class HttpServer:
             "/events": (hdrs.METH_GET, self._event_stream),
             "/session": (hdrs.METH_POST, self._session),
             "/session/code": (hdrs.METH_POST, self._session_code),
+            **({} if uploads is None else {"/uploads": (hdrs.METH_POST, self._upload)}),
         }
 
     async def listen(self, host: str, port: int) -> int:
@@ -154,7 +159,7 @@ class HttpServer:
         if not question and Page.has(path):
             return await self._page_file(request, path)
         method, route = self._routes.get(path, (None, None))
-        if method is None or route is None or (question and path != "/events"):
+        if method is None or route is None or (question and path not in _WITH_QUERY):
             return _refuse(access.Refusal(404, "Not found."))
         if request.method == hdrs.METH_OPTIONS:
             # No CORS headers: pages of other origins were refused above, and our own need none.
@@ -171,6 +176,11 @@ class HttpServer:
 
     async def _event_stream(self, request: web.BaseRequest) -> web.StreamResponse:
         return await serve_events(request, self._events, self._stopping, COMMON_HEADERS)
+
+    async def _upload(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._uploads is not None
+        answer = await self._uploads.receive(request)
+        return _refuse(answer) if isinstance(answer, access.Refusal) else answer
 
     async def _session(self, request: web.BaseRequest) -> web.StreamResponse:
         """`{"code": …}` in, `{"token": …}` out; null where none is needed."""
