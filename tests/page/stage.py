@@ -22,8 +22,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "backend")]
 
 from bench import library_maker  # noqa: E402
-from fixtures.hub import Generated, Hub, HubContent, Options, Repo  # noqa: E402
-from fixtures.hub.content import Data  # noqa: E402
+from fixtures.hub import Hub, HubContent, Options, Repo  # noqa: E402
 from fixtures.hub.model_files import gguf_file, safetensors_file, torch_file  # noqa: E402
 from fixtures.hub.repositories import usual_content  # noqa: E402
 from fixtures.releases import ReleaseServer  # noqa: E402
@@ -33,7 +32,6 @@ NOW = "2026-10-{:02}T10:00:00.000001Z"
 # Bytes per second of each of the hub's connections: a download of the large file takes some seconds.
 RATE = 6 * MB
 LARGE_REPO = "northwind/Cedar-8B-Instruct-GGUF"
-LARGE_BYTES = 24 * MB
 
 
 @dataclass(frozen=True)
@@ -178,13 +176,14 @@ def hub_content() -> HubContent:
         last_modified=datetime(2026, 9, 1, 12, tzinfo=UTC),
     )
     keys = {"general.architecture": "llama", "general.name": "Cedar 8B Instruct"}
-    files: dict[str, Data] = {
-        "Cedar-8B-Instruct-Q4_K_M.gguf": Generated(LARGE_BYTES, 701),
-        "Cedar-8B-Instruct-Q2_K.gguf": gguf_file("Q2_K", keys, seed=702),
-        "Cedar-8B-Instruct-Q8_0.gguf": Generated(2 * LARGE_BYTES, 703),
+    files = {
+        f"Cedar-8B-Instruct-{quant}.gguf": gguf_file(kind, keys, width=width, seed=seed)
+        for seed, (quant, kind, width) in enumerate(
+            [("Q2_K", "Q2_K", 256), ("Q4_K_M", "Q4_K", 4096), ("Q8_0", "Q8_0", 4096)], 701
+        )
     }
     repo.commit({**files, "README.md": repo.readme()}, "Upload files")
-    usual = usual_content(LARGE_BYTES)
+    usual = usual_content(MB)
     return HubContent.of(*usual.repos.values(), repo)
 
 

@@ -1,0 +1,152 @@
+// The library: finding, looking closer, editing, importing by drag and drop, deleting and getting back.
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
+
+import type { Locator, Page } from "@playwright/test";
+
+import { expect, test } from "./fixtures";
+
+const list = (page: Page) => page.getByRole("listbox", { name: "Models" });
+const row = (page: Page, name: string | RegExp) => list(page).getByRole("option").filter({ hasText: name });
+const search = (page: Page) => page.getByRole("searchbox", { name: "Search models" });
+
+/** Drop files on the page as a person does out of a file manager. */
+async function drop(page: Page, target: Locator, ...paths: string[]): Promise<void> {
+  const files = paths.map((path) => ({ name: basename(path), base64: readFileSync(path).toString("base64") }));
+  const transfer = await page.evaluateHandle((given) => {
+    const data = new DataTransfer();
+    for (const { name, base64 } of given) {
+      const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+      data.items.add(new File([bytes], name));
+    }
+    return data;
+  }, files);
+  for (const type of ["dragenter", "dragover", "drop"]) await target.dispatchEvent(type, { dataTransfer: transfer });
+}
+
+test("what is typed is found at once, with its words marked; filters narrow it", async ({ open, stage }) => {
+  const page = await open();
+  await expect(page.getByText(`${stage.facts.models} models`)).toBeVisible();
+  await search(page).fill("qwen cod");
+  await expect(page.getByText("2 models", { exact: true })).toBeVisible();
+  await expect(row(page, "Qwen2.5 Coder 14B").locator("mark").first()).toHaveText(/qwen/i);
+  await search(page).fill("");
+  const filters = page.getByRole("complementary", { name: "Filters" });
+  await filters.getByRole("checkbox", { name: /diffusion/ }).check();
+  await expect(page.getByText("6 models", { exact: true })).toBeVisible();
+  await filters.getByRole("checkbox", { name: /flux/ }).check();
+  await expect(page.getByText("2 models", { exact: true })).toBeVisible();
+  await page.getByRole("button", { name: "Clear filters" }).click();
+  await search(page).fill("zzzz nothing has this");
+  await expect(page.getByText("No model matches.")).toBeVisible();
+});
+
+test("the keyboard alone suffices", async ({ open }) => {
+  const page = await open();
+  await expect(row(page, "BGE M3")).toBeVisible();
+  await page.getByRole("navigation").getByRole("link", { name: "Library" }).focus();
+  await page.keyboard.press("/");
+  await expect(search(page)).toBeFocused();
+  await page.keyboard.type("llama 8b");
+  await expect(row(page, "Llama 3.1 8B")).toBeVisible();
+  await page.keyboard.press("ArrowDown");
+  await expect(list(page)).toBeFocused();
+  await page.keyboard.press("Enter");
+  const detail = page.getByRole("complementary", { name: /Details of Llama 3.1 8B/ });
+  await expect(detail).toBeVisible();
+  await page.keyboard.press("Escape");
+  await expect(detail).toHaveCount(0);
+  await page.keyboard.press("Control+k");
+  await page.getByPlaceholder(/Go to a view/).fill("monitor");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("heading", { name: "Monitor" })).toBeVisible();
+});
+
+test("a model's facts, files and header are shown; tags and notes are changed and found", async ({ open, stage }) => {
+  const page = await open();
+  await search(page).fill("phi 4");
+  await row(page, "Phi 4").click();
+  const detail = page.getByRole("complementary", { name: /Details of Phi 4/ });
+  await expect(detail.getByText("llm/phi/phi-4-q8_0").first()).toBeVisible();
+  await detail.getByRole("tab", { name: "Files" }).click();
+  await expect(detail.getByText("Phi-4-Q8_0.gguf")).toBeVisible();
+  await detail.getByRole("tab", { name: "Header" }).click();
+  await expect(detail.getByText("general.architecture")).toBeVisible();
+  await detail.getByRole("tab", { name: "Edit" }).click();
+  await detail.getByLabel("Tags, separated by commas").fill("reasoning, marmalade");
+  await detail.getByLabel("Your notes").fill("Good at sums.");
+  await detail.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText("Saved.")).toBeVisible();
+  await search(page).fill("marmalade");
+  await expect(row(page, "Phi 4")).toBeVisible();
+  const { metadata } = await stage.call<{ metadata: { tags: string[] } }>("get_model", {
+    model_id: "llm/phi/phi-4-q8_0",
+  });
+  expect(metadata.tags).toEqual(["reasoning", "marmalade"]);
+});
+
+test("a file that is dropped is recognised, imported and found", async ({ open, stage }) => {
+  const page = await open();
+  const path = stage.facts.files["Aspen-3B-Instruct-Q4_K_M.gguf"] ?? "";
+  await drop(page, page.locator("body"), path);
+  const dialog = page.getByRole("dialog", { name: "Import models" });
+  await expect(dialog.getByText("ready", { exact: true })).toBeVisible();
+  await dialog.getByRole("button", { name: "Import 1 model" }).click();
+  await expect(dialog.getByText("1 model imported.")).toBeVisible();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
+  await search(page).fill("aspen");
+  await expect(row(page, /Aspen/)).toBeVisible();
+
+  await drop(page, page.locator("body"), path);
+  await expect(dialog.getByText(/The library has it already/)).toBeVisible();
+  await expect(dialog.getByRole("button", { name: /Import 0/ })).toBeDisabled();
+});
+
+test("parts of one model are one model; a pickle needs a word of trust", async ({ open, stage }) => {
+  const page = await open();
+  const parts = Object.entries(stage.facts.files).flatMap(([name, path]) => (name.startsWith("Birch") ? [path] : []));
+  await drop(page, page.locator("body"), ...parts, stage.facts.files["old-style.ckpt"] ?? "");
+  const dialog = page.getByRole("dialog", { name: "Import models" });
+  await expect(dialog.getByText("2 parts")).toBeVisible();
+  await expect(dialog.getByText(/can run code when it is loaded/)).toBeVisible();
+  await expect(dialog.getByRole("button", { name: "Import 1 model" })).toBeEnabled();
+  await dialog.getByRole("switch", { name: "I trust it" }).click();
+  await dialog.getByRole("button", { name: "Import 2 models" }).click();
+  await expect(dialog.getByText("2 models imported.")).toBeVisible();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
+  await search(page).fill("birch");
+  await expect(row(page, /Birch/)).toHaveCount(1);
+});
+
+test("a deleted model waits in the trash and comes back", async ({ open }) => {
+  const page = await open();
+  await search(page).fill("whisper");
+  await row(page, "Whisper").click();
+  const detail = page.getByRole("complementary", { name: /Details of Whisper/ });
+  await detail.getByRole("button", { name: "Move to trash" }).click();
+  await expect(page.getByText("No model matches.")).toBeVisible();
+  await page.getByRole("button", { name: "Trash" }).click();
+  const trash = page.getByRole("dialog", { name: "Trash" });
+  await trash
+    .getByRole("listitem", { name: /Whisper/ })
+    .getByRole("button", { name: "Restore" })
+    .click();
+  await expect(trash.getByText("The trash is empty.")).toBeVisible();
+  await trash.getByRole("button", { name: "Close" }).click();
+  await expect(row(page, "Whisper")).toBeVisible();
+});
+
+test("two tabs show the same: what one changes the other sees", async ({ open, context, stage }) => {
+  const first = await open();
+  const second = await context.newPage();
+  await second.goto(stage.url);
+  await search(second).fill("clip vit");
+  await expect(row(second, "CLIP ViT")).toBeVisible();
+  await search(first).fill("clip vit");
+  await row(first, "CLIP ViT").click();
+  const detail = first.getByRole("complementary", { name: /Details of CLIP/ });
+  await detail.getByRole("tab", { name: "Edit" }).click();
+  await detail.getByLabel("Name", { exact: true }).fill("CLIP ViT large renamed");
+  await detail.getByRole("button", { name: "Save" }).click();
+  await expect(row(second, "CLIP ViT large renamed")).toBeVisible();
+});
