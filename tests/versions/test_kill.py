@@ -254,13 +254,19 @@ def check_started(world: World, setup: Setup) -> None:
     assert can_be_taken_back == any(past["kind"] == "replaced" for past in setup.state.history())
 
 
+def started(setup: Setup, kept: set[str]) -> None:
+    """What a start does."""
+    recover(setup.one, kept)
+    setup.one.places.sweep()
+
+
 def check(world: World, name: str, status: int, failed: bool, *, job_is_known: bool) -> None:
     setup = Setup(world.root)
     check_whole(setup)
     if failed:
         assert setup.arrangement() == world.before, "a change that failed changed something"
     interrupted = world.change.installs and status == signal.SIGKILL
-    recover(setup.one, {JOB} if interrupted and job_is_known else set())
+    started(setup, {JOB} if interrupted and job_is_known else set())
     if interrupted and job_is_known:
         setup.fetch(JOB)
         world.change.run(Setup(world.root))
@@ -275,7 +281,7 @@ def check(world: World, name: str, status: int, failed: bool, *, job_is_known: b
         world.change.run(setup)
         again = Setup(world.root)
         assert again.arrangement() == world.after
-        recover(again.one, set())
+        started(again, set())
         check_started(world, again)
 
 

@@ -31,6 +31,7 @@ from pumas.jobs.store import Job
 from pumas.versions import places
 from pumas.versions.places import TRASH
 from pumas.versions.state import MARKER
+from sidecar import eventually
 
 from .setup import Built, built, everything, server
 
@@ -229,8 +230,13 @@ class Races(RuleBasedStateMachine):
         try:
             if hasattr(self, "one"):
                 self.settle()
-                left = {path.name for path in self.folder.iterdir()}
-                assert left <= {"mine", TRASH, *TAGS}
+                fits = {"mine", TRASH, *TAGS}
+
+                def is_swept() -> bool:
+                    self.run(asyncio.sleep(0.005))  # what sweeps goes on in this loop
+                    return {path.name for path in self.folder.iterdir()} <= fits
+
+                eventually(is_swept, what="all swept up")
                 assert self.run(self.one.service.validate(APP)).unknown == ["mine"]
                 assert self.witness.half == []
         finally:

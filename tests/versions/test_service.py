@@ -428,7 +428,7 @@ async def test_what_no_installation_owns_is_cleaned_and_nothing_else(server: Rel
     for name in (".pumas-build-install-0123/x", ".pumas-work/install-0123/y", ".hidden/z", "mine/a"):
         (versions / name).mkdir(parents=True)
     async with built(tmp_path):
-        assert folders(tmp_path) == [".hidden", "mine"]
+        await asyncio.to_thread(eventually, lambda: folders(tmp_path) == [".hidden", "mine"])
 
 
 async def test_a_removal_that_was_cut_short_is_finished(server: ReleaseServer, tmp_path: Path) -> None:

@@ -74,11 +74,12 @@ class Places:
             make_folders(folder, 0o700)
         return folder
 
-    def discard(self, job_id: str) -> None:
-        """Remove all that an installation left behind; what cannot be removed now is removed another time."""
+    def discard(self, job_id: str, *, at_once: bool = True) -> None:
+        """Remove all that an installation left behind, or leave the long part to `sweep`; what cannot be removed now is
+        removed another time."""
         for path in (self.tree(job_id), contained(self.folder, f"{WORK}/{job_id}")):
             with contextlib.suppress(OSError):
-                self._destroy(path)
+                self._destroy(path, at_once=at_once)
         with contextlib.suppress(OSError):
             (self.folder / WORK).rmdir()
 
@@ -160,12 +161,13 @@ class Places:
                     remove_stale_temporaries(self.folder / TRASH / name)
                     (self.folder / TRASH / name).rmdir()
 
-    def _destroy(self, path: Path) -> None:
+    def _destroy(self, path: Path, *, at_once: bool = True) -> None:
         """Raises OSError; nothing was changed then."""
         gone = self.folder / f"{GONE}{secrets.token_hex(8)}"
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, gone)
-            remove_tree(gone)
+            if at_once:
+                remove_tree(gone)
 
     def half_done(self) -> list[Removed]:
         """Entries without a version: a crash came before it was moved in, or after it was moved out."""

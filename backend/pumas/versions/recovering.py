@@ -1,6 +1,7 @@
 """What a start does about changes that a kill cut short: each is finished or undone, and nobody's files are touched.
 
-Folders that are ours by name or by the marker inside say what happened: no journal has to be right. Blocks.
+Folders that are ours by name or by the marker inside say what happened: no journal has to be right. What is thrown away
+is only put out of sight here, and removed by `Places.sweep`. Blocks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ def recover(one: OneApp, kept: set[str]) -> None:
     _finish_restores_and_removals(one)
     _finish_rollbacks(one)
     _list_what_we_built(one, kept)
-    one.places.sweep()
 
 
 def _settle_builds(one: OneApp, kept: set[str]) -> None:
@@ -30,7 +30,7 @@ def _settle_builds(one: OneApp, kept: set[str]) -> None:
     for job_id in one.places.leftovers() - kept:
         tag = placed.get(job_id)
         if tag is None:
-            one.places.discard(job_id)
+            one.places.discard(job_id, at_once=False)
         else:
             Placing(one.state, one.places, tag, job_id).settle({}, activate=False)
 

@@ -82,6 +82,7 @@ class VersionService:
         kept = await self.installs.unfinished()
         await asyncio.to_thread(self._recover, kept)
         await self.installs.go_on()
+        self._known.spawn(self._sweep(), "sweep")
         self.offers.open()
 
     def _recover(self, kept: set[str]) -> None:
@@ -93,6 +94,11 @@ class VersionService:
                     recover(self._known.app(app.id), kept)
                 except PumasError as error:
                     self._known.troubles.report(app.folder, error.kind, str(error))
+
+    async def _sweep(self) -> None:
+        """Environments have tens of thousands of files; a start does not wait for that."""
+        for one in self._known.made():
+            await self._known.in_thread(one.places.sweep)
 
     async def close(self) -> None:
         self._known.close()
