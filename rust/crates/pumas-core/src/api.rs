@@ -9,6 +9,7 @@ use crate::events::EventStream;
 use crate::jobs::{JobService, JobStore};
 use crate::stop::Stop;
 use crate::storage::troubles::Troubles;
+use crate::system::SystemService;
 
 /// Every service, each built with just what it needs.
 ///
@@ -29,6 +30,8 @@ pub struct PumasApi {
     pub troubles: Arc<Troubles>,
     /// Long work.
     pub jobs: JobService,
+    /// The machine, and what is missing on it.
+    pub system: Arc<SystemService>,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -36,7 +39,8 @@ pub struct PumasApi {
 impl PumasApi {
     /// Connect the services of all domains. Touches no disk: [`PumasApi::open`] does.
     pub fn new(root: impl Into<PathBuf>) -> Result<Self> {
-        let layout = Arc::new(Layout::new(root));
+        let root: PathBuf = root.into();
+        let layout = Arc::new(Layout::new(&root));
         let events = EventStream::new();
         let troubles = Arc::new(Troubles::default());
         let jobs = JobService::new(JobStore::new(&layout, Arc::clone(&troubles))?, events.clone());
@@ -45,6 +49,7 @@ impl PumasApi {
             events,
             troubles,
             jobs,
+            system: Arc::new(SystemService::new(root, None)),
             stop: Stop::default(),
         })
     }
@@ -64,7 +69,7 @@ impl PumasApi {
 
     /// Park what runs. Calls that are under way still find their files.
     pub async fn close(&self) {
-        self.jobs.close().await;
+        tokio::join!(self.jobs.close(), self.system.close());
     }
 
     /// Close the files, last of all. Blocks for a moment.

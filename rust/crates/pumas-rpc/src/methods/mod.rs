@@ -3,11 +3,13 @@
 use crate::registry::{Methods, Row};
 
 mod builtin;
+mod files;
 mod jobs;
+mod system;
 
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 2] = [builtin::rows(), jobs::rows()];
+    let domains: [Vec<Row>; 4] = [builtin::rows(), files::rows(), jobs::rows(), system::rows()];
     Methods::new(domains.into_iter().flatten().collect())
 }
