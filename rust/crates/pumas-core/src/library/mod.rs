@@ -21,10 +21,12 @@ pub mod reconcile;
 pub mod references;
 pub mod repo_ids;
 pub mod search;
+pub mod service;
 pub mod sources;
 pub mod staging;
 pub mod store;
 pub mod trash;
+pub mod verify;
 pub mod version_ranges;
 pub mod words;
 

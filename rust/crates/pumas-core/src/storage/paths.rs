@@ -245,7 +245,10 @@ pub fn slug(text: &str, fallback: &str) -> String {
     let name = joined.trim_end_matches(['-', '.', ' ', '_']);
     match name {
         "" => fallback.to_owned(),
-        reserved if is_reserved(reserved) => format!("{reserved}_"),
+        reserved if is_reserved(reserved) => {
+            let end = reserved.find('.').unwrap_or(reserved.len());
+            format!("{}_{}", &reserved[..end], &reserved[end..])
+        }
         name => name.to_owned(),
     }
 }
@@ -377,6 +380,7 @@ mod tests {
             ("  ..hidden", "hidden"),
             ("a / b", "a-b"),
             ("con", "con_"),
+            ("NUL.gguf", "NUL_.gguf"),
             ("***", "fallback"),
             ("日本 語", "日本-語"),
             ("e\u{301}", "é"),
