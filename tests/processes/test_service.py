@@ -299,16 +299,22 @@ async def test_its_page_is_shown_when_it_is_ready_and_that_was_asked_for(
         assert len(shown) == 1
 
 
-async def test_what_ends_at_once_has_no_page(bench: Bench) -> None:
+@pytest.mark.parametrize(("behaviour", "page"), [("dead", "/"), ("web", "")])
+async def test_what_ends_at_once_or_has_no_page_shows_none(bench: Bench, behaviour: str, page: str) -> None:
     shown: list[str] = []
 
     async def show(url: str, _app_id: str, _tag: str) -> None:
         shown.append(url)
 
     bench.service.show_pages_by(show)
-    bench.root.install("dead")
-    await bench.service.launch("dead", open_page=True)
-    await until(lambda: bench.root.leftovers() == [])
+    bench.root.install(behaviour)
+    path = bench.root.path / f"launcher-data/apps/{behaviour}.json"
+    app = json.loads(path.read_text())
+    app["launch"]["page"] = page
+    path.write_text(json.dumps(app))
+    run = await bench.service.launch(behaviour, open_page=True)
+    assert run.ready == (behaviour == "web")
+    await asyncio.sleep(0)  # whoever waited for it has its turn
     assert shown == []
 
 

@@ -190,7 +190,8 @@ class Ready:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How it is started, in the version's folder, with placeholders of `PLACEHOLDERS`; `port` is what it uses by
-    itself, `page` where its page is. `smoke_command` is for a short try after an install."""
+    itself, `page` where its page is, "" when it has none for people. `smoke_command` is for a short try after an
+    install."""
 
     command: tuple[str, ...]
     port: int

@@ -275,7 +275,7 @@ class ProcessService:
             wish = starting.Wish(app, version, extra_args, port, taken, self._grace_s)
             record, keeper = await asyncio.to_thread(starting.begin, self._layout, self._ledger, wish)
             run = self._keep(record, keeper, app)
-            if open_page and self._show is not None:
+            if open_page and app.launch.page and self._show is not None:
                 self._spawn(self._show_when_ready(run, app, self._show))
             return run
 
