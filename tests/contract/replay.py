@@ -203,12 +203,12 @@ def differences(expected: Any, got: Any, where: str = "") -> list[str]:
     return [] if expected == got and type(expected) is type(got) else [f"{where}: {expected!r} expected, {got!r} came"]
 
 
-def play(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the example, the reply that came)."""
+def play(path: Path, backend: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the example, the reply that came); from the backend that the environment names unless given."""
     example = json.loads(path.read_text(encoding="utf-8"))
     method = path.name.rsplit(".", 2)[0]
     with tempfile.TemporaryDirectory() as folder:
-        return example, Stage(Path(folder), example).play(method)
+        return example, Stage(Path(folder), example, backend).play(method)
 
 
 def record() -> None:
