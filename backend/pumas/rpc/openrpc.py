@@ -55,6 +55,13 @@ def _method(row: Row, schemas: Json) -> Json:
     }
     if row.description:
         entry["description"] = row.description
+    # For servers that check parameters by this document: the order in which problems are told, where it is not that of
+    # `params`, and the further spellings that older clients send.
+    declared = list(row.params.model_fields)
+    if declared != [param["name"] for param in entry["params"]]:
+        entry["x-order"] = declared
+    if row.params.legacy_names:
+        entry["x-spellings"] = row.params.legacy_names
     return entry
 
 
