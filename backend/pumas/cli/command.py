@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from pumas.cli import exits
 from pumas.cli.arguments import BadArgument
@@ -44,6 +45,15 @@ _SHARED: dict[str, Any] = {
     "as_json": (JsonOption, False),
     "no_start": (NoStartOption, False),
 }
+
+
+class ListByDefault(TyperGroup):
+    """A group of commands that alone, or with options only, lists: `pumas downloads`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] != "--help")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
 
 
 class UsageProblem(PumasError):

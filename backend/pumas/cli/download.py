@@ -105,7 +105,7 @@ _ADVICE = {
     "duplicate_model": "add --allow-duplicate to download it all the same",
     "network_offline": "turn it off: pumas call set_network_settings offline=false",
     "connection_failed": "see what is wrong: pumas call get_network_status",
-    "repo_not_found": "find its name: pumas hf search WORDS",
+    "repo_not_found": "look for another: pumas hf search WORDS",
 }
 # These end a download for good; after all others it can go on.
 _NOTHING_KEPT = ("pickle_not_acknowledged", "duplicate_model")

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pumas.cli import download_following, exits, units
-from pumas.cli.command import Cli, UsageProblem, command, parsed
+from pumas.cli.command import Cli, ListByDefault, UsageProblem, command, parsed
 from pumas.cli.download import SpeedOption, say_end
 from pumas.cli.download_following import AT_REST, PREFIX, short
 from pumas.cli.download_view import WIDE
@@ -31,17 +30,8 @@ IdsArgument = Annotated[
 ]
 
 
-class _ListByDefault(TyperGroup):
-    """`pumas downloads` alone, or with options only, lists."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] != "--help")):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="See and steer what is being downloaded. Without a command: list.", cls=_ListByDefault)
+    group = typer.Typer(help="See and steer what is being downloaded. Without a command: list.", cls=ListByDefault)
     command(group, "list")(list_downloads)
     command(group, "show")(show)
     command(group, "watch")(watch)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pumas.cli import following
-from pumas.cli.command import Cli, command
+from pumas.cli.command import Cli, ListByDefault, command
 from pumas.cli.output import moment
 
 if TYPE_CHECKING:
     from pumas.client.types import JobInfo
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="As shown by pumas jobs list.", show_default=False)]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="As shown by pumas jobs.", show_default=False)]
 
 
 class State(enum.StrEnum):
@@ -27,7 +27,7 @@ class State(enum.StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    jobs = typer.Typer(help="Follow and steer long work.")
+    jobs = typer.Typer(help="Follow and steer long work. Without a command: list.", cls=ListByDefault)
     command(jobs, "list")(list_jobs)
     command(jobs, "show")(show)
     command(jobs, "watch")(watch)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pumas.cli import exits, following
-from pumas.cli.command import Cli, UsageProblem, command
+from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.output import moment, size
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
     command(app, "import")(import_models)
     command(app, "delete")(delete)
     command(app, "verify")(verify)
-    trash = typer.Typer(help="See, restore or remove for ever what was deleted.")
+    trash = typer.Typer(
+        help="See, restore or remove for ever what was deleted. Without a command: list.", cls=ListByDefault
+    )
     command(trash, "list")(trash_list)
     command(trash, "restore")(trash_restore)
     command(trash, "empty")(trash_empty)
@@ -247,7 +249,7 @@ def trash_list(cli: Cli) -> None:
 
 def trash_restore(
     cli: Cli,
-    trash_id: Annotated[str, typer.Argument(help="As shown by pumas trash list.", show_default=False)],
+    trash_id: Annotated[str, typer.Argument(help="As shown by pumas trash.", show_default=False)],
     dry_run: DryRunOption = False,
 ) -> None:
     """Put a deleted model back where it was."""

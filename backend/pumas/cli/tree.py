@@ -64,7 +64,8 @@ def run(words: list[str]) -> int:
         command = getattr(getattr(error, "ctx", None), "command_path", "pumas")
         message = error.format_message()
         if message:
-            out.error(f"{message.rstrip('.')}. See: {command} --help", "usage")
+            ended = message if message.endswith(("?", ".")) else f"{message}."
+            out.error(f"{ended.replace('?.', '?')} See: {command} --help", "usage")
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         out.say("pumas: stopped.")
