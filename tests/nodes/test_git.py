@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +107,38 @@ def test_a_rewritten_branch_is_refused(server: GitServer, tmp_path: Path) -> Non
     with pytest.raises(GitFailed):
         Git().forward(folder, newest)
     assert Git().head(folder) == kept
+
+
+def test_a_file_that_git_could_not_remove_is_no_success(server: GitServer, tmp_path: Path) -> None:
+    """It says "warning: unable to unlink" and goes on."""
+    server.commit("sunny", {"a.py": "1", "gone.py": "1", "Case.py": "1"})
+    url, folder = f"{server.url}/sunny.git", tmp_path / "clone"
+    Git().clone(url, folder)
+    newest = server.commit("sunny", {"gone.py": None, "Case.py": None, "case.py": "1"})
+    Git().fetch(folder, url, "main")
+
+    class Stubborn(Git):
+        def _run(self, folder: Path, *arguments: str, **options: Any) -> str:
+            said = super()._run(folder, *arguments, **options)
+            if arguments[0] == "merge":
+                (folder / "gone.py").write_text("1")
+            return said
+
+    with pytest.raises(GitFailed, match="remove 1 files"):
+        Stubborn().forward(folder, newest)
+    (folder / "gone.py").unlink()
+    assert Git().mend(folder, Git().head(folder), newest) is None
+    assert (folder / "case.py").exists()
+
+
+def test_looking_leaves_no_lock_behind(server: GitServer, tmp_path: Path) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    folder = tmp_path / "clone"
+    Git().clone(f"{server.url}/sunny.git", folder)
+    os.utime(folder / "a.py", (1, 1))
+    before = (folder / ".git/index").read_bytes()
+    assert not Git().changed(folder)
+    assert (folder / ".git/index").read_bytes() == before, "git status would note the file's new date, under a lock"
 
 
 def test_local_changes_are_seen(server: GitServer, tmp_path: Path) -> None:

@@ -142,8 +142,22 @@ class Git:
             index.unlink(missing_ok=True)
 
     def forward(self, folder: Path, commit: str) -> None:
-        """Check out a later commit; never merges. Raises GitFailed: it is no later one, or files are in the way."""
+        """Check out a later commit; never merges.
+
+        Raises:
+            GitFailed: it is no later one, files are in the way, or the disk refused something.
+        """
+        before = self.head(folder)
         self._run(folder, "merge", "--quiet", "--ff-only", check_commit(commit), timeout_s=FETCH_S)
+        left = [name for name in self._removed(folder, before, commit) if _is_there(folder, name)]
+        if left:  # git says so and calls it a success
+            raise GitFailed(f"git could not remove {len(left)} files that the new commit does not have any more.")
+
+    def _removed(self, folder: Path, before: str, after: str) -> set[str]:
+        """Names that one commit has and another does not, not even in other case."""
+        gone = self._differing(folder, before, after, "D")
+        came = {name.casefold() for name in self._differing(folder, before, after, "A")}
+        return {name for name in gone if name.casefold() not in came}
 
     def back(self, folder: Path, commit: str) -> None:
         """Check out an earlier commit as it was; files that git does not keep stay. Raises GitFailed."""
@@ -180,8 +194,11 @@ class Git:
         self._run(folder, "update-ref", name, snapshot)
         return name
 
-    def _differing(self, folder: Path, one: str, other: str) -> set[str]:
-        arguments = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", check_commit(one), check_commit(other))
+    def _differing(self, folder: Path, one: str, other: str, how: str = "ADMT") -> set[str]:
+        """Names by which two commits differ; `how`: Added, Deleted, Modified, of another Type."""
+        how = f"--diff-filter={how}"
+        commits = (check_commit(one), check_commit(other))
+        arguments = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", how, *commits)
         return set(self._run(folder, *arguments, "--").split("\0")) - {""}
 
     def _run(
@@ -229,6 +246,12 @@ class Git:
         return None
 
 
+def _is_there(folder: Path, name: str) -> bool:
+    """What lies behind a link is nothing of this folder."""
+    parents = list(Path(name).parents)[:-1]
+    return os.path.lexists(folder / name) and not any((folder / parent).is_symlink() for parent in parents)
+
+
 def _verb(arguments: Sequence[str]) -> str:
     """Which of git's commands it is, its general options left out."""
     words = iter(arguments)
@@ -252,6 +275,8 @@ def _environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in child_environment().items() if not name.startswith(("GIT_", "SSH_"))}
     return kept | {
         "GIT_TERMINAL_PROMPT": "0",
+        # Looking must leave no lock behind when it is ended.
+        "GIT_OPTIONAL_LOCKS": "0",
         "GIT_ASKPASS": "",
         "SSH_ASKPASS": "",
         "GCM_INTERACTIVE": "never",
