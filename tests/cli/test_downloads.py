@@ -220,7 +220,7 @@ def test_what_is_chosen_and_how_it_is_called(pumas: Run, server: Sidecar) -> Non
         ([GGUF, "--quant", "Q9"], exits.FAILED, "'Q9' is not among what the repository holds; there is iq4_xs, "),
         ([GGUF, "--file", "*.zip"], exits.FAILED, "'*.zip' fits no file of the repository; there is "),
         ([GGUF, "--revision", "v9"], exits.FAILED, "has no branch, tag or commit 'v9'"),
-        (["maker/none"], exits.FAILED, "maker/none; find its name: pumas hf search WORDS."),
+        (["maker/none"], exits.FAILED, "maker/none; look for another: pumas hf search WORDS."),
         (["none"], exits.FAILED, "owner/name"),
         (["maker/huge"], exits.FAILED, "Not enough disk space: 70,368,744,177,664 bytes needed"),
         ([GGUF, "--limit", "20Mb/s"], exits.USAGE, "'20Mb/s' is no speed; give bytes, such as 20MB/s"),
