@@ -24,7 +24,7 @@ from rich.table import Table  # noqa: E402
 from bench.table import Benchmark, Row, Run, Size, number  # noqa: E402
 
 FAULT_RUNS = "PUMAS_FAULT_RUNS"
-"""The environment variable by which the tests in tests/faults learn how many runs of each fault are wanted."""
+"""The environment variable by which the tests that kill and break things learn how many runs of each are wanted."""
 
 PREFIX = "bench_"
 
@@ -72,7 +72,8 @@ def machine() -> dict[str, object]:
 
 
 def run_faults(runs: int) -> int:
-    command = [sys.executable, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 2), str(ROOT / "tests" / "faults")]
+    found = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if FAULT_RUNS in path.read_text("utf-8"))
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 2), *map(str, found)]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {FAULT_RUNS: str(runs)}).returncode
 
 
@@ -89,7 +90,7 @@ def parse(known: list[str]) -> argparse.Namespace:
         "--faults",
         type=int,
         metavar="N",
-        help=f"run tests/faults in their long form instead, N runs each ({FAULT_RUNS})",
+        help=f"run all tests of kills and other faults in their long form instead, N runs each ({FAULT_RUNS})",
     )
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in known]
