@@ -11,10 +11,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexSet;
+
 use crate::error::{Error, Result};
 use crate::library::formats::detect::{FileFormat, detect_format};
 use crate::library::formats::reader::open_regular;
-use crate::library::formats::shards::detect_sharded_sets;
+use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
 use crate::library::formats::text::valid_text;
 use crate::library::hashing::{Stamp, open_file};
 use crate::library::metadata::{METADATA, OVERRIDES, check_overrides};
@@ -25,6 +27,7 @@ use crate::text::grouped;
 
 const MAX_FILES: u64 = 20_000;
 const MAX_DEPTH: usize = 32;
+const TOO_DEEP: &str = "too deep";
 
 /// A folder with one of these at its top, or a list of weights, is a model in itself, whatever lies below.
 const MODEL_MARKS: [&str; 6] = [
@@ -250,17 +253,28 @@ fn shards_beside(path: &Path) -> Vec<PathBuf> {
         .collect();
     names.retain(|name| is_part(name));
     names.sort();
-    let paths: Vec<String> = names
-        .iter()
-        .map(|name| folder.join(name).to_string_lossy().into_owned())
-        .collect();
-    let mine = path.to_string_lossy().into_owned();
-    let mut groups = detect_sharded_sets(&paths).into_values();
-    groups
-        .find(|group| group.files.contains(&mine))
-        .map_or_else(alone, |group| {
-            group.files.into_iter().map(PathBuf::from).collect()
-        })
+    let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+    let groups = detect_sharded_sets(&texts(&paths));
+    let mine = path.to_string_lossy();
+    let set = groups
+        .into_values()
+        .find(|group| group.files.iter().any(|file| *file == mine));
+    let members = |group: &ShardGroup| {
+        paths
+            .into_iter()
+            .filter(|path| group.files.contains(&text(path)))
+            .collect()
+    };
+    set.as_ref().map_or_else(alone, members)
+}
+
+/// A path as the rules about names take it.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn texts<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
+    paths.into_iter().map(|path| text(path)).collect()
 }
 
 // A folder
@@ -285,8 +299,13 @@ fn read_folder(path: &Path, real: &Path) -> Result<Source> {
     };
     if !files.iter().any(|file| file.format.is_some()) {
         let name = display_name(last(path));
+        let depth = if skipped.iter().any(|item| item.reason == TOO_DEEP) {
+            format!(" in its first {MAX_DEPTH} levels")
+        } else {
+            String::new()
+        };
         return Err(Error::NotAModel(format!(
-            "{name} holds no model file that we know; nothing was imported."
+            "{name} holds no model file that we know{depth}; nothing was imported."
         )));
     }
     let weights: Vec<&PathBuf> = files
@@ -297,7 +316,7 @@ fn read_folder(path: &Path, real: &Path) -> Result<Source> {
     if metadata.is_empty() && !found.iter().any(|(name, _)| is_mark(&name.to_string_lossy())) {
         refuse_several(real, &weights)?;
     }
-    require_complete(weights.into_iter())?;
+    require_complete(weights)?;
     Ok(Source {
         path: real.to_path_buf(),
         title: plain_text(title),
@@ -379,7 +398,7 @@ fn what(entry: &fs::DirEntry, depth: usize) -> io::Result<What> {
         What::Skipped("a link to a folder is not followed")
     } else if kind.is_dir() {
         if depth >= MAX_DEPTH {
-            What::Skipped("too deep")
+            What::Skipped(TOO_DEEP)
         } else {
             What::Folder
         }
@@ -424,7 +443,7 @@ fn without_metadata_inside(root: &Path, found: Vec<Found>, skipped: &mut Vec<Ski
     let mut models: Vec<String> = nested
         .iter()
         .filter(|(_, path)| describes(path))
-        .filter_map(|(_, path)| Some(path.parent()?.to_string_lossy().into_owned()))
+        .filter_map(|(_, path)| Some(display_name(path.parent()?)))
         .collect();
     if !models.is_empty() {
         models.sort();
@@ -451,41 +470,32 @@ fn is_ours(value: &JsonObject) -> bool {
 
 /// A folder without a mark must hold one file or one set; a projector beside a model belongs to it.
 fn refuse_several(root: &Path, weights: &[&PathBuf]) -> Result<()> {
-    let paths: Vec<String> = weights
+    let groups = detect_sharded_sets(&texts(weights.iter().copied()));
+    let firsts: HashSet<&String> = groups.values().map(|group| &group.files[0]).collect();
+    let is_projector = |path: &Path| last(path).to_string_lossy().to_lowercase().contains("mmproj");
+    let order = |path: &Path| groups.values().position(|group| group.files[0] == text(path));
+    let mut mains: Vec<&Path> = weights
         .iter()
-        .map(|path| path.to_string_lossy().into_owned())
+        .map(|path| path.as_path())
+        .filter(|path| firsts.contains(&text(path)) && !is_projector(path))
         .collect();
-    let is_projector = |path: &str| {
-        last(Path::new(path))
-            .to_string_lossy()
-            .to_lowercase()
-            .contains("mmproj")
-    };
-    let groups = detect_sharded_sets(&paths);
-    let mains: Vec<&String> = groups
-        .values()
-        .map(|group| &group.files[0])
-        .filter(|path| !is_projector(path))
-        .collect();
+    mains.sort_by_key(|path| order(path));
     if mains.len() > 1 {
-        let mut candidates: Vec<String> = Vec::new();
-        for main in mains {
-            let candidate = candidate(root, main);
-            if !candidates.contains(&candidate) {
-                candidates.push(candidate);
-            }
-        }
+        let candidates: IndexSet<String> = mains
+            .into_iter()
+            .map(|main| display_name(candidate(root, main)))
+            .collect();
         return Err(Error::SeveralModels {
             name: display_name(last(root)),
-            candidates,
+            candidates: candidates.into_iter().collect(),
         });
     }
     Ok(())
 }
 
 /// The outermost folder below `root` that is marked as one model, else the file itself.
-fn candidate(root: &Path, weight: &str) -> String {
-    let mut folders: Vec<&Path> = Path::new(weight)
+fn candidate<'a>(root: &Path, weight: &'a Path) -> &'a Path {
+    let mut folders: Vec<&Path> = weight
         .ancestors()
         .skip(1)
         .filter(|folder| *folder != root && folder.starts_with(root))
@@ -495,10 +505,10 @@ fn candidate(root: &Path, weight: &str) -> String {
         let Ok(entries) = fs::read_dir(folder) else { break };
         let mut names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
         if names.any(|name| is_mark(&name.to_string_lossy())) {
-            return folder.to_string_lossy().into_owned();
+            return folder;
         }
     }
-    weight.to_owned()
+    weight
 }
 
 /// What another library of ours knew about the model. A file of that name from elsewhere stays behind.
@@ -618,8 +628,8 @@ fn clean(part: &str, whole: bool) -> String {
     }
 }
 
-fn require_complete<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
-    let paths: Vec<String> = paths.map(|path| path.to_string_lossy().into_owned()).collect();
+fn require_complete<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+    let paths = texts(paths);
     for (name, group) in detect_sharded_sets(&paths) {
         if !group.validation.complete {
             let name = display_name(name);

@@ -6,8 +6,10 @@
 //! is finished, not repeated. Which files make one model is known to `import_source`, what it is to `import_plan`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -115,8 +117,8 @@ struct Staged {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Removal {
-    File { path: PathBuf, stamp: Stamp },
-    Folder { folder: PathBuf },
+    File { path: String, stamp: Stamp },
+    Folder { folder: String },
 }
 
 /// Imports models; [`ImportService::run`] is the runner of the job kind `import`.
@@ -392,7 +394,7 @@ impl<'a> Batch<'a> {
 
     /// The result of the request that imported the same files, as parts of one set of shards.
     fn brought_in_with_others(&self, plan: &ImportPlan) -> Option<ItemResult> {
-        let files: HashSet<String> = plan.source.weights().map(|file| text(&file.path)).collect();
+        let files: HashSet<String> = plan.source.weights().map(|file| kept(&file.path)).collect();
         if files.len() == 1 || plan.request.allow_duplicate {
             return None;
         }
@@ -519,7 +521,7 @@ impl<'a> Batch<'a> {
             security_tier: Some(plan.security_tier.to_string()),
             size: plan.source.size(),
             dry_run: request.dry_run,
-            files: plan.source.weights().map(|file| text(&file.path)).collect(),
+            files: plan.source.weights().map(|file| kept(&file.path)).collect(),
             skipped: skipped(plan),
             security_findings: plan.security_findings.clone(),
             warnings: identity.chain(warnings).chain(no_space).collect(),
@@ -577,6 +579,49 @@ impl<'a> Batch<'a> {
         };
         plan.source.files.iter().filter_map(same).collect()
     }
+}
+
+/// A path as a checkpoint can keep it, which holds UTF-8 only: the name of a file may be any bytes.
+///
+/// All but letters, digits and `/_.-~` is written as in addresses (RFC 3986).
+fn kept(path: &Path) -> String {
+    let mut kept = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'_' | b'.' | b'-' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                kept.push(char::from(*byte));
+            }
+            _ => kept.push_str(&escaped(*byte)),
+        }
+    }
+    kept
+}
+
+fn escaped(byte: u8) -> String {
+    format!("%{byte:02X}")
+}
+
+/// The path that was [`kept`].
+fn path_of(kept: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(kept.len());
+    let mut rest = kept.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let code = after
+            .get(..2)
+            .filter(|_| *byte == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 fn text(path: &Path) -> String {
@@ -653,7 +698,7 @@ fn removable(plan: &ImportPlan) -> Result<Vec<Removal>> {
     let mut removals: Vec<Removal> = ordered
         .iter()
         .map(|file| Removal::File {
-            path: file.found.clone(),
+            path: kept(&file.found),
             stamp: file.stamp,
         })
         .collect();
@@ -662,9 +707,11 @@ fn removable(plan: &ImportPlan) -> Result<Vec<Removal>> {
         let folders: BTreeSet<&Path> = above.filter(|folder| folder.starts_with(root)).collect();
         let mut inner_first: Vec<&Path> = folders.into_iter().collect();
         inner_first.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));
-        removals.extend(inner_first.into_iter().map(|folder| Removal::Folder {
-            folder: folder.to_path_buf(),
-        }));
+        removals.extend(
+            inner_first
+                .into_iter()
+                .map(|folder| Removal::Folder { folder: kept(folder) }),
+        );
     }
     Ok(removals)
 }
@@ -676,16 +723,16 @@ fn remove_sources(removals: &[Removal]) -> Vec<String> {
     for removal in removals {
         let (path, stamp) = match removal {
             Removal::Folder { folder } => {
-                let _ = fs::remove_dir(folder);
+                let _ = fs::remove_dir(path_of(folder));
                 continue;
             }
-            Removal::File { path, stamp } => (path, stamp),
+            Removal::File { path, stamp } => (path_of(path), stamp),
         };
         let name = display_name(path.file_name().unwrap_or_default());
         match path.metadata().map(|facts| Stamp::of(&facts) == *stamp) {
             Ok(false) => kept.push(format!("{name} was kept: it changed after it was imported")),
-            Ok(true) => match fs::remove_file(path) {
-                Ok(()) => touched.extend(path.parent()),
+            Ok(true) => match fs::remove_file(&path) {
+                Ok(()) => touched.extend(path.parent().map(Path::to_path_buf)),
                 Err(error) => kept.push(format!("{name} was kept: {}", reason(&error))),
             },
             // Removed before a kill.
@@ -694,9 +741,26 @@ fn remove_sources(removals: &[Removal]) -> Vec<String> {
         }
     }
     for folder in touched {
-        if let Err(error) = fsync_folder(folder) {
+        if let Err(error) = fsync_folder(&folder) {
             tracing::debug!("a folder that files were moved from was not synced: {error}");
         }
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    #[test]
+    fn paths_of_any_bytes_are_kept() {
+        assert_eq!(kept(Path::new("/a b/é%.gguf")), "/a%20b/%C3%A9%25.gguf");
+        for bytes in [&b"/a b/\xff%41.gguf"[..], b"~/x-y_z.1", b"%", b"%zz"] {
+            let path = Path::new(OsStr::from_bytes(bytes));
+            assert_eq!(path_of(&kept(path)), path);
+        }
+        assert_eq!(path_of("%4"), Path::new("%4"));
+    }
 }
