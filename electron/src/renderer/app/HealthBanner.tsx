@@ -12,6 +12,7 @@ import css from "./Shell.module.css";
 
 /** A connection that is back within this time is not worth a word. */
 const PATIENCE_MS = 1500;
+const LOW_BYTES = 2 * 1024 ** 3;
 
 /** What is wrong with the whole, and what can be done; nothing while all is well. */
 export function HealthBanner() {
@@ -32,11 +33,12 @@ function Unreachable() {
 }
 
 function Health() {
-  const { t } = useTexts();
+  const { t, formats } = useTexts();
   const act = useAct();
   const library = useCall("get_library_status", {});
   const status = useCall("get_status", {});
   const network = useCall("get_network_settings", {});
+  const disk = useCall("get_disk_space", {});
   const install = useChange("install_deps");
   const [showing, setShowing] = useState(false);
   const [seen, setSeen] = useState(0);
@@ -46,6 +48,9 @@ function Health() {
     <>
       {library.data?.state === "offline" && <Line serious text={t("health.library_offline")} />}
       {library.data?.state === "read_only" && <Line text={t("health.library_read_only")} />}
+      {disk.data && disk.data.free < LOW_BYTES && (
+        <Line text={t("health.disk_low", { size: formats.bytes(disk.data.free) })} hint={t("error.disk_full")} />
+      )}
       {network.data?.settings.offline && (
         <Line text={t("health.offline")}>
           <Button onClick={() => go("settings")}>{t("health.go_settings")}</Button>

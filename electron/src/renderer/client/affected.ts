@@ -8,6 +8,7 @@ const LIBRARY = [
   "get_model",
   "get_links_for_model",
   "list_trash",
+  "get_disk_space",
 ] as const satisfies MethodName[];
 
 const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
@@ -55,7 +56,7 @@ export const CHANGED_BY: Partial<Record<MethodName, readonly MethodName[]>> = {
   set_process_settings: ["get_process_settings"],
   delete_model_with_cascade: LIBRARY,
   restore_model: LIBRARY,
-  empty_trash: ["list_trash"],
+  empty_trash: ["list_trash", "get_disk_space"],
   update_model: LIBRARY,
   update_model_overrides: ["get_model", "preview_model_mapping"],
   apply_model_mapping: ["preview_model_mapping", "get_link_health", "get_links_for_model"],

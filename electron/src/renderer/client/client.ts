@@ -43,14 +43,13 @@ export class Client {
       event: (event) => this.hear(event),
       opened: (gap) => {
         const opened = Date.now();
-        const wasClosed = this.state !== "open" && this.state !== "connecting";
+        const first = this.state === "connecting";
         this.become("open");
-        // What was answered before the stream was open may be older than its first event.
-        const old = (updated: number) => gap || wasClosed || updated < opened;
-        void this.queries.invalidateQueries({
-          predicate: ({ state }) => state.dataUpdatedAt > 0 && old(state.dataUpdatedAt),
-        });
-        if (wasClosed) void this.queries.refetchQueries({ predicate: ({ state }) => state.status === "error" });
+        // A stream that comes back brings what was missed, or says that it cannot. What was answered before the first
+        // one was open may be older than its first event.
+        const isOld = (updated: number) => updated > 0 && (gap || (first && updated < opened));
+        void this.queries.invalidateQueries({ predicate: ({ state }) => isOld(state.dataUpdatedAt) });
+        void this.queries.refetchQueries({ predicate: ({ state }) => state.status === "error", type: "active" });
       },
       closed: (reason) => this.become(reason),
     });

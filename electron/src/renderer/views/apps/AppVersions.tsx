@@ -1,4 +1,4 @@
-import { Undo2 } from "lucide-react";
+import { ArrowUpToLine, Undo2 } from "lucide-react";
 
 import type { AppInfo } from "@contract";
 import { useCall, useChange } from "../../client/hooks";
@@ -24,11 +24,21 @@ export function AppVersions({ app }: { app: AppInfo }) {
   const reinstalling = useChange("install_version");
   const preferring = useChange("set_default_version");
   const rollback = useChange("rollback_version");
+  const update = useChange("update_version");
   const complete = useChange("install_version_dependencies");
   return (
     <div className={view.stack} style={{ paddingTop: 14 }}>
       <div className={view.spread}>
         <h3>{t("apps.installed")}</h3>
+        {app.installed.length > 0 && (
+          <Button
+            icon={<ArrowUpToLine aria-hidden />}
+            disabled={update.isPending}
+            onClick={() => act(() => update.mutateAsync({ app_id }))}
+          >
+            {t("apps.update")}
+          </Button>
+        )}
         <Button
           icon={<Undo2 aria-hidden />}
           disabled={app.installed.length === 0 || rollback.isPending}

@@ -36,7 +36,14 @@ export function Installation({ app }: { app: AppInfo }) {
   const now = answer.data;
   if (!now) return null;
   if (now.completed_at) {
-    if (now.success || now.error === "cancel") return null;
+    if (now.error === "cancel") return null;
+    if (now.success) {
+      return (
+        <p className={parts.hint} role="status">
+          {t("apps.install.done", { tag: now.tag })}
+        </p>
+      );
+    }
     return (
       <p className={parts.danger} role="status">
         {t("apps.install.failed", { tag: now.tag, error: now.error ?? "" })}

@@ -9,6 +9,7 @@ import parts from "../../parts/parts.module.css";
 import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 import css from "./Library.module.css";
+import { RelatedModels } from "./RelatedModels";
 import type { ModelFacts } from "./metadata";
 import { useDelete } from "./useDelete";
 import { useVerify } from "./useVerify";
@@ -72,6 +73,7 @@ export function ModelAbout({ modelId, folder, facts, onClose }: Props) {
         </div>
       )}
       {facts.notes && <LongText title={t("model.notes")} text={facts.notes} />}
+      {facts.base && <RelatedModels modelId={modelId} />}
       {facts.description && <LongText title={t("model.description")} text={facts.description} />}
     </>
   );
