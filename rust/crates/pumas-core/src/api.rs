@@ -7,6 +7,8 @@ use crate::config::Layout;
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::jobs::{JobService, JobStore};
+use crate::library::companions::NoCompanions;
+use crate::library::service::LibraryService;
 use crate::stop::Stop;
 use crate::storage::troubles::Troubles;
 use crate::system::SystemService;
@@ -32,6 +34,8 @@ pub struct PumasApi {
     pub jobs: JobService,
     /// The machine, and what is missing on it.
     pub system: Arc<SystemService>,
+    /// The models.
+    pub library: LibraryService,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -44,11 +48,14 @@ impl PumasApi {
         let events = EventStream::new();
         let troubles = Arc::new(Troubles::default());
         let jobs = JobService::new(JobStore::new(&layout, Arc::clone(&troubles))?, events.clone());
+        let companions = Arc::new(NoCompanions);
+        let library = LibraryService::new(&layout, events.clone(), &troubles, &jobs, companions);
         Ok(Self {
             layout,
             events,
             troubles,
             jobs,
+            library,
             system: Arc::new(SystemService::new(root, None)),
             stop: Stop::default(),
         })
@@ -58,6 +65,7 @@ impl PumasApi {
     /// work.
     pub async fn open(&self) {
         self.opened("jobs.db", self.jobs.open().await);
+        self.opened("library", self.library.open().await);
     }
 
     fn opened(&self, name: &str, outcome: Result<()>) {
@@ -70,6 +78,7 @@ impl PumasApi {
     /// Park what runs. Calls that are under way still find their files.
     pub async fn close(&self) {
         tokio::join!(self.jobs.close(), self.system.close());
+        self.library.close().await;
     }
 
     /// Close the files, last of all. Blocks for a moment.

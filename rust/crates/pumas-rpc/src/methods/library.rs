@@ -3,6 +3,7 @@
 use pumas_core::library::entry::formats_and_quantizations;
 use pumas_core::library::library_index::LibraryState;
 use pumas_core::library::search::{Filters, Hit, Match};
+use pumas_core::library::store::FacetCounts;
 use pumas_core::library::trash::TrashEntry;
 use pumas_core::storage::troubles::Trouble;
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,9 @@ struct Status {
 
 fn finding() -> Vec<Row> {
     vec![
-        row("get_models", |api, _: NoParams| async move { Ok(api.library.catalog.models_json().await?) }),
+        row("get_models", |api, _: NoParams| async move {
+            Ok(api.library.catalog.models_json().await?)
+        }),
         row("search_models_fts", |api, p: Search| async move {
             let mut model_types = p.model_types;
             model_types.extend(p.model_type.and_then(some_text));
@@ -123,7 +126,11 @@ fn finding() -> Vec<Row> {
                 quants: p.quants,
                 sizes: p.sizes,
             };
-            let page = api.library.catalog.search(p.query, filters, Some(bounded(p.limit)), bounded(p.offset)).await?;
+            let page = api
+                .library
+                .catalog
+                .search(p.query, filters, Some(bounded(p.limit)), bounded(p.offset))
+                .await?;
             let found = |hit: Hit| {
                 let folder = api.library.folder_of(&hit.id);
                 Found::new(hit, folder)
@@ -136,7 +143,9 @@ fn finding() -> Vec<Row> {
                 matched: page.matched,
             })
         }),
-        row("get_model_facets", |api, _: NoParams| async move { Ok(api.library.catalog.facets().await?) }),
+        row("get_model_facets", |api, _: NoParams| async move {
+            Ok(FacetCounts::clone(&*api.library.catalog.facets().await?))
+        }),
         row("refresh_model_index", |api, _: NoParams| async move {
             api.library.catalog.reconcile().await?;
             Ok(json!({"indexed_count": api.library.catalog.status().await?.model_count}))
@@ -217,8 +226,12 @@ struct Verify {
 
 fn models() -> Vec<Row> {
     vec![
-        row("get_model", |api, p: ModelId| async move { Ok(api.library.detail(p.model_id).await?) }),
-        row("get_model_overrides", |api, p: RelPath| async move { Ok(api.library.overrides(p.rel_path).await?) }),
+        row("get_model", |api, p: ModelId| async move {
+            Ok(api.library.detail(p.model_id).await?)
+        }),
+        row("get_model_overrides", |api, p: RelPath| async move {
+            Ok(api.library.overrides(p.rel_path).await?)
+        }),
         row("update_model_overrides", |api, p: Overrides| async move {
             Ok(api.library.update_overrides(p.rel_path, p.overrides).await?)
         }),
@@ -229,7 +242,9 @@ fn models() -> Vec<Row> {
             };
             Ok(api.library.edit(p.model_id, changes).await?)
         }),
-        row("mark_metadata_as_manual", |api, p: ModelId| async move { Ok(api.library.mark_manual(p.model_id).await?) }),
+        row("mark_metadata_as_manual", |api, p: ModelId| async move {
+            Ok(api.library.mark_manual(p.model_id).await?)
+        }),
         row("verify_library", |api, p: Verify| async move {
             Ok(json!({"job_id": api.library.verify(p.model_ids).await?.id}))
         }),
@@ -289,14 +304,26 @@ fn trash() -> Vec<Row> {
                 size: entry.size,
             })
         }),
-        row("list_trash", |api, _: NoParams| async move { Ok(json!({"entries": api.library.trash().await?})) }),
+        row("list_trash", |api, _: NoParams| async move {
+            Ok(json!({"entries": api.library.trash().await?}))
+        }),
         row("restore_model", |api, p: Restore| async move {
             let entry = api.library.restore(p.trash_id, p.dry_run).await?;
-            Ok(Restored { model_id: entry.model_id, model_ids: entry.model_ids, links_restored: entry.companions })
+            Ok(Restored {
+                model_id: entry.model_id,
+                model_ids: entry.model_ids,
+                links_restored: entry.companions,
+            })
         }),
         row("empty_trash", |api, p: Empty| async move {
-            let removed = api.library.empty_trash(p.trash_ids, p.older_than_days, p.dry_run).await?;
-            Ok(Emptied { freed: removed.iter().map(|entry| entry.size).sum(), removed })
+            let removed = api
+                .library
+                .empty_trash(p.trash_ids, p.older_than_days, p.dry_run)
+                .await?;
+            Ok(Emptied {
+                freed: removed.iter().map(|entry| entry.size).sum(),
+                removed,
+            })
         }),
     ]
 }

@@ -5,11 +5,18 @@ use crate::registry::{Methods, Row};
 mod builtin;
 mod files;
 mod jobs;
+mod library;
 mod system;
 
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 4] = [builtin::rows(), files::rows(), jobs::rows(), system::rows()];
+    let domains: [Vec<Row>; 5] = [
+        builtin::rows(),
+        files::rows(),
+        jobs::rows(),
+        system::rows(),
+        library::rows(),
+    ];
     Methods::new(domains.into_iter().flatten().collect())
 }
