@@ -105,7 +105,7 @@ class Schedule:
             if not _CLOCK.fullmatch(value):
                 raise InvalidInput(f"schedule.{field}", "must be a time of day such as 22:30")
         if self.start == self.end:
-            raise InvalidInput("schedule", "start and end are the same; leave the schedule out to download at any time")
+            raise InvalidInput("schedule", "start and end are the same; pass any_time to download at any time")
         if unknown := set(self.days) - set(WEEKDAYS):
             raise InvalidInput("schedule.days", f"{min(unknown)[:20]!r} is not one of {', '.join(WEEKDAYS)}")
 
