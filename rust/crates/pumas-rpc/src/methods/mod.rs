@@ -4,6 +4,7 @@ use crate::registry::{Methods, Row};
 
 mod builtin;
 mod files;
+mod imports;
 mod jobs;
 mod library;
 mod system;
@@ -11,9 +12,10 @@ mod system;
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 5] = [
+    let domains: [Vec<Row>; 6] = [
         builtin::rows(),
         files::rows(),
+        imports::rows(),
         jobs::rows(),
         system::rows(),
         library::rows(),
