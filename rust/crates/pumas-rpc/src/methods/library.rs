@@ -281,13 +281,6 @@ struct Deleted {
 }
 
 #[derive(Serialize)]
-struct Restored {
-    model_id: String,
-    model_ids: Vec<String>,
-    links_restored: usize,
-}
-
-#[derive(Serialize)]
 struct Emptied {
     freed: u64,
     removed: Vec<TrashEntry>,
@@ -309,11 +302,11 @@ fn trash() -> Vec<Row> {
         }),
         row("restore_model", |api, p: Restore| async move {
             let entry = api.library.restore(p.trash_id, p.dry_run).await?;
-            Ok(Restored {
-                model_id: entry.model_id,
-                model_ids: entry.model_ids,
-                links_restored: entry.companions,
-            })
+            Ok(json!({
+                "model_id": entry.model_id,
+                "model_ids": entry.model_ids,
+                "links_restored": entry.companions,
+            }))
         }),
         row("empty_trash", |api, p: Empty| async move {
             let removed = api
