@@ -610,3 +610,14 @@ def test_an_announced_id_that_holds_other_files_is_not_taken_for_ours(setup: Set
     make_model(setup.library, "llm/llama/m", {"m.gguf": gguf(9)})
     result = setup.one(source, Job(checkpoint=job.checkpoint), mode=Mode.MOVE)
     assert result["model_id"] == "llm/llama/m-2" and setup.files("llm/llama/m-2") == {"m.gguf": sha256(gguf())}
+
+
+def test_what_a_page_handed_over_is_taken_and_nothing_else_of_ours(setup: Setup) -> None:
+    received = write(setup.layout.uploads / ("a" * 32) / "m.gguf", gguf())
+    assert setup.one(received, mode=Mode.MOVE)["success"]
+    assert not received.exists()
+    beside = write(setup.layout.data / "uploads-not" / "m.gguf", gguf(1))
+    link = setup.layout.uploads / "link.gguf"
+    link.symlink_to(beside)
+    for path in (setup.layout.uploads, beside, link):
+        assert setup.one(path)["error_code"] == "invalid_input"

@@ -208,9 +208,12 @@ def refuse_own_folders(layout: Layout, path: Path) -> None:
 
     Files in the library that belong to no model may be imported: old flat folders, and what cut-off imports left.
     """
-    real, library, data, *private = (
-        Path(os.path.realpath(p)) for p in (path, layout.library, layout.data, layout.trash, layout.staging)
+    real, library, uploads, data, *private = (
+        Path(os.path.realpath(p))
+        for p in (path, layout.library, layout.uploads, layout.data, layout.trash, layout.staging)
     )
+    if uploads in real.parents:
+        return  # a page handed it over for this
     if library.is_relative_to(real) or data.is_relative_to(real):
         raise InvalidInput("path", "is a folder that holds the library or the launcher; name a folder of models")
     if any(real.is_relative_to(folder) for folder in (data, *private)):
