@@ -13,8 +13,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import rust_backend
 
 import page
 
@@ -43,6 +45,7 @@ class Suite:
     name: str
     command: list[str]
     missing: str | None = None
+    variables: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
@@ -64,6 +67,7 @@ def suites() -> list[Suite]:
             "python", pytest_command(), missing=None if shutil.which("strace") else "strace, which the fault tests use"
         ),
         *page_suites(),
+        *rust_suites(),
     ]
 
 
@@ -84,6 +88,25 @@ def page_suites() -> list[Suite]:
 def prepare_page() -> bool:
     """`npm ci` and the build, where Node.js is there. False when one of them failed; npm has said why."""
     return page.missing() is not None or (page.install() and page.build())
+
+
+def rust_suites() -> list[Suite]:
+    """Of the Rust backend, which `prepare_rust` has built for the suites that start it."""
+    cargo, no_cargo = rust_backend.cargo() or "cargo", rust_backend.missing()
+    place = ["--manifest-path", "rust/Cargo.toml"]
+    locked = [*place, "--locked", "--target-dir", str(rust_backend.TARGET)]
+    warnings = {"RUSTDOCFLAGS": "-D warnings"}
+    return [
+        Suite("rust: format", [cargo, "fmt", *place, "--check"], no_cargo),
+        Suite("rust: clippy", [cargo, "clippy", "-q", *locked, "--all-targets", "--", "-D", "warnings"], no_cargo),
+        Suite("rust: tests", [cargo, "test", "-q", *locked, "--workspace"], no_cargo),
+        Suite("rust: docs", [cargo, "doc", "-q", *locked, "--no-deps"], no_cargo, warnings),
+    ]
+
+
+def prepare_rust() -> bool:
+    """The sidecar itself, where cargo is there. False when that failed; cargo has said why."""
+    return rust_backend.missing() is not None or rust_backend.build(release=False)
 
 
 def pytest_command() -> list[str]:
@@ -118,7 +141,12 @@ def run(suite: Suite, done: Callable[[Outcome], None]) -> None:
     started = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.run(
-            suite.command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            suite.command,
+            cwd=ROOT,
+            env=os.environ | suite.variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
         )
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
@@ -136,7 +164,7 @@ def main() -> int:
     if len(sys.argv) > 1:
         return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=ROOT).returncode
     install_debian()
-    prepared = prepare_page()
+    prepared = {"page: build": prepare_page(), "rust: build": prepare_rust()}
     everything = suites()
     runnable = [suite for suite in everything if suite.missing is None]
     outcomes: list[Outcome] = []
@@ -151,7 +179,7 @@ def main() -> int:
         thread.start()
     for thread in threads:
         thread.join()
-    failed = [o.suite.name for o in outcomes if o.status != 0] + ([] if prepared else ["page: build"])
+    failed = [o.suite.name for o in outcomes if o.status != 0] + [name for name, done in prepared.items() if not done]
     left_out = [suite for suite in everything if suite.missing is not None]
     print()
     for suite in left_out:

@@ -153,3 +153,13 @@ def test_it_can_be_run_by_path_from_anywhere(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert shown.startswith("pumas ")
+
+
+def test_rust_that_is_not_there_is_an_error_and_no_python(
+    serve: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    for words, switch in ((["--rust"], "0"), ([], "1")):
+        child = serve(*words, env={"PUMAS_RUST_BACKEND": switch, "PUMAS_RUST_BINARY": str(tmp_path / "absent")})
+        out, err = child.communicate(timeout=20)
+        assert (child.returncode, out) == (2, "")
+        assert "./launcher build-rust" in err

@@ -12,11 +12,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status (see `exits.py`)."""
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["serve"]:
-        from pumas import footprint
+        from pumas.cli.serve import is_rust, serve
 
-        footprint.import_server()
-        from pumas.cli.serve import serve
+        if not is_rust(words[1:]):
+            from pumas import footprint
 
+            footprint.import_server()
         return serve(words[1:])
     from pumas.cli.tree import run
 

@@ -15,11 +15,13 @@ use pumas_rpc::parent;
 use pumas_rpc::sidecar::{Run, run};
 
 const TOKEN_VARIABLE: &str = "PUMAS_RPC_TOKEN";
+/// With it a page can get the token once, soon after the start.
+const CODE_VARIABLE: &str = "PUMAS_SESSION_CODE";
 const WRONG_USE: u8 = 2;
 
 fn main() -> ExitCode {
     let started_by = parent::current();
-    let token = take_token();
+    let (token, session_code) = (take(TOKEN_VARIABLE), take(CODE_VARIABLE));
     let options = match parse(env::args_os().skip(1)) {
         Ok(Asked::Serve(options)) => options,
         Ok(Asked::Help) => {
@@ -40,18 +42,20 @@ fn main() -> ExitCode {
             options.host
         ));
     }
-    run(&settings(options, token, started_by))
+    let mut settings = settings(options, token, started_by);
+    settings.settings.session_code = session_code;
+    run(&settings)
 }
 
 /// Taken out of the environment, so that no child process inherits it.
-fn take_token() -> Option<String> {
-    let token = env::var_os(TOKEN_VARIABLE)?;
+fn take(variable: &str) -> Option<String> {
+    let value = env::var_os(variable)?;
     #[expect(unsafe_code, reason = "nothing else can take a variable away")]
     // SAFETY: no other thread runs yet, so nobody reads the environment meanwhile.
     unsafe {
-        env::remove_var(TOKEN_VARIABLE);
+        env::remove_var(variable);
     }
-    Some(token.to_string_lossy().into_owned())
+    Some(value.to_string_lossy().into_owned())
 }
 
 fn refuse(sentence: &str) -> ExitCode {

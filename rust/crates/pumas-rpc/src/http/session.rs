@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pumas_core::storage::files::hex;
-
 use super::access::same_bytes;
 
-const CODE_BYTES: usize = 32;
+/// 6 bits each.
+const CODE_LETTERS: usize = 43;
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 /// A browser that starts cold on a slow machine takes its time.
 const LIFE: Duration = Duration::from_mins(2);
 const MOST_OPEN: usize = 16;
@@ -33,9 +33,12 @@ impl SessionCodes {
 
     /// A new code; None where the system gives no randomness. Of too many that never come back the oldest ends.
     pub(super) fn issue(&self) -> Option<String> {
-        let mut random = [0; CODE_BYTES];
+        let mut random = [0; CODE_LETTERS];
         getrandom::fill(&mut random).ok()?;
-        let code = hex(&random);
+        let code: String = random
+            .iter()
+            .map(|byte| char::from(LETTERS[usize::from(byte % 64)]))
+            .collect();
         self.admit(code.clone());
         Some(code)
     }
