@@ -157,8 +157,12 @@ async def test_a_download_from_its_start_to_its_end(running: Running) -> None:
 async def test_two_equal_calls_at_once_are_one_download(running: Running) -> None:
     started = await asyncio.gather(*(running.start("a") for _ in range(6)))
     assert len({one.id for one in started}) == 1
-    other = await running.start("a", official_name="Another")
-    assert other.id != started[0].id
+
+
+async def test_no_name_makes_the_same_files_come_twice(running: Running) -> None:
+    began = await running.start("a")
+    assert (await running.start("A", official_name="Another", family="other")).id == began.id
+    assert (await running.start("a", official_name="Another", allow_duplicate=True)).id != began.id
 
 
 @pytest.mark.parametrize("stopped_by", ["pause", "fault"])

@@ -400,6 +400,7 @@ class DownloadService:
     # -- starting ----------------------------------------------------------------------------------------------------
 
     async def _unfinished_like(self, plan: DownloadPlan) -> Job | None:
+        """One that brings the same files. Under another name, too: the library would refuse them a second time."""
         jobs = await self._jobs.list(kind=DOWNLOAD, states=(*_UNFINISHED, JobState.FAILED), limit=1000)
         for job in jobs:
             given = job.params["plan"]
@@ -407,7 +408,8 @@ class DownloadService:
                 job.id
             ):
                 other = DownloadPlan.from_json(given)
-                if plan.fetches_the_same_as(other) and plan.request == other.request:
+                again = plan.request == other.request or not plan.request.allow_duplicate
+                if again and plan.fetches_the_same_as(other):
                     return job
         return None
 
