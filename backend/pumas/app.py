@@ -170,6 +170,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
 
     versions.installs.after(link_models)
     versions.after_return(link_models)
+    versions.after_loss(links.forget_version)
     patching, desktop = Patching(versions), DesktopService(layout, versions)
 
     async def name_server(version: InstalledVersion) -> None:

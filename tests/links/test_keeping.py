@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,22 @@ def test_a_model_gone_for_good_while_its_version_is_away(setup: Setup) -> None:
     setup.apply()
     assert LINK not in setup.tree()
     agree(setup)
+
+
+def test_a_version_gone_for_good_is_forgotten_with_its_links(setup: Setup) -> None:
+    version(setup.layout.root, "v0.3.1")  # not this one, although its name begins so
+    setup.states.clear()
+    setup.apply(tag="v0.3.1")
+    write(setup.models / "checkpoints/b.safetensors.mine", b"")
+    entry = setup.trash.delete(A)
+    setup.keeper.version_lost(str(setup.models.parent))
+    assert setup.links(), "one that is there is not"
+    shutil.rmtree(setup.models.parent)
+    setup.keeper.version_lost(str(setup.models.parent))
+    assert {row.app_version for row in setup.store.all()} == {"0.3.1"}
+    assert {one.app_version for one in setup.store.parked()} == {"0.3.1"}
+    assert setup.trash.restore(entry.trash_id).companions == 1
+    assert not setup.models.parent.exists()
 
 
 def test_what_comes_and_goes_is_told(setup: Setup) -> None:

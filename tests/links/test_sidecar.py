@@ -115,6 +115,10 @@ def test_a_version_that_comes_back_has_the_links_of_the_models_that_are_there(tm
         assert all((loras(one) / name).exists() for name in names)
         assert one.result("apply_model_mapping", TAG)["links_created"] == 0
         assert one.result("get_link_health", TAG)["healthy_links"] == MANY - 1
+        removed = one.result("remove_version", {"tag": "v0.3.10"})
+        assert one.result("list_links")["total_count"] == MANY - 1
+        assert one.result("purge_removed_version", {"trash_id": removed["trash_id"]})["success"]
+        assert one.result("list_links")["total_count"] == 0
     finally:
         one.close()
 

@@ -89,6 +89,16 @@ class LinkKeeper:
         if self._store.exists:
             self._store.unpark(trash_id)
 
+    def version_lost(self, folder: str) -> None:
+        """Forget the links of a version (its folder, absolute) that is gone for good.
+
+        Raises:
+            PumasError: the registry cannot be read or written.
+        """
+        with self.lock:
+            if self._store.exists and not os.path.lexists(folder):
+                self._store.forget_below(folder)
+
     def _is_away(self, one: Link | Parked) -> bool:
         """Whether a link lies in a version that is in the trash: neither can be looked at, and both may come back."""
         parts = one.target_path.split("/")

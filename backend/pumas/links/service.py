@@ -59,6 +59,8 @@ class LinkService:
         store: LinkStore,
         keeper: LinkKeeper,
     ) -> None:
+        self._root = layout.root
+        self._apps = apps
         self._catalog = catalog
         self._jobs = jobs
         self._events = events
@@ -222,6 +224,15 @@ class LinkService:
         """
         await asyncio.to_thread(self._keeper.recover)
         await self.apply(app_id, tag)
+
+    async def forget_version(self, app_id: str, tag: str) -> None:
+        """A version is gone for good, and its links with it. Raises what the registry refused."""
+
+        def forget() -> None:
+            folder = self._root / self._apps.get(app_id).folder / tag
+            self._keeper.version_lost(str(folder))
+
+        await asyncio.to_thread(forget)
 
     # -- health and questions ------------------------------------------------------------------------------------------
 

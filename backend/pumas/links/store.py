@@ -231,6 +231,21 @@ class LinkStore:
         if ids:
             self.database.write_sync(lambda c: c.executemany("DELETE FROM links WHERE link_id = ?", ids).rowcount)
 
+    def forget_below(self, folder: str) -> None:
+        """Forget all that is noted of a folder (absolute): links, those of deleted models, and what was moved aside."""
+        kept = self.kept(folder)
+        self.prepare()
+
+        def write(c: sqlite3.Connection) -> None:
+            for table in ("links", "parked", "replaced"):
+                # "0" follows "/" in the alphabet.
+                c.execute(
+                    f"DELETE FROM {table} WHERE target_path >= ? AND target_path < ?",  # noqa: S608 - fixed words only
+                    (f"{kept}/", f"{kept}0"),
+                )
+
+        self.database.write_sync(write)
+
     # -- links of deleted models ---------------------------------------------------------------------------------------
 
     def park(self, trash_id: str, links: Sequence[Link]) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 AfterRemoval = Callable[[str, str], Awaitable[object]]
 """Awaited with (app_id, tag) once a version is in the trash; what it raises as a PumasError changes nothing of that."""
+AfterLoss = Callable[[str, str], Awaitable[object]]
+"""Awaited with (app_id, tag) once no version of that tag is installed or in the trash any more."""
 AfterReturn = Callable[[InstalledVersion], Awaitable[object]]
 """Awaited once a version, or a former build of it, is in its place again."""
 _NAMED = 5
@@ -61,6 +63,7 @@ class VersionService:
         self.installs = Installs(self._known, jobs, bandwidth, self._rates, smoke=smoke)
         self._after_removal: list[AfterRemoval] = []
         self._after_return: list[AfterReturn] = []
+        self._after_loss: list[AfterLoss] = []
         self._dependencies: dict[Path, tuple[object, Dependencies]] = {}
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -76,6 +79,10 @@ class VersionService:
     def after_return(self, call: AfterReturn) -> None:
         """Have `call` done when a version comes back, out of the trash or by a rollback (links, …)."""
         self._after_return.append(call)
+
+    def after_loss(self, call: AfterLoss) -> None:
+        """Have `call` done when the last of a tag is removed for good (links, …)."""
+        self._after_loss.append(call)
 
     async def open(self) -> None:
         """Finish or go on with what a stop or a kill interrupted. Call after the jobs are open."""
@@ -301,4 +308,10 @@ class VersionService:
         """Remove a version from the trash for good. Raises TrashEntryNotFound, and the disk's failures."""
         one = await self._known.of(app_id)
         async with one.installing:
-            await asyncio.to_thread(lambda: one.places.forget(undoing.in_trash(one, trash_id)))
+            tag = await asyncio.to_thread(lambda: undoing.purge(one, trash_id))
+        if tag is not None:
+            for call in self._after_loss:
+                try:
+                    await call(one.app.id, tag)
+                except PumasError as error:
+                    self._known.troubles.report(one.app.folder, error.kind, str(error))

@@ -165,6 +165,15 @@ def in_trash(one: OneApp, trash_id: str) -> Removed:
     return removed
 
 
+def purge(one: OneApp, trash_id: str) -> str | None:
+    """Remove an entry of the trash for good; its tag, when nothing of that is left anywhere. Raises
+    TrashEntryNotFound, and the disk's failures."""
+    removed = in_trash(one, trash_id)
+    one.places.forget(removed)
+    left = one.state.place(removed.tag).exists() or any(other.tag == removed.tag for other in one.places.trash())
+    return None if left else removed.tag
+
+
 def prune_replaced(one: OneApp) -> None:
     """Former builds of a tag are kept for a rollback or two, not for ever."""
     for old in [removed for removed in one.places.trash() if removed.reason == "replaced"][REPLACED_KEPT:]:
