@@ -250,6 +250,10 @@ def check_started(world: World, setup: Setup) -> None:
     assert setup.state.active() in found.valid
     for tag in found.valid:
         assert setup.state.info(tag) == setup.state.marker(setup.state.place(tag)), "of another build"
+    if setup.state.default() is None:  # which goes first at a start
+        # Each switch can be taken back, and once: the last one was between v1 and v2, or to v3.
+        switched = [past["tag"] for past in setup.state.history() if past["kind"] == "switched"]
+        assert (switched[-1:] == ["v1"]) == (setup.state.active() in ("v2", "v3")), switched
     can_be_taken_back = "trash" in arrangement.values() and arrangement.get(JOB) == "v1"
     assert can_be_taken_back == any(past["kind"] == "replaced" for past in setup.state.history())
 

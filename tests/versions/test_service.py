@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ from pumas.errors import (
     WrongJobState,
 )
 from pumas.jobs.store import JobState
+from pumas.versions import offers
 from sidecar import eventually
 
 from .setup import Built, built, everything, server
@@ -431,6 +433,27 @@ async def test_what_no_installation_owns_is_cleaned_and_nothing_else(server: Rel
         await asyncio.to_thread(eventually, lambda: folders(tmp_path) == [".hidden", "mine"])
 
 
+async def test_what_we_built_and_the_list_lost_is_listed_again(server: ReleaseServer, tmp_path: Path) -> None:
+    """Nothing else is: not what has no marker of ours, nor one under another name."""
+    async with built(tmp_path, smoke=False) as one:
+        await ready(one, "ollama")
+        for tag in ("v0.12.0", "v0.13.1"):
+            await one.install(tag, "ollama")
+        info = (await one.service.get("v0.12.0", "ollama")).info
+    listing = tmp_path / "launcher-data/metadata/versions-ollama.json"
+    value = json.loads(listing.read_text())
+    del value["installed"]["v0.12.0"]
+    listing.write_text(json.dumps(value))
+    place = tmp_path / "ollama-versions"
+    shutil.copytree(place / "v0.12.0", place / "v0.1.0", symlinks=True)
+    shutil.copytree(place / "v0.12.0", place / "v0.2.0", symlinks=True)
+    (place / "v0.2.0/.pumas-version.json").unlink()
+    async with built(tmp_path, smoke=False) as one:
+        assert await one.tags("ollama") == ["v0.13.1", "v0.12.0"]
+        assert (await one.service.get("v0.12.0", "ollama")).info == info
+        assert (await one.service.validate("ollama")).unknown == ["v0.1.0", "v0.2.0"]
+
+
 async def test_a_removal_that_was_cut_short_is_finished(server: ReleaseServer, tmp_path: Path) -> None:
     async with built(tmp_path) as one:
         await ready(one, "ollama")
@@ -662,6 +685,30 @@ async def test_sizes_come_from_metadata_and_are_kept(server: ReleaseServer, tmp_
         assert server.count("/wheels/*.whl") == 0
         bundle = await one.service.offers.size("v0.13.1", "ollama")
         assert (bundle.archive_size, bundle.dependencies_size) == (bundle.total_size, 0)
+
+
+async def test_every_release_has_a_total_after_it_was_asked_for(server: ReleaseServer, tmp_path: Path) -> None:
+    """Older clients ask again and again until there is one."""
+    server.releases[OLLAMA] = [Release("v0.14.0", assets={"sha256sum.txt": b""}), ollama("v0.13.1")]
+    server.fault("/repos/*/contents/*", Status(404), times=1000)
+    async with built(tmp_path) as one:
+        for app_id in ("comfyui", "ollama"):
+            await ready(one, app_id)
+            for offer in await one.service.offers.offered(app_id):
+                with contextlib.suppress(ReleaseNotFound):
+                    await one.service.offers.size(offer.release.tag, app_id)
+            assert [o.release.tag for o in await one.service.offers.offered(app_id) if o.total_size is None] == []
+
+
+async def test_an_estimate_left_in_haste_gives_way_to_what_is_found_out(
+    server: ReleaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with built(tmp_path) as one:
+        await ready(one)
+        monkeypatch.setattr(offers, "SIZE_S", 0.0)
+        assert (await one.service.offers.size("v0.5.0")).source == "unknown"
+        monkeypatch.setattr(offers, "SIZE_S", 30.0)
+        assert (await one.service.offers.size("v0.5.0")).source == "pip_report"
 
 
 def test_shipped_descriptions_are_what_these_tests_install() -> None:

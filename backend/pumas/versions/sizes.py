@@ -212,7 +212,8 @@ def kept_sizes(layout: Layout, app: AppDescription) -> SizesOf:
 
         def of_bundle(release: Release) -> tuple[int | None, int | None, int | None]:
             size = bundle_size(app, release)
-            return size, 0, size
+            # Nothing for this machine weighs nothing: older clients ask again and again while there is no total.
+            return size, 0, size or 0
 
         return of_bundle
     kept = _kept(layout, app)
