@@ -193,3 +193,60 @@ def test_a_database_of_somebody_else_is_put_aside(setup: Setup, schema: str) -> 
     old_registry(setup, schema=schema)
     assert setup.store.all() == []
     assert len(list(setup.store.put_aside())) == 1
+
+
+def spoiled(data: bytes, how: str) -> bytes:
+    half = len(data) // 2
+    ways = {
+        "empty": b"",
+        "cut": data[:half],
+        "zeroed": b"\0" * len(data),
+        "header": b"x" * 100 + data[100:],
+        "page": data[:4096] + b"\xff" * 4096 + data[8192:],
+        "text": b"not a database",
+    }
+    return ways[how]
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "zeroed", "header", "page", "text"])
+@pytest.mark.parametrize("json_too", [False, True])
+def test_a_damaged_registry_loses_no_link_and_touches_none_of_others(setup: Setup, how: str, json_too: bool) -> None:
+    """Of an older sidecar, with absolute links: what leads where ours would is ours again, all else is left alone."""
+    root = setup.store.root
+    for name in "ab":
+        setup.model(f"diffusion/sdxl/{name}", f"{name}.safetensors")
+    place = setup.models / "checkpoints"
+    place.mkdir(parents=True)
+    (place / "a.safetensors").symlink_to(f"{root}/{SOURCE}")
+    (place / "mine").symlink_to(f"{root}/{SOURCE}")
+    (place / "elsewhere").symlink_to("/elsewhere")
+    (place / "gone").symlink_to(f"{setup.library}/diffusion/sdxl/gone/x.safetensors")
+    write(place / "b.safetensors", b"theirs")
+    # Enough rows for several pages.
+    old_registry(
+        setup,
+        (ID, f"{root}/{SOURCE}", f"{root}/{TARGET}", "symlink"),
+        *(
+            (f"x/y/{n}", f"{root}/x/{n}", f"{root}/comfyui-versions/v0/models/{n}" + "x" * 100, "symlink")
+            for n in range(400)
+        ),
+    )
+    path = setup.store.database.path
+    path.write_bytes(spoiled(path.read_bytes(), how))
+    if json_too:
+        write(setup.layout.link_registry_json, b'{"by_target": ')
+    before = setup.tree()
+    done = setup.apply()
+    assert (done.created, done.conflicts, setup.tree()) == (0, 1, before)
+    assert setup.links() == {"checkpoints/a.safetensors": ID}
+    kept = list(setup.store.put_aside())
+    assert kept or how == "page", "what was damaged stays beside the new one, or could be read in part"
+    subjects = {trouble.subject for trouble in setup.troubles.list()}
+    assert ("link_registry.json" in subjects) is json_too
+    setup.work.clean_broken()
+    setup.work.remove_orphans("comfyui", "v0.3.10", [])
+    assert setup.tree() == before
+    entry = setup.trash.delete(ID)
+    assert (entry.companions, setup.tree().keys()) == (1, before.keys() - {"checkpoints/a.safetensors"})
+    assert setup.trash.restore(entry.trash_id).companions == 1
+    assert (place / "a.safetensors").exists()
