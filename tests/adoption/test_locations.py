@@ -113,6 +113,15 @@ def test_further_folders_of_comfyui(tmp_path: Path, text: str, expected: list[st
     assert [str(one) for one in extra_model_paths(path)] == [one.replace("$T", str(tmp_path)) for one in expected]
 
 
+def test_a_link_that_leads_to_itself_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "hub/models--maker--a").mkdir(parents=True)
+    (tmp_path / "hub/round").symlink_to("round")
+    (tmp_path / "hub/data").mkdir()
+    for number in range(1_100):
+        (tmp_path / f"hub/datasets--maker--{number}").mkdir()
+    assert [one.kind for one in locations_in(tmp_path / "hub")] == [StoreKind.HUGGINGFACE]
+
+
 def test_a_store_that_two_rules_find_is_one(tmp_path: Path) -> None:
     world = World(tmp_path, OLLAMA_MODELS=str(tmp_path / "link"))
     (world.home / ".ollama" / "models").mkdir(parents=True)

@@ -248,6 +248,15 @@ def test_candidates_and_names_are_text_whatever_the_disk_holds(setup: Setup) -> 
     ]
 
 
+def test_links_that_lead_nowhere_stay_behind(setup: Setup) -> None:
+    folder = setup.user / "links"
+    write(folder / "m.gguf", gguf())
+    (folder / "round").symlink_to("round")
+    (folder / "gone.txt").symlink_to("not there")
+    skipped = {item["path"]: item["reason"] for item in setup.one(folder)["skipped"]}
+    assert skipped == {"round": "the link leads nowhere", "gone.txt": "the link leads nowhere"}
+
+
 def test_a_model_that_lies_too_deep_is_told_from_none(setup: Setup) -> None:
     write(setup.user / "deep" / "/".join("d" * 40) / "m.gguf", gguf())
     assert "in its first 32 levels" in setup.one(setup.user / "deep")["error"]

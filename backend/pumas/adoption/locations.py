@@ -136,7 +136,7 @@ def _comfyui(around: Surroundings) -> Iterator[Path]:
         named = _settings(settings).get("basePath")
         if isinstance(named, str) and os.path.isabs(named):
             bases.append(Path(named))
-    bases += _folders(around.launcher.root / "comfyui-versions")
+    bases += _folders(around.launcher.root / "comfyui-versions")[:_MAX_LOCATIONS]
     for base in bases:
         if (base / "models").is_dir():
             yield base / "models"
@@ -232,6 +232,6 @@ def _line(path: Path) -> str:
 def _folders(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(e.path) for e in entries if e.is_dir())[:1000]
+            return sorted(Path(e.path) for e in entries if os.path.isdir(e.path))
     except OSError:
         return []

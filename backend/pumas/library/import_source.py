@@ -8,6 +8,7 @@ What kind of model it is, and where it goes, is decided in `importing.py`.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -204,13 +205,23 @@ def _why_not(entry: os.DirEntry[str], depth: int) -> str:
         return "hidden"
     if is_junk(entry.name):
         return "left behind by a program, not part of a model"
+    if entry.is_symlink() and _leads_nowhere(entry.path):
+        return "the link leads nowhere"
     if entry.is_symlink() and entry.is_dir():
         return "a link to a folder is not followed"
     if entry.is_dir(follow_symlinks=False):
         return _TOO_DEEP if depth >= MAX_DEPTH else ""
-    if entry.is_file():
-        return ""
-    return "the link leads nowhere" if entry.is_symlink() else "not a regular file"
+    return "" if entry.is_file() else "not a regular file"
+
+
+def _leads_nowhere(link: str) -> bool:
+    try:
+        os.stat(link)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return True
+        raise
+    return False
 
 
 def _named_files(found: Sequence[tuple[str, Path]], skipped: list[Skipped]) -> list[SourceFile]:
