@@ -20,7 +20,7 @@ class OfVersion(Params):
 
 
 class InstallNode(OfVersion):
-    legacy_names: ClassVar[dict[str, str]] = {"repo_url": "git_url"}
+    legacy_names: ClassVar[dict[str, str]] = {"repo_url": "git_url", "repoUrl": "git_url"}
 
     git_url: Annotated[str, Field(max_length=1000, description="https://host/path of a git repository.")]
     node_name: NodeName | None = Field(None, description="Left out: the last part of the address.")
