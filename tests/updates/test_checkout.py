@@ -66,6 +66,7 @@ def test_it_goes_forward_and_installs(server: GitServer, folder: Path, tmp_path:
         {"backend/rpc_server.py": None},
         {"launcher": "import sys\nsys.exit('does not start')\n"},
         {"launcher": "import sys\nsys.exit('no network' if sys.argv[1] == 'setup' else 0)\n"},
+        {"backend/pumas/__init__.py": "", "backend/pumas/app.py": "import no_such_package_here\n"},
     ],
 )
 def test_what_does_not_work_is_not_kept(

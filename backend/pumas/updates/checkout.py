@@ -32,6 +32,8 @@ from pumas.versions.running import InstallLog, Programs, end_noted
 MOST_COMMITS = 10
 TRY_S, SETUP_S = 60.0, 1800.0
 _LARGEST = 4 * 1024 * 1024
+# With what was installed for it, all of the sidecar can be loaded.
+_LOAD = ["-c", "import sys; sys.path[0] = 'backend'; import pumas.app"]
 _REPOSITORY = re.compile(r"/([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+?)(?:\.git)?/?")
 
 
@@ -151,6 +153,8 @@ class Checkout:
         try:
             self._git.forward(self._folder, step.now)
             self._setup(at, self._check)
+            if (self._folder / "backend" / "pumas" / "app.py").is_file():
+                _run(self._folder, _LOAD, TRY_S, at, self._check)
         except BaseException:
             self._take_back(step)
             with contextlib.suppress(PumasError):  # what the new version had already replaced
@@ -224,7 +228,7 @@ def _run(folder: Path, arguments: list[str], timeout_s: float, at: Workplace, ch
             [sys.executable, *arguments], folder, environment, timeout_s=timeout_s
         )
     except InstallFailed as error:
-        raise UpdateFailed(f"{' '.join(arguments)} of the new version failed: {error}") from None
+        raise UpdateFailed(f"The new version does not work here: {error}") from None
     finally:
         log.close()
     if status:
