@@ -106,16 +106,21 @@ class Comparison:
 
     def examples(self, served: list[str], most: int | None) -> None:
         """Each example of the contract, played by both."""
-        chosen = [path for path in replay.all_examples() if path.name.rsplit(".", 2)[0] in served]
+        chosen = [path for path in replay.all_examples() if set(_methods_of(path)) <= set(served)]
         for path in chosen[:: max(1, len(chosen) // most) if most else 1]:
-            example = json.loads(path.read_text(encoding="utf-8"))
-            method = path.name.rsplit(".", 2)[0]
-            replies: list[dict[str, Any]] = []
-            for backend in self.backends:
-                with tempfile.TemporaryDirectory(dir=self.folder) as place:
-                    replies.append(replay.Stage(Path(place), example, backend).play(method))
             self.outcome.count("examples")
-            self.outcome.found("examples", path.stem, replay.differences(*replies))
+            self.outcome.found("examples", path.stem, self._example(path))
+
+    def _example(self, path: Path) -> list[str]:
+        example = json.loads(path.read_text(encoding="utf-8"))
+        replies: list[dict[str, Any]] = []
+        for backend in self.backends:
+            with tempfile.TemporaryDirectory(dir=self.folder) as place:
+                try:
+                    replies.append(replay.Stage(Path(place), example, backend).play(_methods_of(path)[0]))
+                except AssertionError as error:
+                    return [f"{backend} cannot play it: {error}"]
+        return replay.differences(*replies)
 
     def generated(self, served: list[str], count: int, seed: int) -> None:
         """Valid and invalid calls made from the contract, and the files after them."""
@@ -166,6 +171,12 @@ class Comparison:
                 if different:
                     return different
         return _files(both)
+
+
+def _methods_of(path: Path) -> list[str]:
+    """The method of an example, and those that are called before it."""
+    example = json.loads(path.read_text(encoding="utf-8"))
+    return [path.name.rsplit(".", 2)[0], *(call["method"] for call in example.get("before", []))]
 
 
 def _files(both: Pair) -> list[str]:
