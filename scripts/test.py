@@ -66,8 +66,8 @@ def suites() -> list[Suite]:
         Suite(
             "python", pytest_command(), missing=None if shutil.which("strace") else "strace, which the fault tests use"
         ),
-        *page_suites(),
         *rust_suites(),
+        *page_suites(),
     ]
 
 
@@ -95,11 +95,14 @@ def rust_suites() -> list[Suite]:
     cargo, no_cargo = rust_backend.cargo() or "cargo", rust_backend.missing()
     place = ["--manifest-path", "rust/Cargo.toml"]
     locked = [*place, "--locked", "--target-dir", str(rust_backend.TARGET)]
-    warnings = {"RUSTDOCFLAGS": "-D warnings"}
+    jobs = {"CARGO_BUILD_JOBS": str(max(1, (os.cpu_count() or 2) // 2))}
+    warnings = jobs | {"RUSTDOCFLAGS": "-D warnings"}
     return [
         Suite("rust: format", [cargo, "fmt", *place, "--check"], no_cargo),
-        Suite("rust: clippy", [cargo, "clippy", "-q", *locked, "--all-targets", "--", "-D", "warnings"], no_cargo),
-        Suite("rust: tests", [cargo, "test", "-q", *locked, "--workspace"], no_cargo),
+        Suite(
+            "rust: clippy", [cargo, "clippy", "-q", *locked, "--all-targets", "--", "-D", "warnings"], no_cargo, jobs
+        ),
+        Suite("rust: tests", [cargo, "test", "-q", *locked, "--workspace"], no_cargo, jobs),
         Suite("rust: docs", [cargo, "doc", "-q", *locked, "--no-deps"], no_cargo, warnings),
     ]
 
@@ -153,6 +156,22 @@ def run(suite: Suite, done: Callable[[Outcome], None]) -> None:
     done(Outcome(suite, process.returncode, time.monotonic() - started, text))
 
 
+def lanes(runnable: list[Suite]) -> list[list[Suite]]:
+    """Suites that run beside each other, lane by lane: pytest has workers of its own, so all others share one.
+
+    More at once would only make each of them slower, and those that wait for real processes fail by their bounds.
+    """
+    return [
+        [suite for suite in runnable if suite.name == "python"],
+        [suite for suite in runnable if suite.name != "python"],
+    ]
+
+
+def run_all(lane: list[Suite], done: Callable[[Outcome], None]) -> None:
+    for suite in lane:
+        run(suite, done)
+
+
 def report(outcome: Outcome, lock: threading.Lock) -> None:
     with lock:
         mark = "ok" if outcome.status == 0 else f"FAILED ({outcome.status})"
@@ -174,7 +193,7 @@ def main() -> int:
         outcomes.append(outcome)
         report(outcome, lock)
 
-    threads = [threading.Thread(target=run, args=(suite, done)) for suite in runnable]
+    threads = [threading.Thread(target=run_all, args=(lane, done)) for lane in lanes(runnable)]
     for thread in threads:
         thread.start()
     for thread in threads:
