@@ -123,6 +123,33 @@ def test_a_version_that_comes_back_has_the_links_of_the_models_that_are_there(tm
         one.close()
 
 
+def test_a_former_build_that_a_rollback_brings_back_gets_its_links(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    prepare(root)
+    trash = root / "comfyui-versions/.pumas-trash/v0.3.10-old"
+    for name in ("main.py", "venv/bin/python"):
+        write(trash / "version" / name, b"old")
+    entry = {"tag": "v0.3.10", "reason": "replaced", "removed_at": "2030-01-01T00:00:00Z"}
+    write(trash / "entry.json", json.dumps(entry).encode())
+    past = {"kind": "replaced", "tag": "v0.3.10", "trash_id": "v0.3.10-old", "at": "2030-01-01T00:00:00Z"}
+    state = {"installed": {"v0.3.10": {"path": "comfyui-versions/v0.3.10"}}, "history": [past]}
+    write(root / "launcher-data/metadata/versions.json", json.dumps(state).encode())
+    one = running.start(root)
+    try:
+        one.result("apply_model_mapping", TAG)
+        assert one.result("rollback_version")["tag"] == "v0.3.10"
+        assert (loras(one).parents[1] / "main.py").read_bytes() == b"old"
+        running.eventually(lambda: loras(one).is_dir() and len(os.listdir(loras(one))) == MANY, what="the links")
+        health = running.eventually(
+            lambda: (found := one.result("get_link_health", TAG))["healthy_links"] == MANY and found,
+            what="healthy links",
+        )
+        assert health["status"] == "healthy"
+        assert one.result("apply_model_mapping", TAG)["links_created"] == 0
+    finally:
+        one.close()
+
+
 def test_a_plan_is_applied_by_its_id_or_not_at_all(server: Sidecar) -> None:
     plan = server.result("preview_model_mapping", TAG)
     assert (len(plan["to_create"]), plan["total_actions"]) == (MANY, MANY)
