@@ -6,6 +6,7 @@ it.each([
   [{ success: true, models: [] }],
   [{ success: false, results: [{ path: "/a", success: false }], imported: 0 }],
   [{ success: false, versions: [{ tag_name: "v1" }], error: "old", error_code: "network_error" }],
+  [{ tag: "v1", stage: "setup", success: false, error: "It ended." }],
   [null],
   [true],
   ["v1"],
@@ -17,7 +18,7 @@ it.each([
 it.each([
   [{ success: false, error: "No.", error_code: "disk_full" }, "disk_full"],
   [{ success: false, error: "No.", error_code: "disk_full", results: [] }, "disk_full"],
-  [{ success: false, error: "No." }, "operation_failed"],
+  [{ success: false, error: "No.", error_code: "not_a_model", results: [], path: "/a" }, "not_a_model"],
 ])("raises the failure form: %j", (reply, kind) => {
   let raised: unknown;
   try {

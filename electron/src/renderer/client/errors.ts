@@ -23,12 +23,14 @@ export function asCallError(error: unknown): CallError {
   );
 }
 
-/** Raise when a reply is the failure form of an envelope; one with results of its own is an answer all the same. */
+/**
+ * Raise when a reply is the failure form of an envelope; one with results of its own is an answer all the same. Only that
+ * form has an `error_code`: an installation that failed is reported without.
+ */
 export function checked<T>(reply: T): T {
   if (typeof reply !== "object" || reply === null || !("success" in reply) || reply.success !== false) return reply;
   const facts = reply as Record<string, unknown>;
   const partial = ["results", "versions"].some((key) => Array.isArray(facts[key]) && facts[key].length > 0);
-  if (partial || typeof facts.error !== "string") return reply;
-  const kind = typeof facts.error_code === "string" ? facts.error_code : "operation_failed";
-  throw new CallError(kind, facts.error, facts);
+  if (partial || typeof facts.error !== "string" || typeof facts.error_code !== "string") return reply;
+  throw new CallError(facts.error_code, facts.error, facts);
 }

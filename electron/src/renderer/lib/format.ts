@@ -12,7 +12,8 @@ export class Formats {
   constructor(readonly language: string) {
     this.whole = new Intl.NumberFormat(language);
     this.short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
-    this.compact = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
+    // Without the region: model sizes are written 8B also where a billion is bn.
+    this.compact = new Intl.NumberFormat(language.slice(0, 2), { notation: "compact", maximumFractionDigits: 1 });
     this.moment = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
     this.relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
   }

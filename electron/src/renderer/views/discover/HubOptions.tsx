@@ -117,7 +117,7 @@ function Option({ option, fit, busy, onDownload }: OptionProps) {
 }
 
 function optionName(option: HubOption, t: (key: TextKey) => string): string {
-  if (option.quant !== null) return option.quant;
+  if (option.quant !== null) return option.quant.toUpperCase();
   if (option.kind === "file") return option.weights[0] ?? t("discover.option.all");
   return t(option.kind === "projector" ? "discover.option.projector" : "discover.option.all");
 }

@@ -32,7 +32,7 @@ export function DownloadCard({ download, handle }: { download: DownloadStatus; h
     <article className={parts.card} aria-label={title}>
       <div className={view.spread}>
         <h3>
-          {title} {download.quant && <Badge>{download.quant}</Badge>}
+          {title} {download.quant && <Badge>{download.quant.toUpperCase()}</Badge>}
         </h3>
         <Badge tone={TONES[status] ?? "plain"}>{t(`downloads.status.${status}`)}</Badge>
         <Controls download={download} />

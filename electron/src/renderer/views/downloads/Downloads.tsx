@@ -12,13 +12,13 @@ import view from "../view.module.css";
 import { DownloadCard } from "./DownloadCard";
 import { Limits } from "./Limits";
 import { Queue } from "./Queue";
-import { totalSpeed, useLiveDownloads } from "./live";
+import { totalSpeed, useDownloadVersion } from "./live";
 
 const OVER = new Set(["completed", "cancelled"]);
 
 export default function Downloads() {
   const { t, formats } = useTexts();
-  const version = useLiveDownloads();
+  const version = useDownloadVersion();
   const answer = useCall("list_model_downloads", {});
   const downloads = answer.data?.downloads ?? [];
   const unfinished = downloads.filter((one) => !OVER.has(one.status));

@@ -1,6 +1,6 @@
 // Running downloads as events tell of them: numbers go into the answer that is shown already, speeds into curves.
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback, useReducer } from "react";
+import { useCallback, useSyncExternalStore } from "react";
 
 import type { DownloadStatus } from "@contract";
 import { useEvent } from "../../client/hooks";
@@ -9,15 +9,8 @@ import { History } from "../../lib/history";
 
 const POINTS = 600;
 
-const speeds = new Map<string, History>();
 export const totalSpeed = new History(1, POINTS);
 const latest = new Map<string, number>();
-
-export function speedOf(downloadId: string): History {
-  const known = speeds.get(downloadId) ?? new History(1, POINTS);
-  speeds.set(downloadId, known);
-  return known;
-}
 
 /** The answer with the numbers of one progress event in it. */
 export function patched(
@@ -42,33 +35,42 @@ export function patched(
   return { ...answer, downloads: answer.downloads.map(change) };
 }
 
-/** Keep the list of downloads true while it is shown; the number grows with each event. */
-export function useLiveDownloads(): number {
+let version = 0;
+const watchers = new Set<() => void>();
+
+/** A number that grows with each event about a download. */
+export function useDownloadVersion(): number {
+  return useSyncExternalStore(
+    (watcher) => {
+      watchers.add(watcher);
+      return () => watchers.delete(watcher);
+    },
+    () => version,
+  );
+}
+
+/** Keep the list of downloads and their curves true. To be used once, for as long as the page is open. */
+export function useFollowDownloads(): void {
   const queries = useQueryClient();
-  const [version, grow] = useReducer((n: number) => n + 1, 0);
   const hear = useCallback(
     ({ data }: PumasEvent) => {
       const id = String(data.download_id);
       const now = Date.now() / 1000;
-      const speed = Number(data.speed);
-      speedOf(id).add(now, [speed]);
-      latest.set(id, data.status === "downloading" ? speed : 0);
+      latest.set(id, data.status === "downloading" ? Number(data.speed) : 0);
       totalSpeed.add(now, [[...latest.values()].reduce((sum, one) => sum + one, 0)]);
       queries.setQueriesData<Ok<"list_model_downloads">>(
         { queryKey: ["list_model_downloads"] },
         (answer) => answer && patched(answer, data),
       );
-      grow();
+      version++;
+      for (const watcher of watchers) watcher();
     },
     [queries],
   );
   useEvent("download.progress", hear);
-  const forget = useCallback(({ data }: PumasEvent) => {
-    if (data.kind !== "download" || data.state === "running") return;
-    const id = String(data.job_id);
-    latest.delete(id);
-    if (data.state === "completed" || data.state === "cancelled") speeds.delete(id);
-  }, []);
   useEvent("job.state", forget);
-  return version;
+}
+
+function forget({ data }: PumasEvent): void {
+  if (data.kind === "download" && data.state !== "running") latest.delete(String(data.job_id));
 }
