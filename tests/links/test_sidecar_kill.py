@@ -1,7 +1,7 @@
 """`kill -9` of the whole sidecar at any moment of applying, with foreign files and links in the way.
 
 After a start the registry and the disk agree, nothing of the user's is gone, applying once more completes it, and then
-there is nothing left to do. Each kill has a version of its own. `PUMAS_FAULT_RUNS` sets how many there are (3 unless
+there is nothing left to do. Each kill has a version of its own. `PUMAS_FAULT_RUNS` sets how many there are (2 unless
 told), spread over the time that applying takes; every system call of it: `test_kill.py`.
 """
 
@@ -23,7 +23,7 @@ from sidecar import Sidecar
 
 from .setup import version
 
-RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
+RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "2"))
 MODELS = 400
 # Where models want to be and something of the user's is: (what is done about it, whether it is a link).
 IN_THE_WAY = {"m3": ("overwrite", False), "m4": ("rename", True), "m5": ("skip", False), "m6": ("overwrite", True)}

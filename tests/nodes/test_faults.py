@@ -1,7 +1,7 @@
 """Killed, or refused by the disk, at any system call of ours or of git: a node is whole, and what is known of it right.
 
 One thing is done by a process of its own (`driver.py`), with strace making the faults in it and in the gits that it
-starts. After each, the folder is opened as a start does. `PUMAS_FAULT_RUNS` sets how many faults each gets (2 unless
+starts. After each, the folder is opened as a start does. `PUMAS_FAULT_RUNS` sets how many faults each gets (1 unless
 told), spread over all calls that change something in the version's folder.
 """
 
@@ -25,7 +25,7 @@ from pumas.nodes.git import HTTP_VARIABLE
 from pumas.nodes.record import Record
 from pumas.nodes.work import STAGING, TRASH, Nodes
 
-RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "2"))
+RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "1"))
 DRIVER = Path(__file__).with_name("driver.py")
 FIRST: dict[str, str | None] = {"a.py": "1\n", "deep/b.py": "1\n", "gone.py": "1\n", "same.py": "x\n"}
 SECOND: dict[str, str | None] = {"a.py": "2\n", "deep/b.py": "2\n", "gone.py": None, "new/c.py": "2\n"}
@@ -133,25 +133,31 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitServe
         yield server
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+def spread(points: list[Point], fault: int) -> list[Point]:
+    """As many as are wanted, evenly over all, and other ones for each fault when there are few."""
+    if len(points) <= RUNS:
+        return points
+    return [points[(number * len(FAULTS) + fault) * len(points) // (RUNS * len(FAULTS))] for number in range(RUNS)]
+
+
 @pytest.mark.parametrize("what", ["install", "update", "remove", "restore"])
-def test_at_any_system_call(server: GitServer, what: str, fault: str) -> None:
+def test_at_any_system_call(server: GitServer, what: str) -> None:
     assert shutil.which("strace"), "strace is needed to make system calls fail; ./launcher setup installs it"
     # tmpfs: a hundred runs with dozens of fsyncs each. What is tested is the order of calls.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         world = World(Path(folder), server, what)
         points = world.points()
         assert len(points) >= 8
-        chosen = points if len(points) <= RUNS else [points[i * len(points) // RUNS] for i in range(RUNS)]
-        killed = 0
-        for point in chosen:
-            nodes = world.renew()
-            killed += world.run(*point.inject(fault)) == -signal.SIGKILL
-            try:
-                nodes.tidy()
-                world.check(nodes)
-                world.again(nodes)
-            except BaseException as error:
-                error.add_note(f"{what} at {point}, {fault}")
-                raise
-        print(f"{what}, {fault}: {len(chosen)} of {len(points)} calls, {killed} killed")
+        for number, fault in enumerate(FAULTS):
+            chosen, killed = spread(points, number), 0
+            for point in chosen:
+                nodes = world.renew()
+                killed += world.run(*point.inject(fault)) == -signal.SIGKILL
+                try:
+                    nodes.tidy()
+                    world.check(nodes)
+                    world.again(nodes)
+                except BaseException as error:
+                    error.add_note(f"{what} at {point}, {fault}")
+                    raise
+            print(f"{what}, {fault}: {len(chosen)} of {len(points)} calls, {killed} killed")

@@ -2,7 +2,7 @@
 
 A start afterwards goes on or takes back: every node is whole at a commit that it had or was to have, what the record
 says is what the disk holds, nothing of the user's is gone, no git is left over, and doing it again works.
-`PUMAS_FAULT_RUNS` sets how many kills each operation gets (2 unless told), spread over the time that it takes.
+`PUMAS_FAULT_RUNS` sets how many kills each operation gets (1 unless told), spread over the time that it takes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pumas.nodes.record import Record
 from pumas.nodes.work import STAGING, TRASH
 from sidecar import Sidecar, eventually
 
-RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "2"))
+RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "1"))
 TAG = "v0.3.10"
 MINE = {"custom_nodes/mine/notes.txt": "mine", "custom_nodes/single.py": "mine", "output/image.txt": "mine"}
 MANY = 150

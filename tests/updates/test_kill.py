@@ -2,7 +2,7 @@
 
 A start afterwards finishes it or takes it back: the checkout is at one of the two commits with not a file of the other,
 what it needs is installed for that very commit, nothing of the user's is gone, and updating again works.
-`PUMAS_FAULT_RUNS` sets how many kills there are (3 unless told), spread over the time that an update takes.
+`PUMAS_FAULT_RUNS` sets how many kills there are (2 unless told), spread over the time that an update takes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pumas.nodes.git import HTTP_VARIABLE
 from pumas.updates.place import CHECKOUT_VARIABLE, journal
 from sidecar import Sidecar, eventually
 
-RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
+RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "2"))
 MANY, PACKAGES = 120, 8
 # Installs packages one after the other, and says at the end for which version it did, as the real one does.
 LAUNCHER = f"""import pathlib, sys, time
