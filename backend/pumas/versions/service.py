@@ -8,6 +8,7 @@ stamps, never from the network.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ from pumas.versions.values import Dependencies, OneApp, OneVersion, Overview
 if TYPE_CHECKING:
     from pumas.downloads.bandwidth import Bandwidth
     from pumas.net.client import NetworkClient
+
+log = logging.getLogger(__name__)
 
 AfterRemoval = Callable[[str, str], Awaitable[object]]
 """Awaited with (app_id, tag) once a version is in the trash; what it raises as a PumasError changes nothing of that."""
@@ -276,7 +279,7 @@ class VersionService:
             try:
                 await call(one.app.id, removed.tag)
             except PumasError as error:
-                self._known.troubles.report(one.app.folder, error.kind, str(error))
+                log.warning("after removing %s %s: %s", one.app.id, removed.tag, error)
         self._known.tell(app_id, "removed", removed.tag)
         return removed
 
