@@ -1,4 +1,4 @@
-"""Run every suite whose toolchain is there, in parallel, and name loudly what could not run.
+"""Run every suite whose toolchain is there, in two lanes beside each other, and name loudly what could not run.
 
 With CI=true a suite that cannot run is a failure. Arguments go to pytest alone, for a quick look at one part.
 """
