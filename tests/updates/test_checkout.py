@@ -211,6 +211,14 @@ def test_the_newest_commits_are_asked_for(folder: Path, monkeypatch: pytest.Monk
     assert empty.sha == ""
 
 
+@pytest.mark.parametrize("url", ["https://example.org/owner/pumas.git", "https://github.com.example.org/owner/pumas"])
+def test_the_same_name_elsewhere_is_not_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PUMAS_GITHUB_API", "http://127.0.0.1:9")
+    run_git(folder, "remote", "set-url", "origin", url)
+    with pytest.raises(NotOurCheckout, match="GitHub"):
+        Checkout(folder).newest(NetworkClient())
+
+
 @pytest.mark.parametrize(("at", "behind"), [(0, 0), (2, 2), (None, 3)])
 def test_how_far_behind(folder: Path, at: int | None, behind: int) -> None:
     shas = ["a" * 40, "b" * 40, "c" * 40]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from pumas import __version__
 from pumas.apps.command import child_environment
@@ -34,6 +35,7 @@ TRY_S, SETUP_S = 60.0, 1800.0
 _LARGEST = 4 * 1024 * 1024
 # With what was installed for it, all of the sidecar can be loaded.
 _LOAD = ["-c", "import sys; sys.path[0] = 'backend'; import pumas.app"]
+_HOSTS = ("github.com", "www.github.com")
 _REPOSITORY = re.compile(r"/([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+?)(?:\.git)?/?")
 
 
@@ -98,9 +100,11 @@ class Checkout:
             NotOurCheckout, NetworkError.
         """
         url, branch = self._origin()
-        match = _REPOSITORY.fullmatch("/" + url.split("/", 3)[3])
-        if match is None:
-            raise NotOurCheckout("The launcher was not cloned from a repository owner/name.")
+        parts = urlsplit(url)
+        match = _REPOSITORY.fullmatch(parts.path)
+        # http is only ever a server on this machine, for tests.
+        if match is None or (parts.scheme == "https" and parts.hostname not in _HOSTS):
+            raise NotOurCheckout("The launcher was not cloned from a repository owner/name on GitHub.")
         address = f"{api()}/repos/{match[1]}/commits?sha={branch}&per_page={MOST_COMMITS}"
         timeouts = Timeouts(connect_s=3, read_s=5)
         with network.send("GET", address, timeouts=timeouts, patience_s=1.0, preload=_LARGEST) as reply:
