@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use crate::library::formats::quantization::detect_quantization;
 use crate::library::moments::{timestamp, utc_text};
 use crate::library::repo_ids::{names_a_repository, repo_id};
 use crate::library::words::{facet, same, size_band, words};
@@ -245,7 +246,7 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
         .filter_map(|file| known_extension(&file.name))
         .map(|(name, _)| name)
         .collect();
-    let quants = quantizations(primary_name);
+    let quantization = detect_quantization(primary_name);
     let mut properties = vec![
         ("type", model_type.clone()),
         ("subtype", facts.subtype.clone()),
@@ -253,7 +254,7 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
         ("size", facts.size.map(size_band).unwrap_or_default()),
     ];
     properties.extend(formats.iter().map(|&name| ("format", name.to_owned())));
-    properties.extend(quants.iter().map(|name| ("quant", same(name))));
+    properties.push(("quant", quantization.clone()));
     let mut facets: Vec<String> = properties
         .iter()
         .filter(|(_, value)| !value.is_empty())
@@ -276,7 +277,7 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
 
     let mut kinds = vec![facts.subtype.as_str()];
     kinds.extend(formats);
-    kinds.extend(quants.iter().map(String::as_str));
+    kinds.push(&quantization);
 
     let tag_texts: Vec<&str> = facts.tags.iter().map(|tag| tag.text.as_str()).collect();
     let hash = |name: &str| facts.hashes.and_then(|hashes| hashes.get(name));
@@ -306,7 +307,7 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
             .or_else(|| facts.added_date.clone())
             .unwrap_or_default(),
         tags: tag_texts.join(" "),
-        kinds: kinds.join(" "),
+        kinds: kinds.join(" ").trim_end().to_owned(),
         facets: facets.join(" "),
         other_names: other_names.join(" "),
         name_key: official_words.join(" "),
@@ -385,86 +386,21 @@ fn listed_files(value: Option<&Value>) -> Vec<FoundFile> {
     listed.filter(|file| !file.name.is_empty()).collect()
 }
 
-/// Words of a file name that look like a quantisation or precision, for search only.
-#[must_use]
-pub fn quantizations(name: &str) -> Vec<String> {
-    let chars: Vec<char> = name.chars().collect();
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < chars.len() {
-        let inside_a_word = at > 0 && chars[at - 1].is_ascii_alphanumeric();
-        match if inside_a_word {
-            None
-        } else {
-            quantization_at(&chars[at..])
-        } {
-            Some(length) => {
-                found.push(chars[at..at + length].iter().collect());
-                at += length;
-            }
-            None => at += 1,
-        }
-    }
-    found
-}
-
-/// What the column `kinds` says beside the subtype: formats, and quantisations in capitals, as they are usually written.
+/// What the column `kinds` says after the subtype: formats, and quantisations in capitals, as they are usually written.
 #[must_use]
 pub fn formats_and_quantizations(kinds: &str) -> (Vec<String>, Vec<String>) {
-    let is_format = |word: &str| MODEL_EXTENSIONS.iter().any(|(known, _)| *known == word);
-    let is_quantization = |word: &str| {
-        let chars: Vec<char> = word.chars().collect();
-        quantization_at(&chars) == Some(chars.len())
-    };
-    let words = || kinds.split_whitespace();
-    let mut quants: Vec<String> = Vec::new();
-    for word in words().filter(|word| is_quantization(word)) {
-        let word = word.to_uppercase();
-        if !quants.contains(&word) {
-            quants.push(word);
-        }
-    }
+    let words: Vec<&str> = kinds.split_whitespace().collect();
+    let is_format = |word: &&&str| MODEL_EXTENSIONS.iter().any(|(known, _)| known == *word);
+    let formats: Vec<&str> = words.iter().filter(is_format).copied().collect();
+    let end = formats
+        .last()
+        .and_then(|last| words.iter().position(|word| word == last));
+    let rest = end.map_or(&[] as &[&str], |end| &words[end + 1..]);
+    let owned = |word: &&str| (*word).to_owned();
     (
-        words()
-            .filter(|word| is_format(word))
-            .map(str::to_owned)
-            .collect(),
-        quants,
+        formats.iter().map(owned).collect(),
+        rest.iter().map(|word| word.to_uppercase()).collect(),
     )
-}
-
-/// How many characters at the beginning are one such word: `Q4_K_M`, `IQ2_XXS`, `bf16`, `fp8`, `int4`, `mxfp4`.
-fn quantization_at(chars: &[char]) -> Option<usize> {
-    let lower = |position: usize| chars.get(position).map(char::to_ascii_lowercase);
-    let ends = |position: usize| !chars.get(position).is_some_and(char::is_ascii_alphanumeric);
-    let starts = |word: &str| {
-        word.chars()
-            .enumerate()
-            .all(|(position, c)| lower(position) == Some(c))
-    };
-    let q = usize::from(lower(0) == Some('i'));
-    if lower(q) == Some('q') && matches!(lower(q + 1), Some('1'..='8')) && ends(q + 2) {
-        let mut end = q + 2;
-        while chars.get(end) == Some(&'_') {
-            let run = chars[end + 1..]
-                .iter()
-                .take_while(|c| c.is_ascii_alphanumeric())
-                .count();
-            if !(1..=3).contains(&run) {
-                break;
-            }
-            end += 1 + run;
-        }
-        return Some(end);
-    }
-    let fixed = [
-        "f8", "f16", "f32", "fp8", "fp16", "fp32", "bf8", "bf16", "bf32", "bfp8", "bfp16", "bfp32", "ff8",
-        "ff16", "ff32", "ffp8", "ffp16", "ffp32", "int4", "int8", "mxfp4",
-    ];
-    fixed
-        .into_iter()
-        .find(|word| starts(word) && ends(word.len()))
-        .map(str::len)
 }
 
 // -- values of one field ---------------------------------------------------------------------------------------------
@@ -668,17 +604,20 @@ mod tests {
     }
 
     #[test]
-    fn quantizations_in_names() {
-        for (name, expected) in [
-            ("Llama-Q4_K_M.gguf", "Q4_K_M"),
-            ("x.IQ2_XXS-bf16.gguf", "IQ2_XXS bf16"),
-            ("Q4_K_Medium", "Q4_K"),
-            ("fp8-int4-mxfp4-f32", "fp8 int4 mxfp4 f32"),
-            ("q9 aq4 q4b f17", ""),
-            ("Q8_0", "Q8_0"),
-        ] {
-            assert_eq!(quantizations(name).join(" "), expected, "{name}");
-        }
+    fn kinds_name_formats_and_quantisations() {
+        let entry = read(
+            &json!({"subtype": "loras", "files": [{"name": "x-Q4_K_M.gguf", "size": 1}, {"name": "y.bin"}]}),
+        );
+        assert_eq!(entry.kinds, "loras bin gguf q4_k_m");
+        let (formats, quants) = formats_and_quantizations(&entry.kinds);
+        assert_eq!(
+            (formats, quants),
+            (
+                vec!["bin".to_owned(), "gguf".to_owned()],
+                vec!["Q4_K_M".to_owned()]
+            )
+        );
+        assert_eq!(read(&json!({"subtype": "loras"})).kinds, "loras");
     }
 
     #[test]

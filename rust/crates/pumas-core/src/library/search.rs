@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params_from_iter};
 use serde::Serialize;
 
+use crate::library::formats::quantization::detect_quantization;
 use crate::library::words::{facet, same, words};
 use crate::storage::locked;
 use crate::text::cut;
@@ -67,6 +68,10 @@ impl Filters {
     /// Groups of facets: of each group at least one must be there.
     fn facets(&self) -> Vec<Vec<String>> {
         let folded = |text: &String| same(text.trim());
+        let quantization = |text: &String| {
+            let known = detect_quantization(text);
+            if known.is_empty() { folded(text) } else { known }
+        };
         let of = |kind: &str, values: &[String], form: &dyn Fn(&String) -> String| -> Vec<String> {
             values
                 .iter()
@@ -85,7 +90,7 @@ impl Filters {
             of("subtype", &subtype, &String::clone),
             of("family", &self.families, &folded),
             of("format", &self.formats, &String::clone),
-            of("quant", &self.quants, &folded),
+            of("quant", &self.quants, &quantization),
             of("size", &self.sizes, &String::clone),
         ];
         tags.chain(any_of.into_iter().filter(|group| !group.is_empty()))

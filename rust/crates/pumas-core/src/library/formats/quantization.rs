@@ -76,54 +76,84 @@ static GGUF_FILE_TYPES: &[(i128, &str)] = &[
 const GUESSED: i128 = 1024;
 
 /// In order of how much a match says: the first pattern that matches a part of the path wins, its last match counts.
-/// They see lower-case text in which every run of other characters is one underscore, with one at each end.
-static PATTERNS: &[(&str, &str)] = &[
-    (r"q([1-9])_?(0)_(4|8)_(4|8)", "q{}_{}_{}_{}"),
-    (r"q([1-9])_(0|1|k|k_s|k_m|k_l)_(r4|r8)", "q{}_{}_{}"),
+/// They see lower-case text in which every run of other characters is one underscore, with one at each end. What a match
+/// must contain stands before it: most texts contain little of that, and a first look at a library asks for every name.
+static PATTERNS: &[(&str, &str, &str)] = &[
+    ("q", r"q([1-9])_?(0)_(4|8)_(4|8)", "q{}_{}_{}_{}"),
+    ("q", r"q([1-9])_(0|1|k|k_s|k_m|k_l)_(r4|r8)", "q{}_{}_{}"),
     (
+        "iq",
         r"(iq)([1-9])_?(xxs|xs|xxl|xl|nl|s|m|l|kss|ks|kl|kt|k)_(r4|r8|s|m|l)",
         "{}{}_{}_{}",
     ),
-    (r"(iq)([1-9])_?(xxs|xs|xxl|xl|nl|s|m|l|kss|ks|kl|kt|k)", "{}{}_{}"),
-    (r"q([1-9])_?k_?(xxs|xs|xxl|xl|s|m|l|p)", "q{}_k_{}"),
-    (r"(t?q)([1-9])_?(0|1)(?:_g\d+)?", "{}{}_{}"),
-    (r"q8_?kv", "q8_kv"),
-    (r"q([1-9])_?k", "q{}_k"),
-    (r"iq([1-9])", "iq{}"),
-    (r"i2_?s", "i2_s"),
-    (r"(mxfp|nvfp|mxint)(4|6|8)(?:_?a16)?", "{}{}"),
     (
+        "iq",
+        r"(iq)([1-9])_?(xxs|xs|xxl|xl|nl|s|m|l|kss|ks|kl|kt|k)",
+        "{}{}_{}",
+    ),
+    ("q", r"q([1-9])_?k_?(xxs|xs|xxl|xl|s|m|l|p)", "q{}_k_{}"),
+    ("q", r"(t?q)([1-9])_?(0|1)(?:_g\d+)?", "{}{}_{}"),
+    ("q8", r"q8_?kv", "q8_kv"),
+    ("q", r"q([1-9])_?k", "q{}_k"),
+    ("iq", r"iq([1-9])", "iq{}"),
+    ("i2", r"i2_?s", "i2_s"),
+    ("", r"(mxfp|nvfp|mxint)(4|6|8)(?:_?a16)?", "{}{}"),
+    (
+        "",
         r"(gptq|awq|autoround|hqq|bnb|quip|aqlm)_(?:marlin_|model_)?(?:int|w)?([2-8])_?(?:bits?)?",
         "{}_{}bit",
     ),
     (
+        "bit",
         r"(?:int)?([2-8])_?bits?_(gptq|awq|autoround|hqq|bnb)",
         "{1}_{0}bit",
     ),
-    (r"(?:int|w)([2-8])_(gptq|awq|autoround|hqq|bnb)", "{1}_{0}bit"),
-    (r"w([1-9]|16)_?a([1-9]|16)", "w{}a{}"),
-    (r"(?:fp8|float8)_?(e4m3fnuz|e5m2fnuz|e4m3fn|e4m3|e5m2)", "fp8_{}"),
-    (r"(e4m3fn|e5m2)(?:_?fp8)?", "fp8_{}"),
-    (r"q4f(16|32)(?:_[0-2])?", "q4f{}"),
-    (r"([1-9])_?(\d{1,2})_?bpw", "{}_{}bpw"),
-    (r"([1-9])_?bpw", "{}_0bpw"),
-    (r"(gptq|awq|aqlm|hqq|nf4|exl2|exl3)", "{}"),
-    (r"(fp4|fp6|fp8)_?(?:mixed|scaled|wo)?", "{}"),
-    (r"float8", "fp8"),
-    (r"q?(u?int[48])(?:wo)?", "{}"),
-    (r"bnb4", "bnb_4bit"),
-    (r"1_58_?bits?", "1_58bit"),
-    (r"([1-8])_?bits?", "{}bit"),
-    (r"q([1-8])", "q{}"),
-    (r"(bf16|fp16|fp32|f16|f32)", "{}"),
-    (r"bfloat16", "bf16"),
-    (r"(?:float16|half)", "fp16"),
-    (r"float32", "fp32"),
+    ("", r"(?:int|w)([2-8])_(gptq|awq|autoround|hqq|bnb)", "{1}_{0}bit"),
+    ("w", r"w([1-9]|16)_?a([1-9]|16)", "w{}a{}"),
+    (
+        "8",
+        r"(?:fp8|float8)_?(e4m3fnuz|e5m2fnuz|e4m3fn|e4m3|e5m2)",
+        "fp8_{}",
+    ),
+    ("m", r"(e4m3fn|e5m2)(?:_?fp8)?", "fp8_{}"),
+    ("q4f", r"q4f(16|32)(?:_[0-2])?", "q4f{}"),
+    ("bpw", r"([1-9])_?(\d{1,2})_?bpw", "{}_{}bpw"),
+    ("bpw", r"([1-9])_?bpw", "{}_0bpw"),
+    ("", r"(gptq|awq|aqlm|hqq|nf4|exl2|exl3)", "{}"),
+    ("fp", r"(fp4|fp6|fp8)_?(?:mixed|scaled|wo)?", "{}"),
+    ("float8", r"float8", "fp8"),
+    ("int", r"q?(u?int[48])(?:wo)?", "{}"),
+    ("bnb4", r"bnb4", "bnb_4bit"),
+    ("1_58", r"1_58_?bits?", "1_58bit"),
+    ("bit", r"([1-8])_?bits?", "{}bit"),
+    ("q", r"q([1-8])", "q{}"),
+    ("f", r"(bf16|fp16|fp32|f16|f32)", "{}"),
+    ("bfloat16", r"bfloat16", "bf16"),
+    ("float16", r"float16", "fp16"),
+    // A word of names too, so only where precisions stand: `model.half.safetensors`, not `half-life.safetensors`.
+    ("half", r"half_[a-z]+_$", "fp16"),
+    ("float32", r"float32", "fp32"),
 ];
 
-static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
-    let compile =
-        |(pattern, form): &(&str, &'static str)| Some((Regex::new(&format!("_(?:{pattern})_")).ok()?, *form));
+struct Pattern {
+    needed: &'static str,
+    regex: Regex,
+    form: &'static str,
+}
+
+static COMPILED: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
+    let compile = |(needed, pattern, form): &(&'static str, &str, &'static str)| {
+        let whole = if pattern.ends_with('$') {
+            format!("_{pattern}")
+        } else {
+            format!("_(?:{pattern})_")
+        };
+        Some(Pattern {
+            needed,
+            regex: Regex::new(&whole).ok()?,
+            form,
+        })
+    };
     PATTERNS.iter().filter_map(compile).collect()
 });
 const MAX_PATH: usize = 4096;
@@ -193,11 +223,12 @@ fn begins_token(rest: &str) -> bool {
 }
 
 fn best(text: &str) -> Option<String> {
-    COMPILED.iter().find_map(|(pattern, form)| {
+    let possible = COMPILED.iter().filter(|known| text.contains(known.needed));
+    possible.into_iter().find_map(|Pattern { regex, form, .. }| {
         let mut at = 0;
         let mut last = None;
         // The underscore that ends one match may begin the next.
-        while let Some(found) = pattern.captures_at(text, at) {
+        while let Some(found) = regex.captures_at(text, at) {
             at = found.get(0).map_or(text.len(), |whole| whole.end() - 1);
             last = Some(found);
         }
