@@ -14,6 +14,7 @@ import pytest
 
 from fixtures.releases.archives import Member, below, gzipped, tarred, web_app, zipped, zstandarded
 from pumas.errors import Cancelled, UnsafeArchive
+from pumas.versions import archive
 from pumas.versions.archive import Limits, extract, kind_of, single_folder
 
 FORMS: dict[str, Callable[[list[Member]], bytes]] = {
@@ -30,6 +31,17 @@ GOOD = [
     Member("up/back", link="../lib/a.so"),
     Member("ünïcode/名前.txt", b"x"),
 ]
+
+
+@pytest.fixture(params=["filtered", "unfiltered"], autouse=True)
+def filters(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `tarfile` itself refuses is refused without it too: its filters were passed more than once."""
+    if request.param == "unfiltered":
+        monkeypatch.setattr(archive, "_filtered", _let_pass)
+
+
+def _let_pass(_member: tarfile.TarInfo, _target: Path) -> None:
+    return
 
 
 def write(folder: Path, data: bytes) -> Path:
