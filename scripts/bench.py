@@ -71,6 +71,17 @@ def machine() -> dict[str, object]:
     }
 
 
+def prepared_ui() -> Benchmark:
+    """The page's benchmark, with the page built. Ends the program when this machine cannot build it."""
+    import page
+    from bench import ui
+
+    lacking = page.missing()
+    if lacking is not None or not page.install() or not page.build():
+        sys.exit(f"bench: {lacking or 'the page could not be built'}")
+    return ui.measure
+
+
 def run_faults(runs: int) -> int:
     found = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if FAULT_RUNS in path.read_text("utf-8"))
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 2), *map(str, found)]
@@ -82,6 +93,7 @@ def parse(known: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"benchmarks to run (default: all): {', '.join(known)}"
     )
+    parser.add_argument("--ui", action="store_true", help="measure the built page in Chromium instead")
     parser.add_argument("--list", action="store_true", help="only list the benchmarks")
     parser.add_argument("--quick", action="store_true", help="smaller amounts: a look, not the figures that count")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
@@ -102,6 +114,8 @@ def parse(known: list[str]) -> argparse.Namespace:
 def main() -> int:
     known = benchmarks()
     options = parse(list(known))
+    if options.ui:
+        known = {"ui": prepared_ui()}
     if options.faults is not None:
         return run_faults(options.faults)
     if options.list:
@@ -112,7 +126,7 @@ def main() -> int:
     facts = machine()
     rows: list[Row] = []
     failed: list[str] = []
-    for name in options.names or known:
+    for name in (not options.ui and options.names) or known:
         console.print(f"[dim]{name} …[/dim]")
         try:
             rows += measure(known[name], Size.QUICK if options.quick else Size.FULL)
