@@ -6,6 +6,7 @@ import { Badge } from "../parts/Badge";
 import parts from "../parts/parts.module.css";
 import { useTexts } from "../texts/texts";
 import { useFollowDownloads } from "../views/downloads/live";
+import { useFollowLoad } from "../views/monitor/load";
 import css from "./Shell.module.css";
 import { keyName } from "./shortcuts";
 import { VIEW_ICONS } from "./views";
@@ -15,6 +16,7 @@ const MOVING = new Set(["queued", "downloading", "retrying", "waiting", "verifyi
 export function Navigation({ current, onCommands }: { current: View; onCommands: () => void }) {
   const { t } = useTexts();
   useFollowDownloads();
+  useFollowLoad();
   const downloads = useCall("list_model_downloads", {});
   const moving = downloads.data?.downloads.filter((one) => MOVING.has(one.status)).length ?? 0;
   return (

@@ -55,6 +55,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
   if (answer.isError) return <Problem error={answer.error} />;
   if (plan === undefined) return <p role="status">{t("common.loading")}</p>;
   const resolutions = Object.fromEntries(plan.conflicts.map(({ model_id }) => [model_id, choices[model_id] ?? "skip"]));
+  const todo = plan.to_create.length + plan.broken_to_remove.length;
   const resolved = Object.values(resolutions).filter((choice) => choice !== "skip").length;
   const start = () =>
     act(async () => {
@@ -77,7 +78,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
       <div className={view.spread}>
         <p className={parts.row}>
           <span>
-            {plan.total_actions === 0
+            {todo + plan.conflicts.length === 0
               ? t("apps.links.up_to_date")
               : t("apps.links.summary", { count: plan.to_create.length })}
           </span>
@@ -89,7 +90,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
         <Button
           look="primary"
           icon={<Link2 aria-hidden />}
-          disabled={(plan.total_actions === 0 && resolved === 0) || apply.isPending}
+          disabled={(todo === 0 && resolved === 0) || apply.isPending}
           onClick={start}
         >
           {t("apps.links.apply")}

@@ -32,13 +32,13 @@ export default function Monitor() {
         {machine && (
           <div className={view.grid}>
             <Card
-              icon={<Cpu aria-hidden />}
+              icon={<Cpu aria-hidden size={18} />}
               name={t("monitor.cpu")}
               value={percent(machine.cpu.usage) + hot(machine.cpu.temp)}
               curve={{ history: curves.cpu, version, max: 100, format: percent }}
             />
             <Card
-              icon={<MemoryStick aria-hidden />}
+              icon={<MemoryStick aria-hidden size={18} />}
               name={t("monitor.ram")}
               value={used(machine.ram.used, machine.ram.total)}
               curve={{ history: curves.ram, version, max: machine.ram.total, format: size }}
@@ -46,13 +46,13 @@ export default function Monitor() {
             {machine.gpus.length > 0 && (
               <>
                 <Card
-                  icon={<Gauge aria-hidden />}
+                  icon={<Gauge aria-hidden size={18} />}
                   name={machine.gpus[0]?.name ?? t("monitor.gpu")}
                   value={percent(machine.gpu.usage) + hot(machine.gpu.temp)}
                   curve={{ history: curves.gpu, version, max: 100, format: percent }}
                 />
                 <Card
-                  icon={<MonitorDot aria-hidden />}
+                  icon={<MonitorDot aria-hidden size={18} />}
                   name={t("monitor.vram")}
                   value={used(
                     machine.gpus.reduce((sum, gpu) => sum + gpu.memory, 0),

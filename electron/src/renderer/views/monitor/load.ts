@@ -46,8 +46,8 @@ function remember({ data }: PumasEvent): void {
   for (const watcher of watchers) watcher();
 }
 
-/** Follow the load while the component is shown and the page is in view. */
-export function useLoad(): { load: Load | null; version: number } {
+/** Follow the load for as long as the page is in view, whichever view it shows: a curve without a past says little. */
+export function useFollowLoad(): void {
   const client = useClient();
   useEffect(() => {
     let release: (() => void) | null = null;
@@ -66,6 +66,9 @@ export function useLoad(): { load: Load | null; version: number } {
     };
   }, [client]);
   useEvent("system.resources", remember);
+}
+
+export function useLoad(): { load: Load | null; version: number } {
   return useSyncExternalStore(
     (watcher) => {
       watchers.add(watcher);

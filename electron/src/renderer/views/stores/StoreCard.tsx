@@ -51,7 +51,7 @@ export function StoreCard({ store, folders }: { store: Store; folders: readonly 
           </ul>
         </details>
       )}
-      <ul className={`${parts.list} ${parts.form}`} style={{ maxHeight: 420, overflow: "auto" }}>
+      <ul className={`${parts.list} ${parts.form}`} style={{ maxHeight: 420, overflow: "auto" }} tabIndex={0}>
         {store.models.map((model) => (
           <li key={model.stored_id} className={view.spread} aria-label={model.title}>
             <span className={parts.field}>
