@@ -291,8 +291,36 @@ def test_dot_folders_links_and_odd_names(library: Library, tmp_path: Path) -> No
     library.write("llm/名前/новый\n")
     library.run()
     assert library.ids() == ["llm/a/good", "llm/名前/новый\n"]
-    assert library.kinds() == {"models/llm/\\xff\\xfe": reconcile.ODD_NAME}
+    assert library.kinds() == {
+        "models/llm/\\xff\\xfe": reconcile.ODD_NAME,
+        "models/llm/名前/новый\\n": reconcile.ODD_NAME,
+    }
     outside.close()
+
+
+def test_names_that_no_call_takes_are_told(library: Library) -> None:
+    for path in ("llm/a/CON", "llm/b:c/good", "llm/a/good"):
+        library.write(path)
+    library.run()
+    assert library.kinds() == dict.fromkeys(("models/llm/a/CON", "models/llm/b:c/good"), reconcile.ODD_NAME)
+    (library.root / "llm/a/CON").rename(library.root / "llm/a/convoy")
+    (library.root / "llm/b:c").rename(library.root / "llm/b-c")
+    library.run()
+    assert library.kinds() == {}
+    assert library.ids() == ["llm/a/convoy", "llm/a/good", "llm/b-c/good"]
+
+
+def test_files_outside_of_a_models_folder_are_told(library: Library) -> None:
+    for path in ("loose.gguf", "checkpoints/a.safetensors", "llm/Mine/b.gguf"):
+        library.weights(path)
+    (library.root / "llm/readme.md").write_text("no model")
+    library.run()
+    assert library.ids() == ["llm/Mine"]
+    assert library.kinds() == {"models": reconcile.LOOSE, "models/checkpoints": reconcile.LOOSE}
+    (library.root / "loose.gguf").unlink()
+    (library.root / "checkpoints/a.safetensors").unlink()
+    library.run()
+    assert library.kinds() == {}
 
 
 def test_deep_and_wide_trees(library: Library) -> None:

@@ -42,7 +42,10 @@ Stamp = tuple[int, int, int]
 
 
 class Reading(NamedTuple):
-    """`stamp` is mtime (ns), size and inode of the file `witness`; `damage` says what is wrong with the metadata."""
+    """`stamp` is mtime (ns), size and inode of the file `witness`; `damage` says what is wrong with the metadata.
+
+    `loose`: model files that belong to no model, because the folder is one for models.
+    """
 
     mtime_ns: int
     inode: int
@@ -53,6 +56,7 @@ class Reading(NamedTuple):
     stamp: Stamp
     entry: IndexEntry | None
     damage: str
+    loose: bool
 
 
 @dataclass(frozen=True)
@@ -86,19 +90,21 @@ def read_folder(root: str, path: str, inside: int, identify: Identify = identify
         # A write that was killed left it; a read-only library keeps it.
         with contextlib.suppress(OSError):
             remove_stale_temporaries(Path(full))
-    witness, stamp, entry, damage = "", (0, 0, 0), None, ""
+    witness, stamp, entry, damage, loose = "", (0, 0, 0), None, "", False
     if path and listing.has_metadata:
         # Whatever the file holds, a folder with metadata is a model: what is below it is not taken for others.
         witness, stamp = METADATA, _stamp_of(full, METADATA)
         entry, damage = _described(path, full, listing, identify)
-    elif not inside and path.count("/") + 1 >= _LEAST_DEPTH and (listing.model_files or listing.has_diffusers):
+    elif not inside and path.count("/") + 1 < _LEAST_DEPTH:
+        loose = bool(listing.model_files)
+    elif not inside and (listing.model_files or listing.has_diffusers):
         derived = _derive(path, full, listing, identify)
         if derived is not None:
             entry, primary = derived
             witness, stamp = primary.name, _stamp_of(full, primary.name)
     return Reading(
         status.st_mtime_ns, status.st_ino, listing.folders, listing.odd_names, listing.has_metadata,
-        witness, stamp, entry, damage,
+        witness, stamp, entry, damage, loose,
     )  # fmt: skip
 
 

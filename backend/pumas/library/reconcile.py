@@ -26,14 +26,14 @@ from typing import Final
 
 import orjson
 
-from pumas.errors import CorruptState, PumasError
+from pumas.errors import CorruptState, PumasError, UnsafePath
 from pumas.library import store
 from pumas.library.readers import Readers
 from pumas.library.reading import METADATA, Identify, Reading, folder_status, identify_file, load_metadata, read_folder
 from pumas.library.references import REFERENCES, references, state_of
 from pumas.library.store import Batch, Changes, FolderStamp
 from pumas.storage.database import Database
-from pumas.storage.paths import MAX_RELATIVE_BYTES, display_name
+from pumas.storage.paths import MAX_RELATIVE_BYTES, display_name, relative_path
 from pumas.storage.troubles import Trouble, Troubles
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ _GONE: Final = (FileNotFoundError, NotADirectoryError)
 DAMAGED = "damaged_metadata"
 UNREADABLE = "unreadable"
 ODD_NAME = "unusable_name"
+LOOSE = "loose_files"
 
 
 class LibraryOffline(PumasError):
@@ -388,9 +389,13 @@ class _Run:
         troubles = [self._odd_name(path, name) for name in reading.odd_names]
         if reading.damage:
             troubles.append(self._damaged(path, reading.damage))
+        if reading.loose:
+            what = "holds model files outside of a model's folder, which are not listed; import them to have them here"
+            troubles.append(self._trouble(path, LOOSE, what))
         is_model = int(reading.entry is not None or (bool(path) and reading.has_metadata))
         if reading.entry is not None:
             self.batch.entries.append(reading.entry)
+            troubles += self._not_for_calls(path)
         elif known is not None and known.is_model:
             self.batch.removed_models.append(path)
         if inside:
@@ -444,6 +449,18 @@ class _Run:
     def _damaged(self, path: str, what: str) -> Trouble:
         subject = f"{path}/{METADATA}"
         return Trouble(self._r.named(subject), DAMAGED, f"{display_name(subject)}: {what}.")
+
+    def _not_for_calls(self, path: str) -> list[Trouble]:
+        """A folder that somebody made can have a name that no call takes for a model's."""
+        try:
+            relative_path(path)
+        except UnsafePath as error:
+            return [
+                self._trouble(
+                    path, ODD_NAME, f"its path {str(error).partition(': ')[2]}; rename it to change or delete it here"
+                )
+            ]
+        return []
 
     def _odd_name(self, path: str, name: str) -> Trouble:
         child = f"{path}/{name}" if path else name

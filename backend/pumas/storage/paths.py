@@ -27,7 +27,7 @@ def _check_part(field: str, part: str) -> None:
         raise UnsafePath(field, "must be made of plain folder names, without empty parts, '.' or '..'")
     if _FORBIDDEN.search(part):
         raise UnsafePath(field, 'must not hold control characters, backslashes or any of <>:"|?*')
-    if any(unicodedata.category(c) in ("Cs", "Cc") for c in part):
+    if not part.isascii() and any(unicodedata.category(c) in ("Cs", "Cc") for c in part):
         raise UnsafePath(field, "must be well-formed text")
     if part.endswith((".", " ")) or part.startswith(" "):
         raise UnsafePath(field, "must not have parts that end with a dot or space or start with a space")
