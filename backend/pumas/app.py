@@ -171,6 +171,9 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     versions.installs.after(link_models)
     versions.after_return(link_models)
     versions.after_loss(links.forget_version)
+    versions.ask_in_use(links.works_on)
+    nodes = NodeService(layout, apps, versions, jobs)
+    versions.ask_in_use(nodes.works_on)
     patching, desktop = Patching(versions), DesktopService(layout, versions)
 
     async def name_server(version: InstalledVersion) -> None:
@@ -208,7 +211,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         patching=patching,
         apps_status=apps_status,
         desktop=desktop,
-        nodes=NodeService(layout, apps, versions, jobs),
+        nodes=nodes,
         updates=UpdateService(layout, jobs, network.client),
     )
 

@@ -124,6 +124,16 @@ def test_a_plan_that_somebody_else_has_just_applied(setup: Setup) -> None:
     assert set(setup.links()) == {"checkpoints/a.safetensors"}
 
 
+def test_a_version_that_is_gone_after_the_plan_is_not_made_again(setup: Setup) -> None:
+    setup.model("diffusion/sdxl/x", "x.safetensors")
+    plan = setup.plan()
+    os.rename(setup.models.parent, setup.models.parent.with_name(".removed"))
+    done = setup.work.apply(plan, {}, allow_copy=False)
+    assert (done.created, len(done.errors)) == (0, len(plan.links))
+    assert not setup.models.parent.exists()
+    assert setup.links() == {}
+
+
 def test_a_file_that_is_gone_after_the_plan_gets_no_link(setup: Setup) -> None:
     folder = setup.model(A, "a.safetensors")
     plan = setup.plan()

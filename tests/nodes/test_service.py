@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,32 @@ def test_a_slow_one_can_be_cancelled(server: GitServer, version: Path, launch: C
     )
     assert one.result("get_custom_nodes", {"version_tag": TAG})["nodes"] == []
     assert not (version / ".pumas-nodes").exists()
+
+
+def test_a_version_whose_nodes_are_changed_stays_where_it_is(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    for name in ("main.py", "venv/bin/python"):
+        path = version.with_name("v0.4.0") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    listed = version.parents[1] / "launcher-data/metadata/versions.json"
+    tags = {tag: {"path": f"comfyui-versions/{tag}"} for tag in (TAG, "v0.4.0")}
+    listed.write_text(json.dumps({"installed": tags, "defaultVersion": "v0.4.0"}))
+    server.commit("sunny", {"a.py": ""})
+    server.stalled.set()
+    one = launch()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(install, one, server, "sunny")
+        eventually(lambda: server.requests, what="the clone")
+        refused = one.result("remove_version", {"tag": TAG})
+        assert (refused["success"], refused["error_code"]) == (False, "version_in_use")
+        server.stalled.clear()
+        assert call.result(30)["success"]
+    assert one.result("remove_version", {"tag": TAG})["success"]
+    gone = install(one, server, "sunny")
+    assert (gone["success"], gone["error_code"]) == (False, "version_not_found")
+    assert not version.exists()
 
 
 def test_requirements_that_cannot_be_had_leave_no_node(

@@ -189,6 +189,9 @@ class _Run:
             if not os.path.exists(link.source):
                 self._fail(link, "the model's file is gone")
                 continue
+            if not os.path.isdir(self._plan.place.folder):
+                self._fail(link, "the version is gone")
+                continue
             try:
                 make_folders(Path(link.target).parent)
                 if not self._make_room(link):

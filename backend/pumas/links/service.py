@@ -70,6 +70,7 @@ class LinkService:
         self._make_work: Callable[[], LinkWork] = lambda: _work(layout, apps, installed, store, keeper, catalog)
         self._work: LinkWork | None = None
         self._making = threading.Lock()
+        self._at: list[tuple[str, str]] = []
         self._threads: ThreadPoolExecutor | None = None
         # Plans that a job is about to carry out, and why one could not be, for the caller who still waits.
         self._plans: dict[str, Plan] = {}
@@ -87,6 +88,10 @@ class LinkService:
             if self._work is None:
                 self._work = self._make_work()
             return self._work
+
+    def works_on(self, app_id: str, tag: str) -> bool:
+        """Whether links of a version are being made: it must stay where it is."""
+        return (app_id, tag) in self._at
 
     def close(self) -> None:
         if self._threads is not None:
@@ -207,13 +212,18 @@ class LinkService:
                 if context is not None:
                     context.report(stage="link", done=count, total=total, item=tag, unit="links")
 
-            one = done[plan.place.tag] = self.work.apply(
-                plan,
-                resolutions,
-                allow_copy=params["allow_copy"],
-                check=context.check if context is not None else lambda: None,
-                report=report,
-            )
+            where = (plan.place.app.id, plan.place.tag)
+            self._at.append(where)
+            try:
+                one = done[plan.place.tag] = self.work.apply(
+                    plan,
+                    resolutions,
+                    allow_copy=params["allow_copy"],
+                    check=context.check if context is not None else lambda: None,
+                    report=report,
+                )
+            finally:
+                self._at.remove(where)
             self._tell(plan.place.app.id, plan.place.version, one.created, one.removed)
         return done
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -57,6 +57,7 @@ class NodeService:
         self._layout, self._apps, self._versions, self._jobs = layout, apps, versions, jobs
         self._note = layout.data / "cache" / "custom-node-git.json"
         self._failures: dict[str, PumasError] = {}
+        self._at: str | None = None
         self._lock = asyncio.Lock()
         jobs.register(KIND, self._run, turns=Slots(1))
 
@@ -81,6 +82,10 @@ class NodeService:
                     self._nodes(version).tidy()
                 except PumasError as error:
                     log.warning("custom nodes of %s: %s", version.tag, error)
+
+    def works_on(self, app_id: str, tag: str) -> bool:
+        """Whether nodes of a version are being changed: it must stay where it is."""
+        return app_id == DEFAULT_APP and self._at == tag
 
     async def list(self, tag: str) -> list[Node]:
         """By name. Raises InvalidInput, VersionNotFound, CorruptState."""
@@ -139,8 +144,19 @@ class NodeService:
 
     async def _changed(self, tag: str, change: Callable[[Nodes], T]) -> T:
         version = await self._versions.get(tag, DEFAULT_APP)
-        async with self._lock:
+        async with self._changing(version):
             return await asyncio.to_thread(lambda: change(self._nodes(version)))
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, version: Version) -> AsyncGenerator[None]:
+        async with self._lock:
+            self._at = version.tag
+            try:
+                # It may have gone while others had their turn.
+                await self._versions.get(version.tag, DEFAULT_APP)
+                yield
+            finally:
+                self._at = None
 
     async def _do(self, tag: str, params: Json, requirements: bool, title: str) -> Answer:
         version = await self._versions.get(tag, DEFAULT_APP)
@@ -156,7 +172,7 @@ class NodeService:
     async def _run(self, context: JobContext, params: Json) -> Json:
         version = await self._versions.get(params["tag"], DEFAULT_APP)
         try:
-            async with self._lock:
+            async with self._changing(version):
                 return await asyncio.to_thread(self._carry_out, context, version, params)
         except PumasError as error:
             while len(self._failures) > _KEPT_FAILURES:

@@ -118,7 +118,7 @@ def remove(one: OneApp, tag: str, runs: Runs) -> Removed:
         if version.tag == one.state.active():
             raise VersionInUse(f"{one.app.name} {version.tag} is active; switch to another version first.")
         if runs(one.app.id, version.tag):
-            raise VersionInUse(f"{one.app.name} {version.tag} runs now; stop it first.")
+            raise VersionInUse(f"{one.app.name} {version.tag} runs or is being changed now; stop it, or wait a moment.")
         trash_id = f"{version.tag}-{secrets.token_hex(4)}"
         removed = one.places.remove(version.folder, trash_id, version.tag, "removed", version.info)
         try:
