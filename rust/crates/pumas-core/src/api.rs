@@ -9,6 +9,7 @@ use crate::events::EventStream;
 use crate::jobs::{JobService, JobStore};
 use crate::library::companions::NoCompanions;
 use crate::library::service::LibraryService;
+use crate::net::NetworkService;
 use crate::stop::Stop;
 use crate::storage::troubles::Troubles;
 use crate::system::SystemService;
@@ -36,6 +37,8 @@ pub struct PumasApi {
     pub system: Arc<SystemService>,
     /// The models.
     pub library: LibraryService,
+    /// Asks hosts outside.
+    pub network: NetworkService,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -50,12 +53,14 @@ impl PumasApi {
         let jobs = JobService::new(JobStore::new(&layout, Arc::clone(&troubles))?, events.clone());
         let companions = Arc::new(NoCompanions);
         let library = LibraryService::new(&layout, events.clone(), &troubles, &jobs, companions);
+        let network = NetworkService::new(&layout, events.clone(), &troubles)?;
         Ok(Self {
             layout,
             events,
             troubles,
             jobs,
             library,
+            network,
             system: Arc::new(SystemService::new(root, None)),
             stop: Stop::default(),
         })
@@ -66,6 +71,7 @@ impl PumasApi {
     pub async fn open(&self) {
         self.opened("jobs.db", self.jobs.open().await);
         self.opened("library", self.library.open().await);
+        self.opened("network", self.network.open().await);
     }
 
     fn opened(&self, name: &str, outcome: Result<()>) {
@@ -77,6 +83,7 @@ impl PumasApi {
 
     /// Park what runs. Calls that are under way still find their files.
     pub async fn close(&self) {
+        self.network.close();
         tokio::join!(self.jobs.close(), self.system.close());
         self.library.close().await;
     }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod jobs;
 pub mod library;
+pub mod net;
 pub mod stop;
 pub mod storage;
 pub mod system;

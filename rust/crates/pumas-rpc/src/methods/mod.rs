@@ -7,18 +7,20 @@ mod files;
 mod imports;
 mod jobs;
 mod library;
+mod net;
 mod system;
 
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 6] = [
+    let domains: [Vec<Row>; 7] = [
         builtin::rows(),
         files::rows(),
         imports::rows(),
         jobs::rows(),
         system::rows(),
         library::rows(),
+        net::rows(),
     ];
     Methods::new(domains.into_iter().flatten().collect())
 }

@@ -1,0 +1,198 @@
+//! An answer whose body has not been read yet. Knows how a body ends, and nothing of what it means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::de::DeserializeOwned;
+
+use super::hosts::Host;
+use super::transport::translate;
+use crate::error::{Error, Result};
+use crate::stop::Stop;
+use crate::text::grouped;
+
+/// A body that is wanted whole is given up after this long, however steadily it trickles.
+const WHOLE_BODY: Duration = Duration::from_mins(5);
+/// A rest that is cheaper to read than a new connection.
+const DRAIN: usize = 64 * 1024;
+/// JSON documents are at most so long.
+const JSON_LIMIT: usize = 32 * 1024 * 1024;
+
+/// Dropping it ends the exchange.
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Where the answer came from, after redirects and mirrors.
+    pub url: String,
+    /// As they came.
+    pub headers: HeaderMap,
+    /// How long the answer asks to wait before the next request.
+    pub wait: Option<Duration>,
+    raw: reqwest::Response,
+    host: Arc<Host>,
+    silence: Duration,
+    closed: Stop,
+    body: Option<Bytes>,
+}
+
+impl Response {
+    pub(super) fn new(
+        raw: reqwest::Response,
+        url: String,
+        host: Arc<Host>,
+        silence: Duration,
+        closed: Stop,
+    ) -> Self {
+        Self {
+            status: raw.status().as_u16(),
+            headers: raw.headers().clone(),
+            wait: None,
+            url,
+            raw,
+            host,
+            silence,
+            closed,
+            body: None,
+        }
+    }
+
+    /// The value of a header that is text; `""` when it is not there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    /// What has arrived, as it came; `None` at the end.
+    ///
+    /// # Errors
+    /// `ConnectionFailed`: the body broke off or nothing came for too long. `InvalidReply`: it is no HTTP. `Interrupted`:
+    /// the client was closed.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        if let Some(body) = self.body.take() {
+            return Ok(Some(body).filter(|body| !body.is_empty()));
+        }
+        let netloc = self.host.origin.netloc();
+        let next = tokio::time::timeout(self.silence, self.raw.chunk());
+        let read = tokio::select! {
+            read = next => read,
+            () = self.closed.asked() => return Err(Error::Interrupted("The sidecar is stopping.".to_owned())),
+        };
+        let failed = match read {
+            Ok(Ok(chunk)) => {
+                let size = chunk.as_ref().map_or(0, Bytes::len) as u64;
+                self.host.count(|counted| counted.received += size);
+                return Ok(chunk);
+            }
+            Ok(Err(error)) => translate(&error, &netloc),
+            Err(_) => Error::ConnectionFailed {
+                host: netloc,
+                reason: "stopped sending: nothing came for too long".to_owned(),
+                cause: "timeout",
+            },
+        };
+        self.host.count(|counted| counted.interrupted += 1);
+        Err(failed)
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// As [`Response::chunk`], and `InvalidReply` when it is longer than `limit` bytes.
+    pub async fn read(&mut self, limit: usize) -> Result<Bytes> {
+        let host = self.host.origin.netloc();
+        let whole = async {
+            let mut body = Vec::new();
+            while let Some(chunk) = self.chunk().await? {
+                body.extend_from_slice(&chunk);
+                if body.len() > limit {
+                    let reason = format!("it is longer than {} bytes", grouped(limit as u64));
+                    return Err(Error::InvalidReply {
+                        host: host.clone(),
+                        reason,
+                    });
+                }
+            }
+            Ok(Bytes::from(body))
+        };
+        match tokio::time::timeout(WHOLE_BODY, whole).await {
+            Ok(read) => read,
+            Err(_) => Err(Error::ConnectionFailed {
+                host,
+                reason: "sends too slowly".to_owned(),
+                cause: "timeout",
+            }),
+        }
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// As [`Response::read`], and `InvalidReply` when it is something else.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let body = self.read(JSON_LIMIT).await?;
+        serde_json::from_slice(&body).map_err(|_| Error::InvalidReply {
+            host: self.host.origin.netloc(),
+            reason: looks_like(&body).to_owned(),
+        })
+    }
+
+    /// Read the body now; it is then there to be read.
+    ///
+    /// # Errors
+    /// As [`Response::read`].
+    pub(super) async fn preload(mut self, limit: usize) -> Result<Self> {
+        self.body = Some(self.read(limit).await?);
+        Ok(self)
+    }
+
+    /// Read a short rest, so that the connection can be used again.
+    pub async fn drain(mut self) {
+        let mut left = DRAIN;
+        while let Ok(Some(chunk)) = self.chunk().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether the host did not do its part: 5xx, or a request to come back later. Other refusals are answers.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.status >= 500 || self.asks_to_wait()
+    }
+
+    fn asks_to_wait(&self) -> bool {
+        self.status == 429 || (self.wait.is_some() && matches!(self.status, 403 | 503))
+    }
+
+    /// What a status from 400 on means.
+    #[must_use]
+    pub fn failure(&self) -> Error {
+        let host = self.host.origin.netloc();
+        if self.asks_to_wait() {
+            return Error::RateLimited {
+                host,
+                retry_after_s: self.wait.unwrap_or_default().as_secs_f64(),
+            };
+        }
+        Error::HttpStatus {
+            status: self.status,
+            host,
+        }
+    }
+}
+
+fn looks_like(body: &[u8]) -> &'static str {
+    let start = body[..body.len().min(256)].trim_ascii_start();
+    match start.first() {
+        None => "it is empty where JSON was expected",
+        Some(b'<') => "a web page came where JSON was expected (is there a login page of this network?)",
+        Some(_) => "no JSON",
+    }
+}
