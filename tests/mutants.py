@@ -194,7 +194,7 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         ("headers.getall(hdrs.CONTENT_TYPE, ()), headers", '("application/json",), headers'),
         (" or access.check_length(request.content_length, limit)", ""),
         ("request.raw_path.partition", "request.path.partition"),
-        (' or (question and path != "/events")', ""),
+        (' or (question and path not in _WITH_QUERY)', ""),
         (
             "    response.force_close()\n    return response\n\n\ndef _wrong_method",
             "    return response\n\n\ndef _wrong_method",
