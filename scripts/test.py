@@ -90,6 +90,22 @@ def prepare_page() -> bool:
     return page.missing() is not None or (page.install() and page.build())
 
 
+# Tests that start a sidecar and need no Python of it: what they ask of one backend they ask of the other.
+FROM_OUTSIDE = [
+    "tests/rpc/test_http.py",
+    "tests/events",
+    "tests/client",
+    "tests/cli/test_serve.py",
+    "tests/cli/test_page.py",
+    "tests/faults/test_limits.py",
+    "tests/faults/test_odd_files.py",
+    "tests/faults/test_process.py",
+    "tests/faults/test_requests.py",
+    "tests/faults/test_sidecar_faults.py",
+    "tests/faults/test_state_files.py",
+]
+
+
 def rust_suites() -> list[Suite]:
     """Of the Rust backend, which `prepare_rust` has built for the suites that start it."""
     cargo, no_cargo = rust_backend.cargo() or "cargo", rust_backend.missing()
@@ -104,6 +120,12 @@ def rust_suites() -> list[Suite]:
         ),
         Suite("rust: tests", [cargo, "test", "-q", *locked, "--workspace"], no_cargo, jobs),
         Suite("rust: docs", [cargo, "doc", "-q", *locked, "--no-deps"], no_cargo, warnings),
+        Suite(
+            "rust: from outside",
+            [str(BIN / "python"), "-m", "pytest", "-q", "-n", "2", "--dist=worksteal", *FROM_OUTSIDE],
+            no_cargo,
+            {"PUMAS_RUST_BACKEND": "1", "PUMAS_RUST_BINARY": str(rust_backend.TARGET / "debug" / rust_backend.PROGRAM)},
+        ),
     ]
 
 

@@ -28,6 +28,10 @@ RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
 SIZE = 3_000_000
 # What needs room on a disk; opening is left out, because reading begins with it too.
 NEED_ROOM = "write,pwrite64,mkdir,link,fallocate,copy_file_range,ftruncate"
+if running.chosen_backend(os.environ) == "rust":
+    # Its runtime wakes its threads by writing to an eventfd, which no disk can refuse. The file system below that is
+    # really full refuses plain writes too.
+    NEED_ROOM = NEED_ROOM.removeprefix("write,")
 
 
 class Bench:

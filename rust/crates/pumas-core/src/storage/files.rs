@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -386,7 +386,9 @@ pub fn free_space(folder: &Path) -> io::Result<u64> {
 #[must_use]
 pub fn has_no_room(folder: &Path) -> bool {
     let probe = temporary_name(&folder.join("probe"));
-    let written = write_new(&probe, &vec![0; PROBE_BYTES], 0o600);
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(&probe);
+    let written = opened.and_then(|file| file.write_all_at(&vec![0; PROBE_BYTES], 0));
     let _ = fs::remove_file(&probe);
     written.is_err_and(|error| is_full(&error))
 }

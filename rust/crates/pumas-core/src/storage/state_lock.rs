@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::storage::files::During as _;
+use crate::storage::files::{During as _, is_odd, put_aside};
 use crate::storage::locked;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -92,6 +92,9 @@ impl StateLock {
         let what = format!("Locking {name}");
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).during(&what)?;
+        }
+        if is_odd(&self.path) {
+            put_aside(&self.path).during(&what)?;
         }
         let file = OpenOptions::new()
             .read(true)

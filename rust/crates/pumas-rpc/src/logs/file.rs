@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use pumas_core::storage::files::{aside_name, is_odd, put_aside};
+use pumas_core::storage::files::{aside_name, exists, is_odd, put_aside};
 
 const MAX_BYTES: u64 = 10_485_760;
 const BACKUPS: u32 = 5;
@@ -17,10 +17,27 @@ pub(super) struct LogFile {
 
 impl LogFile {
     pub(super) fn new(folder: &Path) -> Self {
-        Self {
+        let log = Self {
             path: folder.join("launcher.log"),
             open: None,
+        };
+        // Also where nothing is ever said; what cannot be done now is tried again with the first line.
+        let _ = log.make_way();
+        log
+    }
+
+    /// The folder is there, and nothing in it stands where the log should be. Another user's log, or one that is marked
+    /// as read-only, stays under another name.
+    fn make_way(&self) -> std::io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
         }
+        if is_odd(&self.path) {
+            put_aside(&self.path)?;
+        } else if exists(&self.path) && OpenOptions::new().append(true).open(&self.path).is_err() {
+            fs::rename(&self.path, aside_name(&self.path, "damaged"))?;
+        }
+        Ok(())
     }
 
     /// What cannot be written is lost: a full disk must not stop a call.
@@ -49,18 +66,8 @@ impl LogFile {
     }
 
     fn begin(&self) -> std::io::Result<(File, u64)> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        if is_odd(&self.path) {
-            put_aside(&self.path)?;
-        }
-        let open = || OpenOptions::new().append(true).create(true).open(&self.path);
-        let file = open().or_else(|_| {
-            // Another user's, or marked as read-only: it stays, under another name.
-            fs::rename(&self.path, aside_name(&self.path, "damaged"))?;
-            open()
-        })?;
+        self.make_way()?;
+        let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
         let size = file.metadata()?.len();
         Ok((file, size))
     }
