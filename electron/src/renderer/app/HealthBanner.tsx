@@ -1,14 +1,15 @@
 import { TriangleAlert } from "lucide-react";
-import { useEffect, useState, type ReactNode } from "react";
+import { lazy, Suspense, useEffect, useState, type ReactNode } from "react";
 
 import { useCall, useChange, useConnection } from "../client/hooks";
 import { go } from "../lib/route";
+import { useSettled } from "../lib/useSettled";
 import { Button } from "../parts/Button";
-import { Dialog } from "../parts/Dialog";
-import parts from "../parts/parts.module.css";
 import { useAct } from "../parts/useAct";
 import { useTexts } from "../texts/texts";
 import css from "./Shell.module.css";
+
+const TroubleList = lazy(() => import("./TroubleList"));
 
 /** A connection that is back within this time is not worth a word. */
 const PATIENCE_MS = 1500;
@@ -35,10 +36,11 @@ function Unreachable() {
 function Health() {
   const { t, formats } = useTexts();
   const act = useAct();
+  const later = { enabled: useSettled() };
   const library = useCall("get_library_status", {});
-  const status = useCall("get_status", {});
-  const network = useCall("get_network_settings", {});
-  const disk = useCall("get_disk_space", {});
+  const status = useCall("get_status", {}, later);
+  const network = useCall("get_network_settings", {}, later);
+  const disk = useCall("get_disk_space", {}, later);
   const install = useChange("install_deps");
   const [showing, setShowing] = useState(false);
   const [seen, setSeen] = useState(0);
@@ -72,16 +74,9 @@ function Health() {
         </Line>
       )}
       {showing && (
-        <Dialog title={t("health.troubles.title")} onClose={() => setShowing(false)}>
-          <ul className={parts.list}>
-            {library.data?.troubles.map(({ subject, message }) => (
-              <li key={`${subject} ${message}`} className={parts.field}>
-                <code>{subject}</code>
-                <span>{message}</span>
-              </li>
-            ))}
-          </ul>
-        </Dialog>
+        <Suspense fallback={null}>
+          <TroubleList troubles={library.data?.troubles ?? []} onClose={() => setShowing(false)} />
+        </Suspense>
       )}
     </>
   );

@@ -2,6 +2,7 @@ import { Command } from "lucide-react";
 
 import { useCall } from "../client/hooks";
 import { VIEWS, routeHash, type View } from "../lib/route";
+import { useSettled } from "../lib/useSettled";
 import { Badge } from "../parts/Badge";
 import parts from "../parts/parts.module.css";
 import { useTexts } from "../texts/texts";
@@ -17,7 +18,7 @@ export function Navigation({ current, onCommands }: { current: View; onCommands:
   const { t } = useTexts();
   useFollowDownloads();
   useFollowLoad();
-  const downloads = useCall("list_model_downloads", {});
+  const downloads = useCall("list_model_downloads", {}, { enabled: useSettled() });
   const moving = downloads.data?.downloads.filter((one) => MOVING.has(one.status)).length ?? 0;
   return (
     <nav className={css.nav} aria-label={t("nav.label")}>

@@ -8,10 +8,11 @@ import { LockedOutMessage } from "./LockedOut";
 import { Navigation } from "./Navigation";
 import { Notices } from "./Notices";
 import css from "./Shell.module.css";
-import { ShortcutList } from "./ShortcutList";
 import { useShortcuts } from "./shortcuts";
 import { VIEW_COMPONENTS } from "./views";
 
+const ShellState = lazy(() => import("./ShellState"));
+const ShortcutList = lazy(() => import("./ShortcutList"));
 const Palette = lazy(() => import("./Palette"));
 const DropImport = lazy(() => import("../views/library/DropImport"));
 
@@ -47,6 +48,11 @@ export function Shell() {
       <Navigation current={route.view} onCommands={() => setOpen("palette")} />
       <div className={css.main}>
         <HealthBanner />
+        {window.pumas && (
+          <Suspense fallback={null}>
+            <ShellState bridge={window.pumas} />
+          </Suspense>
+        )}
         <main id="content" className={css.view} tabIndex={-1} key={route.view}>
           <Suspense fallback={null}>
             <View item={route.item} />
@@ -56,8 +62,8 @@ export function Shell() {
       <Suspense fallback={null}>
         {open === "palette" && <Palette onClose={close} onShortcuts={() => setOpen("shortcuts")} />}
         <DropImport />
+        {open === "shortcuts" && <ShortcutList onClose={close} />}
       </Suspense>
-      {open === "shortcuts" && <ShortcutList onClose={close} />}
       <Notices />
     </div>
   );

@@ -3,7 +3,7 @@ import parts from "../parts/parts.module.css";
 import { useTexts } from "../texts/texts";
 import { SHORTCUTS } from "./shortcuts";
 
-export function ShortcutList({ onClose }: { onClose: () => void }) {
+export default function ShortcutList({ onClose }: { onClose: () => void }) {
   const { t } = useTexts();
   return (
     <Dialog title={t("shortcuts.title")} onClose={onClose}>

@@ -28,6 +28,7 @@ export const de: Table = {
   "health.unreachable": "Der Dienst antwortet nicht.",
   "health.unreachable.hint":
     "Was zu sehen ist, kann veraltet sein. Die Seite verbindet sich von selbst, sobald er wieder da ist; sonst mit ./launcher starten.",
+  "health.failed": "Der Dienst ließ sich nicht starten",
   "health.restart": "Neu starten",
   "health.unauthorized": "Diese Seite hat keinen Zugang",
   "health.unauthorized.hint":

@@ -26,6 +26,7 @@ export const en = {
   "health.unreachable": "The sidecar does not answer.",
   "health.unreachable.hint":
     "What you see may be out of date. The page connects by itself as soon as it is back; otherwise start it with ./launcher.",
+  "health.failed": "The sidecar could not be started",
   "health.restart": "Start it again",
   "health.unauthorized": "This page is not allowed in",
   "health.unauthorized.hint":

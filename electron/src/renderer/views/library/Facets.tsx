@@ -1,10 +1,10 @@
-import { useState } from "react";
+import { memo, useState } from "react";
 
 import { useCall } from "../../client/hooks";
 import { Button } from "../../parts/Button";
 import { useTexts, type Texts } from "../../texts/texts";
 import css from "./Library.module.css";
-import { FACETS, NO_FILTERS, hasFilters, withFilter, type Facet, type Filters } from "./search";
+import { FACETS, NO_FILTERS, hasFilters, withFilter, type Facet, type Filters } from "./params";
 
 const SHOWN_AT_FIRST = 7;
 
@@ -13,7 +13,8 @@ interface Props {
   onChange: (filters: Filters) => void;
 }
 
-export function Facets({ filters, onChange }: Props) {
+/** Redrawn only when filters or counts change: not with each letter that is typed. */
+export const Facets = memo(function Facets({ filters, onChange }: Props) {
   const { t } = useTexts();
   const counts = useCall("get_model_facets", {});
   return (
@@ -38,7 +39,7 @@ export function Facets({ filters, onChange }: Props) {
         ))}
     </aside>
   );
-}
+});
 
 interface GroupProps {
   facet: Facet;

@@ -1,5 +1,5 @@
 import { FolderInput, Trash2 } from "lucide-react";
-import { lazy, Suspense, useDeferredValue, useState } from "react";
+import { lazy, Suspense, useCallback, useDeferredValue, useState } from "react";
 
 import { useCall } from "../../client/hooks";
 import { useKept } from "../../lib/kept";
@@ -13,10 +13,15 @@ import css from "./Library.module.css";
 import { ModelList } from "./ModelList";
 import { SearchBox } from "./SearchBox";
 import { openImport } from "./dropped";
-import { EVERYTHING, hasFilters, useFirstPage, type Search } from "./search";
+import { EVERYTHING, hasFilters, type Filters, type Search } from "./params";
+import { useFirstPage } from "./search";
 
 const ModelDetail = lazy(() => import("./ModelDetail"));
 const TrashDialog = lazy(() => import("./TrashDialog"));
+
+function openModel(id: string): void {
+  show("library", id);
+}
 
 export function Library({ item }: { item: string }) {
   const { t } = useTexts();
@@ -26,12 +31,16 @@ export function Library({ item }: { item: string }) {
   const status = useCall("get_library_status", {});
   const facetsAfterRows = useDeferredValue(answer.isSuccess, false);
   const found = answer.data;
+  // The rows stay those of the last answer, with its highlights, until the next one is there: one redraw for each letter.
+  const [shown, setShown] = useState(search);
+  if (shown !== search && !answer.isPlaceholderData && !answer.isPending) setShown(search);
+  const setFilters = useCallback((filters: Filters) => setSearch((now) => ({ ...now, filters })), [setSearch]);
   const searching = search.query.trim() !== "" || hasFilters(search.filters);
   return (
     <div className={css.library} data-detail={item !== ""}>
       <header className={css.head}>
         <h1 className={css.title}>{t("library.title")}</h1>
-        <SearchBox value={search.query} onChange={(query) => setSearch({ ...search, query })} />
+        <SearchBox value={search.query} onChange={(query) => setSearch((now) => ({ ...now, query }))} />
         <Button icon={<FolderInput aria-hidden />} onClick={() => openImport()}>
           {t("library.import")}
         </Button>
@@ -39,16 +48,14 @@ export function Library({ item }: { item: string }) {
           {t("library.trash")}
         </Button>
       </header>
-      {facetsAfterRows && <Facets filters={search.filters} onChange={(filters) => setSearch({ ...search, filters })} />}
+      {facetsAfterRows && <Facets filters={search.filters} onChange={setFilters} />}
       <section className={css.results} aria-label={t("library.list")}>
         <p className={css.count} role="status">
           {found && t(found.matched === "any" ? "library.count.any" : "library.count", { count: found.total_count })}
           {status.data?.indexing && ` · ${t("library.indexing")}`}
         </p>
         {answer.isError && <Problem error={answer.error} />}
-        {found && found.total_count > 0 && (
-          <ModelList search={search} found={found} current={item} onOpen={(id) => show("library", id)} />
-        )}
+        {found && found.total_count > 0 && <ModelList search={shown} found={found} current={item} onOpen={openModel} />}
         {found?.total_count === 0 && (
           <EmptyLibrary searching={searching} onClear={() => setSearch(EVERYTHING)} onImport={() => openImport()} />
         )}

@@ -1,5 +1,5 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useCallback, useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
+import { memo, useCallback, useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 
 import type { Ok } from "../../client/types";
 import { queryWords } from "../../lib/highlight";
@@ -7,7 +7,8 @@ import { useTexts } from "../../texts/texts";
 import css from "./Library.module.css";
 import { ModelRow, rowId } from "./ModelRow";
 import { LIST_ID } from "./SearchBox";
-import { useRows, type Search } from "./search";
+import type { Search } from "./params";
+import { useRows } from "./search";
 import { useDelete } from "./useDelete";
 
 /** As the style sheet has it: a row grows with the font. */
@@ -26,7 +27,7 @@ interface Props {
 }
 
 /** All matches as one list, of which only what is in view exists. */
-export function ModelList({ search, found, current, onOpen }: Props) {
+export const ModelList = memo(function ModelList({ search, found, current, onOpen }: Props) {
   const { t } = useTexts();
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(0);
@@ -118,4 +119,4 @@ export function ModelList({ search, found, current, onOpen }: Props) {
       </div>
     </div>
   );
-}
+});

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { EVERYTHING, NO_FILTERS, PAGE, furtherPages, hasFilters, searchParams, withFilter } from "./search";
+import { EVERYTHING, NO_FILTERS, PAGE, furtherPages, hasFilters, searchParams, withFilter } from "./params";
 
 it.each([
   [0, 20, []],

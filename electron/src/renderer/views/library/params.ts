@@ -1,0 +1,45 @@
+// What is searched for, as values. Without React, so that the first search can start before the page is there.
+import type { Params } from "../../client/types";
+
+export const FACETS = ["types", "families", "formats", "quants", "sizes", "tags"] as const;
+export type Facet = (typeof FACETS)[number];
+export type Filters = Readonly<Record<Facet, readonly string[]>>;
+
+export interface Search {
+  query: string;
+  filters: Filters;
+}
+
+export const NO_FILTERS: Filters = { types: [], families: [], formats: [], quants: [], sizes: [], tags: [] };
+export const EVERYTHING: Search = { query: "", filters: NO_FILTERS };
+export const PAGE = 100;
+
+export function withFilter(filters: Filters, facet: Facet, value: string, on: boolean): Filters {
+  const others = filters[facet].filter((one) => one !== value);
+  return { ...filters, [facet]: on ? [...others, value] : others };
+}
+
+export function hasFilters(filters: Filters): boolean {
+  return FACETS.some((facet) => filters[facet].length > 0);
+}
+
+export function searchParams({ query, filters }: Search, page: number): Params<"search_models_fts"> {
+  return {
+    query,
+    offset: page * PAGE,
+    limit: PAGE,
+    model_types: [...filters.types],
+    families: [...filters.families],
+    formats: [...filters.formats],
+    quants: [...filters.quants],
+    sizes: [...filters.sizes],
+    tags: [...filters.tags],
+  };
+}
+
+/** The pages that hold the rows `first` to `last`, without the first page, which is always there. */
+export function furtherPages(first: number, last: number): number[] {
+  const from = Math.max(1, Math.floor(first / PAGE));
+  const to = Math.floor(Math.max(last, 0) / PAGE);
+  return Array.from({ length: Math.max(0, to - from + 1) }, (_, index) => from + index);
+}
