@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.releases.archives import Member, below, gzipped, tarred, web_app, zipped, zstandarded
-from pumas.errors import Cancelled, UnsafeArchive
+from pumas.errors import Cancelled, NotEnoughSpace, UnsafeArchive
 from pumas.versions import archive
 from pumas.versions.archive import Limits, extract, kind_of, single_folder
 
@@ -200,6 +200,18 @@ def test_what_is_not_extracted_counts_too(tmp_path: Path, form: str) -> None:
     padded = tarred([Member("a", b"x")]) + bytes(4_000_000) + tarred([Member("b", b"x")])
     data = gzipped(padded) if form == "tgz" else zstandarded(padded)
     check_refused(tmp_path, data, "more comes out", Limits(members=10, ratio=10, ratio_from=1000))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_there_is_no_room_for_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(archive, "free_space", lambda _folder: 1_050_000)  # type: ignore[reportUnknownLambdaType]
+    members = [Member(f"{n}", os.urandom(30_000)) for n in range(3)]
+    data = write(tmp_path, FORMS[form](members))
+    extract(data, tmp_path / "fits", limits=Limits(margin=960_000))
+    with pytest.raises(NotEnoughSpace):
+        extract(data, tmp_path / "target", limits=Limits(margin=960_001))
 
 
 @pytest.mark.parametrize("form", FORMS)

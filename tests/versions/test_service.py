@@ -34,7 +34,7 @@ from pumas.errors import (
     WrongJobState,
 )
 from pumas.jobs.store import JobState
-from pumas.versions import offers
+from pumas.versions import installing, offers
 from sidecar import eventually
 
 from .setup import Built, built, everything, server
@@ -601,6 +601,24 @@ async def test_links_of_a_version_are_mended_before_it_starts(
         again = link.lstat().st_ino
         await one.service.prepare("v0.5.0")
         assert link.lstat().st_ino == again
+
+
+@pytest.mark.parametrize(("is_full", "code"), [(True, "disk_full"), (False, "dependency_failed")])
+async def test_a_full_disk_is_told_whatever_words_a_tool_has_for_it(
+    server: ReleaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool, code: str
+) -> None:
+    def look(folder: Path) -> bool:
+        assert folder == tmp_path / "comfyui-versions"
+        return is_full
+
+    async with built(tmp_path) as one:
+        await ready(one)
+        monkeypatch.setattr(installing, "has_no_room", look)
+        job = await one.install("v0.7.0")
+        assert (job.error_code, folders(tmp_path)) == (code, [])
+        progress = await one.service.installs.progress()
+        assert progress is not None
+        assert "no-such-package-here" in Path(progress["log_path"]).read_text()
 
 
 HOSTILE = Member("../../escaped.txt", b"x")

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from pumas.errors import InvalidInput, UnsafeArchive
+from pumas.errors import InvalidInput, NotEnoughSpace, UnsafeArchive
 from pumas.storage.files import disk_errors, free_space
 from pumas.storage.paths import contained
 
@@ -107,7 +107,7 @@ class _Writer:
         self.target, self.limits, self.advance = target, limits, advance
         self.written = 0
         self._packed = max(1, packed)
-        self._most = min(limits.total, max(0, free_space(target) - limits.margin))
+        self._room = max(0, free_space(target) - limits.margin)
         self._seen: dict[str, bool] = {}
         self._links = _Links()
         self._count = 0
@@ -187,8 +187,11 @@ class _Writer:
         self._require_room(0)
 
     def _require_room(self, size: int) -> None:
-        if self.written + size > self._most:
-            raise UnsafeArchive(f"it holds more than the {self._most:,} bytes that there is room for")
+        whole = self.written + size
+        if whole > self.limits.total:
+            raise UnsafeArchive(f"it holds more than {self.limits.total:,} bytes")
+        if whole > self._room:
+            raise NotEnoughSpace(whole + self.limits.margin, self._room + self.limits.margin)
 
     def finish(self) -> None:
         """Make the links, now that nothing is written any more, and see where they really lead."""

@@ -29,7 +29,14 @@ from pumas.errors import (
 )
 from pumas.jobs.store import Json, now
 from pumas.storage import json_file
-from pumas.storage.files import disk_errors, make_folders, remove_stale_temporaries, write_durably
+from pumas.storage.files import (
+    DiskFull,
+    disk_errors,
+    has_no_room,
+    make_folders,
+    remove_stale_temporaries,
+    write_durably,
+)
 from pumas.storage.json_file import JsonObject
 from pumas.versions.archive import extract, kind_of, single_folder
 from pumas.versions.fetching import Archive, ArchiveFetch
@@ -147,10 +154,17 @@ class Install:
             self._log.say("Cancelled.")
             self._discard()
             raise
-        except PumasError as error:
-            self._log.say(f"Failed: {error}")
+        except PumasError as failure:
+            error = self._cause_of(failure)
+            self._log.say(f"Failed: {failure}" if error is failure else f"Failed: {failure} {error}")
             self._discard()
-            raise
+            raise error from None
+
+    def _cause_of(self, failure: PumasError) -> PumasError:
+        """Programs that we start say in words of their own that the disk is full."""
+        if isinstance(failure, InstallFailed) and has_no_room(self._places.folder):
+            return DiskFull("Installing")
+        return failure
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
