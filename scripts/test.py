@@ -68,6 +68,7 @@ def suites() -> list[Suite]:
         ),
         *rust_suites(),
         *page_suites(),
+        *both_suites(),
     ]
 
 
@@ -85,10 +86,27 @@ def page_suites() -> list[Suite]:
     ]
 
 
+# What the page does with either backend.
+OF_BOTH = ["e2e/session.spec.ts", "e2e/library.spec.ts"]
+
+
+def both_suites() -> list[Suite]:
+    """The page in front of the Rust backend."""
+    npm = shutil.which("npm") or "npm"
+    missing = page.missing() or rust_backend.missing() or (None if shutil.which("chromium") else "chromium")
+    command = [npm, "--prefix", "electron", "run", "--silent", "test:browser", "--", *OF_BOTH]
+    return [Suite("page: browser, Rust", command, missing, RUST_SIDECAR)]
+
+
 def prepare_page() -> bool:
     """`npm ci` and the build, where Node.js is there. False when one of them failed; npm has said why."""
     return page.missing() is not None or (page.install() and page.build())
 
+
+RUST_SIDECAR = {
+    "PUMAS_RUST_BACKEND": "1",
+    "PUMAS_RUST_BINARY": str(rust_backend.TARGET / "debug" / rust_backend.PROGRAM),
+}
 
 # Tests that start a sidecar and need no Python of it: what they ask of one backend they ask of the other.
 FROM_OUTSIDE = [
@@ -124,7 +142,7 @@ def rust_suites() -> list[Suite]:
             "rust: from outside",
             [str(BIN / "python"), "-m", "pytest", "-q", "-n", "2", "--dist=worksteal", *FROM_OUTSIDE],
             no_cargo,
-            {"PUMAS_RUST_BACKEND": "1", "PUMAS_RUST_BINARY": str(rust_backend.TARGET / "debug" / rust_backend.PROGRAM)},
+            RUST_SIDECAR,
         ),
     ]
 

@@ -49,7 +49,15 @@ describe("which backend is started", () => {
   test("Rust that is not built is an error that says how to build, never Python in silence", () => {
     const choose = () => chooseBackend(checkout(...PYTHON), { PUMAS_RUST_BACKEND: "1" });
     expect(choose).toThrow(BackendMissing);
-    expect(choose).toThrow(/cargo build --release/);
+    expect(choose).toThrow(/launcher build-rust/);
+  });
+
+  test("a Rust program that is named is taken, and no other", () => {
+    const places = checkout(RUST, "elsewhere/pumas-rpc");
+    const named = join(places.code, "elsewhere/pumas-rpc");
+    const variables = { PUMAS_RUST_BACKEND: "1", PUMAS_RUST_BINARY: named };
+    expect(chooseBackend(places, variables).command).toBe(named);
+    expect(() => chooseBackend(places, { ...variables, PUMAS_RUST_BINARY: `${named}.not` })).toThrow(BackendMissing);
   });
 
   test("Python that is not installed is an error that says how to install", () => {

@@ -27,16 +27,17 @@ const WINDOWS = process.platform === "win32";
 const RUST_PROGRAM = WINDOWS ? "pumas-rpc.exe" : "pumas-rpc";
 
 export function chooseBackend(places: Places, variables: NodeJS.ProcessEnv): Backend {
-  return variables.PUMAS_RUST_BACKEND === "1" ? rust(places) : python(places, variables);
+  return variables.PUMAS_RUST_BACKEND === "1" ? rust(places, variables) : python(places, variables);
 }
 
-function rust({ code, root }: Places): Backend {
-  const candidates = [join(code, "rust", "target", "release", RUST_PROGRAM), join(code, "bin", RUST_PROGRAM)];
+function rust({ code, root }: Places, { PUMAS_RUST_BINARY: named }: NodeJS.ProcessEnv): Backend {
+  const usual = [join(code, "rust", "target", "release", RUST_PROGRAM), join(code, "bin", RUST_PROGRAM)];
+  const candidates = named === undefined ? usual : [named];
   const command = candidates.find(existsSync);
   if (command === undefined) {
     throw new BackendMissing(
-      "PUMAS_RUST_BACKEND=1 asks for the Rust backend, which is not built. Build it with " +
-        `"cargo build --release" in ${join(code, "rust")}, or unset the variable to use the Python backend.`,
+      `PUMAS_RUST_BACKEND=1 asks for the Rust backend, which is not built (${candidates.join(", ")}). Build it with ` +
+        '"./launcher build-rust", or unset the variable to use the Python backend.',
     );
   }
   return { name: "rust", command, args: ["--port", "0", "--launcher-root", root], cwd: code, env: {} };

@@ -1,6 +1,6 @@
 // Electron's security checklist, item by item, over the built main process
 // (https://www.electronjs.org/docs/latest/tutorial/security). The stand-in plays Electron; the backend is real.
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -205,7 +205,9 @@ describe("the security checklist", () => {
   test("20. the page gets no part of Electron, and no token", async () => {
     await eventually(async () => ((await ask(ASK.sidecar)) as { phase: string }).phase === "running", "the sidecar");
     const told = JSON.stringify([await ask(ASK.sidecar), await ask(ASK.settings), contents().sent]);
-    const { token } = JSON.parse(readFileSync(join(root, "root", "launcher-data", "rpc.json"), "utf8")) as {
+    const file = join(root, "root", "launcher-data", "rpc.json");
+    await eventually(() => existsSync(file), "rpc.json");
+    const { token } = JSON.parse(readFileSync(file, "utf8")) as {
       token: string;
     };
     expect(token).toMatch(/^[\w-]{43}$/);

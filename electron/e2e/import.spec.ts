@@ -1,0 +1,58 @@
+// Importing by drag and drop: files of a browser are received, recognised, and taken in.
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
+
+import type { Locator, Page } from "@playwright/test";
+
+import { expect, test } from "./fixtures";
+
+const row = (page: Page, name: RegExp) =>
+  page.getByRole("listbox", { name: "Models" }).getByRole("option").filter({ hasText: name });
+const search = (page: Page) => page.getByRole("searchbox", { name: "Search models" });
+
+/** Drop files on the page as a person does out of a file manager. */
+async function drop(page: Page, target: Locator, ...paths: string[]): Promise<void> {
+  const files = paths.map((path) => ({ name: basename(path), base64: readFileSync(path).toString("base64") }));
+  const transfer = await page.evaluateHandle((given) => {
+    const data = new DataTransfer();
+    for (const { name, base64 } of given) {
+      const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+      data.items.add(new File([bytes], name));
+    }
+    return data;
+  }, files);
+  for (const type of ["dragenter", "dragover", "drop"]) await target.dispatchEvent(type, { dataTransfer: transfer });
+}
+
+test("a file that is dropped is recognised, imported and found", async ({ open, stage }) => {
+  const page = await open();
+  const path = stage.facts.files["Aspen-3B-Instruct-Q4_K_M.gguf"] ?? "";
+  await drop(page, page.locator("body"), path);
+  const dialog = page.getByRole("dialog", { name: "Import models" });
+  await expect(dialog.getByText("ready", { exact: true })).toBeVisible();
+  await dialog.getByRole("button", { name: "Import 1 model" }).click();
+  await expect(dialog.getByText("1 model imported.")).toBeVisible();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
+  await search(page).fill("aspen");
+  await expect(row(page, /Aspen/)).toBeVisible();
+
+  await drop(page, page.locator("body"), path);
+  await expect(dialog.getByText(/The library has it already/)).toBeVisible();
+  await expect(dialog.getByRole("button", { name: /Import 0/ })).toBeDisabled();
+});
+
+test("parts of one model are one model; a pickle needs a word of trust", async ({ open, stage }) => {
+  const page = await open();
+  const parts = Object.entries(stage.facts.files).flatMap(([name, path]) => (name.startsWith("Birch") ? [path] : []));
+  await drop(page, page.locator("body"), ...parts, stage.facts.files["old-style.ckpt"] ?? "");
+  const dialog = page.getByRole("dialog", { name: "Import models" });
+  await expect(dialog.getByText("2 parts")).toBeVisible();
+  await expect(dialog.getByText(/can run code when it is loaded/)).toBeVisible();
+  await expect(dialog.getByRole("button", { name: "Import 1 model" })).toBeEnabled();
+  await dialog.getByRole("switch", { name: "I trust it" }).click();
+  await dialog.getByRole("button", { name: "Import 2 models" }).click();
+  await expect(dialog.getByText("2 models imported.")).toBeVisible();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
+  await search(page).fill("birch");
+  await expect(row(page, /Birch/)).toHaveCount(1);
+});
