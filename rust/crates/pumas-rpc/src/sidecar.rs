@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pumas_core::storage::owner::{self, OwnerLock, RpcFile};
+use pumas_core::system::tell_load;
 use pumas_core::{Error, PumasApi};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -108,6 +109,7 @@ async fn serve_until_stopped(run: &Run) -> Result<(), Failed> {
     api.open().await;
     server.ready(Dispatcher::new(Arc::clone(&api), methods::all()));
     tokio::task::spawn_blocking(params::load);
+    tokio::spawn(tell_load(Arc::clone(&api.system), api.events.clone()));
     api.stop.asked().await;
     tokio::time::sleep(STOP_DELAY).await;
     api.close().await;

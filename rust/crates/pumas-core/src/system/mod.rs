@@ -10,5 +10,7 @@ pub mod resources;
 pub mod sampling;
 pub mod sandbox;
 mod service;
+mod watching;
 
 pub use service::{AppProcess, AppResources, AppsReport, ReleaseInfo, RunningApps, Status, SystemService};
+pub use watching::tell_load;

@@ -218,6 +218,17 @@ impl SystemService {
         })
     }
 
+    /// The apps that run, with what they use.
+    ///
+    /// # Errors
+    /// `TimedOut`.
+    pub async fn processes(&self) -> Result<Vec<AppProcess>> {
+        match &self.apps {
+            Some(apps) => Ok(apps.report().await?.processes),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The state of the launcher; never the network, never another program.
     ///
     /// # Errors
