@@ -138,6 +138,7 @@ def rust_suites() -> list[Suite]:
         ),
         Suite("rust: tests", [cargo, "test", "-q", *locked, "--workspace"], no_cargo, jobs),
         Suite("rust: docs", [cargo, "doc", "-q", *locked, "--no-deps"], no_cargo, warnings),
+        Suite("rust: licences", [str(BIN / "python"), "scripts/rust_licences.py"], no_cargo),
         Suite(
             "rust: from outside",
             [str(BIN / "python"), "-m", "pytest", "-q", "-n", "2", "--dist=worksteal", *FROM_OUTSIDE],
