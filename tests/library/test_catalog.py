@@ -362,3 +362,12 @@ async def test_no_place_for_an_index(root: Root, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module.Database, "open_sync", refuse)
     with pytest.raises(DiskError):
         await root.models()
+
+
+async def test_counts_of_facets_follow_the_library(root: Root) -> None:
+    root.write("llm/a/one", model_type="llm", size_bytes=7, tags=["quiet"])
+    first = await root.catalog.facets()
+    assert (first.types, first.tags, first.sizes) == ({"llm": 1}, {"quiet": 1}, {"0": 1})
+    assert await root.catalog.facets() is first, "remembered while nothing changes"
+    root.write("audio/b/two", model_type="audio")
+    assert (await root.catalog.facets()).types == {"llm": 1, "audio": 1}
