@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::Layout;
 use crate::error::Result;
 use crate::events::EventStream;
+use crate::hub::HubService;
 use crate::jobs::{JobService, JobStore};
 use crate::library::companions::NoCompanions;
 use crate::library::service::LibraryService;
@@ -39,6 +40,8 @@ pub struct PumasApi {
     pub library: LibraryService,
     /// Asks hosts outside.
     pub network: NetworkService,
+    /// Asks the Hugging Face hub.
+    pub hub: HubService,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -54,6 +57,7 @@ impl PumasApi {
         let companions = Arc::new(NoCompanions);
         let library = LibraryService::new(&layout, events.clone(), &troubles, &jobs, companions);
         let network = NetworkService::new(&layout, events.clone(), &troubles)?;
+        let hub = HubService::new(&layout, network.client.clone(), library.clone())?;
         Ok(Self {
             layout,
             events,
@@ -61,6 +65,7 @@ impl PumasApi {
             jobs,
             library,
             network,
+            hub,
             system: Arc::new(SystemService::new(root, None)),
             stop: Stop::default(),
         })
@@ -91,5 +96,6 @@ impl PumasApi {
     /// Close the files, last of all. Blocks for a moment.
     pub fn close_files_sync(&self) {
         self.jobs.close_files_sync();
+        self.hub.close_files_sync();
     }
 }

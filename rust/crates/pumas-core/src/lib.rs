@@ -10,6 +10,7 @@ pub mod config;
 pub mod contracts;
 pub mod error;
 pub mod events;
+pub mod hub;
 pub mod jobs;
 pub mod library;
 pub mod net;

@@ -4,6 +4,7 @@ use crate::registry::{Methods, Row};
 
 mod builtin;
 mod files;
+mod hub;
 mod imports;
 mod jobs;
 mod library;
@@ -13,7 +14,7 @@ mod system;
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 7] = [
+    let domains: [Vec<Row>; 8] = [
         builtin::rows(),
         files::rows(),
         imports::rows(),
@@ -21,6 +22,7 @@ pub fn all() -> Methods {
         system::rows(),
         library::rows(),
         net::rows(),
+        hub::rows(),
     ];
     Methods::new(domains.into_iter().flatten().collect())
 }
