@@ -42,7 +42,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def check(place: Place, written: dict[str, Any], **expected: Any) -> None:
+def check(place: Place, written: dict[str, Any], *, told: bool = False, **expected: Any) -> None:
     place.write(json.dumps(written))
     found = place.file.load()
     names = ("bytes_per_second", "at_once", "schedule", "order")
@@ -51,7 +51,7 @@ def check(place: Place, written: dict[str, Any], **expected: Any) -> None:
         **expected,
     }
     assert isinstance(found.at_once, int) and not isinstance(found.at_once, bool)
-    assert place.reported() == []
+    assert place.reported() == (["damaged_settings"] if told else [])
 
 
 def test_nothing_written_yet(place: Place) -> None:
@@ -75,12 +75,13 @@ def test_keys_of_others_stay(place: Place) -> None:
 
 @pytest.mark.parametrize("value", [None, "fast", -5, 0, SLOWEST - 1, 5.5, True, [], {}])
 def test_a_rate_that_makes_no_sense_is_none(place: Place, value: Any) -> None:
-    check(place, {"bytes_per_second": value, "at_once": 2}, at_once=2)
+    check(place, {"bytes_per_second": value, "at_once": 2}, at_once=2, told=value is not None)
 
 
 @pytest.mark.parametrize("value", [None, "3", 0, -1, MOST_AT_ONCE + 1, 2.0, True, False, []])
 def test_a_number_of_downloads_that_makes_no_sense_is_the_default(place: Place, value: Any) -> None:
-    check(place, {"at_once": value, "bytes_per_second": 9999}, bytes_per_second=9999, at_once=AT_ONCE)
+    told = value is not None
+    check(place, {"at_once": value, "bytes_per_second": 9999}, bytes_per_second=9999, at_once=AT_ONCE, told=told)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_a_number_of_downloads_that_makes_no_sense_is_the_default(place: Place, 
      {"start": "22:00", "end": "06:00", "days": [{}]}, {"start": None, "end": None}],
 )  # fmt: skip
 def test_a_schedule_that_makes_no_sense_is_none(place: Place, value: Any) -> None:
-    check(place, {"schedule": value, "at_once": 2}, at_once=2)
+    check(place, {"schedule": value, "at_once": 2}, at_once=2, told=value is not None)
 
 
 def test_days_may_be_missing(place: Place) -> None:
@@ -101,7 +102,7 @@ def test_days_may_be_missing(place: Place) -> None:
 
 @pytest.mark.parametrize(("value", "order"), [(None, ()), ("abc", ()), ({}, ()), (["a", 1, None, "b", []], ("a", "b"))])
 def test_an_order_that_makes_no_sense(place: Place, value: Any, order: tuple[str, ...]) -> None:
-    check(place, {"order": value}, order=order)
+    check(place, {"order": value}, order=order, told=isinstance(value, (str, dict)))
 
 
 _JSON = st.recursive(

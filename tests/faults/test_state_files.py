@@ -86,6 +86,8 @@ def test_damaged_metadata_is_listed_and_never_written_over(launch: Launch, tmp_p
     missing = [kind for kind in DAMAGE if not any(f"bad-{kind}/" in subject for subject in troubles)]
     # A folder under the file's name is no file: that model counts as one without metadata.
     assert missing in ([], ["folder"])
+    silent = [kind for kind in DAMAGE if not any(f"over-{kind}/overrides.json" in subject for subject in troubles)]
+    assert silent in ([], ["wrong-types"])
     for kind in DAMAGE:
         if kind not in ("wrong-types", "folder"):
             assert not sidecar.result("mark_metadata_as_manual", {"model_id": f"llm/a/bad-{kind}"})["success"]

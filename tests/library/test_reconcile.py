@@ -298,6 +298,25 @@ def test_dot_folders_links_and_odd_names(library: Library, tmp_path: Path) -> No
     outside.close()
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{", b"\0" * 9, None])
+def test_damaged_overrides_are_told(library: Library, damage: bytes | None) -> None:
+    for name in ("sound", "bad", "saved"):
+        library.write(f"llm/a/{name}")
+        overrides = library.root / f"llm/a/{name}/overrides.json"
+        if name == "sound":
+            overrides.write_text("{}")
+        elif damage is None:
+            overrides.mkdir()
+        else:
+            overrides.write_bytes(damage)
+    (library.root / "llm/a/saved/overrides.json.bak").write_text("{}")
+    library.run()
+    assert library.ids() == ["llm/a/bad", "llm/a/saved", "llm/a/sound"]
+    told = {t.subject.split("/")[3]: t for t in library.troubles.list()}
+    assert {t.kind for t in told.values()} == {reconcile.DAMAGED_OVERRIDES} and told.keys() == {"bad", "saved"}
+    assert "repair" in told["bad"].message and "backup is used" in told["saved"].message
+
+
 def test_names_that_no_call_takes_are_told(library: Library) -> None:
     for path in ("llm/a/CON", "llm/b:c/good", "llm/a/good"):
         library.write(path)

@@ -56,7 +56,15 @@ class SettingsFile:
             self._troubles.report(
                 name, "recovered_state", f"{name} was damaged ({loaded.recovered}); its backup is used."
             )
-        return _read(loaded.value or {})
+        value = loaded.value or {}
+        settings = _read(value)
+        kept = _written(settings)
+        unusable = [key for key in kept if value.get(key) is not None and not _same(value[key], kept[key])]
+        if unusable:
+            self._troubles.report(
+                name, "damaged_settings", f"{name}: {', '.join(unusable)} cannot be used; the defaults hold for that."
+            )
+        return settings
 
     def save(self, settings: DownloadSettings) -> None:
         """Raises the disk's failures; then nothing was changed."""
@@ -78,6 +86,11 @@ class SettingsFile:
             except PumasError as error:
                 log.warning("the order of downloads is not kept: %s", error)
         return changed
+
+
+def _same(given: object, kept: object) -> bool:
+    """Whether a value was taken; of objects and lists only that they were, not what was left out of them."""
+    return type(given) is type(kept) and (isinstance(given, (dict, list)) or given == kept)
 
 
 def _written(settings: DownloadSettings) -> JsonObject:

@@ -30,6 +30,7 @@ from pumas.storage.files import TEMP_SUFFIX, remove_stale_temporaries
 from pumas.storage.json_file import JsonObject
 
 METADATA: Final = "metadata.json"
+OVERRIDES: Final = "overrides.json"
 _BACKUP: Final = f"{METADATA}.bak"
 _DIFFUSERS: Final = "model_index.json"
 # Folders that are models by their files alone lie at least this deep: `<type>/<family>/…`.
@@ -44,6 +45,7 @@ Stamp = tuple[int, int, int]
 class Reading(NamedTuple):
     """`stamp` is mtime (ns), size and inode of the file `witness`; `damage` says what is wrong with the metadata.
 
+    `overrides_damage` says it of `overrides.json`, as far as that changed together with the folder or the metadata.
     `loose`: model files that belong to no model, because the folder is one for models.
     """
 
@@ -56,6 +58,7 @@ class Reading(NamedTuple):
     stamp: Stamp
     entry: IndexEntry | None
     damage: str
+    overrides_damage: str
     loose: bool
 
 
@@ -65,6 +68,7 @@ class _Listing:
     odd_names: list[str]
     model_files: list[os.DirEntry[str]]
     has_metadata: bool
+    has_overrides: bool
     has_diffusers: bool
     has_temporaries: bool
 
@@ -104,7 +108,7 @@ def read_folder(root: str, path: str, inside: int, identify: Identify = identify
             witness, stamp = primary.name, _stamp_of(full, primary.name)
     return Reading(
         status.st_mtime_ns, status.st_ino, listing.folders, listing.odd_names, listing.has_metadata,
-        witness, stamp, entry, damage, loose,
+        witness, stamp, entry, damage, _overrides_damage(full) if entry and listing.has_overrides else "", loose,
     )  # fmt: skip
 
 
@@ -145,6 +149,21 @@ def _described(path: str, full: str, listing: _Listing, identify: Identify) -> t
     return entry, f"{recovered}; its backup is used instead" if recovered else ""
 
 
+def _overrides_damage(full: str) -> str:
+    """What is wrong with the model's `overrides.json`; most are sound and cost one short read."""
+    path = f"{full}/{OVERRIDES}"
+    try:
+        json_file.parse_object(path)
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError):
+            try:
+                recovered = json_file.load(Path(path)).recovered
+            except CorruptState:
+                return "it and its backup are not usable JSON; repair it or remove it"
+            return f"{recovered}; its backup is used instead" if recovered else ""
+    return ""
+
+
 def _derive(path: str, full: str, listing: _Listing, identify: Identify) -> tuple[IndexEntry, FoundFile] | None:
     """The row of a folder without metadata, and its primary file."""
     files = _sizes(listing.model_files)
@@ -178,10 +197,12 @@ def _list(full: str) -> _Listing:
     folders: list[str] = []
     odd: list[str] = []
     files: list[os.DirEntry[str]] = []
-    has_metadata = has_diffusers = has_temporaries = False
+    has_metadata = has_overrides = has_diffusers = has_temporaries = False
     with os.scandir(full) as entries:
         for entry in entries:
             name = entry.name
+            if name == OVERRIDES:
+                has_overrides = True
             if entry.is_dir(follow_symlinks=False):
                 if name.startswith("."):
                     continue
@@ -194,7 +215,7 @@ def _list(full: str) -> _Listing:
                 files.append(entry)
             elif name.endswith(TEMP_SUFFIX):
                 has_temporaries = True
-    return _Listing(folders, odd, files, has_metadata, has_diffusers, has_temporaries)
+    return _Listing(folders, odd, files, has_metadata, has_overrides, has_diffusers, has_temporaries)
 
 
 def _usable(name: str) -> bool:

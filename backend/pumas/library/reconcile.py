@@ -29,7 +29,16 @@ import orjson
 from pumas.errors import CorruptState, PumasError, UnsafePath
 from pumas.library import store
 from pumas.library.readers import Readers
-from pumas.library.reading import METADATA, Identify, Reading, folder_status, identify_file, load_metadata, read_folder
+from pumas.library.reading import (
+    METADATA,
+    OVERRIDES,
+    Identify,
+    Reading,
+    folder_status,
+    identify_file,
+    load_metadata,
+    read_folder,
+)
 from pumas.library.references import REFERENCES, references, state_of
 from pumas.library.store import Batch, Changes, FolderStamp
 from pumas.storage.database import Database
@@ -50,6 +59,7 @@ _COARSE_CLOCK_NS = 2_500_000_000
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 DAMAGED = "damaged_metadata"
+DAMAGED_OVERRIDES = "damaged_overrides"
 UNREADABLE = "unreadable"
 ODD_NAME = "unusable_name"
 LOOSE = "loose_files"
@@ -389,6 +399,9 @@ class _Run:
         troubles = [self._odd_name(path, name) for name in reading.odd_names]
         if reading.damage:
             troubles.append(self._damaged(path, reading.damage))
+        if reading.overrides_damage:
+            subject = f"{path}/{OVERRIDES}"
+            troubles.append(self._trouble(subject, DAMAGED_OVERRIDES, reading.overrides_damage))
         if reading.loose:
             what = "holds model files outside of a model's folder, which are not listed; import them to have them here"
             troubles.append(self._trouble(path, LOOSE, what))
