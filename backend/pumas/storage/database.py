@@ -246,9 +246,11 @@ class Database:
         return conn
 
     def _refuse_odd_file(self) -> None:
-        """A folder or FIFO under our name is put aside before SQLite can hang on it."""
+        """A folder or FIFO under our name is put aside before SQLite can hang on it; an emptied file is told."""
         if self.path.exists() and not self.path.is_file():
             raise _ForeignSchema("not a regular file")
+        if self.path.exists() and not self.path.stat().st_size:
+            raise _ForeignSchema("the file is empty")
 
     def _create(self, conn: sqlite3.Connection) -> None:
         conn.executescript(f"BEGIN IMMEDIATE;\n{self._schema.sql}\nCOMMIT;")
