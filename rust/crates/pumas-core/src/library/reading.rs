@@ -25,6 +25,8 @@ use crate::storage::paths::display_name;
 
 /// The file that says what a model is.
 pub const METADATA: &str = "metadata.json";
+/// The file that says which versions of an app may use it.
+pub const OVERRIDES: &str = "overrides.json";
 const BACKUP: &str = "metadata.json.bak";
 const DIFFUSERS: &str = "model_index.json";
 /// Folders that are models by their files alone lie at least this deep: `<type>/<family>/…`.
@@ -55,6 +57,10 @@ pub struct Reading {
     pub entry: Option<Box<IndexEntry>>,
     /// What is wrong with the metadata.
     pub damage: Option<String>,
+    /// What is wrong with the overrides, as far as they changed together with the folder or the metadata.
+    pub overrides_damage: Option<String>,
+    /// It holds model files that belong to no model, because the folder is one for models.
+    pub loose: bool,
 }
 
 /// Why a model's metadata cannot be used.
@@ -109,14 +115,18 @@ pub fn read_folder(root: &Path, path: &str, inside: bool, identify: &Identify) -
         METADATA.clone_into(&mut reading.witness);
         reading.stamp = stamp_of(&full, METADATA);
         (reading.entry, reading.damage) = described(path, &full, &listing, identify)?;
+    } else if !inside && !is_deep {
+        reading.loose = !listing.model_files.is_empty();
     } else if !inside
-        && is_deep
         && (!listing.model_files.is_empty() || listing.has_diffusers)
         && let Some((entry, primary)) = derive(path, &full, &listing, identify)
     {
         reading.stamp = stamp_of(&full, &primary.name);
         reading.witness = primary.name;
         reading.entry = Some(entry);
+    }
+    if reading.entry.is_some() && listing.has_overrides {
+        reading.overrides_damage = overrides_damage(&full);
     }
     reading.folders = listing.folders;
     reading.odd_names = listing.odd_names;
@@ -214,6 +224,18 @@ fn described(
     Ok((row, Some(format!("{reason}; repair it or remove it"))))
 }
 
+/// What is wrong with the model's overrides; most are sound and cost one short read.
+fn overrides_damage(full: &Path) -> Option<String> {
+    let path = full.join(OVERRIDES);
+    json_file::parse_object(&path).err()?;
+    match json_file::load(&path) {
+        Err(_) => Some("it and its backup are not usable JSON; repair it or remove it".to_owned()),
+        Ok(loaded) => loaded
+            .recovered
+            .map(|reason| format!("{reason}; its backup is used instead")),
+    }
+}
+
 /// The row of a folder without metadata, and its primary file.
 fn derive(
     path: &str,
@@ -261,6 +283,7 @@ struct Listing {
     odd_names: Vec<String>,
     model_files: Vec<String>,
     has_metadata: bool,
+    has_overrides: bool,
     has_diffusers: bool,
     has_temporaries: bool,
 }
@@ -278,6 +301,7 @@ fn list(full: &Path) -> io::Result<Listing> {
             }
             continue;
         };
+        listing.has_overrides |= shown == OVERRIDES;
         if is_folder {
             if !shown.starts_with('.') {
                 listing.folders.push(shown.to_owned());
@@ -431,6 +455,25 @@ mod tests {
                 .entry
                 .is_none()
         );
+    }
+
+    #[test]
+    fn damaged_overrides_and_loose_files_are_told() {
+        let place = place(&[
+            ("llm/a/A/metadata.json", "{}"),
+            ("llm/a/A/overrides.json", "[]"),
+            ("llm/a/B/metadata.json", "{}"),
+            ("llm/a/B/overrides.json", "{}"),
+            ("llm/loose.gguf", "x"),
+        ]);
+        assert!(
+            read(place.path(), "llm/a/A")
+                .overrides_damage
+                .unwrap()
+                .starts_with("it and its backup")
+        );
+        assert_eq!(read(place.path(), "llm/a/B").overrides_damage, None);
+        assert!(read(place.path(), "llm").loose && !read(place.path(), "").loose);
     }
 
     #[test]

@@ -22,14 +22,14 @@ use std::time::{Instant, SystemTime};
 use crate::error::{Error, Result};
 use crate::library::batch_writer::{BatchWriter, Sink};
 use crate::library::reading::{
-    Identify, METADATA, Reading, file_stamp, folder_status, load_metadata, mtime_ns, read_folder,
+    Identify, METADATA, OVERRIDES, Reading, file_stamp, folder_status, load_metadata, mtime_ns, read_folder,
 };
 use crate::library::references::{REFERENCES, references, state_of};
 use crate::library::store::{self, Batch, FolderStamp};
 use crate::storage::clock;
 use crate::storage::database::Database;
 use crate::storage::files::reason;
-use crate::storage::paths::{MAX_RELATIVE_BYTES, display_name};
+use crate::storage::paths::{MAX_RELATIVE_BYTES, display_name, relative_path};
 use crate::storage::troubles::{Trouble, Troubles};
 
 const BATCH: usize = 1000;
@@ -41,8 +41,12 @@ const FINE_CLOCK_NS: u64 = 100_000_000;
 const COARSE_CLOCK_NS: u64 = 2_500_000_000;
 
 const DAMAGED: &str = "damaged_metadata";
+const DAMAGED_OVERRIDES: &str = "damaged_overrides";
 const UNREADABLE: &str = "unreadable";
 const ODD_NAME: &str = "unusable_name";
+const LOOSE: &str = "loose_files";
+const LOOSE_FILES: &str =
+    "holds model files outside of a model's folder, which are not listed; import them to have them here";
 
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -567,6 +571,15 @@ impl<'a> Run<'a> {
         if let Some(damage) = &reading.damage {
             troubles.push(self.damaged(path, damage));
         }
+        if let Some(damage) = &reading.overrides_damage {
+            troubles.push(self.trouble(&format!("{path}/{OVERRIDES}"), DAMAGED_OVERRIDES, damage));
+        }
+        if reading.loose {
+            troubles.push(self.trouble(path, LOOSE, LOOSE_FILES));
+        }
+        if reading.entry.is_some() {
+            troubles.extend(self.not_for_calls(path));
+        }
         let is_model = reading.entry.is_some() || (!path.is_empty() && reading.has_metadata);
         let had_children = known.is_some_and(|known| known.has_children);
         match reading.entry {
@@ -674,6 +687,17 @@ impl<'a> Run<'a> {
 
     fn damaged(&self, path: &str, what: &str) -> Trouble {
         self.trouble(&format!("{path}/{METADATA}"), DAMAGED, what)
+    }
+
+    /// A folder that somebody made can have a name that no call takes for a model's.
+    fn not_for_calls(&self, path: &str) -> Option<Trouble> {
+        match relative_path(path, "path") {
+            Err(Error::UnsafePath { reason, .. }) => {
+                let what = format!("its path {reason}; rename it to change or delete it here");
+                Some(self.trouble(path, ODD_NAME, &what))
+            }
+            _ => None,
+        }
     }
 
     fn odd_name(&self, path: &str, shown_name: &str) -> Trouble {

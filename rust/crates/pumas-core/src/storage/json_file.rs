@@ -170,21 +170,36 @@ pub fn save(path: &Path, value: &JsonObject, readers: Readers) -> Result<()> {
 
 fn replace(path: &Path, data: &[u8], readers: Readers) -> io::Result<()> {
     // Only a good file may replace the backup: a damaged one would take the last good copy with it.
-    if parse_object(path).is_ok() {
+    let was_good = parse_object(path).is_ok();
+    if was_good {
         keep_backup(path)?;
     } else if exists(path) {
         put_aside(path)?;
     }
     let mode = mode_of(path);
-    write_durably(
-        path,
-        data,
-        if readers == Readers::OnlyUs {
-            mode & 0o600
-        } else {
-            mode
-        },
-    )
+    let mode = if readers == Readers::OnlyUs {
+        mode & 0o600
+    } else {
+        mode
+    };
+    write_durably(path, data, mode).inspect_err(|_| take_back(path, data, was_good))
+}
+
+/// Undoes a replacement that could not be made durable: who is told that it failed relies on what was there before.
+fn take_back(path: &Path, data: &[u8], was_good: bool) {
+    if !fs::read(path).is_ok_and(|written| written == data) {
+        return;
+    }
+    if !was_good {
+        let _ = fs::remove_file(path);
+        return;
+    }
+    let temporary = temporary_name(path);
+    if fs::hard_link(backup_path(path), &temporary).is_ok() {
+        let _ = fs::rename(&temporary, path);
+        // Both were names of one file already.
+        let _ = fs::remove_file(&temporary);
+    }
 }
 
 /// A user's tighter permissions stay.
@@ -320,6 +335,20 @@ mod tests {
         let refused = update(&path, &lock, |_| Err(Error::TimedOut("no".to_owned())));
         assert!(refused.is_err());
         assert_eq!(parse_object(&path).unwrap(), object(json!({"n": 1})));
+    }
+
+    #[test]
+    fn a_replacement_that_failed_late_is_taken_back() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("x.json");
+        save(&path, &object(json!({"n": 1})), Readers::Anybody).unwrap();
+        save(&path, &object(json!({"n": 2})), Readers::Anybody).unwrap();
+        take_back(&path, &encode(&object(json!({"n": 2}))), true);
+        assert_eq!(parse_object(&path).unwrap(), object(json!({"n": 1})));
+        take_back(&path, b"other", false);
+        assert!(path.exists());
+        take_back(&path, &encode(&object(json!({"n": 1}))), false);
+        assert!(!path.exists());
     }
 
     proptest! {
