@@ -15,6 +15,7 @@ use super::model::{HUB, HubListing, HubModel, is_commit, parse_repo_id};
 use super::reading::{read_listing, read_model};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
+use crate::library::formats::text::valid_text;
 use crate::net::{Address, NetworkClient, Response, Timeouts};
 use crate::storage::unicode::is_printable;
 
@@ -149,20 +150,54 @@ impl HubClient {
             .collect())
     }
 
-    async fn ask(&self, path: &str, repo_id: &str, revision: &str) -> Result<Value> {
-        let url = format!("{}{path}", self.endpoint()?);
-        let request = self
+    /// The model card (README.md), cut after `limit` bytes; `""` when there is none.
+    ///
+    /// # Errors
+    /// As [`HubClient::model`].
+    pub async fn card_text(&self, repo_id: &str, commit: &str, limit: usize) -> Result<String> {
+        let url = format!(
+            "{}/{repo_id}/resolve/{}/README.md",
+            self.endpoint()?,
+            quoted(commit)
+        );
+        let mut response = self.get(&url, None).await?;
+        match response.status {
+            404 => return Ok(String::new()),
+            400.. => return Err(self.refusal(&response, repo_id, commit)),
+            _ => {}
+        }
+        let mut text = Vec::new();
+        while text.len() < limit
+            && let Some(chunk) = response.chunk().await?
+        {
+            text.extend_from_slice(&chunk);
+        }
+        if text.len() < limit {
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+        text.truncate(limit);
+        Ok(valid_text(&text))
+    }
+
+    async fn get(&self, url: &str, preload: Option<usize>) -> Result<Response> {
+        let mut request = self
             .network
-            .get(&url)?
+            .get(url)?
             .timeouts(TIMEOUTS)
             .patience(PATIENCE)
-            .preload(MAX_JSON)
             .unchecked();
-        let request = match self.token_for(&url).await? {
-            Some(token) => request.header("Authorization", &format!("Bearer {token}"))?,
-            None => request,
-        };
-        let mut response = self.network.send(request).await?;
+        if let Some(limit) = preload {
+            request = request.preload(limit);
+        }
+        if let Some(token) = self.token_for(url).await? {
+            request = request.header("Authorization", &format!("Bearer {token}"))?;
+        }
+        self.network.send(request).await
+    }
+
+    async fn ask(&self, path: &str, repo_id: &str, revision: &str) -> Result<Value> {
+        let url = format!("{}{path}", self.endpoint()?);
+        let mut response = self.get(&url, Some(MAX_JSON)).await?;
         if response.status >= 400 {
             return Err(self.refusal(&response, repo_id, revision));
         }
@@ -255,7 +290,7 @@ impl HubClient {
 ///
 /// # Errors
 /// `InvalidInput`.
-fn check_revision(revision: &str) -> Result<()> {
+pub(super) fn check_revision(revision: &str) -> Result<()> {
     let odd = |letter: char| !is_printable(letter) || " ~^:?*[\\".contains(letter);
     let unusable = revision.is_empty()
         || revision.chars().count() > MAX_REVISION

@@ -3,6 +3,7 @@
 //! A listing names files but not their sizes, so sizes are null until the repository itself was looked at; nothing is
 //! estimated. The keys are those that desktop shells read. Nothing here asks anybody.
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::contents::Contents;
@@ -108,6 +109,34 @@ pub(super) fn result(listing: &HubListing) -> Value {
         "parameters": listing.parameter_count,
         "commit": said.commit,
     })
+}
+
+/// Put the sizes of its quantisations into a search result; `""` is everything that a download without one takes.
+pub(super) fn set_sizes(result: &mut Value, sizes: &IndexMap<String, u64>) {
+    let quants: Vec<String> = result
+        .get("quants")
+        .and_then(Value::as_array)
+        .map(|quants| {
+            quants
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default();
+    let known = quants
+        .iter()
+        .filter_map(|quant| Some((quant.clone(), json!(sizes.get(quant)?))));
+    let known: Map<String, Value> = known.collect();
+    let options: Vec<Value> = quants
+        .iter()
+        .map(|quant| json!({"quant": quant, "sizeBytes": known.get(quant)}))
+        .collect();
+    if let Value::Object(result) = result {
+        result.insert("totalSizeBytes".to_owned(), json!(sizes.get("")));
+        result.insert("quantSizes".to_owned(), Value::Object(known));
+        result.insert("downloadOptions".to_owned(), json!(options));
+    }
 }
 
 fn kind_by_tags(tags: &[String]) -> String {

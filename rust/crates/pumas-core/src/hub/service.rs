@@ -1,21 +1,31 @@
-//! What the hub's methods do: search, and find relatives of a model.
+//! What the hub's methods do: search, look at one repository, find relatives of a model.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
 use super::answers::{Answer, Answers, Deadline};
 use super::client::{HubClient, Listing};
-use super::model::HubListing;
+use super::model::{HubListing, HubModel, is_commit, parse_repo_id};
+use super::repository::{RepoView, without_front_matter};
 use super::search::{self, MAX_LIMIT};
 use super::store::HubStore;
+use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::Result;
 use crate::library::service::LibraryService;
 use crate::net::NetworkClient;
+use crate::storage::files::{During as _, free_space};
+use crate::storage::locked;
 
 const SEARCH_TTL: Duration = Duration::from_hours(1);
+const MODEL_TTL: Duration = Duration::from_mins(10);
+/// For what a commit id names: it cannot change.
+const FOREVER: Duration = Duration::from_hours(365 * 24);
+const CARD_BYTES: usize = 128 * 1024;
+const MAX_SIZES: usize = 2_000;
 /// Part of every key: an answer that another version kept in another form is not found.
 const FORM: &str = "1";
 
@@ -28,6 +38,24 @@ pub struct Found {
     pub answer: Option<Answer>,
 }
 
+/// What somebody wants to see of a repository.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// `owner/name`, or the address of its page.
+    pub repo_id: String,
+    /// Branch, tag or commit.
+    pub revision: String,
+    /// A quantisation, in any spelling.
+    pub quant: Option<String>,
+    /// Files by name; `*` and `?` stand for any characters.
+    pub filenames: Vec<String>,
+    /// Whether the card's text is wanted as well.
+    pub card: bool,
+}
+
+/// What downloads without and with a quantisation take, by repository and commit.
+type Sizes = Arc<Mutex<IndexMap<(String, String), IndexMap<String, u64>>>>;
+
 /// Asks the hub. Cheap to clone.
 #[derive(Clone)]
 pub struct HubService {
@@ -36,6 +64,8 @@ pub struct HubService {
     library: LibraryService,
     store: HubStore,
     answers: Arc<Answers>,
+    sizes: Sizes,
+    layout: Layout,
 }
 
 impl HubService {
@@ -51,6 +81,8 @@ impl HubService {
             library,
             store,
             answers,
+            sizes: Sizes::default(),
+            layout: layout.clone(),
         })
     }
 
@@ -85,7 +117,7 @@ impl HubService {
             .get(key, SEARCH_TTL, Deadline::of_call(), ask)
             .await?;
         Ok(Found {
-            models: answer.value()?,
+            models: self.with_sizes(answer.value()?),
             answer: Some(answer),
         })
     }
@@ -142,9 +174,101 @@ impl HubService {
         let own = search::own_repo(&metadata).unwrap_or_default();
         let found = search::related(listings, &owner, &token, &own);
         Ok(Found {
-            models: found.iter().map(search::result).collect(),
+            models: self.with_sizes(found.iter().map(search::result).collect()),
             answer: Some(answer),
         })
+    }
+
+    /// The repository, the ways to take it, and what this wish would fetch.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the name or revision cannot be one, or there are no such files; then it says which there are. Else as
+    /// [`HubClient::model`], and `TimedOut`.
+    pub async fn show(&self, wish: Wish) -> Result<RepoView> {
+        let deadline = Deadline::of_call();
+        let (model, answer) = self.model(&wish.repo_id, &wish.revision, deadline).await?;
+        let layout = self.layout.clone();
+        let wants_card = wish.card;
+        let mut view = blocking(move || {
+            let mut view = RepoView::of(model, answer, wish.quant.as_deref(), &wish.filenames)?;
+            view.free_bytes = free_space(&layout.library()).during("Asking for free space")?;
+            Ok(view)
+        })
+        .await?;
+        self.remember_sizes(&view);
+        if wants_card {
+            view.card = self.card(&view.model, deadline).await;
+        }
+        view.held = self.held(&view.model.said.repo_id).await;
+        Ok(view)
+    }
+
+    async fn model(&self, repo_id: &str, revision: &str, deadline: Deadline) -> Result<(HubModel, Answer)> {
+        let repo_id = parse_repo_id(repo_id)?;
+        super::client::check_revision(revision)?;
+        let key = self.key(&["model", &repo_id.to_lowercase(), revision])?;
+        let ttl = if is_commit(revision) { FOREVER } else { MODEL_TTL };
+        let (client, revision) = (self.client.clone(), revision.to_owned());
+        let ask = async move { Ok(json!(client.model(&repo_id, &revision).await?)) };
+        let answer = self.answers.get(key, ttl, deadline, ask).await?;
+        Ok((answer.value()?, answer))
+    }
+
+    /// A card that cannot be had now is no reason to show nothing of the model.
+    async fn card(&self, model: &HubModel, deadline: Deadline) -> Option<String> {
+        if !model.files.iter().any(|file| file.path == "README.md") {
+            return Some(String::new());
+        }
+        let (repo_id, commit) = (model.said.repo_id.clone(), model.said.commit.clone());
+        let key = self.key(&["card", &repo_id.to_lowercase(), &commit]).ok()?;
+        let client = self.client.clone();
+        let ask = async move { Ok(json!(client.card_text(&repo_id, &commit, CARD_BYTES).await?)) };
+        let answer = self.answers.get(key, FOREVER, deadline, ask).await;
+        let text: String = answer
+            .and_then(|answer| answer.value())
+            .inspect_err(|error| {
+                tracing::info!("no model card of {}: {error}", model.said.repo_id);
+            })
+            .ok()?;
+        Some(without_front_matter(&text).to_owned())
+    }
+
+    async fn held(&self, repo_id: &str) -> Vec<String> {
+        let rows = self.library.catalog.from_hub().await.unwrap_or_else(|error| {
+            tracing::info!("which models are from {repo_id} is not known now: {error}");
+            Vec::new()
+        });
+        let same = |known: &str| known.to_lowercase() == repo_id.to_lowercase();
+        rows.into_iter()
+            .filter(|(_, known)| same(known))
+            .map(|(model_id, _)| model_id)
+            .collect()
+    }
+
+    fn remember_sizes(&self, view: &RepoView) {
+        let said = &view.model.said;
+        let mut sizes = locked(&self.sizes);
+        sizes.insert((said.repo_id.clone(), said.commit.clone()), view.sizes());
+        if sizes.len() > MAX_SIZES {
+            sizes.shift_remove_index(0);
+        }
+    }
+
+    /// The results, with sizes where the repository was looked at in the same state.
+    fn with_sizes(&self, mut found: Vec<Value>) -> Vec<Value> {
+        let known = locked(&self.sizes);
+        for one in &mut found {
+            let text = |key: &str| {
+                one.get(key)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            if let Some(sizes) = known.get(&(text("repoId"), text("commit"))) {
+                search::set_sizes(one, sizes);
+            }
+        }
+        found
     }
 
     /// Answers of one hub are not those of another.

@@ -1,0 +1,148 @@
+//! One repository, the ways to take it, and what a choice from it would fetch.
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+
+use super::answers::Answer;
+use super::contents::{Contents, shown};
+use super::metadata::{Kind, card_of};
+use super::model::HubModel;
+use super::selection::{Choice, DownloadOption, choose, contents_of, options, refusals};
+use crate::error::Result;
+use crate::storage::files::MARGIN;
+
+/// What the hub shows of a repository, and what we make of it.
+#[derive(Debug)]
+pub struct RepoView {
+    /// As the hub describes it.
+    pub model: HubModel,
+    /// How old that is.
+    pub answer: Answer,
+    /// Its paths by what they are for.
+    pub contents: Contents,
+    /// The ways to take it; none when it holds no model file.
+    pub options: Vec<DownloadOption>,
+    /// What the wish would fetch; `None` when nothing was wished and there is no model file in it.
+    pub choice: Option<Choice>,
+    /// Files that cannot be used here, as they may be shown, and why.
+    pub refused: IndexMap<String, String>,
+    /// As a GGUF header or a config names it.
+    pub architecture: String,
+    /// A guess that the files' own content may overrule.
+    pub model_type: &'static str,
+    /// The same.
+    pub subtype: &'static str,
+    /// The same.
+    pub family: String,
+    /// The card's data without what is long.
+    pub card_data: Map<String, Value>,
+    /// On the library's disk.
+    pub free_bytes: u64,
+    /// Models of the library that are from this repository.
+    pub held: Vec<String>,
+    /// The card's text, cut; `None` when it was not asked for or could not be had.
+    pub card: Option<String>,
+}
+
+impl RepoView {
+    /// Everything but what the library, the disk and the card's own file tell.
+    pub(super) fn of(
+        model: HubModel,
+        answer: Answer,
+        quant: Option<&str>,
+        filenames: &[String],
+    ) -> Result<Self> {
+        let contents = contents_of(&model);
+        let options = options(&model)?;
+        let wished =
+            quant.is_some_and(|quant| !quant.is_empty()) || !filenames.is_empty() || !options.is_empty();
+        let choice = if wished {
+            Some(choose(&model, quant, filenames)?)
+        } else {
+            None
+        };
+        let nothing = Choice::default();
+        let kind = Kind::of(&model, choice.as_ref().unwrap_or(&nothing));
+        Ok(Self {
+            refused: refusals(&model, &contents),
+            card_data: card_of(&model),
+            architecture: kind.architecture,
+            model_type: kind.model_type.as_str(),
+            subtype: kind.subtype,
+            family: kind.family,
+            free_bytes: 0,
+            held: Vec::new(),
+            card: None,
+            model,
+            answer,
+            contents,
+            options,
+            choice,
+        })
+    }
+
+    /// Whether so much fits on the library's disk, with the margin that downloads keep.
+    #[must_use]
+    pub fn fits(&self, bytes: u64) -> bool {
+        bytes.saturating_add(MARGIN) <= self.free_bytes
+    }
+
+    /// A path as it may be shown.
+    #[must_use]
+    pub fn shown(path: &str) -> String {
+        shown(path)
+    }
+
+    /// Number of weights, where the hub has counted them.
+    #[must_use]
+    pub fn parameters(&self) -> Option<i64> {
+        let counted: i64 = self.model.parameters.values().filter_map(Value::as_i64).sum();
+        if counted > 0 {
+            Some(counted)
+        } else {
+            self.model.gguf.get("total").and_then(Value::as_i64)
+        }
+    }
+
+    /// Bytes per quantisation, and under `""` those of everything that a download without one takes.
+    pub(super) fn sizes(&self) -> IndexMap<String, u64> {
+        let counted = self
+            .options
+            .iter()
+            .filter(|option| matches!(option.kind, "quant" | "all"));
+        counted
+            .map(|option| (option.quant.clone().unwrap_or_default(), option.size_bytes))
+            .collect()
+    }
+}
+
+/// The card's text without its data in YAML, which the repository's description holds already.
+pub(super) fn without_front_matter(text: &str) -> &str {
+    let Some(rest) = text
+        .strip_prefix("---\n")
+        .or_else(|| text.strip_prefix("---\r\n"))
+    else {
+        return text;
+    };
+    let mut at = 0;
+    for line in rest.split_inclusive('\n') {
+        at += line.len();
+        if line.ends_with('\n') && line.trim_end_matches(['\n', '\r']).trim_end_matches([' ', '\t']) == "---"
+        {
+            return &rest[at..];
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cards_data_is_left_out() {
+        assert_eq!(without_front_matter("---\na: b\n--- \n# Title\n"), "# Title\n");
+        assert_eq!(without_front_matter("---\na: b\n"), "---\na: b\n");
+        assert_eq!(without_front_matter("# Title\n---\n"), "# Title\n---\n");
+    }
+}
