@@ -113,6 +113,8 @@ FROM_OUTSIDE = [
     "tests/rpc/test_http.py",
     "tests/events",
     "tests/client",
+    "tests/cli/test_commands.py",
+    "tests/cli/test_library.py",
     "tests/cli/test_serve.py",
     "tests/cli/test_page.py",
     "tests/faults/test_limits.py",

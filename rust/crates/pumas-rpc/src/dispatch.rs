@@ -233,6 +233,8 @@ fn failed(error: &WireError, id: &Value) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::{NoParams, row};
+    use pumas_core::stop::Stop;
     use serde_json::json;
 
     async fn ask(body: &[u8]) -> Option<Value> {
@@ -325,5 +327,77 @@ mod tests {
             answer,
             json!({"jsonrpc": "2.0", "result": {"status": "ok"}, "id": 7})
         );
+    }
+
+    /// Rows that wait for the test, panic, and say that they are there; only their names are the contract's.
+    fn bench(gate: &Stop) -> Arc<Dispatcher> {
+        let gate = gate.clone();
+        let wait = move |_, _: NoParams| {
+            let gate = gate.clone();
+            async move {
+                gate.asked().await;
+                Ok(true)
+            }
+        };
+        let rows = vec![
+            row("check_git", wait),
+            row("check_brave", |_, _: NoParams| async {
+                assert!(std::env::args().count() == 0, "secret");
+                Ok(true)
+            }),
+            row("health_check", |_, _: NoParams| async { Ok("here") }),
+        ];
+        let api = Arc::new(PumasApi::new("/nowhere").unwrap());
+        Arc::new(Dispatcher::new(api, Methods::new(rows)))
+    }
+
+    async fn call(dispatcher: &Dispatcher, method: &str) -> Value {
+        let body = json!({"method": method, "id": method}).to_string();
+        serde_json::from_slice(&dispatcher.reply(body.into()).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn sixty_four_in_flight_then_busy_at_once() {
+        let gate = Stop::default();
+        let dispatcher = bench(&gate);
+        let begin = || {
+            let dispatcher = Arc::clone(&dispatcher);
+            tokio::spawn(async move { call(&dispatcher, "check_git").await })
+        };
+        let waiting: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| begin()).collect();
+        while dispatcher.in_flight.load(Ordering::Relaxed) < MAX_IN_FLIGHT {
+            tokio::task::yield_now().await;
+        }
+        let refused = call(&dispatcher, "check_git").await;
+        assert_eq!(
+            (&refused["error"]["code"], &refused["id"]),
+            (&json!(-32000), &json!("check_git"))
+        );
+        assert_eq!(call(&dispatcher, "nope").await["error"]["code"], -32000);
+        assert_eq!(call(&dispatcher, "health_check").await["result"], "here");
+        gate.ask();
+        for one in waiting {
+            assert_eq!(one.await.unwrap()["result"], true);
+        }
+        assert_eq!(call(&dispatcher, "check_git").await["result"], true);
+        assert_eq!(dispatcher.in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_bug_tells_nothing_and_gives_its_place_back() {
+        let dispatcher = bench(&Stop::default());
+        for _ in 0..=MAX_IN_FLIGHT {
+            let answer = call(&dispatcher, "check_brave").await;
+            assert_eq!(answer["error"], json!(WireError::internal()));
+        }
+        assert_eq!(dispatcher.in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_ends_is_answered_for() {
+        let dispatcher = bench(&Stop::default());
+        let answer = call(&dispatcher, "check_git").await;
+        assert_eq!(answer["error"]["data"]["kind"], "busy");
+        assert_eq!(dispatcher.in_flight.load(Ordering::Relaxed), 0);
     }
 }

@@ -3,7 +3,7 @@
 //! All words must match, each as the beginning of an indexed word; when nothing has them all, models with any of them
 //! are shown and the result says so. Order, best first: the name is the query; all its words are words of the name; all
 //! begin words of the name; all are in name, tags or other short fields; the rest, which needs the description. Up to
-//! [`NARROW`] matches are weighed one by one inside that order. More than that are taken newest first, because weighing
+//! `NARROW` matches are weighed one by one inside that order. More than that are taken newest first, because weighing
 //! all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times longer than finding them.
 //!
 //! Filters are words too ([`crate::library::words::facet`]), so that counting stays one pass over the search table.
