@@ -9,6 +9,7 @@ import { Navigation } from "./Navigation";
 import { Notices } from "./Notices";
 import css from "./Shell.module.css";
 import { useShortcuts } from "./shortcuts";
+import { ViewBoundary } from "./ViewBoundary";
 import { VIEW_COMPONENTS } from "./views";
 
 const ShellState = lazy(() => import("./ShellState"));
@@ -54,9 +55,11 @@ export function Shell() {
           </Suspense>
         )}
         <main id="content" className={css.view} tabIndex={-1} key={route.view}>
-          <Suspense fallback={null}>
-            <View item={route.item} />
-          </Suspense>
+          <ViewBoundary>
+            <Suspense fallback={null}>
+              <View item={route.item} />
+            </Suspense>
+          </ViewBoundary>
         </main>
       </div>
       <Suspense fallback={null}>

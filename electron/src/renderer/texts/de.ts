@@ -23,6 +23,8 @@ export const de: Table = {
   "common.undo": "Rückgängig",
   "common.open_folder": "Ordner öffnen",
   "common.failed": "Das ging nicht: {error}",
+  "common.broken": "Diese Ansicht ist gescheitert",
+  "common.reload": "Neu laden",
   "common.actions": "Aktionen",
 
   "health.unreachable": "Der Dienst antwortet nicht.",

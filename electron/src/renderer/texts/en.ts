@@ -21,6 +21,8 @@ export const en = {
   "common.undo": "Undo",
   "common.open_folder": "Open folder",
   "common.failed": "That did not work: {error}",
+  "common.broken": "This view broke",
+  "common.reload": "Reload",
   "common.actions": "Actions",
 
   "health.unreachable": "The sidecar does not answer.",
