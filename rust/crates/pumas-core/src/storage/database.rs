@@ -477,7 +477,7 @@ impl Shared {
         matches!(self.content, Content::Disposable)
     }
 
-    /// Makes the folder. A folder or FIFO under our name is put aside before SQLite can hang on it.
+    /// Makes the folder. A folder or FIFO under our name is put aside before SQLite can hang on it; an emptied file is told.
     fn prepare_place(&self) -> Result<(), OpenFailure> {
         let refused = |error: io::Error| {
             OpenFailure::Refused(Error::DiskError(format!(
@@ -489,13 +489,15 @@ impl Shared {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).map_err(refused)?;
         }
-        if self.path.exists() && !self.path.is_file() {
-            return Err(OpenFailure::Foreign {
-                reason: "not a regular file".to_owned(),
-                label: "damaged",
-            });
+        let foreign = |reason: &str| OpenFailure::Foreign {
+            reason: reason.to_owned(),
+            label: "damaged",
+        };
+        match self.path.metadata() {
+            Ok(status) if !status.is_file() => Err(foreign("not a regular file")),
+            Ok(status) if status.len() == 0 => Err(foreign("the file is empty")),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn check_objects(&self, connection: &Connection) -> Result<(), OpenFailure> {

@@ -94,7 +94,7 @@ fn damaged_foreign_and_older_files_are_put_aside() {
         ("damaged", Box::new(|path| fs::create_dir(path).unwrap())),
         ("foreign", Box::new(make(foreign))),
         ("older", Box::new(make(older))),
-        ("", Box::new(|path| fs::write(path, "").unwrap())),
+        ("damaged", Box::new(|path| fs::write(path, "").unwrap())),
     ];
     for (label, prepare) in cases {
         let place = Place::new();
