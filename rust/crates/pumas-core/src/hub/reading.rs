@@ -53,7 +53,11 @@ pub(super) fn read_listing(info: &Value) -> Result<HubListing, String> {
     };
     Ok(HubListing {
         said: described(info, &card(info))?,
-        paths: list(info.get("siblings")).iter().filter_map(path).collect(),
+        paths: list(info.get("siblings"))
+            .iter()
+            .filter_map(path)
+            .filter(|path| !is_half(path))
+            .collect(),
         parameter_count: total.filter(|total| *total > 0),
     })
 }
@@ -102,6 +106,9 @@ fn file(sibling: &Value) -> Result<HubFile, String> {
     let Some(path) = text("rfilename") else {
         return Err(String::new());
     };
+    if is_half(path) {
+        return Err(path.to_owned());
+    }
     let lfs = sibling
         .get("lfs")
         .filter(|lfs| lfs.as_object().is_some_and(|lfs| !lfs.is_empty()));
@@ -119,6 +126,16 @@ fn file(sibling: &Value) -> Result<HubFile, String> {
         }),
         _ => Err(path.to_owned()),
     }
+}
+
+/// Whether a name held half of a character, of which the network's door left the text of its escape.
+fn is_half(path: &str) -> bool {
+    let half = |rest: &str| {
+        let digits = rest.get(..3).unwrap_or_default();
+        digits.starts_with(['8', '9', 'a', 'b', 'c', 'd', 'e', 'f'])
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    path.match_indices("\\ud").any(|(at, _)| half(&path[at + 3..]))
 }
 
 fn card(info: &Value) -> Map<String, Value> {

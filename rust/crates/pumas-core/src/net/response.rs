@@ -135,7 +135,9 @@ impl Response {
     /// As [`Response::read`], and `InvalidReply` when it is something else.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
         let body = self.read(JSON_LIMIT).await?;
-        serde_json::from_slice(&body).map_err(|_| Error::InvalidReply {
+        let parsed =
+            serde_json::from_slice(&body).or_else(|_| serde_json::from_slice(&without_halves(&body)));
+        parsed.map_err(|_| Error::InvalidReply {
             host: self.host.origin.netloc(),
             reason: looks_like(&body).to_owned(),
         })
@@ -188,11 +190,54 @@ impl Response {
     }
 }
 
+/// JSON may hold halves of characters (`\ud800` alone), which no text has: each becomes the text of its escape.
+fn without_halves(json: &[u8]) -> Vec<u8> {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut whole = Vec::with_capacity(json.len());
+    let mut at = 0;
+    while at < json.len() {
+        let length = match (json[at], unit(at)) {
+            (b'\\', Some(0xD800..=0xDBFF))
+                if unit(at + 6).is_some_and(|low| (0xDC00..=0xDFFF).contains(&low)) =>
+            {
+                12
+            }
+            (b'\\', Some(0xD800..=0xDFFF)) => {
+                whole.push(b'\\');
+                6
+            }
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+        let end = (at + length).min(json.len());
+        // An escaped backslash, and then the rest of the half as plain text.
+        whole.extend_from_slice(&json[at..end]);
+        at = end;
+    }
+    whole
+}
+
 fn looks_like(body: &[u8]) -> &'static str {
     let start = body[..body.len().min(256)].trim_ascii_start();
     match start.first() {
         None => "it is empty where JSON was expected",
         Some(b'<') => "a web page came where JSON was expected (is there a login page of this network?)",
         Some(_) => "no JSON",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_characters_become_text() {
+        let parsed = |json: &str| serde_json::from_slice::<String>(&without_halves(json.as_bytes())).unwrap();
+        assert_eq!(parsed(r#""a\ud800b""#), "a\\ud800b");
+        assert_eq!(parsed(r#""\ud83d\ude00\udc00\\ud800""#), "😀\\udc00\\ud800");
+        assert_eq!(parsed(r#""\u00e9\n""#), "é\n");
     }
 }
