@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -207,6 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=0, help="so many small models beside those that are shown")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the folder is removed then, too
     with (
         tempfile.TemporaryDirectory(prefix="pumas-stage-", ignore_cleanup_errors=True) as name,
         Hub(hub_content(), Options(connection_rate=RATE), steered=True) as hub,
