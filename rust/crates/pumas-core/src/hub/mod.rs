@@ -7,6 +7,7 @@
 mod answers;
 mod client;
 mod contents;
+mod drift;
 mod kinds;
 mod metadata;
 mod model;
@@ -20,6 +21,7 @@ mod store;
 pub use answers::Answer;
 pub use client::HubClient;
 pub use contents::Contents;
+pub use drift::{Drift, DriftReport};
 pub use kinds::Role;
 pub use model::{HubFile, HubListing, HubModel, parse_repo_id};
 pub use repository::RepoView;

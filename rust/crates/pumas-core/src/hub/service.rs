@@ -1,26 +1,31 @@
 //! What the hub's methods do: search, look at one repository, find relatives of a model.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use futures_util::{StreamExt as _, stream};
+use indexmap::{IndexMap, IndexSet};
 use serde_json::{Value, json};
 
 use super::answers::{Answer, Answers, Deadline};
 use super::client::{HubClient, Listing};
+use super::drift::{DriftReport, HeldModel, compare};
 use super::model::{HubListing, HubModel, is_commit, parse_repo_id};
 use super::repository::{RepoView, without_front_matter};
 use super::search::{self, MAX_LIMIT};
 use super::store::HubStore;
 use crate::blocking::blocking;
 use crate::config::Layout;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::library::service::LibraryService;
 use crate::net::NetworkClient;
 use crate::storage::files::{During as _, free_space};
 use crate::storage::locked;
 
 const SEARCH_TTL: Duration = Duration::from_hours(1);
+const DRIFT_TTL: Duration = Duration::from_hours(1);
+const AT_ONCE: usize = 6;
 const MODEL_TTL: Duration = Duration::from_mins(10);
 /// For what a commit id names: it cannot change.
 const FOREVER: Duration = Duration::from_hours(365 * 24);
@@ -203,11 +208,71 @@ impl HubService {
         Ok(view)
     }
 
+    /// For each model of the library that is from the hub: whether the hub has something newer.
+    ///
+    /// One request per repository, a few at a time, none for those asked within the hour. What is not answered within the
+    /// time of a call is `unasked`; the answers are kept when they come.
+    ///
+    /// # Errors
+    /// `ModelNotFound`, `UnsafePath`, `CorruptState`: about a model that was named.
+    pub async fn drift(&self, model_ids: Option<Vec<String>>) -> Result<Vec<DriftReport>> {
+        let deadline = Deadline::of_call();
+        let held = self.held_models(model_ids).await?;
+        let repos: BTreeSet<String> = held.iter().map(|one| one.repo_id.clone()).collect();
+        let asked = stream::iter(repos).map(|repo_id| async move {
+            let upstream = self.model_for(&repo_id, "main", DRIFT_TTL, deadline).await;
+            (repo_id, upstream)
+        });
+        let upstream: HashMap<String, Result<(HubModel, Answer)>> =
+            asked.buffer_unordered(AT_ONCE).collect().await;
+        let report = |one: HeldModel| match upstream.get(&one.repo_id) {
+            Some(Ok((model, answer))) => compare(one, model, answer.stale),
+            Some(Err(error)) => DriftReport::failed(one, error),
+            None => DriftReport::failed(one, &Error::Bug("a repository was not asked about".to_owned())),
+        };
+        Ok(held.into_iter().map(report).collect())
+    }
+
+    async fn held_models(&self, model_ids: Option<Vec<String>>) -> Result<Vec<HeldModel>> {
+        let rows: IndexMap<String, String> = self.library.catalog.from_hub().await?.into_iter().collect();
+        let models = self.library.parts.models.clone();
+        blocking(move || {
+            let named = model_ids.is_some();
+            let wanted: IndexSet<String> = match model_ids {
+                Some(ids) => ids.into_iter().collect(),
+                None => rows.keys().cloned().collect(),
+            };
+            let mut found = Vec::new();
+            for model_id in wanted {
+                match models.load(&model_id) {
+                    Err(error) if named => return Err(error),
+                    Err(error) => tracing::info!("{model_id} is passed over: {error}"),
+                    Ok(metadata) => found.extend(
+                        rows.get(&model_id)
+                            .map(|repo_id| HeldModel::of(model_id, repo_id.clone(), &metadata)),
+                    ),
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     async fn model(&self, repo_id: &str, revision: &str, deadline: Deadline) -> Result<(HubModel, Answer)> {
+        self.model_for(repo_id, revision, MODEL_TTL, deadline).await
+    }
+
+    async fn model_for(
+        &self,
+        repo_id: &str,
+        revision: &str,
+        ttl: Duration,
+        deadline: Deadline,
+    ) -> Result<(HubModel, Answer)> {
         let repo_id = parse_repo_id(repo_id)?;
         super::client::check_revision(revision)?;
         let key = self.key(&["model", &repo_id.to_lowercase(), revision])?;
-        let ttl = if is_commit(revision) { FOREVER } else { MODEL_TTL };
+        let ttl = if is_commit(revision) { FOREVER } else { ttl };
         let (client, revision) = (self.client.clone(), revision.to_owned());
         let ask = async move { Ok(json!(client.model(&repo_id, &revision).await?)) };
         let answer = self.answers.get(key, ttl, deadline, ask).await?;

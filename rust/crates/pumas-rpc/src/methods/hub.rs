@@ -1,6 +1,6 @@
 //! Questions to the Hugging Face hub.
 
-use pumas_core::hub::{Choice, Found, RepoView, Wish};
+use pumas_core::hub::{Choice, Drift, DriftReport, Found, RepoView, Wish};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -31,6 +31,18 @@ struct GetModel {
     card: bool,
 }
 
+#[derive(Deserialize)]
+struct ListDrift {
+    model_ids: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct DriftList {
+    models: Vec<DriftReport>,
+    newer: usize,
+    unasked: usize,
+}
+
 #[derive(Serialize)]
 struct Results {
     models: Vec<Value>,
@@ -49,6 +61,15 @@ pub(super) fn rows() -> Vec<Row> {
         }),
         row("get_related_models", |api, p: Related| async move {
             Ok(results(api.hub.related(p.model_id, p.limit).await?))
+        }),
+        row("list_hf_revisions_drift", |api, p: ListDrift| async move {
+            let models = api.hub.drift(p.model_ids).await?;
+            let count = |state| models.iter().filter(|one| one.state == state).count();
+            Ok(DriftList {
+                newer: count(Drift::Newer),
+                unasked: count(Drift::Unasked),
+                models,
+            })
         }),
         row("get_hf_model", |api, p: GetModel| async move {
             let GetModel {
