@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::events::EventStream;
@@ -131,7 +132,11 @@ impl Catalog {
     /// Stops a look that is under way, and closes the file.
     pub async fn close(&self) {
         let index = self.index();
-        let _ = blocking(move || index.close()).await;
+        let _ = blocking(move || {
+            index.close();
+            Ok(())
+        })
+        .await;
     }
 
     // -- calls -------------------------------------------------------------------------------------------------------
@@ -184,7 +189,7 @@ impl Catalog {
                 None => models.insert(self.read(None, pack).await??).clone(),
             }
         };
-        blocking(move || unpacked(&packed)).await?
+        blocking(move || unpacked(&packed)).await
     }
 
     /// The values by which models can be filtered, and how many models have each.
@@ -216,14 +221,16 @@ impl Catalog {
         self.fresh().await?;
         let totals = self.current().await?.totals;
         let layout = Arc::clone(&self.shared.layout);
-        blocking(move || StorageScan {
-            models: totals.models,
-            workflows: count(&layout.workflows(), Path::is_file),
-            custom_nodes: count(
-                &layout.root().join("shared-resources/custom_nodes_cache"),
-                Path::is_dir,
-            ),
-            total_size: totals.size,
+        blocking(move || {
+            Ok(StorageScan {
+                models: totals.models,
+                workflows: count(&layout.workflows(), Path::is_file),
+                custom_nodes: count(
+                    &layout.root().join("shared-resources/custom_nodes_cache"),
+                    Path::is_dir,
+                ),
+                total_size: totals.size,
+            })
         })
         .await
     }
@@ -302,7 +309,7 @@ impl Catalog {
             return Ok(());
         }
         let asked = self.index();
-        if blocking(move || asked.shallow_changed()).await? {
+        if blocking(move || Ok(asked.shallow_changed())).await? {
             let look = self.start();
             if wait {
                 let _ = tokio::time::timeout(CHANGED_WAIT, ended(look)).await;
@@ -341,7 +348,7 @@ impl Catalog {
         tokio::spawn(async move {
             let started = Instant::now();
             let index = Arc::clone(&shared.index);
-            let outcome = blocking(move || index.reconcile()).await.flatten();
+            let outcome = blocking(move || index.reconcile()).await;
             if let Err(error) = &outcome {
                 tracing::warn!("the library's index could not be brought up to date: {error}");
             }
@@ -384,7 +391,7 @@ impl Catalog {
         let index = self.index();
         let database = match index.opened() {
             Some(database) => database,
-            None => blocking(move || index.database()).await??,
+            None => blocking(move || index.database()).await?,
         };
         database.read(deadline, move |c| query(c)).await
     }
@@ -408,16 +415,6 @@ impl Catalog {
         *locked(&self.shared.known) = Some(current.clone());
         Ok(current)
     }
-}
-
-/// Runs what blocks in a worker thread.
-///
-/// # Errors
-/// `Bug`: it panicked.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::Bug(error.to_string()))
 }
 
 async fn ended(mut look: Look) -> Outcome {

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::jobs::{Job, JobContext, JobService, JobState, Kind, ListJobs, Progress};
-use crate::library::catalog::{Catalog, blocking};
+use crate::library::catalog::Catalog;
 use crate::library::companions::Companions;
 use crate::library::import_plan::ImportRequest;
 use crate::library::importing::{ImportService, Work};
@@ -157,6 +158,7 @@ impl LibraryService {
             for leftover in parts.staging.leftovers() {
                 troubles.report(&leftover.path, "leftover", leftover.message);
             }
+            Ok(())
         })
         .await
     }
@@ -236,7 +238,7 @@ impl LibraryService {
         work: impl FnOnce(&ModelMetadata) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let models = self.parts.models.clone();
-        blocking(move || work(&models)).await?
+        blocking(move || work(&models)).await
     }
 
     // -- import and verify -------------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ impl LibraryService {
         work: impl FnOnce(&Trash) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let trash = self.parts.trash.clone();
-        blocking(move || work(&trash)).await?
+        blocking(move || work(&trash)).await
     }
 }
 
@@ -377,7 +379,7 @@ fn runner<S: Send + Sync + 'static>(
             id: context.job_id(),
             context,
         };
-        async move { blocking(move || run(&service, &work, &object(params)).map(Value::Object)).await? }
+        async move { blocking(move || run(&service, &work, &object(params)).map(Value::Object)).await }
     })
 }
 
