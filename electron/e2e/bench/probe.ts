@@ -20,6 +20,7 @@ declare global {
 export async function probe(page: Page): Promise<void> {
   await page.addInitScript(() => {
     const QUIET_MS = 120;
+    const NOTHING_MORE_MS = 600;
     const answered = new Map<string, number>();
     const fetchAsBefore = window.fetch.bind(window);
     window.fetch = async (input, init) => {
@@ -69,7 +70,8 @@ export async function probe(page: Page): Promise<void> {
               );
             }
             if (pressed === 0 || answer === undefined) return;
-            if (performance.now() - Math.max(pressed, answer, last) < QUIET_MS) return;
+            const patience = last > answer ? QUIET_MS : NOTHING_MORE_MS;
+            if (performance.now() - Math.max(pressed, answer, last) < patience) return;
             clearInterval(watch);
             observer.disconnect();
             resolve(last - pressed);
