@@ -37,7 +37,7 @@ test("downloads with their speed, and what was verified", async ({ open, stage }
   const start = (quant: string) =>
     stage.call("start_model_download_from_hf", { repo_id: stage.facts.largeRepo, quant });
   await start("q2_k");
-  await expect(page.getByText("complete", { exact: true })).toBeVisible();
+  await expect(page.getByText("complete", { exact: true }).first()).toBeVisible();
   await stage.call("set_download_limits", { bytes_per_second: 3_000_000 });
   await start("q8_0");
   await start("q4_k_m");
