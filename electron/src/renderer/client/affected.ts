@@ -11,6 +11,13 @@ const LIBRARY = [
   "get_disk_space",
 ] as const satisfies MethodName[];
 
+const LINKS = [
+  "preview_model_mapping",
+  "get_link_health",
+  "list_links",
+  "get_links_for_model",
+] as const satisfies MethodName[];
+
 const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
   "model.added": LIBRARY,
   "model.changed": LIBRARY,
@@ -25,6 +32,7 @@ const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
     "preview_model_mapping",
     "get_link_health",
   ],
+  "links.changed": LINKS,
   "releases.changed": ["get_available_versions", "get_github_cache_status"],
   "network.state": ["get_network_status", "get_network_settings"],
 };
@@ -36,7 +44,7 @@ const OF_ENDED_JOB: Readonly<Record<string, readonly MethodName[]>> = {
   download: [...LIBRARY, "list_model_downloads"],
   adopt: [...LIBRARY, "list_adoptions"],
   install: ["list_apps", "get_version_status", "get_installation_progress"],
-  links: ["preview_model_mapping", "get_link_health", "list_links", "get_links_for_model"],
+  links: LINKS,
 };
 
 const ENDED = new Set(["completed", "failed", "cancelled"]);

@@ -157,6 +157,7 @@ it.each([
   ["job.state", { kind: "verify", state: "completed" }, ["get_library_status", "get_model"]],
   ["job.state", { kind: "download", state: "paused" }, ["list_model_downloads"]],
   ["version.changed", {}, ["list_apps", "get_version_status"]],
+  ["links.changed", {}, ["preview_model_mapping", "get_link_health"]],
   ["process.state", {}, ["list_processes"]],
 ] as const)("knows what %s %j concerns", (topic, data, methods) => {
   expect(affectedBy(topic, data)).toEqual(expect.arrayContaining([...methods]));
