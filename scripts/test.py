@@ -134,7 +134,7 @@ def rust_suites() -> list[Suite]:
     jobs = {"CARGO_BUILD_JOBS": str(max(1, (os.cpu_count() or 2) // 2))}
     warnings = jobs | {"RUSTDOCFLAGS": "-D warnings"}
     return [
-        Suite("rust: format", [cargo, "fmt", *place, "--check"], no_cargo),
+        Suite("rust: format", [cargo, "fmt", "--all", *place, "--check"], no_cargo),
         Suite(
             "rust: clippy", [cargo, "clippy", "-q", *locked, "--all-targets", "--", "-D", "warnings"], no_cargo, jobs
         ),

@@ -95,7 +95,7 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         ("if length > MAX_ABSOLUTE_BYTES:", "if False:"),
         ("    except RuntimeError:", "    except KeyError:"),
         ('.strip("-. _")\n    name = re', '.strip("-_")\n    name = re'),
-        ('return f"{name}_" if _RESERVED.match(name) else name', "return name"),
+        (r'return _RESERVED.sub(r"\1_\2", name)', "return name"),
         ("[:128].decode", "[:1280].decode"),
         ("    if not name:\n        return fallback\n", ""),
         ('"backslashreplace")\n    return', '"surrogateescape")\n    return'),
@@ -285,8 +285,11 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
             "        if reason is None:\n            return Loaded(None)",
             "        if True:\n            return Loaded(None)",
         ),
-        ("        if _parses(path):\n", "        if True:\n"),
-        ("            put_aside(path)\n        write_durably", "            pass\n        write_durably"),
+        ("        was_good = _parses(path)\n", "        was_good = True\n"),
+        (
+            "            put_aside(path)\n        try:\n            write_durably",
+            "            pass\n        try:\n            write_durably",
+        ),
         ("value = load(path).value or {}", "value = parse_object(path) if path.exists() else {}"),
     ],
     FILES: [

@@ -93,7 +93,9 @@ def give_way() -> None:
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
+            # Behind the main thread, whose number is the process's: a sidecar may have been started behind others.
+            before = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), before + _BEHIND)
 
 
 def settle() -> None:
