@@ -341,10 +341,11 @@ def test_ctrl_c_leaves_it_to_a_sidecar_that_stays(terminal: Open, pumas: Run, se
     assert "It goes on in the sidecar. To follow again: pumas downloads watch " in shown.shown
     (one,) = unfinished(server)
     assert one["status"] == "downloading"
-    fast(hub)
     # Once more is not twice.
-    again = pumas("download", repo, "--json", root=server.root)
+    again = pumas("download", repo, "--detach", "--json", root=server.root)
     assert (again.status, again.json["download_id"]) == (exits.OK, one["download_id"])
+    fast(hub)
+    assert pumas("downloads", "watch", one["download_id"], root=server.root).status == exits.OK
 
 
 def test_ctrl_c_pauses_what_would_end_with_this_command(terminal: Open, pumas: Run, root: Path, hub: Hub) -> None:

@@ -127,9 +127,18 @@ async def test_one_question_is_asked_once_at_a_time(bench: Bench) -> None:
 
 
 async def test_a_failure_reaches_everybody_who_waits(bench: Bench) -> None:
-    found = await asyncio.gather(*(bench.get(Offline("hub")) for _ in range(5)), return_exceptions=True)
+    go = threading.Event()
+
+    def fail() -> Any:
+        assert go.wait(10)
+        raise Offline("hub")
+
+    waiting = [asyncio.ensure_future(bench.get(fail)) for _ in range(5)]
+    await bench.get("other", key="other")
+    go.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in found] == [Offline] * 5
-    assert bench.asked == 1
+    assert bench.asked == 2
 
 
 async def test_nobody_waits_longer_than_a_call_may_and_the_answer_is_kept_when_it_comes(bench: Bench) -> None:

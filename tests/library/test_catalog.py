@@ -232,7 +232,7 @@ def older(path: Path) -> None:
         (older, "index_rebuilt"),
         (cut, "index_rebuilt"),
         (lambda p: p.unlink(), None),
-        (lambda p: p.write_bytes(b""), None),
+        (lambda p: p.write_bytes(b""), "index_rebuilt"),
         (lambda p: p.write_bytes(b"\0" * 4096), "index_rebuilt"),
     ],
 )

@@ -137,7 +137,7 @@ def test_killed_at_any_moment_of_applying(world: World) -> None:
             break
         moment = took * (kills + 0.5) / RUNS
         if not killed_after(world, tag, moment):
-            took *= 0.8  # it was quicker this time
+            took *= 0.6  # it was quicker this time
             continue
         kills += 1
         world.start_again()

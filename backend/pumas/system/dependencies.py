@@ -24,6 +24,7 @@ REQUIRED: dict[str, str] = {
     "orjson": "orjson",
     "packaging": "packaging",
     "picklescan": "picklescan",
+    "pip": "pip",
     "psutil": "psutil",
     "pydantic": "pydantic",
     "pyyaml": "yaml",
