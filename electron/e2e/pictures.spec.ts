@@ -35,7 +35,11 @@ test("what fits, before it is downloaded", async ({ open }) => {
 test("downloads with their speed, and what was verified", async ({ open, stage }) => {
   const page = await open("#/downloads");
   const start = (quant: string) =>
-    stage.call("start_model_download_from_hf", { repo_id: stage.facts.largeRepo, quant });
+    stage.call("start_model_download_from_hf", {
+      repo_id: stage.facts.largeRepo,
+      quant,
+      allow_duplicate: true, // other tests may have brought it already
+    });
   await start("q2_k");
   await expect(page.getByText("complete", { exact: true }).first()).toBeVisible();
   await stage.call("set_download_limits", { bytes_per_second: 3_000_000 });
