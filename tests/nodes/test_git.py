@@ -172,9 +172,10 @@ def test_nothing_of_a_repository_or_of_settings_is_run(
     monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "ext:file:ssh")
     inner = server.commit("inner", {"x": "1"})
     server.commit("sunny", {".gitmodules": f'[submodule "m"]\n\tpath = m\n\turl = {server.url}/inner.git\n'})
-    run_git(tmp_path / "server/work/sunny", "update-index", "--add", "--cacheinfo", f"160000,{inner},m")
-    run_git(tmp_path / "server/work/sunny", "commit", "--quiet", "--message", "Module")
-    run_git(tmp_path / "server/work/sunny", "push", "--quiet", str(tmp_path / "server/served/sunny.git"), "main")
+    source = server.source("sunny")
+    run_git(source, "update-index", "--add", "--cacheinfo", f"160000,{inner},m")
+    run_git(source, "commit", "--quiet", "--message", "Module")
+    run_git(source, "push", "--quiet", str(server.served("sunny")), "main")
     folder = tmp_path / "clone"
     Git().clone(f"{server.url}/sunny.git", folder)
     # What is in the checkout can be changed by the node itself.
