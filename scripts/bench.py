@@ -84,7 +84,7 @@ def prepared_ui() -> Benchmark:
 
 def run_faults(runs: int) -> int:
     found = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if FAULT_RUNS in path.read_text("utf-8"))
-    command = [sys.executable, "-m", "pytest", "-q", "-n", str(os.cpu_count() or 2), *map(str, found)]
+    command = [sys.executable, "-m", "pytest", "-q", "--timeout=0", "-n", str(os.cpu_count() or 2), *map(str, found)]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {FAULT_RUNS: str(runs)}).returncode
 
 

@@ -32,7 +32,7 @@ TOKEN = "test-token-0123456789abcdef0123456789abcdef"
 START_S = 30.0
 
 
-def eventually(check: Callable[[], T], timeout_s: float = 10.0, what: str = "the condition") -> T:
+def eventually(check: Callable[[], T], timeout_s: float = 30.0, what: str = "the condition") -> T:
     """Call `check` until its answer is truthy and return that; fail the test when the time is over."""
     end = time.monotonic() + timeout_s
     while True:

@@ -456,9 +456,7 @@ def test_offline_mode_stops_what_is_under_way_and_it_goes_on_after(setup: Setup)
         setup.network.configure(NetworkSettings(offline=True))
         eventually(lambda: setup.meter.snapshot().activity == "retrying")
         eventually(lambda: "Offline mode" in setup.meter.snapshot().note)
-        sent, asked = setup.hub.bytes_sent(WEIGHTS), len(setup.hub.requests)
-        time.sleep(0.4)
-        assert (setup.hub.bytes_sent(WEIGHTS), len(setup.hub.requests)) == (sent, asked), "nothing moves"
+        assert eventually(lambda: is_still(setup)), "nothing moves"
         setup.hub.options = Options()
         setup.network.configure(NetworkSettings())
         result = done()
@@ -466,9 +464,17 @@ def test_offline_mode_stops_what_is_under_way_and_it_goes_on_after(setup: Setup)
     assert setup.hub.bytes_sent(WEIGHTS) <= BIG + 16 * MIB
 
 
+def is_still(setup: Setup) -> bool:
+    """Whether neither a request nor a byte comes for longer than any wait of these tests."""
+    before = setup.hub.bytes_sent(WEIGHTS), len(setup.hub.requests)
+    time.sleep(0.4)
+    return (setup.hub.bytes_sent(WEIGHTS), len(setup.hub.requests)) == before
+
+
 @contextlib.contextmanager
 def running(setup: Setup, job: DownloadJob | None = None) -> Iterator[Callable[[], dict[str, Any]]]:
     """A download in a thread of its own; the value waits for its end. Raises what it raised."""
+    job = job or DownloadJob("download-1")
     with ThreadPoolExecutor(1) as thread:
         before = setup.meter
         work = thread.submit(setup.download, job=job)
@@ -476,7 +482,7 @@ def running(setup: Setup, job: DownloadJob | None = None) -> Iterator[Callable[[
         try:
             yield lambda: work.result(30)
         finally:
-            if job is not None and not work.done():
+            if not work.done():
                 Stopper(job, Interrupted("the test has failed"), lambda: True)
 
 

@@ -35,7 +35,7 @@ from pumas.storage.troubles import Troubles
 from pumas.versions import undoing
 from pumas.versions.fetching import Archive
 from pumas.versions.installing import Install, Plan, Tools
-from pumas.versions.places import Places
+from pumas.versions.places import Places, remove_tree
 from pumas.versions.progress import Progress
 from pumas.versions.recovering import recover
 from pumas.versions.running import InstallLog
@@ -261,7 +261,8 @@ def check_started(world: World, setup: Setup) -> None:
 def started(setup: Setup, kept: set[str]) -> None:
     """What a start does."""
     recover(setup.one, kept)
-    setup.one.places.sweep()
+    for folder in setup.one.places.tidy():
+        remove_tree(folder)
 
 
 def check(world: World, name: str, status: int, failed: bool, *, job_is_known: bool) -> None:

@@ -123,6 +123,7 @@ class Adopter:
 
     def _result(self, work: Work, number: int, request: AdoptRequest, stores: dict[tuple[str, str], Store]) -> Json:
         if self._journal.exists and (done := self._journal.of_item(work.job_id, number)) is not None:
+            self._staging.discard(_staging_id(work.job_id, number))
             return done.result  # published before a kill
         try:
             model = self._model(work, request, stores)

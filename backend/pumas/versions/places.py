@@ -71,12 +71,18 @@ class Places:
         folder = contained(self.folder, f"{WORK}/{job_id}")
         with disk_errors("Preparing the installation"):
             make_folders(self.folder)
-            make_folders(folder, 0o700)
-        return folder
+            while True:
+                try:
+                    make_folders(folder, 0o700)
+                    return folder
+                except FileNotFoundError:
+                    # The end of another installation removed the folder of all of them; not that of the app.
+                    if not self.folder.is_dir():
+                        raise
 
     def discard(self, job_id: str, *, at_once: bool = True) -> None:
-        """Remove all that an installation left behind, or leave the long part to `sweep`; what cannot be removed now is
-        removed another time."""
+        """Remove all that an installation left behind, or leave the long part to the next start; what cannot be removed
+        now is removed another time."""
         for path in (self.tree(job_id), contained(self.folder, f"{WORK}/{job_id}")):
             with contextlib.suppress(OSError):
                 self._destroy(path, at_once=at_once)
@@ -148,18 +154,17 @@ class Places:
         with disk_errors("Emptying the trash"):
             self._destroy(contained(self.folder, f"{TRASH}/{removed.id}"))
 
-    def sweep(self) -> None:
-        """Remove what was being removed for good, and folders of ours that hold nothing yet."""
+    def tidy(self) -> list[Path]:
+        """Remove folders of ours that hold nothing, and return those that are to be removed for good, which takes long.
+        Call while nothing is being installed or removed: what begins later is not among them."""
         with contextlib.suppress(OSError):
             (self.folder / WORK).rmdir()
-        for name in _names(self.folder):
-            if name.startswith(GONE):
-                remove_tree(self.folder / name)
         for name in _names(self.folder / TRASH):
             with contextlib.suppress(OSError):
                 if not (self.folder / TRASH / name / _CONTENT).exists():
                     remove_stale_temporaries(self.folder / TRASH / name)
                     (self.folder / TRASH / name).rmdir()
+        return [self.folder / name for name in _names(self.folder) if name.startswith(GONE)]
 
     def _destroy(self, path: Path, *, at_once: bool = True) -> None:
         """Raises OSError; nothing was changed then."""

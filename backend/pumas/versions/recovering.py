@@ -1,7 +1,7 @@
 """What a start does about changes that a kill cut short: each is finished or undone, and nobody's files are touched.
 
 Folders that are ours by name or by the marker inside say what happened: no journal has to be right. What is thrown away
-is only put out of sight here, and removed by `Places.sweep`. Blocks.
+is only put out of sight here, and removed by whoever calls `Places.tidy`. Blocks.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from pumas.versions import undoing
 from pumas.versions.installs import Installs
 from pumas.versions.known import Known
 from pumas.versions.offers import Offers
-from pumas.versions.places import Removed
+from pumas.versions.places import Removed, remove_tree
 from pumas.versions.rates import Rates
 from pumas.versions.state import InstalledVersion, Validation, VersionState
 from pumas.versions.tags import check_tag
@@ -90,25 +91,30 @@ class VersionService:
     async def open(self) -> None:
         """Finish or go on with what a stop or a kill interrupted. Call after the jobs are open."""
         kept = await self.installs.unfinished()
-        await asyncio.to_thread(self._recover, kept)
+        swept = await asyncio.to_thread(self._recover, kept)
         await self.installs.go_on()
-        self._known.spawn(self._sweep(), "sweep")
+        self._known.spawn(self._sweep(swept), "sweep")
         self.offers.open()
 
-    def _recover(self, kept: set[str]) -> None:
+    def _recover(self, kept: set[str]) -> list[Path]:
+        """Returns the folders that are to be removed for good."""
         from pumas.versions.recovering import recover
 
+        swept: list[Path] = []
         for app in self._known.apps:
             if (self._known.layout.root / app.folder).is_dir():
+                one = self._known.app(app.id)
                 try:
-                    recover(self._known.app(app.id), kept)
+                    recover(one, kept)
                 except PumasError as error:
                     self._known.troubles.report(app.folder, error.kind, str(error))
+                swept += one.places.tidy()
+        return swept
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, folders: list[Path]) -> None:
         """Environments have tens of thousands of files; a start does not wait for that."""
-        for one in self._known.made():
-            await self._known.in_thread(one.places.sweep)
+        for folder in folders:
+            await self._known.in_thread(partial(remove_tree, folder))
 
     async def close(self) -> None:
         self._known.close()
