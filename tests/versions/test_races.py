@@ -190,7 +190,7 @@ class Races(RuleBasedStateMachine):
             assert isinstance(job, Job)
             assert job.state.final, job
             # A version that came out of the trash meanwhile keeps its place.
-            assert job.error_code in (None, "cancelled", "already_exists"), job
+            assert job.error_code in (None, "cancelled", "already_exists"), job.error
         self.run(self.one.service.installs.settled())
         self.jobs.clear()
         progress = self.run(self.one.service.installs.progress(APP))
