@@ -1,6 +1,7 @@
 """Measure, each figure as a ratio to a baseline measured in the same run, and print a table.
 
 Benchmarks are the functions `bench_*` of `tests/bench/bench_*.py`. `--strict` fails when a target is missed.
+`--compare` measures the Rust backend against the Python backend and writes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from bench.table import Benchmark, Row, Run, Size, number  # noqa: E402
+from sidecar import RUST_BINARY  # noqa: E402
 
+PAGE = ROOT / "docs" / "benchmarks.md"
 FAULT_RUNS = "PUMAS_FAULT_RUNS"
 """The environment variable by which the tests that kill and break things learn how many runs of each are wanted."""
 
@@ -82,6 +85,33 @@ def prepared_ui() -> Benchmark:
     return ui.measure
 
 
+def compare(size: Size, names: list[str], console: Console, page: Path) -> tuple[list[Row], list[str]]:
+    """Both backends in turns, every figure and every method that both serve: the rows, and what could not be measured.
+
+    The page is only written when nothing was left out.
+    """
+    import rust_backend
+
+    from bench.both import running
+
+    if not os.environ.get(RUST_BINARY) and rust_backend.main() != 0:
+        sys.exit(1)
+    described = f"{os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}"
+    if size is not Size.FULL:
+        described += f", in a {size.value} run"
+    with tempfile.TemporaryDirectory(prefix="pumas-bench-") as folder:
+        outcome = running.run(
+            Run(size, Path(folder)), lambda text: console.print(f"[dim]{text} …[/dim]"), names or running.PARTS
+        )
+    text = outcome.page(described)
+    if names:
+        console.print(text, markup=False)
+    else:
+        page.write_text(text, encoding="utf-8")
+        console.print(f"{len(outcome.compared)} methods and {len(outcome.rows)} figures are in {page}", markup=False)
+    return outcome.rows, outcome.failed
+
+
 def run_faults(runs: int) -> int:
     found = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if FAULT_RUNS in path.read_text("utf-8"))
     command = [sys.executable, "-m", "pytest", "-q", "--timeout=0", "-n", str(os.cpu_count() or 2), *map(str, found)]
@@ -94,6 +124,14 @@ def parse(known: list[str]) -> argparse.Namespace:
         "names", nargs="*", metavar="NAME", help=f"benchmarks to run (default: all): {', '.join(known)}"
     )
     parser.add_argument("--ui", action="store_true", help="measure the built page in Chromium instead")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="measure both backends in turns instead and write docs/benchmarks.md; with names only show these parts",
+    )
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", default=PAGE, help="with --compare: write another file than that"
+    )
     parser.add_argument("--list", action="store_true", help="only list the benchmarks")
     parser.add_argument("--quick", action="store_true", help="smaller amounts: a look, not the figures that count")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout instead of the table")
@@ -105,6 +143,10 @@ def parse(known: list[str]) -> argparse.Namespace:
         help=f"run all tests of kills and other faults in their long form instead, N runs each ({FAULT_RUNS})",
     )
     options = parser.parse_args()
+    if options.compare:
+        from bench.both.running import PARTS
+
+        known = PARTS
     unknown = [name for name in options.names if name not in known]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; --list shows them")
@@ -126,17 +168,22 @@ def main() -> int:
     facts = machine()
     rows: list[Row] = []
     failed: list[str] = []
-    for name in (not options.ui and options.names) or known:
+    size = Size.QUICK if options.quick else Size.FULL
+    if options.compare:
+        rows, failed = compare(size, options.names, console, options.page)
+        known = {}
+    for name in (not options.ui and not options.compare and options.names) or known:
         console.print(f"[dim]{name} …[/dim]")
         try:
-            rows += measure(known[name], Size.QUICK if options.quick else Size.FULL)
+            rows += measure(known[name], size)
         except Exception as error:
-            failed.append(name)
-            console.print(f"{name} could not be measured: {type(error).__name__}: {error}", markup=False)
+            failed.append(f"{name}: {type(error).__name__}: {error}")
     print_table(rows, console)
     if options.json:
-        report = {"size": "quick" if options.quick else "full", "machine": facts, "failed": failed}
+        report = {"size": size.value, "machine": facts, "failed": failed}
         print(json.dumps(report | {"rows": [row.as_json() for row in rows]}, indent=1))
+    for line in failed:
+        console.print(f"not measured: {line}", markup=False)
     missed = [row.name for row in rows if not row.ok]
     if missed:
         console.print(f"missed: {', '.join(missed)}", markup=False)

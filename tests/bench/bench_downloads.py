@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psutil
@@ -35,11 +35,11 @@ print(time.perf_counter() - begun)
 class Bench:
     """A hub, a sidecar that uses it, and the two programs to compare with."""
 
-    def __init__(self, run: Run, *hub_options: str) -> None:
+    def __init__(self, run: Run, *hub_options: str, env: Mapping[str, str] | None = None) -> None:
         self.folder = run.folder
         self.hub = RemoteHub(*hub_options).__enter__()
         (self.folder / "root").mkdir()
-        self.env = self.hub.env(home=self.folder / "home")
+        self.env = self.hub.env(home=self.folder / "home") | dict(env or {})
         self.sidecar = running.start(self.folder / "root", env=self.env)
         self.process = psutil.Process(self.sidecar.pid)
         self._number = 0

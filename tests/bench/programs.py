@@ -15,12 +15,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
-from sidecar import command
+from sidecar import command, environment
 
 BASELINES = Path(__file__).resolve().parent / "baselines"
 TOKEN = "benchmark-token-of-no-importance"
@@ -34,10 +34,9 @@ class Program:
 
     def __init__(self, *command: str | Path, errors: Path | None = None) -> None:
         words = [*map(str, command)]
-        environment = os.environ | {"PUMAS_RPC_TOKEN": TOKEN}
         started = time.perf_counter()
         with errors.open("wb") if errors else contextlib.nullcontext(subprocess.DEVNULL) as stderr:
-            self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+            self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, env=environment(TOKEN))
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
         self.start_s = time.perf_counter() - started
@@ -84,8 +83,7 @@ class Program:
     # -- what the kernel says (proc(5)) ------------------------------------------------------------------------------
 
     def rss_mb(self) -> float:
-        """Resident memory in MB (10^6 bytes)."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE / 1e6
+        return rss_mb(self.pid)
 
     def cpu_s(self) -> float:
         """Processor time of all threads so far, in seconds."""
@@ -97,6 +95,11 @@ class Program:
         return sum(_voluntary_switches(task / "status") for task in Path(f"/proc/{self.pid}/task").iterdir())
 
 
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process in MB (10^6 bytes)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 1e6
+
+
 def _voluntary_switches(status: Path) -> int:
     for line in status.read_text().splitlines():
         if line.startswith("voluntary_ctxt_switches:"):
@@ -104,10 +107,11 @@ def _voluntary_switches(status: Path) -> int:
     raise ValueError(f"{status} has no voluntary_ctxt_switches")
 
 
-def sidecar(root: Path, errors: Path | None = None) -> Program:
-    """The sidecar on the launcher root `root`, started as a desktop shell starts it."""
+def sidecar(root: Path, errors: Path | None = None, backend: str | None = None) -> Program:
+    """The sidecar on the launcher root `root`, started as a desktop shell starts it; `backend` is the one that the
+    environment names unless given."""
     root.mkdir(parents=True, exist_ok=True)
-    return Program(*command(root), errors=errors)
+    return Program(*command(root, backend=backend), errors=errors)
 
 
 def baseline(name: str) -> Program:
@@ -117,20 +121,20 @@ def baseline(name: str) -> Program:
 # -- clients ---------------------------------------------------------------------------------------------------------
 
 
-def request_bytes(port: int, method: str, **params: Any) -> bytes:
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+def request_bytes(port: int, method: str, params: Mapping[str, Any] | None = None, token: str = TOKEN) -> bytes:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}).encode()
     head = (
-        f"POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
 
 class Client:
-    """One kept connection that asks one thing again and again, over a plain socket."""
+    """One kept connection that asks again and again what `request` says, over a plain socket."""
 
-    def __init__(self, port: int, method: str, **params: Any) -> None:
-        self._request = request_bytes(port, method, **params)
+    def __init__(self, port: int, method: str, params: Mapping[str, Any] | None = None, token: str = TOKEN) -> None:
+        self.request = request_bytes(port, method, params, token)
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -141,28 +145,35 @@ class Client:
         self.socket.close()
 
     def send(self) -> None:
-        self.socket.sendall(self._request)
+        self.socket.sendall(self.request)
 
-    def ask(self) -> tuple[float, bytes]:
+    def ask(self) -> tuple[float, bytes | bytearray]:
         """Ask once: seconds until the whole reply was there, and the reply's body. Raises like `receive`."""
         started = time.perf_counter()
         self.send()
         body = self.receive()
         return time.perf_counter() - started, body
 
-    def receive(self) -> bytes:
+    def receive(self) -> bytes | bytearray:
         """The body of the next reply.
 
         Raises:
             ConnectionError: the server closed the connection or did not answer with 200.
         """
-        head, _, body = self.receive_some().partition(b"\r\n\r\n")
+        head, _, start = self.receive_some().partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):
             raise ConnectionError(head.decode(errors="replace"))
-        missing = _content_length(head) - len(body)
-        while missing > 0:
-            body += (more := self.receive_some())
-            missing -= len(more)
+        length = _content_length(head)
+        if len(start) == length:
+            return start
+        body = bytearray(length)
+        body[: len(start)] = start
+        rest = memoryview(body)[len(start) :]
+        while rest:
+            arrived = self.socket.recv_into(rest)
+            if not arrived:
+                raise ConnectionError("the server closed the connection")
+            rest = rest[arrived:]
         return body
 
     def receive_some(self) -> bytes:

@@ -24,6 +24,7 @@ import shutil
 import struct
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,20 +135,27 @@ class Stage:
 
     def play(self, method: str) -> dict[str, Any]:
         """The reply without its frame: `{"result": …}` or `{"error": …}`, places written as `$root` and `$files`."""
-        with self._releases or contextlib.nullcontext(), self._git or contextlib.nullcontext():
-            return self._play(method)
-
-    def _play(self, method: str) -> dict[str, Any]:
-        sidecar = running.start(self.root, env=self._env)
-        try:
-            for call in self._example.get("before", []):
-                self._before(sidecar, call)
-            reply = sidecar.rpc(method, self._fill(self._example["params"]))
-        finally:
-            sidecar.close()
+        with self.ready() as sidecar:
+            reply = sidecar.rpc(method, self.params())
         assert reply.pop("jsonrpc") == "2.0"
         assert reply.pop("id") == 1
         return self._unfill(reply)
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[running.Sidecar]:
+        """The sidecar, once everything was done that comes before the call."""
+        with self._releases or contextlib.nullcontext(), self._git or contextlib.nullcontext():
+            sidecar = running.start(self.root, env=self._env)
+            try:
+                for call in self._example.get("before", []):
+                    self._before(sidecar, call)
+                yield sidecar
+            finally:
+                sidecar.close()
+
+    def params(self) -> Any:
+        """The call's parameters, once the sidecar is ready."""
+        return self._fill(self._example["params"])
 
     def _before(self, sidecar: running.Sidecar, call: dict[str, Any]) -> None:
         def done() -> bool:
