@@ -128,6 +128,22 @@ async def test_half_a_file_is_none(place: Place) -> None:
     assert (await place.send("half.gguf")).status == 201
 
 
+async def test_a_batch_that_empties_takes_no_newcomer_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a batch goes with its last file, also between its making and its next file."""
+    folder, opened = place.folder / BATCH, os.open
+
+    def opens(path: os.PathLike[str], *arguments: int) -> int:
+        if Path(path).parent == folder and not left:
+            left.append(path)
+            folder.rmdir()
+        return opened(path, *arguments)
+
+    left: list[object] = []
+    monkeypatch.setattr(module.os, "open", opens)
+    assert (await place.send("next.gguf")).status == 201
+    assert left and place.stored() == {f"{BATCH}/next.gguf": b"abc"}
+
+
 async def test_one_that_stalls_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_DEADLINE_S", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", place.port)

@@ -92,8 +92,14 @@ class Uploads:
         if not self._swept:
             self._swept = True
             self._sweep()
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        while True:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+            except FileNotFoundError:
+                # The end of another file of the batch removed the folder in between; nobody else does.
+                if path.parent.is_dir():
+                    raise
 
     def _sweep(self) -> None:
         """Remove batches that nobody wanted for a day."""
