@@ -61,7 +61,7 @@ class Bench:
                 context.check()
                 await asyncio.sleep(0)
             steps += 1
-            await context.save_checkpoint({"steps": steps})
+            await asyncio.to_thread(context.save_checkpoint_sync, {"steps": steps})
             context.report(stage="work", done=1, total=1, unit="steps")
             context.check()
             failure = self.outcome.get(name)
@@ -143,6 +143,48 @@ async def test_a_job_that_fails_says_why_and_can_be_tried_again(
     await bench.jobs.resume(job.id)
     again = await bench.settled(job.id)
     assert (again.state, again.error, again.result) == (S.COMPLETED, None, {"steps": 2})
+
+
+async def test_who_waits_for_a_job_gets_its_result_or_its_own_failure(bench: Bench) -> None:
+    job = await bench.jobs.start("test", {"name": "a"}, title="A")
+    assert await bench.jobs.outcome(job.id, 0.01) is None, "still under way"
+    failure = bench.outcome["a"] = NotAModel("nothing there")
+    bench.gates["a"].set()
+    with pytest.raises(NotAModel) as raised:
+        await bench.jobs.outcome(job.id, 30)
+    assert raised.value is failure
+    with pytest.raises(PumasError, match="nothing there"):
+        await bench.jobs.outcome(job.id, 30)  # later only its words are left
+    bench.outcome["a"] = None
+    await bench.jobs.resume(job.id)
+    assert await bench.jobs.outcome(job.id, 30) == {"steps": 2}
+
+
+async def test_who_waits_for_a_job_that_is_stopped_hears_of_it(bench: Bench) -> None:
+    for stop, kind in ((bench.jobs.cancel, "cancelled"), (bench.jobs.pause, "interrupted")):
+        job = await bench.jobs.start("test", {"name": kind}, title="A")
+        await bench.until(job.id, S.RUNNING)
+        waiting = asyncio.create_task(bench.jobs.outcome(job.id, 30))
+        await stop(job.id)
+        with pytest.raises(PumasError) as raised:
+            await waiting
+        assert raised.value.kind == kind
+
+
+async def test_a_start_goes_on_with_what_was_interrupted_and_leaves_what_was_paused(bench: Bench) -> None:
+    ids = [(await bench.jobs.start("test", {"name": name}, title=name)).id for name in "abc"]
+    await bench.until(ids[0], S.RUNNING)
+    await bench.jobs.pause(ids[1])
+    await bench.settled(ids[1])
+    await bench.crash()
+    await bench.open()
+    bench.started.clear()
+    assert await bench.jobs.go_on("other") == []
+    assert await bench.jobs.go_on("test") == [ids[0], ids[2]], "in the order they came"
+    for name in "ac":
+        bench.gates[name].set()
+    assert [(await bench.settled(one)).state for one in ids] == [S.COMPLETED, S.PAUSED, S.COMPLETED]
+    assert bench.started == ["a", "c"]
 
 
 async def test_pause_and_resume_keep_the_checkpoint(bench: Bench) -> None:

@@ -28,6 +28,7 @@ PROGRESS_INTERVAL_S = 0.25
 PARK_TIMEOUT_S = 0.5
 # How long `resume` waits for a job that was told to pause and has not stopped yet.
 STOP_S = 5.0
+_MOST_INTERRUPTED = 10_000
 
 
 class Runner(Protocol):
@@ -78,12 +79,14 @@ class _Kind:
 class _Active:
     """A job in memory. `stop` is what the runner should raise at its next check; None means go on.
 
-    `fresh` says that it never ran, so that there is nothing to clean up when it is cancelled.
+    `fresh` says that it never ran, so that there is nothing to clean up when it is cancelled. `failure` is what ended
+    it, for those who wait; the job keeps its words alone.
     """
 
     job: Job
     fresh: bool
     stop: type[PumasError] | None = None
+    failure: PumasError | None = None
     task: asyncio.Task[None] | None = None
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -146,11 +149,8 @@ class JobContext:
             self._last_report, self._told = moment, telling
         self._service.progressed(self._active, stage=stage, done=done, total=total, item=item, unit=unit)
 
-    async def save_checkpoint(self, state: Json) -> None:
-        """Keep `state` durably; a restarted runner finds it in `checkpoint`."""
-        await self._service.keep(self._active, state)
-
     def save_checkpoint_sync(self, state: Json) -> None:
+        """Keep `state` durably; a restarted runner finds it in `checkpoint`. Blocks."""
         self._service.keep_sync(self._active, state)
 
 
@@ -273,6 +273,33 @@ class JobService:
                 await asyncio.wait_for(active.ended.wait(), timeout_s)
         return await self.get(job_id)
 
+    async def outcome(self, job_id: str, timeout_s: float) -> Json | None:
+        """The result of a job, None when it is still under way when the time is over.
+
+        Raises:
+            PumasError: what its runner raised, or that it was stopped.
+        """
+        active = self._active.get(job_id)
+        job = await self.wait(job_id, timeout_s)
+        if job.state in (JobState.QUEUED, JobState.RUNNING):
+            return None
+        if job.state is JobState.COMPLETED:
+            return job.result or {}
+        failure = active.failure if active is not None else None
+        raise failure or PumasError(job.error or f"{job.title}: the job is {job.state}.")
+
+    async def go_on(self, kind: str) -> list[str]:
+        """Resume what a stop or a kill interrupted, in the order it came; what the user paused stays paused. Their ids.
+
+        Call at a start.
+        """
+        paused = await self.list(kind=kind, states=(JobState.PAUSED,), limit=_MOST_INTERRUPTED)
+        ids = [job.id for job in reversed(paused) if job.error_code == Interrupted.kind]
+        for job_id in ids:
+            with contextlib.suppress(WrongJobState):
+                await self.resume(job_id)
+        return ids
+
     async def cancel(self, job_id: str) -> Job:
         """Ask the job to stop for good. The state says when it has.
 
@@ -348,15 +375,9 @@ class JobService:
                     await self._set(active, state=JobState.RUNNING)
                 result = await kind.run(JobContext(self, active), active.job.params)
             await self._set(active, state=JobState.COMPLETED, result=result, finished_at=now(), done=active.job.total)
-        except Cancelled:
-            await self._set(
-                active, state=JobState.CANCELLED, finished_at=now(), error="Cancelled.", error_code="cancelled"
-            )
-        except Interrupted as error:
-            reason = "Interrupted: the sidecar stopped. Resume it to go on." if self._closing else None
-            await self._set(active, state=JobState.PAUSED, error=reason, error_code=error.kind if reason else None)
         except PumasError as error:
-            await self._set(active, state=JobState.FAILED, finished_at=now(), error=str(error), error_code=error.kind)
+            active.failure = error
+            await self._set(active, **self._end_by(error))
         except Exception:
             log.exception("job %s failed by a bug", active.job.id)
             await self._set(
@@ -374,6 +395,17 @@ class JobService:
             if active.stop is Cancelled and active.job.state is JobState.PAUSED and not self._closing:
                 # Asked for while the pause was being recorded: what is staged still has to be cleaned up.
                 self._launch(changed(active.job, state=JobState.QUEUED), stop=Cancelled)
+
+    def _end_by(self, error: PumasError) -> dict[str, Any]:
+        """What a job shows that such a failure ended."""
+        if isinstance(error, Cancelled):
+            return {
+                "state": JobState.CANCELLED, "finished_at": now(), "error": "Cancelled.", "error_code": error.kind
+            }  # fmt: skip
+        if isinstance(error, Interrupted):
+            reason = "Interrupted: the sidecar stopped. Resume it to go on." if self._closing else None
+            return {"state": JobState.PAUSED, "error": reason, "error_code": error.kind if reason else None}
+        return {"state": JobState.FAILED, "finished_at": now(), "error": str(error), "error_code": error.kind}
 
     async def _set(self, active: _Active, **values: Any) -> None:
         job = active.change(**values)
@@ -399,9 +431,6 @@ class JobService:
                 "progress": job.progress,
             },
         )
-
-    async def keep(self, active: _Active, state: Json) -> None:
-        await self._store.save(active.change(checkpoint=state))
 
     def keep_sync(self, active: _Active, state: Json) -> None:
         self._store.save_sync(active.change(checkpoint=state))

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pumas.apps.catalog import Apps
 from pumas.config import Layout
-from pumas.errors import PumasError
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobContext, JobService
-from pumas.jobs.store import JobState, Json
+from pumas.jobs.store import Json
 from pumas.library.catalog import Catalog
 from pumas.library.service import ANSWER_WITHIN_S
 from pumas.links.keeping import Changes, LinkKeeper
@@ -72,9 +71,8 @@ class LinkService:
         self._making = threading.Lock()
         self._at: list[tuple[str, str]] = []
         self._threads: ThreadPoolExecutor | None = None
-        # Plans that a job is about to carry out, and why one could not be, for the caller who still waits.
+        # Plans that a job is about to carry out.
         self._plans: dict[str, Plan] = {}
-        self._failures: dict[str, PumasError] = {}
         jobs.register(APPLY, self._run_apply)
 
     async def open(self) -> None:
@@ -172,12 +170,8 @@ class LinkService:
             self._plans[plan.id] = plan
         params["plan_ids"] = [plan.id for plan in plans]
         job = await self._jobs.start(APPLY, params, title=_title(plans))
-        job = await self._jobs.wait(job.id, APPLY_WITHIN_S)
-        if job.state is JobState.COMPLETED:
-            return ApplyAnswer(job.id, _applied((job.result or {})["applied"]), pending=False)
-        if job.state in (JobState.QUEUED, JobState.RUNNING):
-            return ApplyAnswer(job.id, {}, pending=True)
-        raise self._failures.pop(job.id, None) or PumasError(job.error or f"Linking is {job.state}.")
+        done = await self._jobs.outcome(job.id, APPLY_WITHIN_S)
+        return ApplyAnswer(job.id, _applied(done["applied"]) if done else {}, pending=done is None)
 
     async def _run_apply(self, context: JobContext, params: Json) -> Json:
         """Also after a restart: the plans are made anew then, and what was done is not done again."""
@@ -187,13 +181,7 @@ class LinkService:
             plans = [plan or self._plan_again(params, tag) for plan, tag in zip(known, params["tags"], strict=True)]
             return self._apply(plans, params, context)
 
-        try:
-            applied = await self._in_thread(work)
-        except PumasError as error:
-            while len(self._failures) > _KEPT_PLANS:
-                self._failures.pop(next(iter(self._failures)))
-            self._failures[context.job_id] = error
-            raise
+        applied = await self._in_thread(work)
         return {"applied": {tag: asdict(one) for tag, one in applied.items()}}
 
     def _plan_again(self, params: Json, tag: str) -> Plan:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pumas.apps.catalog import DEFAULT_APP, Apps
 from pumas.config import Layout
-from pumas.errors import Interrupted, PumasError, Unsupported, WrongJobState
+from pumas.errors import PumasError, Unsupported
 from pumas.jobs.service import JobContext, JobService, Slots
-from pumas.jobs.store import JobState, Json
+from pumas.jobs.store import Json
 from pumas.library.service import ANSWER_WITHIN_S
 from pumas.processes.values import Version
 
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 KIND = "custom_node"
 _OURS = (".pumas-nodes.json", ".pumas-nodes", ".pumas-nodes-trash")
 """In a version's folder, where something was ever done here."""
-_KEPT_FAILURES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +55,15 @@ class NodeService:
     def __init__(self, layout: Layout, apps: Apps, versions: InstalledVersions, jobs: JobService) -> None:
         self._layout, self._apps, self._versions, self._jobs = layout, apps, versions, jobs
         self._note = layout.data / "cache" / "custom-node-git.json"
-        self._failures: dict[str, PumasError] = {}
         self._at: str | None = None
         self._lock = asyncio.Lock()
         jobs.register(KIND, self._run, turns=Slots(1))
 
     async def open(self) -> None:
         """Take back what a kill left half done, and go on with it. Call after the jobs and the versions are open."""
-        paused = await self._jobs.list(kind=KIND, states=(JobState.PAUSED,), limit=1000)
         versions = await self._versions.installed(DEFAULT_APP)
         await asyncio.to_thread(self._tidy, versions)
-        for job in paused:
-            if job.error_code == Interrupted.kind:
-                with contextlib.suppress(WrongJobState):
-                    await self._jobs.resume(job.id)
+        await self._jobs.go_on(KIND)
 
     def _tidy(self, versions: Sequence[Version]) -> None:
         if self._note.exists():
@@ -162,23 +156,12 @@ class NodeService:
         version = await self._versions.get(tag, DEFAULT_APP)
         params |= {"tag": version.tag, "requirements": requirements}
         job = await self._jobs.start(KIND, params, title=f"{title} for ComfyUI {version.tag}")
-        job = await self._jobs.wait(job.id, ANSWER_WITHIN_S)
-        if job.state in (JobState.QUEUED, JobState.RUNNING):
-            return Answer(job.id, None)
-        if job.state is JobState.COMPLETED:
-            return Answer(job.id, job.result or {})
-        raise self._failures.pop(job.id, None) or PumasError(job.error or f"The work on the node is {job.state}.")
+        return Answer(job.id, await self._jobs.outcome(job.id, ANSWER_WITHIN_S))
 
     async def _run(self, context: JobContext, params: Json) -> Json:
         version = await self._versions.get(params["tag"], DEFAULT_APP)
-        try:
-            async with self._changing(version):
-                return await asyncio.to_thread(self._carry_out, context, version, params)
-        except PumasError as error:
-            while len(self._failures) > _KEPT_FAILURES:
-                self._failures.pop(next(iter(self._failures)))
-            self._failures[context.job_id] = error
-            raise
+        async with self._changing(version):
+            return await asyncio.to_thread(self._carry_out, context, version, params)
 
     def _carry_out(self, context: JobContext, version: Version, params: Json) -> Json:
         from pumas.nodes.git import Git

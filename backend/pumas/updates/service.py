@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pumas.config import Layout
-from pumas.errors import Interrupted, NetworkError, NotOurCheckout, PumasError, Unsupported, WrongJobState
+from pumas.errors import NetworkError, NotOurCheckout, PumasError, Unsupported
 from pumas.jobs.service import JobContext, JobService, Slots
-from pumas.jobs.store import JobState, Json, now
+from pumas.jobs.store import Json, now
 from pumas.library.service import ANSWER_WITHIN_S
 from pumas.net.client import NetworkClient
 from pumas.storage import json_file
@@ -58,7 +58,6 @@ class UpdateService:
         self._path = layout.data / "cache" / "launcher-update-check.json"
         self._staging = self._path.with_name("launcher-update")
         self._note = self._path.with_name("launcher-update-runs.json")
-        self._failures: dict[str, PumasError] = {}
         jobs.register(KIND, self._run, turns=Slots(1))
 
     async def open(self) -> None:
@@ -68,12 +67,8 @@ class UpdateService:
             if await asyncio.to_thread(lambda: self._staging.exists() or self._note.exists()):
                 await asyncio.to_thread(self._undo)
             return
-        for job in await self._jobs.list(kind=KIND, states=(JobState.PAUSED,), limit=100):
-            if job.error_code == Interrupted.kind:
-                with contextlib.suppress(WrongJobState):
-                    await self._jobs.resume(job.id)
-                    return
-        await asyncio.to_thread(self._undo)
+        if not await self._jobs.go_on(KIND):
+            await asyncio.to_thread(self._undo)
 
     def _undo(self) -> None:
         from pumas.updates.checkout import Checkout
@@ -110,12 +105,7 @@ class UpdateService:
             NotOurCheckout, LocalChanges, GitFailed, UpdateFailed: all is as it was.
         """
         job = await self._jobs.start(KIND, {}, title="Update the launcher")
-        job = await self._jobs.wait(job.id, ANSWER_WITHIN_S)
-        if job.state in (JobState.QUEUED, JobState.RUNNING):
-            return job.id, None
-        if job.state is JobState.COMPLETED:
-            return job.id, job.result or {}
-        raise self._failures.pop(job.id, None) or PumasError(job.error or f"The update is {job.state}.")
+        return job.id, await self._jobs.outcome(job.id, ANSWER_WITHIN_S)
 
     async def prepare_restart(self) -> None:
         """Have the launcher started once this process has ended. Raises Unsupported: there is none."""
@@ -142,11 +132,7 @@ class UpdateService:
             context.report(stage="update", done=0, total=1, item="launcher", unit="updates")
             return asdict(Checkout(place(), context.check).update(self._workplace()))
 
-        try:
-            return await asyncio.to_thread(work)
-        except PumasError as error:
-            self._failures = {context.job_id: error}
-            raise
+        return await asyncio.to_thread(work)
 
     def _check(self, force: bool) -> Check:
         from pumas.updates.checkout import Checkout, load_check

@@ -18,7 +18,6 @@ from pumas.errors import (
     AlreadyExists,
     Busy,
     Cancelled,
-    Interrupted,
     InvalidInput,
     PumasError,
     ReleaseNotFound,
@@ -73,11 +72,7 @@ class Installs:
         return {job.id for job in await self._jobs.list(kind=INSTALL, states=_UNFINISHED, limit=1000)}
 
     async def go_on(self) -> None:
-        """Resume what a stop or a kill interrupted; what the user paused stays paused."""
-        for job in await self._jobs.list(kind=INSTALL, states=(JobState.PAUSED,), limit=1000):
-            if job.error_code == Interrupted.kind:
-                with contextlib.suppress(WrongJobState):
-                    await self._jobs.resume(job.id)
+        await self._jobs.go_on(INSTALL)
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
