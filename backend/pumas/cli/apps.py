@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pumas.cli import units
-from pumas.cli.command import Cli, UsageProblem, command
+from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.following import interrupted, say_end, status_of
 from pumas.cli.output import clean, moment, size
 from pumas.client import CallFailed
@@ -25,18 +24,9 @@ STAGES = ("download", "extract", "venv", "dependencies", "setup")
 Show = Callable[["InstallationProgress | None"], None]
 
 
-class _ListByDefault(TyperGroup):
-    """`pumas apps` alone, or with options only, lists."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing and (not args or (args[0].startswith("-") and args[0] != "--help")):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
 def register(app: typer.Typer) -> None:
     group = typer.Typer(
-        help="Apps that use your models, and their versions. Without a command: list.", cls=_ListByDefault
+        help="Apps that use your models, and their versions. Without a command: list.", cls=ListByDefault
     )
     command(group, "list")(list_apps)
     command(group, "versions")(versions)

@@ -223,11 +223,6 @@ class PartFile:
                 os.close(fd)
         self._data = self._records = -1
 
-    def remove_records(self) -> None:
-        """The file is whole and named; its records are of no more use."""
-        with disk_errors("Finishing a download"):
-            self._records_path.unlink(missing_ok=True)
-
     # -- the records' form -------------------------------------------------------------------------------------------
 
     def _header(self) -> bytes:

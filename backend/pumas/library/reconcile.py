@@ -184,9 +184,6 @@ class Reconciler:
         self.committed(Batch(), changes)
         return changes.count
 
-    def root_identity(self) -> tuple[int, int]:
-        return self._check_root(first=False)
-
     def _check_root(self, *, first: bool) -> tuple[int, int]:
         try:
             status = os.stat(self._root)
