@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import signal
 import threading
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pumas.library import readers, reconcile
 from pumas.library.readers import Readers
@@ -186,3 +189,13 @@ def test_a_run_that_is_stopped_leaves_no_reader(root: Path, monkeypatch: pytest.
     database.close_sync()
     assert started
     assert not any(helpers._processes for helpers in started)
+
+
+@given(st.lists(st.text(max_size=400), max_size=60).map(lambda few: few * 20))
+@settings(max_examples=40)
+def test_two_questions_fit_into_a_pipe(paths: list[str]) -> None:
+    groups = list(readers._groups(paths))
+    assert [path for group in groups for path in group] == paths
+    for group in groups:
+        question = marshal.dumps((1, [path.encode("utf-8", "replace").decode() for path in group]))
+        assert 0 < len(group) <= readers._GROUP and len(question) + 8 <= 65_536 // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,24 @@ def test_any_name_on_disk_can_be_shown(raw: bytes) -> None:
     shown = paths.display_name(os.fsdecode(raw))
     shown.encode("utf-8")
     assert shown.isprintable()
+
+
+def outcome(text: str) -> str:
+    try:
+        return paths.relative_path(text)
+    except UnsafePath as error:
+        return str(error)
+
+
+@given(st.from_regex(r"(?:[A-Za-z0-9_.-]|con|aux|com1|lpt²|conin\$){1,12}", fullmatch=True))
+@example("con.gguf")
+@example("com1.gguf")
+@example("abcde.")
+@example("abcde\n")
+@example("x" * 97)
+@example("x" * 256)
+def test_the_quick_look_at_plain_names_lets_nothing_else_pass(text: str) -> None:
+    quick = outcome(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "_PLAIN", re.compile("(?!)"))
+        assert outcome(text) == quick

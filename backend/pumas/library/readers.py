@@ -23,6 +23,11 @@ from pumas.library.entry import IndexEntry
 from pumas.library.reading import Reading, read_folder
 
 _GROUP = 250
+# A reader has one more question waiting, so that it never waits for us. Both fit into a pipe whatever the paths are:
+# writing them never blocks, so neither side can wait for the other to empty one.
+_AHEAD: Final = 2
+_QUESTION_BYTES: Final = 24 * 1024
+_PIPE_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("<Q")
 _ENTRY: Final = Reading._fields.index("entry")
 # What a reader needs of the environment: where programs and libraries lie, the language, the time zone. No secrets.
@@ -52,13 +57,13 @@ class Readers:
 
     def read(self, paths: Sequence[str], inside: int) -> Iterator[Reading | OSError | None]:
         """What each of these folders holds, in order; None where the caller must look by itself."""
-        groups = [paths[start : start + _GROUP] for start in range(0, len(paths), _GROUP)]
-        # Each reader has one question at a time, so neither side can wait for the other to empty a pipe.
-        for number, group in enumerate(groups[: len(self._processes)]):
+        groups = list(_groups(paths))
+        ahead = _AHEAD * len(self._processes)
+        for number, group in enumerate(groups[:ahead]):
             self._ask(number, group, inside)
         for number, group in enumerate(groups):
             answer = self._answer(number)
-            following = number + len(self._processes)
+            following = number + ahead
             if following < len(groups):
                 self._ask(following, groups[following], inside)
             if answer is None:
@@ -91,9 +96,23 @@ class Readers:
         self._processes.clear()
 
 
+def _groups(paths: Sequence[str]) -> Iterator[list[str]]:
+    group: list[str] = []
+    size = 0
+    for path in paths:
+        # What `marshal` adds to a text, and what UTF-8 takes at most for a character.
+        size += 5 + 4 * len(path)
+        if group and (size > _QUESTION_BYTES or len(group) >= _GROUP):
+            yield group
+            group, size = [], 5 + 4 * len(path)
+        group.append(path)
+    if group:
+        yield group
+
+
 def _start() -> subprocess.Popen[bytes]:
     package = Path(__file__).resolve().parents[2]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", "from pumas.library.readers import serve; serve()"],
         cwd=package,
         env={name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_NEEDED_PREFIXES)},
@@ -101,6 +120,12 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    if sys.platform == "linux" and process.stdout is not None:
+        import fcntl
+
+        with contextlib.suppress(OSError):  # it only waits more without
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return process
 
 
 def serve() -> None:

@@ -45,15 +45,19 @@ def parse_object(path: str | Path) -> JsonObject:
         ValueError: it is not a regular file, too large, not UTF-8, not JSON, or not an object.
         OSError: it cannot be read.
     """
+    # A first look at a library does this for every model, and a file object would cost more than all these calls.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(fd)
         if (status.st_mode & 0o170000) != 0o100000:
             raise ValueError("not a regular file")
         if status.st_size > MAX_STATE_BYTES:
             raise ValueError("too large")
-        # One more than it should hold: a buffer of the allowed size would cost more than the reading.
-        data = file.read(status.st_size + 1)
+        data = os.read(fd, status.st_size + 1)
+        while len(data) <= status.st_size and (more := os.read(fd, status.st_size + 1 - len(data))):
+            data += more
+    finally:
+        os.close(fd)
     value: object = orjson.loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")

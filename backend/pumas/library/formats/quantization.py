@@ -120,8 +120,9 @@ _MAX_PATH: Final = 4096
 
 def parse_quantization(path: str) -> Quantization | None:
     """The quantisation that a path names: its file name decides, then its folders from the innermost outwards."""
-    for part in reversed(re.split(r"[/\\]", path[-_MAX_PATH:])):
-        text = f"_{_OTHER.sub('_', _GLUED.sub('_', part).lower())}_"
+    for part in reversed(path[-_MAX_PATH:].replace("\\", "/").split("/")):
+        parted = _GLUED.sub("_", part) if "Q" in part or "F16" in part else part
+        text = f"_{_OTHER.sub('_', parted.lower())}_"
         token = _best(text)
         if token:
             return Quantization(token, dynamic="_ud_" in text)
@@ -130,9 +131,12 @@ def parse_quantization(path: str) -> Quantization | None:
 
 def _best(text: str) -> str:
     for needed, pattern, form in _PATTERNS:
-        if needed in text and pattern.search(text):
-            *_, last = pattern.finditer(text)
-            return form.format(*last.groups())
+        if needed in text:
+            last = None
+            for last in pattern.finditer(text):  # noqa: B007 - only the last one counts
+                pass
+            if last is not None:
+                return form.format(*last.groups())
     return ""
 
 
