@@ -7,6 +7,22 @@ pub const RESPONSE_WRAPPERS: &str = include_str!("../../../../contracts/response
 /// kind -> code and description.
 pub const ERRORS: &str = include_str!("../../../../contracts/errors.json");
 
+/// The apps that come along, by the names of their files.
+pub const APPS: [(&str, &str); 3] = [
+    (
+        "comfyui.json",
+        include_str!("../../../../contracts/apps/comfyui.json"),
+    ),
+    (
+        "llamacpp.json",
+        include_str!("../../../../contracts/apps/llamacpp.json"),
+    ),
+    (
+        "ollama.json",
+        include_str!("../../../../contracts/apps/ollama.json"),
+    ),
+];
+
 /// Headers and content types of the page for browsers.
 pub const PAGE: &str = include_str!("../../../../contracts/page.json");
 
@@ -27,6 +43,17 @@ pub mod schema {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_app_is_left_out() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../contracts/apps");
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, APPS.map(|(name, _)| name));
+    }
 
     #[test]
     fn the_errors_are_those_of_the_enum() {

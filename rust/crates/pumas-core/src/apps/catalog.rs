@@ -1,0 +1,161 @@
+//! The apps that there are. Read when first asked for.
+//!
+//! A file of the user's that cannot be used is a trouble and hides no other app; one that takes a shipped app's id is not
+//! used.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use indexmap::IndexMap;
+
+use super::AppDescription;
+use crate::config::Layout;
+use crate::contracts;
+use crate::error::{Error, Result};
+use crate::storage::files::reason;
+use crate::storage::locked;
+use crate::storage::troubles::Troubles;
+
+/// What is meant when nobody says which app.
+pub const DEFAULT_APP: &str = "comfyui";
+const LARGEST: u64 = 1024 * 1024;
+
+type Found = IndexMap<String, Arc<AppDescription>>;
+
+/// All apps. The first call reads some small files.
+pub struct Apps {
+    own: PathBuf,
+    troubles: Arc<Troubles>,
+    found: Mutex<Option<Arc<Found>>>,
+}
+
+impl Apps {
+    /// Reads nothing yet.
+    #[must_use]
+    pub fn new(layout: &Layout, troubles: Arc<Troubles>) -> Self {
+        Self {
+            own: layout.apps(),
+            troubles,
+            found: Mutex::default(),
+        }
+    }
+
+    /// Ids ignore case. Blocks.
+    ///
+    /// # Errors
+    /// `UnknownApp`.
+    pub fn get(&self, app_id: &str) -> Result<Arc<AppDescription>> {
+        let all = self.all()?;
+        let app = all.get(&app_id.trim().to_lowercase());
+        app.cloned().ok_or_else(|| Error::UnknownApp(app_id.to_owned()))
+    }
+
+    /// By id, shipped ones first. Blocks.
+    ///
+    /// # Errors
+    /// `Bug`: a shipped description makes no sense.
+    pub fn all(&self) -> Result<Arc<IndexMap<String, Arc<AppDescription>>>> {
+        let mut found = locked(&self.found);
+        if let Some(known) = &*found {
+            return Ok(Arc::clone(known));
+        }
+        let read = Arc::new(self.read()?);
+        *found = Some(Arc::clone(&read));
+        Ok(read)
+    }
+
+    fn read(&self) -> Result<Found> {
+        let mut found = Found::new();
+        for (name, text) in contracts::APPS {
+            let app = AppDescription::read(name, text.as_bytes())
+                .map_err(|error| Error::Bug(format!("contracts/apps: {error}")))?;
+            found.insert(app.id.clone(), Arc::new(app));
+        }
+        found.sort_by(|one, _, other, _| {
+            (one != DEFAULT_APP, one.as_str()).cmp(&(other != DEFAULT_APP, other.as_str()))
+        });
+        for path in self.own_files() {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            match read_own(&path, &name, &found) {
+                Ok(app) => {
+                    found.insert(app.id.clone(), Arc::new(app));
+                }
+                Err(error) => {
+                    let subject = format!("launcher-data/apps/{name}");
+                    self.troubles.report(&subject, "damaged_app", &error.to_string());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn own_files(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.own) else {
+            return Vec::new();
+        };
+        let is_json = |path: &PathBuf| {
+            path.extension().is_some_and(|end| end == "json")
+                && !path
+                    .file_name()
+                    .unwrap_or_default()
+                    .as_encoded_bytes()
+                    .starts_with(b".")
+        };
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(is_json)
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+fn read_own(path: &Path, name: &str, found: &Found) -> Result<AppDescription> {
+    let refused = |reason: String| Error::CorruptState {
+        name: name.to_owned(),
+        reason,
+    };
+    let odd = || refused("it is no file of a sensible size".to_owned());
+    let facts = path.metadata().map_err(|_| odd())?;
+    if !facts.is_file() || facts.len() > LARGEST {
+        return Err(odd());
+    }
+    let data = fs::read(path).map_err(|error| refused(reason(&error)))?;
+    let app = AppDescription::read(name, &data)?;
+    if found.contains_key(&app.id) || found.values().any(|other| other.folder == app.folder) {
+        let taken = format!("the id {} or the folder {} is another app's", app.id, app.folder);
+        return Err(refused(taken));
+    }
+    Ok(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::description::tests::minimal;
+    use super::*;
+
+    #[test]
+    fn a_file_is_an_app_and_one_that_cannot_be_used_hides_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        fs::create_dir_all(layout.apps()).unwrap();
+        fs::write(layout.apps().join("tiny.json"), minimal().to_string()).unwrap();
+        fs::write(layout.apps().join("again.json"), "{").unwrap();
+        let mut same = minimal();
+        same["id"] = "ollama".into();
+        fs::write(layout.apps().join("ollama.json"), same.to_string()).unwrap();
+        let troubles = Arc::new(Troubles::default());
+        let apps = Apps::new(&layout, Arc::clone(&troubles));
+        let ids: Vec<String> = apps.all().unwrap().keys().cloned().collect();
+        assert_eq!(ids, ["comfyui", "llamacpp", "ollama", "tiny"]);
+        assert_eq!(troubles.count(), 2);
+        assert_eq!(apps.get(" Tiny ").unwrap().name, "Tiny");
+        assert!(matches!(apps.get("nothing"), Err(Error::UnknownApp(_))));
+    }
+}
