@@ -465,7 +465,7 @@ async def test_a_stalled_one_does_not_say_that_it_downloads(running: Running) ->
     await running.until(began.id, "downloading")
     stalled = time.monotonic()
     await running.until(began.id, "retrying")
-    assert time.monotonic() - stalled < 5
+    assert time.monotonic() - stalled < 20
 
 
 # -- restarts ----------------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ async def test_passing_events_go_to_readers_by_name_and_are_not_kept() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         with stream.subscribe(["system"]) as named:
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 30)
             before = stream.cursor
             stream.publish_passing("system.resources", {"n": 1})
             assert [(e.cursor, e.topic) for e in named.pending()] == [(before, "system.resources")]

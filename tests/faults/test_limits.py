@@ -61,7 +61,7 @@ def test_the_largest_body_is_read_and_one_byte_more_is_not(sidecar: Sidecar) -> 
     assert len(largest) == 32 * MIB
     reply = sidecar.post(largest, timeout_s=60)
     assert (reply.error["code"], reply.json["id"]) == (-32602, 7)
-    assert sidecar.raw(head(sidecar, f"Content-Length: {32 * MIB + 1}"), timeout_s=5).status == 413
+    assert sidecar.raw(head(sidecar, f"Content-Length: {32 * MIB + 1}"), timeout_s=30).status == 413
 
 
 def test_a_chunked_body_is_cut_at_the_limit(sidecar: Sidecar) -> None:
@@ -362,7 +362,7 @@ async def test_a_long_call_is_not_cut_by_the_deadlines_of_connections(
     await asyncio.sleep(0.4)
     assert not waiting.done()
     room.gate.set()
-    assert (await asyncio.wait_for(waiting, 5))["result"] is True
+    assert (await asyncio.wait_for(waiting, 30))["result"] is True
 
 
 async def test_sixty_four_in_flight_over_sockets(room: Room) -> None:
@@ -391,12 +391,12 @@ async def test_bodies_under_way_are_bounded_together(room: Room, monkeypatch: py
     for _, writer in holders:
         writer.write(room.request(b" " * 45_000, length=50_000))
     first = [asyncio.create_task(reader.readline()) for reader, _ in holders]
-    done, _ = await asyncio.wait(first, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(first, timeout=30, return_when=asyncio.FIRST_COMPLETED)
     assert [task.result().split()[1] for task in done] == [b"503"]
     for _, writer in holders:
         with contextlib.suppress(ConnectionError):
             writer.write(b" " * 5_000)
-    await asyncio.wait(first, timeout=5)
+    await asyncio.wait(first, timeout=30)
     assert sorted(task.result().split()[1] for task in first) == [b"200", b"200", b"503"]
     assert (await room.call("health_check"))["result"] == {"status": "ok"}
 

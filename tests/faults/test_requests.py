@@ -124,7 +124,7 @@ def test_a_body_that_goes_wrong_later(shared: Sidecar, chunks: bytes) -> None:
     ids=lambda b: repr(b[:30]),
 )
 def test_what_is_no_request_of_ours(shared: Sidecar, start: bytes) -> None:
-    reply = shared.raw(start, timeout_s=5)
+    reply = shared.raw(start, timeout_s=30)
     assert reply.status in (400, 421), reply
     assert reply.status != 400 or reply.body == b"Malformed HTTP request."
     assert not LEAK.search(reply.body)
@@ -143,7 +143,7 @@ def test_too_many_headers(shared: Sidecar) -> None:
 @pytest.mark.parametrize("header", [b"Upgrade: websocket", b"Upgrade: h2c"])
 def test_an_upgrade_is_not_taken(shared: Sidecar, header: bytes) -> None:
     data = head(shared, b"Connection: Upgrade", header, b"Content-Length: 0", target=b"GET /health HTTP/1.1")
-    assert shared.raw(data + b"garbage behind it", timeout_s=5).status in (200, 400)
+    assert shared.raw(data + b"garbage behind it", timeout_s=30).status in (200, 400)
     assert shared.healthy()
 
 

@@ -174,7 +174,7 @@ def check_works_again(bench: Bench) -> None:
         thing = bench.caller.bring_in("copy")
         return thing in bench.caller.inside()
 
-    eventually(works, 5, "writing after there was room again")
+    eventually(works, 30, "writing after there was room again")
     bench.caller.look()
     check_promises(bench.sidecar, bench.caller.promises())
     bench.restart()

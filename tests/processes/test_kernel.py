@@ -67,7 +67,7 @@ def test_a_signal_reaches_only_the_one_meant(
     meant = {"pid": seen.pid, "start": seen.start} | change
     assert kernel.tell(meant["pid"], meant["start"], signal.SIGTERM) is reached
     if reached:
-        assert sleeper.wait(5) == -signal.SIGTERM
+        assert sleeper.wait(30) == -signal.SIGTERM
         assert not kernel.tell(seen.pid, seen.start, signal.SIGTERM)
     else:
         assert sleeper.poll() is None
@@ -150,7 +150,7 @@ def test_without_proc_the_same_is_told(monkeypatch: pytest.MonkeyPatch, sleeper:
     assert isinstance(who, Identity) and kernel.alive(who) and sleeper.pid in kernel.table()
     assert not kernel.tell(sleeper.pid, there.start + 1, signal.SIGTERM)
     assert kernel.tell(sleeper.pid, there.start, signal.SIGTERM)
-    assert sleeper.wait(5) == -signal.SIGTERM
+    assert sleeper.wait(30) == -signal.SIGTERM
     time.sleep(0)
     with contextlib.suppress(ProcessLookupError):
         assert not kernel.tell(sleeper.pid, there.start, signal.SIGTERM)

@@ -50,7 +50,7 @@ def size_of(path: Path) -> int | None:
 
 def asked(url: str) -> int:
     """The process that answers there."""
-    with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own loopback address
+    with urllib.request.urlopen(url, timeout=20) as reply:  # noqa: S310 - our own loopback address
         return json.load(reply)["pid"]
 
 
@@ -390,7 +390,7 @@ async def test_what_becomes_of_apps_when_the_sidecar_ends(
         await asyncio.to_thread(bench.service.set_on_exit, wish)
         started = await bench.service.launch("family")
         begun = time.monotonic()
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 8
     if left:
         assert runs(started.pid)
     else:
