@@ -53,6 +53,10 @@ def test_a_version_is_installed_chosen_updated_taken_back_removed_and_restored(s
     assert pumas("apps", "restore", "ollama", root=root).out.startswith(f"{trash_id}\tv0.12.0\tremoved\t")
     assert pumas("apps", "restore", "ollama", trash_id, root=root).out == "ollama v0.12.0 is back.\n"
     assert pumas("apps", "list", "--json", root=root).json["apps"][2]["installed"] == ["v0.13.1", "v0.12.0"]
+    trash_id = pumas("apps", "remove", "ollama", "v0.12.0", root=root).out.split()[-1]
+    assert pumas("apps", "purge", "ollama", trash_id, root=root).out == "Removed for good.\n"
+    assert pumas("apps", "restore", "ollama", root=root).err == "No version of ollama is in the trash.\n"
+    assert pumas("apps", "purge", "ollama", trash_id, root=root).status == exits.FAILED
 
 
 def test_why_an_installation_failed_is_said(sidecar: Sidecar, pumas: Run) -> None:
@@ -68,12 +72,16 @@ def test_why_an_installation_failed_is_said(sidecar: Sidecar, pumas: Run) -> Non
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("install", "nothing"), "no app"),
-        (("install", "ollama", "v9"), "not among the releases"),
+        (("install", "nothing"), "no app 'nothing'; pumas apps shows"),
+        (
+            ("install", "ollama", "v9"),
+            "not among the releases that are known; pumas apps versions APP --refresh asks anew",
+        ),
         (("install", "ollama", "../x"), "must be made of"),
-        (("apps", "use", "ollama", "v9"), "not installed"),
+        (("apps", "use", "ollama", "v9"), "not installed; pumas apps shows"),
+        (("run", "ollama"), "active; pumas apps use APP TAG makes"),
         (("apps", "rollback", "ollama"), "no earlier version"),
-        (("apps", "restore", "ollama", "x"), "No entry"),
+        (("apps", "restore", "ollama", "x"), "No entry 'x' in the trash; pumas apps restore APP shows"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(sidecar: Sidecar, pumas: Run, words: tuple[str, ...], says: str) -> None:

@@ -61,7 +61,7 @@ def test_with_a_sidecar_that_stays(pumas: Run, sidecar: Sidecar, root: Root) -> 
     assert pumas("logs", "web", "--json", "-n", "1", root=root.path).json["truncated"] is False
     again = pumas("run", "web", root=root.path)
     assert again.status == exits.FAILED and "runs already" in again.err
-    assert pumas("stop", "web", root=root.path).out == "stopped: 1 processes\n"
+    assert pumas("stop", "web", root=root.path).out == "stopped: 1 process\n"
     assert not runs(done.json["pid"])
     stopped = pumas("stop", "web", "--json", root=root.path)
     assert stopped.status == exits.FAILED and stopped.json["error_code"] == "not_running"

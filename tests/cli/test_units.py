@@ -14,6 +14,20 @@ from hypothesis import strategies as st
 from pumas.cli import units
 from pumas.cli.arguments import BadArgument
 
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((0, "file"), "0 files"),
+        ((1, "file"), "1 file"),
+        ((2, "file"), "2 files"),
+        ((3, "process", "processes"), "3 processes"),
+    ],
+)
+def test_counts(given: tuple[Any, ...], said: str) -> None:
+    assert units.count(*given) == said
+
+
 UNITS = {
     "": 1,
     "B": 1,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pumas.cli import exits, following
+from pumas.cli import exits, following, units
+from pumas.cli.advice import typed
 from pumas.cli.command import Cli, UsageProblem, command
 from pumas.cli.output import moment, size
 
@@ -34,7 +35,7 @@ def adopt(
     cli: Cli,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="What to take in; without any, show what there is.", show_default=False),
+        typer.Argument(metavar="ID", help="What to take in; without any, show what there is.", show_default=False),
     ] = None,
     folder: Annotated[
         list[Path] | None, typer.Option("--in", metavar="DIR", help="Look here too; may be repeated.")
@@ -96,8 +97,10 @@ def _show_scan(cli: Cli, scan: ScanModelStoresResult) -> int:
     for store in scan["stores"]:
         count, problems = len(store["models"]), len(store["problems"]) + store["more_problems"]
         more = " There is more than was looked at." if store["truncated"] else ""
-        wrong = f" {problems} problems." if problems else ""
-        cli.out.say(f"{store['kind']} {store['path']}: {count} models, {size(store['size'])}.{wrong}{more}")
+        wrong = f" {units.count(problems, 'problem')}." if problems else ""
+        cli.out.say(
+            f"{store['kind']} {store['path']}: {units.count(count, 'model')}, {size(store['size'])}.{wrong}{more}"
+        )
         for problem in store["problems"][:5]:
             cli.out.say(f"  {problem['path']}: {problem['message']}")
     if not scan["stores"]:
@@ -150,7 +153,8 @@ def _show_adopted(cli: Cli, outcome: AdoptModelsResult, *, dry_run: bool) -> Non
     for item in outcome["results"]:
         twin = item.get("duplicate_of")
         verdict = done if item["success"] else "duplicate" if twin else "failed"
-        rows.append((verdict, item["name"], item.get("mode"), item.get("model_id") or twin, item.get("error")))
+        why = typed(item.get("error") or "")
+        rows.append((verdict, item["name"], item.get("mode"), item.get("model_id") or twin, why))
     cli.out.table(("", "stored model", "how", "model", "why"), rows)
     for item in outcome["results"]:
         for warning in (*item.get("security_findings", ()), *item.get("warnings", ())):

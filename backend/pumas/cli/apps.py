@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     command(group, "rollback")(rollback)
     command(group, "remove")(remove)
     command(group, "restore")(restore)
+    command(group, "purge")(purge)
     app.add_typer(group, name="apps")
     command(app, "install")(install)
 
@@ -113,7 +114,7 @@ def restore(
     cli: Cli,
     app: AppArgument,
     trash_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Left out: list what can be restored.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="Left out: list what can be restored.", show_default=False)
     ] = None,
 ) -> None:
     """Bring a removed version back."""
@@ -127,14 +128,24 @@ def restore(
         return
     rows = [(one["trash_id"], one["tag"], one["reason"], moment(one["removed_at"])) for one in listed["versions"]]
     cli.out.table(("id", "tag", "why", "since"), rows)
+    if not rows:
+        cli.out.say(f"No version of {app} is in the trash.")
+
+
+def purge(
+    cli: Cli,
+    app: AppArgument,
+    trash_id: Annotated[str, typer.Argument(metavar="ID", help="As shown by pumas apps restore APP.")],
+) -> None:
+    """Remove a version from the trash for good."""
+    done = cli.client.purge_removed_version(trash_id, app_id=app)
+    _said(cli, done, "Removed for good.")
 
 
 def install(
     cli: Cli,
     app: AppArgument,
-    tag: Annotated[
-        str | None, typer.Argument(metavar="[TAG]", help="Left out: the newest.", show_default=False)
-    ] = None,
+    tag: Annotated[str | None, typer.Argument(metavar="TAG", help="Left out: the newest.", show_default=False)] = None,
     use_it: Annotated[bool, typer.Option("--use", help="Make it the version in use.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Build it anew although it is installed.")] = False,
 ) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pumas.cli import units
+from pumas.cli.advice import typed
 from pumas.cli.command import Cli
 from pumas.cli.output import size
 from pumas.client import PumasError, discovery
@@ -127,10 +129,10 @@ def _library(cli: Cli) -> Iterator[Check]:
         "offline": "connect the drive that holds the library",
         "read_only": "make shared-resources/models writable",
     }
-    count = f"{library['model_count']} models, {state}" + (", indexing" if library["indexing"] else "")
+    count = f"{units.count(library['model_count'], 'model')}, {state}" + (", indexing" if library["indexing"] else "")
     yield Check("library", "ok" if state == "ready" else "warn", count, remedies.get(state, ""))
     for trouble in library["troubles"]:
-        yield Check("trouble", "warn", f"{trouble['subject']}: {trouble['message']}", _remedy(trouble["kind"]))
+        yield Check("trouble", "warn", f"{trouble['subject']}: {typed(trouble['message'])}", _remedy(trouble["kind"]))
 
 
 def _remedy(kind: str) -> str:
@@ -142,5 +144,8 @@ def _remedy(kind: str) -> str:
 
 
 def _tools(_cli: Cli) -> Iterator[Check]:
+    from pumas.versions.packages import find_uv
+
     for tool, purpose in _OPTIONAL_TOOLS.items():
-        yield Check(tool, "ok", "found") if shutil.which(tool) else Check(tool, "warn", "not found", purpose)
+        found = find_uv() if tool == "uv" else shutil.which(tool)
+        yield Check(tool, "ok", "found") if found else Check(tool, "warn", "not found", purpose)

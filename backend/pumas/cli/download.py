@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 def download(
     cli: Cli,
-    repo: Annotated[str, typer.Argument(help="owner/name, or the address of its page.", show_default=False)],
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO", help="owner/name, or the address of its page.", show_default=False)
+    ],
     quant: Annotated[
         str | None, typer.Option(help="Only this quantisation, such as Q4_K_M, with its configuration.")
     ] = None,
@@ -82,7 +84,7 @@ def download(
         raise failure(error.kind, _advised(error.kind, str(error)), error.code, error.details) from None
     download_id = started["download_id"]
     cli.out.say(
-        f"{started['repo_id']}: {_count(started['files'], 'file')}, {size(started['total_bytes'])}, "
+        f"{started['repo_id']}: {units.count(started['files'], 'file')}, {size(started['total_bytes'])}, "
         f"commit {started['revision'][:8]}, download {short(download_id)}"
     )
     if detach:
@@ -144,7 +146,7 @@ def say_end(cli: Cli, ended: GetModelDownloadStatusResult, seconds: float) -> in
         cli.out.say(f"pumas: {title_of(ended)}: {_why_not(ended)}")
         return exits.FAILED
     said = (
-        f"{ended['model_id']}: {size(ended['total_bytes'])} in {_count(sum(verified.values()), 'file')}, "
+        f"{ended['model_id']}: {size(ended['total_bytes'])} in {units.count(sum(verified.values()), 'file')}, "
         f"{_verified(verified)}, {seconds:.1f} s"
     )
     if cli.out.tty:
@@ -169,7 +171,3 @@ def _why_not(status: GetModelDownloadStatusResult) -> str:
     if status["status"] == "paused":
         return f"paused at {status['progress']:.0%}. Go on with: pumas downloads resume {name}"
     return f"{status['status']}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
 
 IdsArgument = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="As shown by pumas downloads; its beginning is enough.")
+    list[str], typer.Argument(metavar="ID", help="As shown by pumas downloads; its beginning is enough.")
 ]
 
 
@@ -177,7 +177,7 @@ def watch(
     cli: Cli,
     download_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="By default all that are under way.", show_default=False),
+        typer.Argument(metavar="ID", help="By default all that are under way.", show_default=False),
     ] = None,
 ) -> int:
     """Follow downloads until they end; the exit status tells whether all completed."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pumas.cli import arguments, exits, page
+from pumas.cli import arguments, exits, page, units
 from pumas.cli.command import Cli, UsageProblem, command
 from pumas.cli.output import size
 from pumas.client import NotReachable, PumasError, discovery
@@ -69,7 +69,7 @@ def status(cli: Cli) -> None:
             "sidecar": where,
             "root": cli.root,
             "version": system["version"],
-            "library": f"{library['state']}, {library['model_count']} models",
+            "library": f"{library['state']}, {units.count(library['model_count'], 'model')}",
             "indexing": "yes" if library["indexing"] else "no",
             "disk": f"{size(disk['free'])} free of {size(disk['total'])}",
             "jobs": f"{len(active)} not finished" if active else "none",
@@ -92,10 +92,16 @@ def _method_names(incomplete: str) -> list[str]:
 
 def call(
     cli: Cli,
-    method: Annotated[str, typer.Argument(help="Name on the wire.", autocompletion=_method_names, show_default=False)],
+    method: Annotated[
+        str,
+        typer.Argument(metavar="METHOD", help="Name on the wire.", autocompletion=_method_names, show_default=False),
+    ],
     params: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]... | -", help="A value is JSON when it parses, else text; - reads stdin."),
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="A value is JSON when it parses, else text; - alone reads a JSON object from stdin.",
+        ),
     ] = None,
 ) -> None:
     """Call any method and print its result as JSON."""

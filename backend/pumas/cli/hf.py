@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pumas.cli import exits
+from pumas.cli import exits, units
 from pumas.cli.command import Cli, command
 from pumas.cli.output import moment, size
 
@@ -28,7 +28,7 @@ def search(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT]...",
+            metavar="TEXT",
             help="Words of a name, or an address; without any, what is popular now.",
             show_default=False,
         ),
@@ -82,7 +82,8 @@ def show(
         cli.out.say(f"It is gated: accept its terms at {found['url']} before a download.")
     if found["refused"]:
         names = ", ".join(one["path"] for one in found["refused"][:5])
-        cli.out.say(f"{len(found['refused'])} files have names that cannot be used here: {names}")
+        refused = units.count(len(found["refused"]), "file has a name", "files have names")
+        cli.out.say(f"{refused} that cannot be used here: {names}")
     _say_age(cli, found)
     return exits.OK
 
@@ -116,7 +117,7 @@ def _say_choice(cli: Cli, found: GetHfModelResult, choice: HubChoice) -> None:
     sizes = {file["path"]: file["size"] for file in found["files"]}
     cli.out.table(("file", "size"), [(path, size(sizes.get(path))) for path in choice["files"]])
     room = "" if choice["fits"] else f", and only {size(found['free_bytes'])} are free"
-    cli.out.say(f"{len(choice['files'])} files, {size(choice['total_bytes'])}{room}.")
+    cli.out.say(f"{units.count(len(choice['files']), 'file')}, {size(choice['total_bytes'])}{room}.")
     for path in choice["pickles"]:
         cli.out.say(f"{path} can run code when an app loads it.")
     if choice["offered"]:

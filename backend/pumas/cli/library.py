@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pumas.cli import exits, following
+from pumas.cli import exits, following, units
+from pumas.cli.advice import typed
 from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.output import moment, size
 
@@ -98,7 +99,7 @@ def _row(model: FoundModel) -> tuple[object, ...]:
 
 def import_models(
     cli: Cli,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Model files or folders.", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Model files or folders.", show_default=False)],
     family: Annotated[str | None, typer.Option(help="By default found in the file.")] = None,
     name: Annotated[str | None, typer.Option(help="The shown name, for one PATH; by default the file's name.")] = None,
     model_type: Annotated[str | None, typer.Option("--type", help="By default found in the file.")] = None,
@@ -174,7 +175,7 @@ def _show_import(cli: Cli, outcome: ImportBatchResult, *, dry_run: bool) -> None
     for item in outcome["results"]:
         twin = item.get("duplicate_of")
         verdict = done if item["success"] else "duplicate" if twin else "failed"
-        rows.append((verdict, item["path"], item.get("model_id") or twin, item.get("error")))
+        rows.append((verdict, item["path"], item.get("model_id") or twin, typed(item.get("error") or "")))
     cli.out.table(("", "file", "model", "why"), rows)
     for item in outcome["results"]:
         for finding in item.get("security_findings", ()):
@@ -190,7 +191,7 @@ def _show_import(cli: Cli, outcome: ImportBatchResult, *, dry_run: bool) -> None
 
 def delete(
     cli: Cli,
-    model_ids: Annotated[list[str], typer.Argument(metavar="MODEL...", help="As shown by pumas models.")],
+    model_ids: Annotated[list[str], typer.Argument(metavar="MODEL", help="As shown by pumas models.")],
     dry_run: DryRunOption = False,
 ) -> None:
     """Move models into the trash. `pumas trash restore` brings them back."""
@@ -207,7 +208,7 @@ def delete(
 def verify(
     cli: Cli,
     model_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="By default all.", show_default=False)
+        list[str] | None, typer.Argument(metavar="MODEL", help="By default all.", show_default=False)
     ] = None,
 ) -> int:
     """Hash the library again. Differences are reported, recorded digests never replaced."""
@@ -223,7 +224,8 @@ def verify(
         )
         hidden = f" {report['findings_omitted']} more are not shown." if report["findings_omitted"] else ""
         cli.out.say(
-            f"{report['models']} models, {report['files']} files, {size(report['bytes'])} read: "
+            f"{units.count(report['models'], 'model')}, {units.count(report['files'], 'file')}, "
+            f"{size(report['bytes'])} read: "
             f"{len(findings)} not as recorded.{hidden}"
         )
     return exits.FAILED if findings else following.status_of(job)
@@ -264,7 +266,7 @@ def trash_restore(
 def trash_empty(
     cli: Cli,
     trash_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[TRASH-ID]...", help="By default all.", show_default=False)
+        list[str] | None, typer.Argument(metavar="TRASH-ID", help="By default all.", show_default=False)
     ] = None,
     older_than_days: Annotated[float, typer.Option(min=0, help="Only what was deleted so long ago.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

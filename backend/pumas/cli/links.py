@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pumas.cli import exits, following
-from pumas.cli.command import Cli, UsageProblem, command
+from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.output import moment, size
 
 if TYPE_CHECKING:
     from pumas.client.types import ApplyModelMappingResult, PreviewModelMappingResult, SyncWithResolutionsResult
 
 TagArgument = Annotated[
-    str, typer.Argument(metavar="[TAG]", help="An installed version; by default the one in use.", show_default=False)
+    str, typer.Argument(metavar="TAG", help="An installed version; by default the one in use.", show_default=False)
 ]
 AppOption = Annotated[str, typer.Option("--app", metavar="APP", help="The app.")]
 CopyOption = Annotated[bool, typer.Option("--allow-copy", help="Copy files where no link can be made.")]
@@ -22,7 +22,10 @@ COMFYUI = "comfyui"
 
 
 def register(app: typer.Typer) -> None:
-    links = typer.Typer(help="Give apps the library's models by links, and look after those.")
+    links = typer.Typer(
+        help="Give apps the library's models by links, and look after those. Without a command: list.",
+        cls=ListByDefault,
+    )
     command(links, "plan")(plan)
     command(links, "apply")(apply)
     command(links, "health")(health)
@@ -33,7 +36,9 @@ def register(app: typer.Typer) -> None:
 def _tag(cli: Cli, app: str, tag: str) -> str:
     found = tag or cli.client.get_active_version(app_id=app)["version"]
     if not found:
-        raise UsageProblem(f"no version of {app} is in use: name one, as in pumas links plan TAG.")
+        raise UsageProblem(
+            f"no version of {app} is in use: choose one with pumas apps use {app} TAG, or name one here."
+        )
     return found
 
 
@@ -162,7 +167,7 @@ def _show_applied(cli: Cli, done: dict[str, Any]) -> int:
 def health(
     cli: Cli,
     tag: Annotated[
-        str | None, typer.Argument(metavar="[TAG]", help="Look for orphans in this version too.", show_default=False)
+        str | None, typer.Argument(metavar="TAG", help="Look for orphans in this version too.", show_default=False)
     ] = None,
     app: AppOption = COMFYUI,
     clean: Annotated[bool, typer.Option("--clean", help="Remove links of ours that lead nowhere.")] = False,
@@ -195,7 +200,7 @@ def health(
 
 def listed(
     cli: Cli,
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only its links.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Only its links.", show_default=False)] = None,
     app: Annotated[str | None, typer.Option("--app", metavar="APP", help="Only this app's.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only this version's.")] = None,
 ) -> None:

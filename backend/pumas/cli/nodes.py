@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pumas.cli import exits, following
-from pumas.cli.command import Cli, UsageProblem, command
+from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.output import moment
 
 if TYPE_CHECKING:
@@ -30,12 +30,15 @@ _SHORT = 12
 
 
 def register(app: typer.Typer) -> None:
-    nodes = typer.Typer(help="Custom nodes of ComfyUI. They are programs: install what you trust.")
+    nodes = typer.Typer(
+        help="Custom nodes of ComfyUI. They are programs: install what you trust. Without a command: list.",
+        cls=ListByDefault,
+    )
     command(nodes, "list")(list_nodes)
     command(nodes, "install")(install)
     command(nodes, "update")(update)
     command(nodes, "remove")(remove)
-    trash = typer.Typer(help="Custom nodes that were removed.")
+    trash = typer.Typer(help="Custom nodes that were removed. Without a command: list.", cls=ListByDefault)
     command(trash, "list")(trash_list)
     command(trash, "restore")(trash_restore)
     command(trash, "purge")(trash_purge)
@@ -46,7 +49,9 @@ def register(app: typer.Typer) -> None:
 def _tag(cli: Cli, tag: str) -> str:
     found = tag or cli.client.get_active_version()["version"]
     if not found:
-        raise UsageProblem("no version of comfyui is in use: name one with --tag TAG.")
+        raise UsageProblem(
+            "no version of comfyui is in use: choose one with pumas apps use comfyui TAG, or add --tag TAG."
+        )
     return found
 
 

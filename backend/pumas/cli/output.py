@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pumas.cli.advice import typed
+
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STYLES = {
@@ -111,4 +113,4 @@ class Output:
         """The one line that says what went wrong and what to do; with --json also as the document."""
         if self.as_json:
             self.document({"success": False, "error": message, "error_code": kind})
-        self.say(f"pumas: {message}")
+        self.say(f"pumas: {typed(message)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pumas.cli import exits
+from pumas.cli import exits, units
 from pumas.cli.command import Cli, command
 from pumas.cli.output import moment
 from pumas.client import PumasError
@@ -30,7 +30,7 @@ def run(
     cli: Cli,
     app: AppArgument,
     args: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- ARG]...", help="For the app itself.", show_default=False)
+        list[str] | None, typer.Argument(metavar="ARG", help="For the app itself, behind --.", show_default=False)
     ] = None,
     tag: Annotated[str | None, typer.Option(help="The version [default: the active one].")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="[default: the app's own, or a free one].")] = None,
@@ -71,7 +71,7 @@ def stop(cli: Cli, app: AppArgument) -> None:
         cli.out.document(stopped)
     else:
         killed = f", {stopped['killed']} of them killed" if stopped["killed"] else ""
-        cli.out.line(f"stopped: {stopped['stopped']} processes{killed}")
+        cli.out.line(f"stopped: {units.count(stopped['stopped'], 'process', 'processes')}{killed}")
 
 
 def ps(

@@ -87,6 +87,11 @@ def of_total(done: int, total: int) -> str:
     return f"{done / 1024**power:.{digits}f}/{total / 1024**power:.{digits}f} {_SIZES[power]}"
 
 
+def count(number: int, noun: str, several: str = "") -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
+
+
 def duration(seconds: float) -> str:
     """`0:07`, `3:12`, `2:03:12`, `3 d 4 h`."""
     minutes, second = divmod(int(seconds + 0.5), 60)
