@@ -24,6 +24,14 @@ const SPAN_S = 300;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
+/** What a custom property of the style sheet is in the theme of now: the canvas knows no `var()` and no `light-dark()`. */
+function colorOf(element: HTMLElement, name: string): string {
+  element.style.color = `var(${name})`;
+  const { color } = getComputedStyle(element);
+  element.style.color = "";
+  return color;
+}
+
 /** The last minutes before the newest point. */
 function span(history: History): [number, number] {
   const newest = history.newest ?? Date.now() / 1000;
@@ -43,8 +51,7 @@ export default function Curve({ label, history, version, colors, max, least = 1,
     const element = place.current;
     if (element === null) return;
     const create = () => {
-      const style = getComputedStyle(element);
-      const color = (name: string) => style.getPropertyValue(name).trim();
+      const color = (name: string) => colorOf(element, name);
       plot.current?.destroy();
       plot.current = new UPlot(
         {

@@ -1,22 +1,18 @@
-import { useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useCallback, useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 
 import type { Ok } from "../../client/types";
 import { queryWords } from "../../lib/highlight";
+import { useRows } from "../../lib/rows";
 import { useTexts } from "../../texts/texts";
 import css from "./Library.module.css";
 import { ModelRow, rowId } from "./ModelRow";
 import { LIST_ID } from "./SearchBox";
 import type { Search } from "./params";
-import { useRows } from "./search";
+import { useFoundModels } from "./search";
 import { useDelete } from "./useDelete";
 
-/** As the style sheet has it: a row grows with the font. */
+/** As the style sheet has it. */
 const ROW_REM = 4;
-
-function rowHeight(): number {
-  return ROW_REM * parseFloat(getComputedStyle(document.documentElement).fontSize);
-}
 
 interface Props {
   search: Search;
@@ -32,19 +28,13 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(0);
   const total = found.total_count;
-  const rows = useVirtualizer({
-    count: total,
-    getScrollElement: () => scroller.current,
-    estimateSize: rowHeight,
-    overscan: 8,
-  });
-  const items = rows.getVirtualItems();
-  const rowAt = useRows(search, found.models, items[0]?.index ?? 0, items.at(-1)?.index ?? 0);
+  const { first, end, rowHeight, places, page, reveal } = useRows(scroller, total, ROW_REM);
+  const rowAt = useFoundModels(search, found.models, first, end - 1);
   const words = useMemo(() => queryWords(search.query), [search.query]);
   const remove = useDelete();
 
   useEffect(() => {
-    scroller.current?.scrollTo({ top: 0 });
+    if (scroller.current !== null && scroller.current.scrollTop > 0) scroller.current.scrollTop = 0;
     setActive(0);
   }, [search]);
 
@@ -63,13 +53,12 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
 
   const moveTo = (index: number) => {
     const next = Math.min(Math.max(index, 0), total - 1);
-    rows.scrollToIndex(next);
+    reveal(next);
     setActive(next);
     const model = rowAt(next);
     if (current !== "" && model !== undefined) onOpen(model.model_id);
   };
   const press = (event: KeyboardEvent) => {
-    const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 0) / rowHeight()) - 1);
     const moves: Record<string, () => void> = {
       ArrowDown: () => moveTo(active + 1),
       ArrowUp: () => moveTo(active - 1),
@@ -100,17 +89,18 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
       tabIndex={0}
       onKeyDown={press}
     >
-      <div className={css.rows} role="presentation" style={{ height: rows.getTotalSize() }}>
-        {items.map(({ index, start }) => {
+      <div className={css.rows} role="presentation" style={{ height: total * rowHeight }}>
+        {Array.from({ length: end - first }, (_, place) => {
+          const index = first + place;
           const model = rowAt(index);
           return (
             <ModelRow
-              key={index}
+              key={index % places} // a row that leaves on one side comes back on the other
               model={model}
               words={words}
               index={index}
               total={total}
-              start={start}
+              start={index * rowHeight}
               selected={model?.model_id === current}
               onOpen={open}
             />

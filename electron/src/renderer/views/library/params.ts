@@ -12,7 +12,7 @@ export interface Search {
 
 export const NO_FILTERS: Filters = { types: [], families: [], formats: [], quants: [], sizes: [], tags: [] };
 export const EVERYTHING: Search = { query: "", filters: NO_FILTERS };
-export const PAGE = 100;
+export const PAGE = 50;
 
 export function withFilter(filters: Filters, facet: Facet, value: string, on: boolean): Filters {
   const others = filters[facet].filter((one) => one !== value);

@@ -13,7 +13,7 @@ export function useFirstPage(search: Search) {
 export type RowAt = (index: number) => FoundModel | undefined;
 
 /** Rows of an answer by their place; undefined while their page is on its way. */
-export function useRows(search: Search, firstPage: readonly FoundModel[], first: number, last: number): RowAt {
+export function useFoundModels(search: Search, firstPage: readonly FoundModel[], first: number, last: number): RowAt {
   const client = useClient();
   const pages = furtherPages(first, last);
   const answers = useQueries({

@@ -1,0 +1,85 @@
+// Which rows of a long list are in view, where all have one height: arithmetic instead of a table of a hundred thousand
+// places that would be made anew with each letter of a search.
+import { useEffect, useRef, useState, type RefObject } from "react";
+import { flushSync } from "react-dom";
+
+export interface Range {
+  first: number;
+  /** The one after the last. */
+  end: number;
+}
+
+export interface View {
+  /** How far it is scrolled, and its height, in pixels. */
+  top: number;
+  height: number;
+}
+
+/** More than are in view on each side, so that a quick scroll shows no gap. */
+const MORE = 8;
+
+export function rangeOf({ top, height }: View, rowHeight: number, total: number): Range {
+  const first = Math.min(Math.max(0, Math.floor(top / rowHeight) - MORE), total);
+  const end = Math.min(total, Math.ceil((top + height) / rowHeight) + MORE);
+  return { first, end: Math.max(first, end) };
+}
+
+/** Where to scroll so that a row is wholly in view; where it is already when it is. */
+export function revealing(row: number, { top, height }: View, rowHeight: number): number {
+  const start = row * rowHeight;
+  return Math.min(start, Math.max(top, start + rowHeight - height));
+}
+
+export interface Rows extends Range {
+  rowHeight: number;
+  /** At most so many rows exist at a time. */
+  places: number;
+  /** How many rows are in view at most, at least one. */
+  page: number;
+  reveal: (row: number) => void;
+}
+
+/** `rem` is a row's height as the style sheet has it, so that rows grow with the font. */
+export function useRows(scroller: RefObject<HTMLElement | null>, total: number, rem: number): Rows {
+  const [rowHeight, setRowHeight] = useState(() => rem * rootFont());
+  const [view, setView] = useState<View>({ top: 0, height: window.innerHeight });
+  const range = rangeOf(view, rowHeight, total);
+  const { first, end } = range;
+  const shown = useRef({ range, rowHeight, total });
+  useEffect(() => {
+    shown.current = { range: { first, end }, rowHeight, total };
+  }, [first, end, rowHeight, total]);
+
+  useEffect(() => {
+    const element = scroller.current;
+    if (element === null) return;
+    const look = () => ({ top: element.scrollTop, height: element.clientHeight });
+    const scrolled = () => {
+      const { range: known, rowHeight: height, total: count } = shown.current;
+      const next = rangeOf(look(), height, count);
+      // At once, so that the frame that is scrolled is the frame that shows the rows.
+      if (next.first !== known.first || next.end !== known.end) flushSync(() => setView(look()));
+    };
+    const sizes = new ResizeObserver(() => {
+      setRowHeight(rem * rootFont());
+      setView(look());
+    });
+    sizes.observe(element);
+    element.addEventListener("scroll", scrolled, { passive: true });
+    return () => {
+      sizes.disconnect();
+      element.removeEventListener("scroll", scrolled);
+    };
+  }, [scroller, rem]);
+
+  const page = Math.max(1, Math.floor(view.height / rowHeight));
+  const reveal = (row: number) => {
+    const element = scroller.current;
+    element?.scrollTo({ top: revealing(row, { top: element.scrollTop, height: element.clientHeight }, rowHeight) });
+  };
+  return { first, end, rowHeight, page, places: page + 2 + 2 * MORE, reveal };
+}
+
+function rootFont(): number {
+  return parseFloat(getComputedStyle(document.documentElement).fontSize);
+}
