@@ -1,6 +1,6 @@
-"""Tables: the kinds of models, and what the names that files give their own architecture mean.
+"""The kinds of models, and what the names that files give their own architecture mean.
 
-Sources: the architecture list of llama.cpp
+The names stand in `contracts/tables/families.json`; their sources: the architecture list of llama.cpp
 (https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py), the names in GGUF files that image and
 video programs make, transformers' `model_type`, and ModelSpec. What tensors say is in `tensor_names`.
 """
@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
+
+from .tables import table
 
 
 class ModelType(StrEnum):
@@ -33,66 +35,10 @@ class Kind(NamedTuple):
 
 UNKNOWN: Final = Kind(ModelType.UNKNOWN)
 
-# --- architectures, as GGUF's `general.architecture` and transformers' `model_type` name them
-
-_FAMILY_OF: Final[dict[str, str]] = {
-    "codellama": "llama",
-    "mixtral": "mistral",
-    "phi2": "phi",
-    "phi3": "phi",
-    "qwen2": "qwen",
-    "starcoder2": "starcoder",
-    "gptneox": "gpt-neox",
-    "gpt_neox": "gpt-neox",
-    "gptj": "gpt-j",
-    "hyvid": "hunyuan-video",
-    "hunyuan_video": "hunyuan-video",
-    "sd1": "stable-diffusion",
-    "sd2": "stable-diffusion",
-    "sd": "stable-diffusion",
-    "aura": "auraflow",
-    "ltxv": "ltx-video",
-    "lumina2": "lumina",
-    "pig": "",
-    "t5encoder": "t5",
-}
-_DIFFUSION: Final = frozenset(
-    {
-        "aura", "auraflow", "chroma", "cogvideox", "cosmos", "ernie_image", "flux", "flux2", "hidream",
-        "hunyuan_dit", "hunyuan_image", "hunyuan_video", "hyvid", "kandinsky5", "kolors", "ltxv", "lumina2",
-        "mochi", "omnigen", "pig", "pixart", "qwen_image", "sana", "sd", "sd1", "sd2", "sd3", "sd35", "sdxl",
-        "wan", "z_image",
-    }
-)  # fmt: skip
-_AUDIO: Final = frozenset(
-    {
-        "ace-step", "acestep", "audiogen", "bark", "clap", "csm", "data2vec-audio", "dia", "encodec", "hubert",
-        "kokoro", "mimi", "moonshine", "moshi", "musicgen", "orpheus-snac", "outetts-vocoder", "parler",
-        "parler-tts", "seamless_m4t", "snac", "speech-encoder-decoder", "speecht5", "stable-audio", "vits",
-        "voxtral", "wav2vec2", "wavlm", "wavtokenizer-dec", "whisper", "xtts",
-    }
-)  # fmt: skip
-_EMBEDDING: Final = frozenset(
-    {
-        "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "eurobert",
-        "gemma-embedding", "jina-bert-v2", "jina-bert-v3", "llama-embed", "modern-bert", "modernbert", "mpnet",
-        "neo-bert", "neobert", "new", "nomic-bert", "nomic-bert-moe", "nomic_bert", "roberta",
-        "t5gemma-encoder", "xlm-roberta", "xlm_roberta",
-    }
-)  # fmt: skip
-_VISION: Final = frozenset(
-    {
-        "beit", "blip", "blip-2", "clip", "clip_vision_model", "convnext", "deit", "depth_anything", "detr",
-        "dinov2", "dinov3_vit", "efficientnet", "florence2", "mobilenet_v2", "owlvit", "resnet", "sam", "sam2",
-        "segformer", "siglip", "siglip2", "siglip_vision_model", "swin", "vit", "yolo", "yolos",
-    }
-)  # fmt: skip
-_TYPE_OF: Final = {
-    **dict.fromkeys(_DIFFUSION, ModelType.DIFFUSION),
-    **dict.fromkeys(_AUDIO, ModelType.AUDIO),
-    **dict.fromkeys(_EMBEDDING, ModelType.EMBEDDING),
-    **dict.fromkeys(_VISION, ModelType.VISION),
-}
+_TABLE: Final = table("families")
+# Architectures, as GGUF's `general.architecture` and transformers' `model_type` name them.
+_FAMILY_OF: Final[dict[str, str]] = _TABLE["families"]
+_TYPE_OF: Final = {name: ModelType(kind) for kind, names in _TABLE["types"].items() for name in names}
 
 
 def family_of(architecture: str) -> str:
@@ -109,9 +55,7 @@ def type_of(architecture: str) -> ModelType | None:
     return _TYPE_OF.get(architecture)
 
 
-_FAMILY_WORDS: Final = (
-    "llama", "mixtral", "mistral", "falcon", "qwen", "gemma", "phi", "deepseek", "yi", "starcoder", "smollm", "granite",
-)  # fmt: skip
+_FAMILY_WORDS: Final[list[str]] = _TABLE["family_words"]
 
 
 def family_in_text(text: str) -> str:
@@ -122,33 +66,8 @@ def family_in_text(text: str) -> str:
 
 
 # https://github.com/Stability-AI/ModelSpec and kohya's `ss_base_model_version`: first fragment that is found
-_SPEC_FAMILIES: Final = (
-    ("flux-2", "flux"),
-    ("flux", "flux"),
-    ("chroma", "chroma"),
-    ("stable-diffusion-xl", "sdxl"),
-    ("sdxl", "sdxl"),
-    ("stable-diffusion-v3", "sd3"),
-    ("stable-diffusion-3", "sd3"),
-    ("sd3", "sd3"),
-    ("stable-diffusion", "stable-diffusion"),
-    ("sd_v1", "stable-diffusion"),
-    ("sd_v2", "stable-diffusion"),
-    ("wan", "wan"),
-    ("hunyuan-video", "hunyuan-video"),
-    ("qwen-image", "qwen-image"),
-    ("lumina", "lumina"),
-    ("kolors", "kolors"),
-    ("pixart", "pixart"),
-    ("ltx", "ltx-video"),
-)
-_SPEC_SUBTYPES: Final = (
-    ("/lora", "loras"),
-    ("/textual-inversion", "embeddings"),
-    ("/controlnet", "controlnet"),
-    ("/control-net", "controlnet"),
-    ("/vae", "vae"),
-)
+_SPEC_FAMILIES: Final[list[tuple[str, str]]] = _TABLE["trainers_families"]
+_SPEC_SUBTYPES: Final[list[tuple[str, str]]] = _TABLE["trainers_subtypes"]
 
 
 def kind_of_metadata(metadata: Mapping[str, str]) -> Kind:

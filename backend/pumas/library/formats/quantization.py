@@ -1,8 +1,8 @@
 """How a model's weights are stored, read from file names and from header numbers.
 
 A quantisation is a lower-case token with underscores (`q4_k_m`, `iq4_nl`, `fp8_e4m3fn`, `gptq_4bit`). Names follow
-patterns rather than a list, because new ones appear every few months. Used for files on disk and for listings of a hub;
-knows nothing about either.
+patterns rather than a list, because new ones appear every few months; both stand in
+`contracts/tables/quantizations.json`. Used for files on disk and for listings of a hub; knows nothing about either.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from .tables import table
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,91 +28,19 @@ class Quantization:
         return f"ud_{self.token}" if self.dynamic else self.token
 
 
+_TABLE: Final = table("quantizations")
 # llama.cpp's `general.file_type`: https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h (enum llama_ftype)
-GGUF_FILE_TYPES: Final[dict[int, str]] = {
-    0: "f32",
-    1: "f16",
-    2: "q4_0",
-    3: "q4_1",
-    4: "q4_1_f16",
-    7: "q8_0",
-    8: "q5_0",
-    9: "q5_1",
-    10: "q2_k",
-    11: "q3_k_s",
-    12: "q3_k_m",
-    13: "q3_k_l",
-    14: "q4_k_s",
-    15: "q4_k_m",
-    16: "q5_k_s",
-    17: "q5_k_m",
-    18: "q6_k",
-    19: "iq2_xxs",
-    20: "iq2_xs",
-    21: "q2_k_s",
-    22: "iq3_xs",
-    23: "iq3_xxs",
-    24: "iq1_s",
-    25: "iq4_nl",
-    26: "iq3_s",
-    27: "iq3_m",
-    28: "iq2_s",
-    29: "iq2_m",
-    30: "iq4_xs",
-    31: "iq1_m",
-    32: "bf16",
-    33: "q4_0_4_4",
-    34: "q4_0_4_8",
-    35: "q4_0_8_8",
-    36: "tq1_0",
-    37: "tq2_0",
-    38: "mxfp4",
-    39: "nvfp4",
-    40: "q1_0",
-}
+GGUF_FILE_TYPES: Final[dict[int, str]] = {int(number): token for number, token in _TABLE["gguf_file_types"].items()}
 _GUESSED: Final = 1024  # a flag that llama.cpp adds when it guessed
 
 # In order of how much a match says: the first pattern that matches a part of the path wins, its last match counts.
 # They see lower-case text in which every run of other characters is one underscore, with one at each end. What a match
 # must contain stands before it: most texts contain little of that, and a first look at a library asks for every name.
+# A pattern that ends in `$` says itself where in a name it stands: `half` is a word of names too, so it counts in
+# `model.half.safetensors`, not in `half-life.safetensors`.
 _PATTERNS: Final = tuple(
-    (needed, re.compile(rf"_(?:{pattern})(?=_)"), form)
-    for needed, pattern, form in (
-        ("q", r"q([1-9])_?(0)_(4|8)_(4|8)", "q{}_{}_{}_{}"),
-        ("q", r"q([1-9])_(0|1|k|k_s|k_m|k_l)_(r4|r8)", "q{}_{}_{}"),
-        ("iq", r"(iq)([1-9])_?(xxs|xs|xxl|xl|nl|s|m|l|kss|ks|kl|kt|k)_(r4|r8|s|m|l)", "{}{}_{}_{}"),
-        ("iq", r"(iq)([1-9])_?(xxs|xs|xxl|xl|nl|s|m|l|kss|ks|kl|kt|k)", "{}{}_{}"),
-        ("q", r"q([1-9])_?k_?(xxs|xs|xxl|xl|s|m|l|p)", "q{}_k_{}"),
-        ("q", r"(t?q)([1-9])_?(0|1)(?:_g\d+)?", "{}{}_{}"),
-        ("q8", r"q8_?kv", "q8_kv"),
-        ("q", r"q([1-9])_?k", "q{}_k"),
-        ("iq", r"iq([1-9])", "iq{}"),
-        ("i2", r"i2_?s", "i2_s"),
-        ("", r"(mxfp|nvfp|mxint)(4|6|8)(?:_?a16)?", "{}{}"),
-        ("", r"(gptq|awq|autoround|hqq|bnb|quip|aqlm)_(?:marlin_|model_)?(?:int|w)?([2-8])_?(?:bits?)?", "{}_{}bit"),
-        ("bit", r"(?:int)?([2-8])_?bits?_(gptq|awq|autoround|hqq|bnb)", "{1}_{0}bit"),
-        ("", r"(?:int|w)([2-8])_(gptq|awq|autoround|hqq|bnb)", "{1}_{0}bit"),
-        ("w", r"w([1-9]|16)_?a([1-9]|16)", "w{}a{}"),
-        ("8", r"(?:fp8|float8)_?(e4m3fnuz|e5m2fnuz|e4m3fn|e4m3|e5m2)", "fp8_{}"),
-        ("m", r"(e4m3fn|e5m2)(?:_?fp8)?", "fp8_{}"),
-        ("q4f", r"q4f(16|32)(?:_[0-2])?", "q4f{}"),
-        ("bpw", r"([1-9])_?(\d{1,2})_?bpw", "{}_{}bpw"),
-        ("bpw", r"([1-9])_?bpw", "{}_0bpw"),
-        ("", r"(gptq|awq|aqlm|hqq|nf4|exl2|exl3)", "{}"),
-        ("fp", r"(fp4|fp6|fp8)_?(?:mixed|scaled|wo)?", "{}"),
-        ("float8", r"float8", "fp8"),
-        ("int", r"q?(u?int[48])(?:wo)?", "{}"),
-        ("bnb4", r"bnb4", "bnb_4bit"),
-        ("1_58", r"1_58_?bits?", "1_58bit"),
-        ("bit", r"([1-8])_?bits?", "{}bit"),
-        ("q", r"q([1-8])", "q{}"),
-        ("f", r"(bf16|fp16|fp32|f16|f32)", "{}"),
-        ("bfloat16", r"bfloat16", "bf16"),
-        ("float16", r"float16", "fp16"),
-        # A word of names too, so only where precisions stand: `model.half.safetensors`, not `half-life.safetensors`.
-        ("half", r"half(?=_[a-z]+_$)", "fp16"),
-        ("float32", r"float32", "fp32"),
-    )
+    (needed, re.compile(f"_{pattern}" if pattern.endswith("$") else rf"_(?:{pattern})(?=_)"), form)
+    for needed, pattern, form in _TABLE["names"]
 )
 _OTHER: Final = re.compile(r"[^a-z0-9]+")
 # Older libraries dropped the dots of file names, so a token may be glued to what stood before: `harbor-7bQ4_K_M`.
@@ -166,8 +96,8 @@ def sort_quantizations(tokens: Iterable[str]) -> list[str]:
     return sorted(tokens, key=_rank)
 
 
-_KINDS: Final = ("iq", "tq", "q", "gptq", "awq", "int", "nf", "mxfp", "nvfp", "fp", "bf", "f")
-_SIZES: Final = ("xxs", "xs", "ks", "s", "k_s", "k", "nl", "m", "k_m", "l", "k_l", "xl", "k_xl")
+_KINDS: Final[list[str]] = _TABLE["kinds"]
+_SIZES: Final[list[str]] = _TABLE["sizes"]
 
 
 def _rank(token: str) -> tuple[int, int, int, str]:

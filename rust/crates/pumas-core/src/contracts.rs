@@ -26,6 +26,16 @@ pub const APPS: [(&str, &str); 3] = [
 /// Headers and content types of the page for browsers.
 pub const PAGE: &str = include_str!("../../../../contracts/page.json");
 
+/// Kinds of models and how files name them; what the tables mean is known to `library::formats`.
+pub mod tables {
+    /// Families and types of architectures.
+    pub const FAMILIES: &str = include_str!("../../../../contracts/tables/families.json");
+    /// How names tell a quantisation.
+    pub const QUANTIZATIONS: &str = include_str!("../../../../contracts/tables/quantizations.json");
+    /// Which fragments in tensor names mean which kind of model.
+    pub const TENSOR_NAMES: &str = include_str!("../../../../contracts/tables/tensor_names.json");
+}
+
 /// The schemas of the SQLite files; each ends with its `PRAGMA user_version`.
 pub mod schema {
     /// `launcher-data/adoptions.db`

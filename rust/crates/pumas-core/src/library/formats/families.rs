@@ -1,16 +1,22 @@
-//! Tables: the kinds of models, and what the names that files give their own architecture mean.
+//! The kinds of models, and what the names that files give their own architecture mean.
 //!
-//! Sources: the architecture list of llama.cpp
+//! The names stand in `contracts/tables/families.json`; their sources: the architecture list of llama.cpp
 //! (<https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py>), the names in GGUF files that image and
 //! video programs make, transformers' `model_type`, and `ModelSpec`. What tensors say is in `tensor_names`.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use indexmap::IndexMap;
+use serde::Deserialize;
+
+use crate::contracts::tables;
 
 /// What a model is for; the names are those on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ModelType {
     /// Language models.
     Llm,
@@ -77,196 +83,27 @@ impl Kind {
     }
 }
 
-/// Architectures, as GGUF's `general.architecture` and transformers' `model_type` name them, and their families.
-static FAMILY_OF: &[(&str, &str)] = &[
-    ("codellama", "llama"),
-    ("mixtral", "mistral"),
-    ("phi2", "phi"),
-    ("phi3", "phi"),
-    ("qwen2", "qwen"),
-    ("starcoder2", "starcoder"),
-    ("gptneox", "gpt-neox"),
-    ("gpt_neox", "gpt-neox"),
-    ("gptj", "gpt-j"),
-    ("hyvid", "hunyuan-video"),
-    ("hunyuan_video", "hunyuan-video"),
-    ("sd1", "stable-diffusion"),
-    ("sd2", "stable-diffusion"),
-    ("sd", "stable-diffusion"),
-    ("aura", "auraflow"),
-    ("ltxv", "ltx-video"),
-    ("lumina2", "lumina"),
-    ("pig", ""),
-    ("t5encoder", "t5"),
-];
-static DIFFUSION: &[&str] = &[
-    "aura",
-    "auraflow",
-    "chroma",
-    "cogvideox",
-    "cosmos",
-    "ernie_image",
-    "flux",
-    "flux2",
-    "hidream",
-    "hunyuan_dit",
-    "hunyuan_image",
-    "hunyuan_video",
-    "hyvid",
-    "kandinsky5",
-    "kolors",
-    "ltxv",
-    "lumina2",
-    "mochi",
-    "omnigen",
-    "pig",
-    "pixart",
-    "qwen_image",
-    "sana",
-    "sd",
-    "sd1",
-    "sd2",
-    "sd3",
-    "sd35",
-    "sdxl",
-    "wan",
-    "z_image",
-];
-static AUDIO: &[&str] = &[
-    "ace-step",
-    "acestep",
-    "audiogen",
-    "bark",
-    "clap",
-    "csm",
-    "data2vec-audio",
-    "dia",
-    "encodec",
-    "hubert",
-    "kokoro",
-    "mimi",
-    "moonshine",
-    "moshi",
-    "musicgen",
-    "orpheus-snac",
-    "outetts-vocoder",
-    "parler",
-    "parler-tts",
-    "seamless_m4t",
-    "snac",
-    "speech-encoder-decoder",
-    "speecht5",
-    "stable-audio",
-    "vits",
-    "voxtral",
-    "wav2vec2",
-    "wavlm",
-    "wavtokenizer-dec",
-    "whisper",
-    "xtts",
-];
-static EMBEDDING: &[&str] = &[
-    "albert",
-    "bert",
-    "camembert",
-    "deberta",
-    "deberta-v2",
-    "distilbert",
-    "electra",
-    "eurobert",
-    "gemma-embedding",
-    "jina-bert-v2",
-    "jina-bert-v3",
-    "llama-embed",
-    "modern-bert",
-    "modernbert",
-    "mpnet",
-    "neo-bert",
-    "neobert",
-    "new",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "nomic_bert",
-    "roberta",
-    "t5gemma-encoder",
-    "xlm-roberta",
-    "xlm_roberta",
-];
-static VISION: &[&str] = &[
-    "beit",
-    "blip",
-    "blip-2",
-    "clip",
-    "clip_vision_model",
-    "convnext",
-    "deit",
-    "depth_anything",
-    "detr",
-    "dinov2",
-    "dinov3_vit",
-    "efficientnet",
-    "florence2",
-    "mobilenet_v2",
-    "owlvit",
-    "resnet",
-    "sam",
-    "sam2",
-    "segformer",
-    "siglip",
-    "siglip2",
-    "siglip_vision_model",
-    "swin",
-    "vit",
-    "yolo",
-    "yolos",
-];
-static FAMILY_WORDS: &[&str] = &[
-    "llama",
-    "mixtral",
-    "mistral",
-    "falcon",
-    "qwen",
-    "gemma",
-    "phi",
-    "deepseek",
-    "yi",
-    "starcoder",
-    "smollm",
-    "granite",
-];
-/// <https://github.com/Stability-AI/ModelSpec> and the `ss_base_model_version` of kohya: the first fragment that is found.
-static SPEC_FAMILIES: &[(&str, &str)] = &[
-    ("flux-2", "flux"),
-    ("flux", "flux"),
-    ("chroma", "chroma"),
-    ("stable-diffusion-xl", "sdxl"),
-    ("sdxl", "sdxl"),
-    ("stable-diffusion-v3", "sd3"),
-    ("stable-diffusion-3", "sd3"),
-    ("sd3", "sd3"),
-    ("stable-diffusion", "stable-diffusion"),
-    ("sd_v1", "stable-diffusion"),
-    ("sd_v2", "stable-diffusion"),
-    ("wan", "wan"),
-    ("hunyuan-video", "hunyuan-video"),
-    ("qwen-image", "qwen-image"),
-    ("lumina", "lumina"),
-    ("kolors", "kolors"),
-    ("pixart", "pixart"),
-    ("ltx", "ltx-video"),
-];
-static SPEC_SUBTYPES: &[(&str, &str)] = &[
-    ("/lora", "loras"),
-    ("/textual-inversion", "embeddings"),
-    ("/controlnet", "controlnet"),
-    ("/control-net", "controlnet"),
-    ("/vae", "vae"),
-];
+type Pair = (&'static str, &'static str);
+
+/// Architectures are named as by `general.architecture` of GGUF and by transformers' `model_type`. The trainers' are
+/// those of <https://github.com/Stability-AI/ModelSpec> and of kohya's `ss_base_model_version`: the first fragment that
+/// is found.
+#[derive(Deserialize, Default)]
+#[serde(bound(deserialize = "'de: 'static"))]
+struct Names {
+    families: HashMap<&'static str, &'static str>,
+    types: HashMap<ModelType, Vec<&'static str>>,
+    family_words: Vec<&'static str>,
+    trainers_families: Vec<Pair>,
+    trainers_subtypes: Vec<Pair>,
+}
+
+static NAMES: LazyLock<Names> = LazyLock::new(|| serde_json::from_str(tables::FAMILIES).unwrap_or_default());
 
 /// The family that an architecture belongs to; an unknown one is its own family.
 #[must_use]
 pub fn family_of(architecture: &str) -> String {
-    if let Some((_, family)) = FAMILY_OF.iter().find(|(known, _)| *known == architecture) {
+    if let Some(family) = NAMES.families.get(architecture) {
         return (*family).to_owned();
     }
     if type_of(architecture).is_some() {
@@ -279,16 +116,11 @@ pub fn family_of(architecture: &str) -> String {
 /// The type of an architecture that is not a language model.
 #[must_use]
 pub fn type_of(architecture: &str) -> Option<ModelType> {
-    let types = [
-        (DIFFUSION, ModelType::Diffusion),
-        (AUDIO, ModelType::Audio),
-        (EMBEDDING, ModelType::Embedding),
-        (VISION, ModelType::Vision),
-    ];
-    types
-        .into_iter()
-        .find(|(known, _)| known.contains(&architecture))
-        .map(|(_, found)| found)
+    NAMES
+        .types
+        .iter()
+        .find(|(_, known)| known.contains(&architecture))
+        .map(|(found, _)| *found)
 }
 
 /// A language model's family named in a text, to choose among families whose tensors look alike; `""` if none.
@@ -303,7 +135,8 @@ pub fn family_in_text(text: &str) -> String {
                 && !letter(bytes.get(at + word.len()))
         })
     };
-    FAMILY_WORDS
+    NAMES
+        .family_words
         .iter()
         .find(stands_alone)
         .map(|word| family_of(word))
@@ -324,10 +157,12 @@ pub(super) fn kind_of_metadata(metadata: &IndexMap<String, String>) -> Kind {
     } else {
         spec.clone()
     };
-    let Some((_, family)) = SPEC_FAMILIES.iter().find(|(fragment, _)| text.contains(fragment)) else {
+    let mut families = NAMES.trainers_families.iter();
+    let Some((_, family)) = families.find(|(fragment, _)| text.contains(fragment)) else {
         return Kind::default();
     };
-    let mut subtype = SPEC_SUBTYPES
+    let mut subtype = NAMES
+        .trainers_subtypes
         .iter()
         .find(|(fragment, _)| spec.contains(fragment))
         .map_or("", |(_, found)| found);

@@ -1,12 +1,16 @@
 //! How a model's weights are stored, read from file names and from header numbers.
 //!
 //! A quantisation is a lower-case token with underscores (`q4_k_m`, `iq4_nl`, `fp8_e4m3fn`, `gptq_4bit`). Names follow
-//! patterns rather than a list, because new ones appear every few months. Used for files on disk and for listings of a
-//! hub; knows nothing about either.
+//! patterns rather than a list, because new ones appear every few months; both stand in
+//! `contracts/tables/quantizations.json`. Used for files on disk and for listings of a hub; knows nothing about either.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
+use serde::Deserialize;
+
+use crate::contracts::tables;
 
 /// How weights are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,111 +33,26 @@ impl Quantization {
     }
 }
 
-/// llama.cpp's `general.file_type`: <https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h>
-/// (enum `llama_ftype`).
-static GGUF_FILE_TYPES: &[(i128, &str)] = &[
-    (0, "f32"),
-    (1, "f16"),
-    (2, "q4_0"),
-    (3, "q4_1"),
-    (4, "q4_1_f16"),
-    (7, "q8_0"),
-    (8, "q5_0"),
-    (9, "q5_1"),
-    (10, "q2_k"),
-    (11, "q3_k_s"),
-    (12, "q3_k_m"),
-    (13, "q3_k_l"),
-    (14, "q4_k_s"),
-    (15, "q4_k_m"),
-    (16, "q5_k_s"),
-    (17, "q5_k_m"),
-    (18, "q6_k"),
-    (19, "iq2_xxs"),
-    (20, "iq2_xs"),
-    (21, "q2_k_s"),
-    (22, "iq3_xs"),
-    (23, "iq3_xxs"),
-    (24, "iq1_s"),
-    (25, "iq4_nl"),
-    (26, "iq3_s"),
-    (27, "iq3_m"),
-    (28, "iq2_s"),
-    (29, "iq2_m"),
-    (30, "iq4_xs"),
-    (31, "iq1_m"),
-    (32, "bf16"),
-    (33, "q4_0_4_4"),
-    (34, "q4_0_4_8"),
-    (35, "q4_0_8_8"),
-    (36, "tq1_0"),
-    (37, "tq2_0"),
-    (38, "mxfp4"),
-    (39, "nvfp4"),
-    (40, "q1_0"),
-];
+#[derive(Deserialize, Default)]
+#[serde(bound(deserialize = "'de: 'static"))]
+struct Table {
+    /// llama.cpp's `general.file_type`: <https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h>
+    /// (enum `llama_ftype`).
+    gguf_file_types: HashMap<i64, &'static str>,
+    /// What a match must contain, the pattern, the token's form. In order of how much a match says: the first pattern
+    /// that matches a part of the path wins, its last match counts. They see lower-case text in which every run of other
+    /// characters is one underscore, with one at each end. Most texts contain little of what a match must contain, and a
+    /// first look at a library asks for every name. A pattern that ends in `$` says itself where in a name it stands:
+    /// `half` is a word of names too, so it counts in `model.half.safetensors`, not in `half-life.safetensors`.
+    names: Vec<(&'static str, String, &'static str)>,
+    kinds: Vec<&'static str>,
+    sizes: Vec<&'static str>,
+}
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| serde_json::from_str(tables::QUANTIZATIONS).unwrap_or_default());
 /// A flag that llama.cpp adds when it guessed.
 const GUESSED: i128 = 1024;
-
-/// In order of how much a match says: the first pattern that matches a part of the path wins, its last match counts.
-/// They see lower-case text in which every run of other characters is one underscore, with one at each end. What a match
-/// must contain stands before it: most texts contain little of that, and a first look at a library asks for every name.
-static PATTERNS: &[(&str, &str, &str)] = &[
-    ("q", r"q([1-9])_?(0)_(4|8)_(4|8)", "q{}_{}_{}_{}"),
-    ("q", r"q([1-9])_(0|1|k|k_s|k_m|k_l)_(r4|r8)", "q{}_{}_{}"),
-    (
-        "iq",
-        r"(iq)([1-9])_?(xxs|xs|xxl|xl|nl|s|m|l|kss|ks|kl|kt|k)_(r4|r8|s|m|l)",
-        "{}{}_{}_{}",
-    ),
-    (
-        "iq",
-        r"(iq)([1-9])_?(xxs|xs|xxl|xl|nl|s|m|l|kss|ks|kl|kt|k)",
-        "{}{}_{}",
-    ),
-    ("q", r"q([1-9])_?k_?(xxs|xs|xxl|xl|s|m|l|p)", "q{}_k_{}"),
-    ("q", r"(t?q)([1-9])_?(0|1)(?:_g\d+)?", "{}{}_{}"),
-    ("q8", r"q8_?kv", "q8_kv"),
-    ("q", r"q([1-9])_?k", "q{}_k"),
-    ("iq", r"iq([1-9])", "iq{}"),
-    ("i2", r"i2_?s", "i2_s"),
-    ("", r"(mxfp|nvfp|mxint)(4|6|8)(?:_?a16)?", "{}{}"),
-    (
-        "",
-        r"(gptq|awq|autoround|hqq|bnb|quip|aqlm)_(?:marlin_|model_)?(?:int|w)?([2-8])_?(?:bits?)?",
-        "{}_{}bit",
-    ),
-    (
-        "bit",
-        r"(?:int)?([2-8])_?bits?_(gptq|awq|autoround|hqq|bnb)",
-        "{1}_{0}bit",
-    ),
-    ("", r"(?:int|w)([2-8])_(gptq|awq|autoround|hqq|bnb)", "{1}_{0}bit"),
-    ("w", r"w([1-9]|16)_?a([1-9]|16)", "w{}a{}"),
-    (
-        "8",
-        r"(?:fp8|float8)_?(e4m3fnuz|e5m2fnuz|e4m3fn|e4m3|e5m2)",
-        "fp8_{}",
-    ),
-    ("m", r"(e4m3fn|e5m2)(?:_?fp8)?", "fp8_{}"),
-    ("q4f", r"q4f(16|32)(?:_[0-2])?", "q4f{}"),
-    ("bpw", r"([1-9])_?(\d{1,2})_?bpw", "{}_{}bpw"),
-    ("bpw", r"([1-9])_?bpw", "{}_0bpw"),
-    ("", r"(gptq|awq|aqlm|hqq|nf4|exl2|exl3)", "{}"),
-    ("fp", r"(fp4|fp6|fp8)_?(?:mixed|scaled|wo)?", "{}"),
-    ("float8", r"float8", "fp8"),
-    ("int", r"q?(u?int[48])(?:wo)?", "{}"),
-    ("bnb4", r"bnb4", "bnb_4bit"),
-    ("1_58", r"1_58_?bits?", "1_58bit"),
-    ("bit", r"([1-8])_?bits?", "{}bit"),
-    ("q", r"q([1-8])", "q{}"),
-    ("f", r"(bf16|fp16|fp32|f16|f32)", "{}"),
-    ("bfloat16", r"bfloat16", "bf16"),
-    ("float16", r"float16", "fp16"),
-    // A word of names too, so only where precisions stand: `model.half.safetensors`, not `half-life.safetensors`.
-    ("half", r"half_[a-z]+_$", "fp16"),
-    ("float32", r"float32", "fp32"),
-];
 
 struct Pattern {
     needed: &'static str,
@@ -142,7 +61,7 @@ struct Pattern {
 }
 
 static COMPILED: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
-    let compile = |(needed, pattern, form): &(&'static str, &str, &'static str)| {
+    let compile = |(needed, pattern, form): &(&'static str, String, &'static str)| {
         let whole = if pattern.ends_with('$') {
             format!("_{pattern}")
         } else {
@@ -154,7 +73,7 @@ static COMPILED: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
             form,
         })
     };
-    PATTERNS.iter().filter_map(compile).collect()
+    TABLE.names.iter().filter_map(compile).collect()
 });
 const MAX_PATH: usize = 4096;
 
@@ -251,13 +170,10 @@ fn filled(form: &str, found: &regex_lite::Captures<'_>) -> String {
 /// The token for a GGUF file's `general.file_type`, or `""` when it says nothing.
 #[must_use]
 pub fn gguf_file_type(value: Option<i128>) -> &'static str {
-    let Some(value) = value.filter(|value| *value >= 0) else {
-        return "";
-    };
-    GGUF_FILE_TYPES
-        .iter()
-        .find(|(number, _)| *number == value & !GUESSED)
-        .map_or("", |(_, token)| token)
+    let number = value.and_then(|value| i64::try_from(value & !GUESSED).ok());
+    number
+        .and_then(|number| TABLE.gguf_file_types.get(&number).copied())
+        .unwrap_or_default()
 }
 
 /// Whether a name's token can be a finer word for what the header says: `q4_k_xl` for `q4_k_m`, `fp16` for `f16`.
@@ -270,13 +186,6 @@ fn coarse(token: &str) -> String {
     let token = token.replace("fp16", "f16").replace("fp32", "f32");
     token.split('_').next().unwrap_or_default().to_owned()
 }
-
-const KINDS: [&str; 12] = [
-    "iq", "tq", "q", "gptq", "awq", "int", "nf", "mxfp", "nvfp", "fp", "bf", "f",
-];
-const SIZES: [&str; 13] = [
-    "xxs", "xs", "ks", "s", "k_s", "k", "nl", "m", "k_m", "l", "k_l", "xl", "k_xl",
-];
 
 /// Importance-matrix kinds first, then k-quants and plain ones by bits, then integers, then floating point.
 #[must_use]
@@ -297,11 +206,13 @@ fn rank(token: &str) -> (usize, u64, usize, String) {
         .unwrap_or(rest.len());
     let (bits, rest) = rest.split_at(bits_end);
     let rest = rest.strip_prefix('_').unwrap_or(rest);
-    let order = KINDS
+    let order = TABLE
+        .kinds
         .iter()
         .position(|known| *known == kind)
-        .unwrap_or(KINDS.len());
-    let size = SIZES
+        .unwrap_or(TABLE.kinds.len());
+    let size = TABLE
+        .sizes
         .iter()
         .position(|known| *known == rest)
         .map_or(0, |at| at + 1);
@@ -314,7 +225,7 @@ mod tests {
 
     #[test]
     fn names_say_how_weights_are_stored() {
-        assert_eq!(COMPILED.len(), PATTERNS.len());
+        assert!(COMPILED.len() > 30 && COMPILED.len() == TABLE.names.len());
         for (name, token) in [
             ("Llama-8B.Q4_K_M.gguf", "q4_k_m"),
             ("harbor-7bQ4_K_M.gguf", "q4_k_m"),

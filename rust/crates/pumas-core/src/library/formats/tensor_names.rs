@@ -7,10 +7,7 @@ use std::collections::HashMap;
 use memchr::memmem;
 
 use super::families::{Kind, ModelType, kind};
-use super::tensor_rules::{
-    ADAPTED_FAMILIES, CERTAIN_LAYOUTS, CONTROLNET, IMAGE_TRANSFORMERS, LANGUAGE_FAMILIES, OTHER_PARTS,
-    PURPOSES, Rule, UNETS, VAES, WRAPPERS,
-};
+use super::tensor_rules::{RULES, Rule};
 
 const MAX_NAMES: usize = 20_000;
 const MAX_TEXT: usize = 1_000_000;
@@ -53,17 +50,6 @@ const ADAPTED_WEIGHTS: &[&str] = &[
     ".glora_b1",
     ".glora_b2",
 ];
-const ADAPTED_IMAGE: &[&str] = &[
-    "lora_unet_",
-    "lora_te",
-    "lora_transformer_",
-    "transformer_blocks",
-    "text_model",
-    "unet.",
-    "diffusion_model.",
-    "double_blocks",
-    "down_blocks",
-];
 const LANGUAGE_BLOCKS: [&str; 3] = ["layers", "h", "blk"];
 const LANGUAGE_LAYERS: [&str; 6] = [
     "self_attn",
@@ -72,40 +58,6 @@ const LANGUAGE_LAYERS: [&str; 6] = [
     "attention",
     "linear_attn",
     "block_sparse_moe",
-];
-const CONTEXT_KEYS: [&str; 4] = [
-    "attn2_to_k.lora_down",
-    "attn2.to_k.lora_down",
-    "attn2.to_k.lora_A",
-    "attn2.to_k.lora.down",
-];
-const INVERSION_NAMES: [&str; 4] = ["emb_params", "clip_l", "clip_g", "t5xxl"];
-const LANGUAGE_MARKS: &[&str] = &[
-    "self_attn",
-    "lm_head",
-    "embed_tokens",
-    "model.layers.",
-    "transformer.h.",
-    "gpt_neox",
-    "mlp.up_proj",
-    "mlp.down_proj",
-    "input_layernorm",
-    "post_attention_layernorm",
-    "rotary_emb",
-];
-const IMAGE_MARKS: &[&str] = &[
-    "down_blocks",
-    "up_blocks",
-    "mid_block",
-    "time_embedding",
-    "time_emb_proj",
-    "conv_in",
-    "conv_out",
-    "unet",
-    "vae",
-    "encoder.down",
-    "decoder.up",
-    "quant_conv",
 ];
 const ENOUGH_MARKS: usize = 5;
 const LARGE_BYTES: u64 = 1_000_000_000;
@@ -173,15 +125,12 @@ impl TensorNames {
 
 impl Rule {
     fn holds(&self, tensors: &TensorNames) -> bool {
-        self.groups.iter().all(|group| tensors.any(group)) && !tensors.any(self.unless)
+        self.all.iter().all(|group| tensors.any(group)) && !tensors.any(self.unless())
     }
 }
 
 fn first(rules: &[Rule], tensors: &TensorNames) -> Option<Kind> {
-    rules
-        .iter()
-        .find(|rule| rule.holds(tensors))
-        .map(|rule| rule.kind.clone())
+    rules.iter().find(|rule| rule.holds(tensors)).map(Rule::kind)
 }
 
 fn image(family: &'static str, subtype: &'static str) -> Kind {
@@ -202,33 +151,34 @@ pub(super) fn kind_of_tensors(tensors: &TensorNames, size: u64) -> Kind {
             "textual-inversion",
         );
     }
-    if CONTROLNET.holds(tensors) {
-        return CONTROLNET.kind.clone();
-    }
-    image_model(tensors)
-        .or_else(|| first(PURPOSES, tensors))
-        .or_else(|| first(VAES, tensors))
+    first(&RULES.controlnets, tensors)
+        .or_else(|| image_model(tensors))
+        .or_else(|| first(&RULES.purposes, tensors))
+        .or_else(|| first(&RULES.vaes, tensors))
         .unwrap_or_else(|| by_counting(tensors, size))
 }
 
 fn image_model(tensors: &TensorNames) -> Option<Kind> {
-    let prefix = WRAPPERS
-        .iter()
-        .find(|wrapper| tensors.has(&format!("^{wrapper}")));
+    let wraps = |wrapper: &&&str| tensors.has(&format!("^{wrapper}"));
+    let image_wrapper = RULES.image_wrappers.iter().find(wraps);
+    let prefix = image_wrapper.or_else(|| RULES.other_wrappers.iter().find(wraps));
     let unwrapped = prefix.map(|prefix| tensors.inside(prefix));
     let inner = unwrapped.as_ref().unwrap_or(tensors);
-    if CONTROLNET.holds(inner) {
-        return Some(CONTROLNET.kind.clone());
+    if let Some(controlnet) = first(&RULES.controlnets, inner) {
+        return Some(controlnet);
     }
-    let mut kind = first(IMAGE_TRANSFORMERS, inner).or_else(|| unet(inner, tensors))?;
-    if prefix.is_some() && tensors.any(OTHER_PARTS) {
+    let mut kind = first(&RULES.image_transformers, inner)
+        .or_else(|| unet(inner, tensors))
+        // Of a family that we do not know.
+        .or_else(|| image_wrapper.map(|_| image("", "diffusion_models")))?;
+    if prefix.is_some() && tensors.any(&RULES.other_parts) {
         kind.subtype = "checkpoints".into();
     }
     Some(kind)
 }
 
 fn unet(inner: &TensorNames, checkpoint: &TensorNames) -> Option<Kind> {
-    let mut kind = first(UNETS, inner)?;
+    let mut kind = first(&RULES.unets, inner)?;
     if kind.family == "sdxl" {
         return Some(kind);
     }
@@ -245,9 +195,9 @@ fn adapter(tensors: &TensorNames) -> Kind {
     let holds = |fragments: &'static [&str]| {
         move |name: &str| fragments.iter().any(|fragment| name.contains(fragment))
     };
-    let images = tensors.count(holds(ADAPTED_IMAGE)) > 0;
+    let images = tensors.count(holds(&RULES.adapted_image_words)) > 0;
     if !images && tensors.count(is_language_layer) > 0 {
-        let family = first(LANGUAGE_FAMILIES, tensors)
+        let family = first(&RULES.language_models, tensors)
             .map(|found| found.family)
             .unwrap_or_default();
         return Kind {
@@ -255,13 +205,14 @@ fn adapter(tensors: &TensorNames) -> Kind {
             ..kind(ModelType::Llm, "loras", "", "lora")
         };
     }
-    let width = CONTEXT_KEYS
+    let width = RULES
+        .text_keys
         .iter()
         .map(|key| tensors.width(key))
         .find(|width| *width > 0)
         .unwrap_or(0);
-    let family =
-        first(ADAPTED_FAMILIES, tensors).map_or_else(|| family_of_width(width).into(), |found| found.family);
+    let family = first(&RULES.adapted_image_models, tensors)
+        .map_or_else(|| family_of_width(width).into(), |found| found.family);
     let model_type = if images || !family.is_empty() {
         ModelType::Diffusion
     } else {
@@ -275,11 +226,11 @@ fn adapter(tensors: &TensorNames) -> Kind {
 
 /// The family whose image models listen to texts of this width.
 fn family_of_width(width: u64) -> &'static str {
-    match width {
-        768 | 1024 => "stable-diffusion",
-        1280 | 2048 => "sdxl",
-        _ => "",
-    }
+    RULES
+        .families_of_text_width
+        .get(&width)
+        .copied()
+        .unwrap_or_default()
 }
 
 /// The width of a textual inversion: a few vectors under one of the names that trainers give them. 0 when not known.
@@ -290,15 +241,15 @@ fn inversion_width(tensors: &TensorNames) -> Option<u64> {
     let named = tensors
         .names
         .iter()
-        .all(|name| INVERSION_NAMES.contains(&name.as_str()));
+        .all(|name| RULES.inversion_names.contains(&name.as_str()));
     let vector = matches!(shape.len(), 1 | 2) && !family_of_width(width).is_empty();
     (named || (tensors.names.len() == 1 && first.starts_with('<') && vector)).then_some(width)
 }
 
 fn by_counting(tensors: &TensorNames, size: u64) -> Kind {
-    let found = first(LANGUAGE_FAMILIES, tensors);
+    let found = first(&RULES.language_models, tensors);
     let marked = |marks: &'static [&str]| tensors.count(|name| marks.iter().any(|mark| name.contains(mark)));
-    let (language, images) = (marked(LANGUAGE_MARKS), marked(IMAGE_MARKS));
+    let (language, images) = (marked(&RULES.language_words), marked(&RULES.image_words));
     if language > images && (language > ENOUGH_MARKS || size > LARGE_BYTES) {
         return found.unwrap_or_else(|| kind(ModelType::Llm, "", "", ""));
     }
@@ -306,7 +257,7 @@ fn by_counting(tensors: &TensorNames, size: u64) -> Kind {
         return image("stable-diffusion", "checkpoints");
     }
     found
-        .filter(|found| CERTAIN_LAYOUTS.contains(&&*found.family))
+        .filter(|found| RULES.certain_layouts.contains(&&*found.family))
         .unwrap_or_default()
 }
 
@@ -381,5 +332,7 @@ mod tests {
         ]);
         assert_eq!((&*found.family, &*found.subtype), ("flux", "diffusion_models"));
         assert!(!kind_of(&["something.else"]).is_known());
+        let unknown = kind_of(&["model.diffusion_model.something.else"]);
+        assert_eq!((unknown.model_type, &*unknown.family), (ModelType::Diffusion, ""));
     }
 }
