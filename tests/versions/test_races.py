@@ -264,10 +264,24 @@ def test_any_order_leaves_everything_consistent(server: ReleaseServer, monkeypat
     run_state_machine_as_test(Races, settings=FEW)
 
 
-def copied(source: Path, target: Path) -> None:
-    """What a rename is replaced by, to see that it is noticed."""
-    shutil.copytree(source, target, symlinks=True)
-    shutil.rmtree(source)
+def copying(witness: Witness) -> Callable[[Path, Path], None]:
+    """What a rename is replaced by, to see that it is noticed; half of the way it lets the witness look."""
+
+    def copied(source: Path, target: Path) -> None:
+        left = FILES // 2
+
+        def copy(one: str, other: str) -> str:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                seen = witness.seen
+                eventually(lambda: witness.seen > seen + len(TAGS), what="another look")
+            return shutil.copy2(one, other)
+
+        shutil.copytree(source, target, symlinks=True, copy_function=copy)
+        shutil.rmtree(source)
+
+    return copied
 
 
 @pytest.mark.parametrize("where", ["put", "take_out"])
@@ -297,7 +311,7 @@ async def test_a_copy_in_place_of_a_rename_is_noticed(
         await move()
         assert witness.half == []
         await back()
-        monkeypatch.setattr(places, "rename_new", copied)
+        monkeypatch.setattr(places, "rename_new", copying(witness))
         await move()
         witness.stop()
         assert witness.half
