@@ -34,7 +34,7 @@ HOSTILE = [
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\x7f"), max_size=40)
 
 
-def entry(*command: str, root: str = "/root") -> Entry:
+def entry(*command: str, root: str = "/srv/pumas") -> Entry:
     return Entry("ComfyUI v0.3.10", "Start it", command, "comfyui-v0-3-10", root)
 
 

@@ -20,7 +20,7 @@ OF_INIT = {"proc/1/cgroup": "0::/init.scope\n"}
     ("files", "environ", "kind", "also"),
     [
         ({}, {}, NONE, None),
-        (OF_INIT, {"HOME": "/root", "SNAP": "", "APPIMAGE": "", "FLATPAK_ID": ""}, NONE, None),
+        (OF_INIT, {"HOME": "/srv/ada", "SNAP": "", "APPIMAGE": "", "FLATPAK_ID": ""}, NONE, None),
         ({".flatpak-info": ""}, {}, FLATPAK, None),
         ({}, {"FLATPAK_ID": "org.example.App"}, FLATPAK, None),
         ({}, {"SNAP": "/snap/app/1"}, SNAP, None),

@@ -66,7 +66,7 @@ def status(**facts: object) -> Status:
     return Status(**(nothing | facts))  # type: ignore[arg-type]
 
 
-SERVER = AppProcess(7, "pid_file", "v1.2", 120.25, 1.25, 6.0, pid_file="/root/comfyui.pid")
+SERVER = AppProcess(7, "pid_file", "v1.2", 120.25, 1.25, 6.0, pid_file="/srv/pumas/comfyui.pid")
 STRAY = AppProcess(9, "process_scan", None, 0.5, 0.12, 0.0, cmd="python main.py")
 OTHER = AppProcess(11, "pid_file", "v9", 3.0, 0.5, 0.0, app_id="ollama")
 UPDATE = ReleaseInfo(has_update=True, latest_version="v2", current_version="v1")
