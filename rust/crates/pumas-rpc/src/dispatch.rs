@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::jsontext::{Refused, decode};
 use crate::registry::{Methods, Row};
+use crate::reply::Text;
 use crate::wire::{Problem, WireError};
 
 /// Calls in one batch.
@@ -51,7 +52,7 @@ impl Dispatcher {
     }
 
     /// The reply's text, or None when there is nothing to say (notifications).
-    pub async fn reply(&self, body: bytes::Bytes) -> Option<Vec<u8>> {
+    pub async fn reply(&self, body: bytes::Bytes) -> Option<Text> {
         let message = if body.len() <= LARGE_BODY {
             decode(&body)
         } else {
@@ -66,41 +67,39 @@ impl Dispatcher {
                 without_numbers,
             }) => {
                 let error = WireError::invalid_params(&[Problem::new("", reason)]);
-                Some(failed(&error, &usable_id(&without_numbers)))
+                Some(failed(&error, &usable_id(&without_numbers)).into())
             }
-            Err(Refused::Text(reason)) => Some(failed(&WireError::parse(&reason), &Value::Null)),
+            Err(Refused::Text(reason)) => Some(failed(&WireError::parse(&reason), &Value::Null).into()),
         }
     }
 
-    async fn batch(&self, messages: Vec<Value>) -> Option<Vec<u8>> {
+    async fn batch(&self, messages: Vec<Value>) -> Option<Text> {
         if messages.is_empty() {
-            return Some(failed(
-                &WireError::invalid_request("the batch is empty"),
-                &Value::Null,
-            ));
+            let error = WireError::invalid_request("the batch is empty");
+            return Some(failed(&error, &Value::Null).into());
         }
         if messages.len() > MAX_BATCH {
             let detail = format!("a batch may hold at most {MAX_BATCH} calls");
-            return Some(failed(&WireError::invalid_request(&detail), &Value::Null));
+            return Some(failed(&WireError::invalid_request(&detail), &Value::Null).into());
         }
-        let mut out = Vec::new();
+        let mut out = Text::default();
         for message in messages {
             if let Some(answer) = self.one(message).await {
-                out.push(if out.is_empty() { b'[' } else { b',' });
-                out.extend_from_slice(&answer);
+                out.push(if out.is_empty() { b"[" } else { b"," });
+                out.append(answer);
             }
         }
         if out.is_empty() {
             return None;
         }
-        out.push(b']');
+        out.push(b"]");
         Some(out)
     }
 
-    async fn one(&self, message: Value) -> Option<Vec<u8>> {
+    async fn one(&self, message: Value) -> Option<Text> {
         let call = match Call::read(message) {
             Ok(call) => call,
-            Err(refused) => return Some(failed(&refused.0, &refused.1)),
+            Err(refused) => return Some(failed(&refused.0, &refused.1).into()),
         };
         let answer = match call.params {
             Some(params) => self.run(&call.method, params).await,
@@ -111,12 +110,12 @@ impl Dispatcher {
         };
         let id = call.id?;
         Some(match answer {
-            Ok(result) => succeeded(&result, &id),
-            Err(error) => failed(&error, &id),
+            Ok(result) => succeeded(result, &id),
+            Err(error) => failed(&error, &id).into(),
         })
     }
 
-    async fn run(&self, name: &str, params: Map<String, Value>) -> Result<Vec<u8>, WireError> {
+    async fn run(&self, name: &str, params: Map<String, Value>) -> Result<Text, WireError> {
         let row = self.methods.get(name);
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let _place = Place(&self.in_flight);
@@ -212,16 +211,11 @@ fn usable_id(message: &Value) -> Value {
         .unwrap_or_default()
 }
 
-fn succeeded(result: &[u8], id: &Value) -> Vec<u8> {
-    let id = id.to_string();
-    [
-        b"{\"jsonrpc\":\"2.0\",\"result\":".as_slice(),
-        result,
-        b",\"id\":",
-        id.as_bytes(),
-        b"}",
-    ]
-    .concat()
+fn succeeded(result: Text, id: &Value) -> Text {
+    let mut out = Text::from(b"{\"jsonrpc\":\"2.0\",\"result\":".to_vec());
+    out.append(result);
+    out.push(format!(",\"id\":{id}}}").as_bytes());
+    out
 }
 
 fn failed(error: &WireError, id: &Value) -> Vec<u8> {
@@ -234,6 +228,7 @@ fn failed(error: &WireError, id: &Value) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::registry::{NoParams, row};
+    use http_body_util::BodyExt as _;
     use pumas_core::stop::Stop;
     use serde_json::json;
 
@@ -242,7 +237,15 @@ mod tests {
         let dispatcher = Dispatcher::new(api, crate::methods::all());
         let answer = dispatcher.reply(bytes::Bytes::copy_from_slice(body)).await;
         assert_eq!(dispatcher.in_flight.load(Ordering::Relaxed), 0);
-        answer.map(|text| serde_json::from_slice(&text).unwrap())
+        match answer {
+            Some(text) => Some(read(text).await),
+            None => None,
+        }
+    }
+
+    async fn read(text: Text) -> Value {
+        let text = text.collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&text).unwrap()
     }
 
     #[tokio::test]
@@ -353,7 +356,7 @@ mod tests {
 
     async fn call(dispatcher: &Dispatcher, method: &str) -> Value {
         let body = json!({"method": method, "id": method}).to_string();
-        serde_json::from_slice(&dispatcher.reply(body.into()).await.unwrap()).unwrap()
+        read(dispatcher.reply(body.into()).await.unwrap()).await
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ pub mod methods;
 pub mod params;
 pub mod parent;
 pub mod registry;
+pub mod reply;
 pub mod sidecar;
 pub mod wire;
 pub mod wrap;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::params;
+use crate::reply::{Long, Text};
 use crate::wire::{Problem, WireError};
 use crate::wrap::{Wrapper, wrapper};
 
@@ -32,7 +33,7 @@ impl From<Error> for Failure {
     }
 }
 
-type Reply = Pin<Box<dyn Future<Output = Result<Vec<u8>, WireError>> + Send>>;
+type Reply = Pin<Box<dyn Future<Output = Result<Text, WireError>> + Send>>;
 type Call = Box<dyn Fn(Arc<PumasApi>, Map<String, Value>) -> Reply + Send + Sync>;
 
 /// One method. Made by [`row`].
@@ -56,7 +57,7 @@ impl Row {
     }
 
     /// Check the parameters, run the function, wrap its value: the result as JSON text.
-    pub async fn call(&self, api: Arc<PumasApi>, raw: Map<String, Value>) -> Result<Vec<u8>, WireError> {
+    pub async fn call(&self, api: Arc<PumasApi>, raw: Map<String, Value>) -> Result<Text, WireError> {
         (self.call)(api, raw).await
     }
 }
@@ -80,6 +81,35 @@ where
     F: Fn(Arc<PumasApi>, P) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Result<R, Failure>> + Send + 'static,
 {
+    made(name, function, |wrapper, value: R| {
+        wrapper.success(&value).map(Text::from)
+    })
+}
+
+/// Declare a method whose value is too long to be held in memory as a whole, as [`row`] does for others.
+///
+/// # Panics
+/// As [`row`].
+pub fn long_row<P, F, Fut>(name: &'static str, function: F) -> Row
+where
+    P: DeserializeOwned + Send + 'static,
+    F: Fn(Arc<PumasApi>, P) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<Long, Failure>> + Send + 'static,
+{
+    made(name, function, Wrapper::long)
+}
+
+fn made<P, R, F, Fut>(
+    name: &'static str,
+    function: F,
+    reply: fn(&Wrapper, R) -> serde_json::Result<Text>,
+) -> Row
+where
+    P: DeserializeOwned + Send + 'static,
+    R: Send + 'static,
+    F: Fn(Arc<PumasApi>, P) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+{
     #[expect(clippy::panic, reason = "a row without a contract cannot be served")]
     let Some(wrapper) = wrapper(name) else {
         panic!("contracts/response_wrappers.json has no {name}")
@@ -89,8 +119,8 @@ where
         Box::pin(async move {
             let params = parse::<P>(name, wrapper, raw)?;
             match function(api, params).await {
-                Ok(value) => wrapper.success(&value).map_err(|error| bug(name, &error)),
-                Err(failure) => failed(name, wrapper, failure),
+                Ok(value) => reply(wrapper, value).map_err(|error| bug(name, &error)),
+                Err(failure) => failed(name, wrapper, failure).map(Text::from),
             }
         })
     });

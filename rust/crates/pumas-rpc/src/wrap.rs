@@ -12,6 +12,8 @@ use pumas_core::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::reply::{Long, Text};
+
 /// What to do with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -78,15 +80,36 @@ impl Wrapper {
         match self.form {
             Form::Bare | Form::Builtin => serde_json::to_vec(value),
             Form::Keyed => {
-                let mut out = b"{\"success\":true,".to_vec();
-                serde_json::to_writer(&mut out, &self.key)?;
-                out.push(b':');
+                let mut out = self.before_value()?;
                 serde_json::to_writer(&mut out, value)?;
                 out.push(b'}');
                 Ok(out)
             }
             Form::Merged | Form::MergedOrNull => self.merged(&serde_json::to_vec(value)?),
         }
+    }
+
+    /// As [`Wrapper::success`], for a value that has a key of its own or stands alone.
+    pub fn long(&self, value: Long) -> serde_json::Result<Text> {
+        match self.form {
+            Form::Bare | Form::Builtin => Ok(value.into()),
+            Form::Keyed => {
+                let mut out = Text::from(self.before_value()?);
+                out.append(value.into());
+                out.push(b"}");
+                Ok(out)
+            }
+            Form::Merged | Form::MergedOrNull => {
+                Err(serde::ser::Error::custom("a long text is not looked into"))
+            }
+        }
+    }
+
+    fn before_value(&self) -> serde_json::Result<Vec<u8>> {
+        let mut out = b"{\"success\":true,".to_vec();
+        serde_json::to_writer(&mut out, &self.key)?;
+        out.push(b':');
+        Ok(out)
     }
 
     fn merged(&self, text: &[u8]) -> serde_json::Result<Vec<u8>> {

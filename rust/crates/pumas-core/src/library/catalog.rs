@@ -5,14 +5,12 @@
 //! asks. [`LibraryIndex`] is the same for worker threads.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 use rusqlite::Connection;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::blocking::blocking;
@@ -20,6 +18,7 @@ use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::events::EventStream;
 use crate::library::library_index::{LibraryIndex, LibraryState};
+use crate::library::listing::Listing;
 use crate::library::reconcile::Summary;
 use crate::library::search::{DEADLINE, Filters, Hit, Page, Searcher, one};
 use crate::library::store::{self, FacetCounts, Totals};
@@ -32,7 +31,6 @@ const SHALLOW_EVERY: Duration = Duration::from_secs(1);
 const FULL_EVERY: Duration = Duration::from_secs(10);
 /// A full look at a huge library may take at most one part in so many of one processor.
 const FULL_SHARE: u32 = 20;
-const MODELS_PER_PIECE: i64 = 500;
 
 /// How the library is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +78,6 @@ struct Looking {
     full_took: Duration,
 }
 
-/// All models as one JSON object, compressed: kept, it takes a fifth of the memory.
-#[derive(Clone)]
-struct Packed {
-    revision: i64,
-    length: usize,
-    data: Arc<Vec<u8>>,
-}
-
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Catalog {
@@ -101,7 +91,7 @@ struct Shared {
     looking: Mutex<Looking>,
     known: Mutex<Option<Known>>,
     facets: Mutex<Option<(i64, Arc<FacetCounts>)>>,
-    models: tokio::sync::Mutex<Option<Packed>>,
+    models: tokio::sync::Mutex<Option<Listing>>,
 }
 
 impl Catalog {
@@ -175,21 +165,20 @@ impl Catalog {
         self.read(Some(DEADLINE), query).await
     }
 
-    /// All models as one JSON object: id to `{path, size, addedDate, modelType, officialName, …}`.
+    /// All models, as the text of a reply.
     ///
     /// # Errors
     /// The index cannot be read.
-    pub async fn models_json(&self) -> Result<Box<RawValue>> {
+    pub async fn listing(&self) -> Result<Listing> {
         self.fresh().await?;
         let revision = self.current().await?.revision;
-        let packed = {
-            let mut models = self.shared.models.lock().await;
-            match models.as_ref().filter(|packed| packed.revision == revision) {
-                Some(packed) => packed.clone(),
-                None => models.insert(self.read(None, pack).await??).clone(),
-            }
-        };
-        blocking(move || unpacked(&packed)).await
+        let mut models = self.shared.models.lock().await;
+        if let Some(listing) = models.as_ref().filter(|listing| listing.revision() == revision) {
+            return Ok(listing.clone());
+        }
+        // Two lists at once would be one too many.
+        *models = None;
+        Ok(models.insert(self.read(None, Listing::read).await??).clone())
     }
 
     /// The values by which models can be filtered, and how many models have each.
@@ -428,41 +417,6 @@ async fn ended(mut look: Look) -> Outcome {
             "a look at the library ended without a result".to_owned(),
         )),
     }
-}
-
-fn pack(c: &Connection) -> rusqlite::Result<Result<Packed>> {
-    let mut packer = FrameEncoder::new(Vec::new());
-    let mut length = 0;
-    let mut put = |text: &str| {
-        length += text.len();
-        packer.write_all(text.as_bytes())
-    };
-    let mut failed = put("{").err();
-    let (mut after, mut separator) = (String::new(), "");
-    while let Some((members, last)) = store::entry_objects(c, &after, MODELS_PER_PIECE)? {
-        failed = failed.or_else(|| put(separator).and_then(|()| put(&members)).err());
-        (after, separator) = (last, ",");
-    }
-    failed = failed.or_else(|| put("}").err());
-    let revision = store::state(c)?.revision;
-    let data = match failed {
-        Some(error) => Err(error),
-        None => packer.finish().map_err(io::Error::other),
-    };
-    Ok(data
-        .map(|data| Packed {
-            revision,
-            length,
-            data: Arc::new(data),
-        })
-        .map_err(|error| Error::Bug(error.to_string())))
-}
-
-fn unpacked(packed: &Packed) -> Result<Box<RawValue>> {
-    let mut text = String::with_capacity(packed.length);
-    let read = FrameDecoder::new(packed.data.as_slice()).read_to_string(&mut text);
-    read.map_err(|error| Error::Bug(error.to_string()))?;
-    RawValue::from_string(text).map_err(|error| Error::Bug(error.to_string()))
 }
 
 /// Files (or folders) directly in a folder; 0 when there is none.

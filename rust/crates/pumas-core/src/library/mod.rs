@@ -13,6 +13,7 @@ pub mod import_source;
 pub mod importing;
 pub mod index;
 pub mod library_index;
+pub mod listing;
 pub mod metadata;
 pub mod moments;
 pub mod publishing;

@@ -258,17 +258,19 @@ fn head_text(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     out
 }
 
-async fn send_whole(channel: &mut Channel, mut head: Vec<u8>, body: Body) -> Result<(), Gone> {
-    let body = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .map_err(|_| Gone)?;
-    // One packet for most replies.
-    let first = body.len().min(READ);
-    head.extend_from_slice(&body[..first]);
-    write(&mut channel.stream, &head).await?;
-    write(&mut channel.stream, &body[first..]).await
+async fn send_whole(channel: &mut Channel, mut head: Vec<u8>, mut body: Body) -> Result<(), Gone> {
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Gone)?.into_data() else {
+            continue;
+        };
+        // One packet for most replies.
+        let first = if head.is_empty() { 0 } else { data.len().min(READ) };
+        head.extend_from_slice(&data[..first]);
+        write(&mut channel.stream, &head).await?;
+        head.clear();
+        write(&mut channel.stream, &data[first..]).await?;
+    }
+    write(&mut channel.stream, &head).await
 }
 
 /// Written piece by piece, each within the deadline.

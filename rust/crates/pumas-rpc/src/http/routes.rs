@@ -138,8 +138,7 @@ fn wrong_method(asked: &Method, path: &str, methods: &[&Method]) -> Option<Answe
 }
 
 async fn health(request: Asked) -> Answer {
-    turned_away(&request, "/health", &Method::GET)
-        .unwrap_or_else(|| json(Bytes::from_static(b"{\"status\":\"ok\"}")))
+    turned_away(&request, "/health", &Method::GET).unwrap_or_else(|| json(Body::from("{\"status\":\"ok\"}")))
 }
 
 async fn event_stream(State(door): State<Arc<Door>>, request: Asked) -> Answer {
@@ -162,7 +161,7 @@ async fn rpc(State(door): State<Arc<Door>>, request: Asked) -> Answer {
         return gone();
     };
     match dispatcher.reply(body).await {
-        Some(reply) => json(reply.into()),
+        Some(reply) => json(Body::new(reply)),
         None => status(StatusCode::NO_CONTENT, Body::empty()),
     }
 }
@@ -239,8 +238,8 @@ fn status(status: StatusCode, body: Body) -> Answer {
     response
 }
 
-fn json(body: Bytes) -> Answer {
-    let mut response = Response::new(Body::from(body));
+fn json(body: Body) -> Answer {
+    let mut response = Response::new(body);
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -9,7 +9,8 @@ use pumas_core::storage::troubles::Trouble;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::registry::{NoParams, Row, row};
+use crate::registry::{NoParams, Row, long_row, row};
+use crate::reply::Long;
 
 pub(super) fn rows() -> Vec<Row> {
     [finding(), models(), trash()].into_iter().flatten().collect()
@@ -111,8 +112,9 @@ struct Status {
 
 fn finding() -> Vec<Row> {
     vec![
-        row("get_models", |api, _: NoParams| async move {
-            Ok(api.library.catalog.models_json().await?)
+        long_row("get_models", |api, _: NoParams| async move {
+            let models = api.library.catalog.listing().await?;
+            Ok(Long::new(models.length(), models.text()))
         }),
         row("search_models_fts", |api, p: Search| async move {
             let mut model_types = p.model_types;
