@@ -14,9 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +44,50 @@ def eventually(check: Callable[[], T], timeout_s: float = 30.0, what: str = "the
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not come true within {timeout_s} s")
         time.sleep(0.01)
+
+
+def kills(
+    count: int, sidecar: Callable[[], Sidecar], prepare: Callable[[], T], act: Callable[[T], object]
+) -> Iterator[tuple[T, str]]:
+    """Kill the sidecar so often in the middle of `act`, at moments spread over the time that this takes.
+
+    `act` is given what `prepare` makes for each run. Yields that after each kill, and a note of when it was. A run that
+    was over before its kill tells how quick they are by now, and is made up for by another.
+    """
+    given, began = prepare(), time.monotonic()
+    act(given)
+    took = time.monotonic() - began
+    done = runs = 0
+    while done < count:
+        assert runs < 4 * count, f"{done} kills in {runs} runs"
+        given, moment, began = prepare(), took * (done + 0.5) / count, time.monotonic()
+        runs += 1
+        if _killed_after(sidecar(), moment, partial(act, given)):
+            done += 1
+            yield given, f"killed after {moment * 1000:.1f} of {took * 1000:.1f} ms"
+        else:
+            took = min(0.95 * took, time.monotonic() - began)
+    print(f"{done} kills in {runs} runs")
+
+
+def _killed_after(sidecar: Sidecar, seconds: float, act: Callable[[], object]) -> bool:
+    """Whether it was killed before `act` was over; it may have answered just before."""
+    killed = threading.Event()
+
+    def kill() -> None:
+        killed.set()
+        sidecar.process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.start()
+    try:
+        act()
+    except (OSError, http.client.HTTPException):
+        assert killed.is_set()
+    finally:
+        timer.cancel()
+        timer.join()
+    return killed.is_set()
 
 
 @dataclass

@@ -6,10 +6,12 @@ strace counts calls per thread and per name: one `when` may be met by several th
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
+import traceback
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +65,32 @@ def traced(pid: int, arguments: Sequence[str]) -> Generator[None]:
             tracer.communicate()
 
 
-def points(log: Path) -> list[Point]:
-    """Every place in a trace of all threads where a changing call was made, in order, each once."""
+def forked(work: Callable[[], int], arguments: Sequence[str]) -> int:
+    """Do `work` in a forked child, traced from its first call on; its wait status. `work` returns the exit status."""
+    go_read, go_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(go_write)
+            os.readv(go_read, [bytearray(1)])  # not read(2), which is traced
+            status = work()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(go_read)
+    tracer = attach(pid, arguments)
+    os.write(go_write, b"g")
+    os.close(go_write)
+    _pid, status = os.waitpid(pid, 0)
+    tracer.communicate()
+    return status
+
+
+def points(log: Path, apart_from: str | None = None) -> list[Point]:
+    """Every place in a trace of all threads where a changing call was made, in order, each once, but for calls that
+    name `apart_from`."""
     seen: Counter[tuple[str, str]] = Counter()
     found: dict[Point, None] = {}
     for line in log.read_text(errors="replace").splitlines():
@@ -72,6 +98,6 @@ def points(log: Path) -> list[Point]:
         if match and match[2] in CHANGING:
             # openat counts for all files, as strace does, but only those that create are worth a fault.
             seen[match[1], match[2]] += 1
-            if changes(match[2], match[3]):
+            if changes(match[2], match[3]) and (apart_from is None or apart_from not in match[3]):
                 found[Point(match[2], seen[match[1], match[2]])] = None
     return list(found)

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import tempfile
-import traceback
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.strace import CALL, Point, attach, changes
+from faults.strace import Point, forked, points
 from pumas.errors import PumasError
 from pumas.links.applying import KEPT_FOLDER
 
@@ -100,42 +99,19 @@ class World:
 
     def run(self, *strace: str) -> int:
         """Wait status of the child."""
-        go_read, go_write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.close(go_write)
-                os.readv(go_read, [bytearray(1)])  # not read(2), which is traced
-                with suppress(PumasError):
-                    self.operation.run(Setup(self.root))
-                status = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        os.close(go_read)
-        tracer = attach(pid, strace)
-        os.write(go_write, b"g")
-        os.close(go_write)
-        _pid, status = os.waitpid(pid, 0)
-        tracer.communicate()
-        return status
+        return forked(self._attempt, strace)
+
+    def _attempt(self) -> int:
+        with suppress(PumasError):
+            self.operation.run(Setup(self.root))
+        return 0
 
     def points(self, log: Path) -> list[Point]:
         """Every call of the operation that changes something, but for the index of models, which is a cache."""
         for _ in range(2):  # the first may still load and compile modules
             self.renew()
             assert self.run("-o", str(log), "-y", "-s", "300") == 0
-        seen: dict[str, int] = {}
-        found: list[Point] = []
-        for line in log.read_text(errors="replace").splitlines():
-            match = CALL.match(line)
-            if match:
-                seen[match[2]] = seen.get(match[2], 0) + 1
-                if changes(match[2], match[3]) and "models.db" not in match[3]:
-                    found.append(Point(match[2], seen[match[2]]))
-        return found
+        return points(log, apart_from="models.db")
 
 
 def start(root: Path) -> Setup:

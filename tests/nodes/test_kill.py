@@ -7,13 +7,10 @@ says is what the disk holds, nothing of the user's is gone, no git is left over,
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +24,7 @@ from fixtures.git import GitServer, run_git
 from pumas.nodes.git import HTTP_VARIABLE
 from pumas.nodes.record import Record
 from pumas.nodes.work import STAGING, TRASH
-from sidecar import Sidecar, eventually
+from sidecar import Sidecar, eventually, kills
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "1"))
 TAG = "v0.3.10"
@@ -175,42 +172,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         one.sidecar.close()
 
 
-def killed_after(world: World, seconds: float, act: Callable[[World], Params]) -> bool:
-    """Whether it was killed; it may have answered just before."""
-    killed = threading.Event()
-
-    def kill() -> None:
-        killed.set()
-        world.sidecar.process.kill()
-
-    timer = threading.Timer(seconds, kill)
-    timer.start()
-    try:
-        act(world)
-    except (OSError, http.client.HTTPException):
-        assert killed.is_set()
-    finally:
-        timer.cancel()
-        timer.join()
-    return killed.is_set()
-
-
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_killed_at_any_moment(world: World, name: str) -> None:
     operation = OPERATIONS[name]
-    operation.prepare(world)
-    started = time.monotonic()
-    assert operation.run(world)["success"]
-    took = time.monotonic() - started
-    kills = runs = 0
-    while kills < RUNS and runs < 4 * RUNS:
-        operation.prepare(world)
-        moment = took * (kills + 0.5) / RUNS
-        runs += 1
-        if not killed_after(world, moment, operation.run):
-            took *= 0.95  # it was quicker this time
-            continue
-        kills += 1
+
+    def run(_prepared: object) -> None:
+        assert operation.run(world)["success"]
+
+    for _, when in kills(RUNS, lambda: world.sidecar, lambda: operation.prepare(world), run):
         world.start_again()
         try:
             world.check()
@@ -221,7 +190,5 @@ def test_killed_at_any_moment(world: World, name: str) -> None:
             assert again["success"] or again["error_code"] in operation.again, again
             world.check()
         except BaseException as error:
-            error.add_note(f"{name} killed after {moment * 1000:.1f} of {took * 1000:.1f} ms")
+            error.add_note(f"{name} {when}")
             raise
-    print(f"{name}: {kills} kills in {runs} runs")
-    assert kills == RUNS

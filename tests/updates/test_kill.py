@@ -7,10 +7,7 @@ what it needs is installed for that very commit, nothing of the user's is gone, 
 
 from __future__ import annotations
 
-import http.client
 import os
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ import sidecar as running
 from fixtures.git import GitServer, run_git
 from pumas.nodes.git import HTTP_VARIABLE
 from pumas.updates.place import CHECKOUT_VARIABLE, journal
-from sidecar import Sidecar, eventually
+from sidecar import Sidecar, eventually, kills
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "2"))
 MANY, PACKAGES = 120, 8
@@ -107,40 +104,11 @@ def world(tmp_path: Path) -> Iterator[World]:
         one.sidecar.close()
 
 
-def killed_after(world: World, seconds: float) -> bool:
-    """Whether it was killed; it may have answered just before."""
-    killed = threading.Event()
-
-    def kill() -> None:
-        killed.set()
-        world.sidecar.process.kill()
-
-    timer = threading.Timer(seconds, kill)
-    timer.start()
-    try:
-        world.update()
-    except (OSError, http.client.HTTPException):
-        assert killed.is_set()
-    finally:
-        timer.cancel()
-        timer.join()
-    return killed.is_set()
-
-
 def test_killed_at_any_moment(world: World) -> None:
-    world.commit()
-    started = time.monotonic()
-    assert world.update()["newCommit"] == world.commits[-1]
-    took = time.monotonic() - started
-    kills = runs = 0
-    while kills < RUNS and runs < 4 * RUNS:
-        world.commit()
-        moment = took * (kills + 0.5) / RUNS
-        runs += 1
-        if not killed_after(world, moment):
-            took *= 0.95  # it was quicker this time
-            continue
-        kills += 1
+    def update(_committed: object) -> None:
+        assert world.update()["newCommit"] == world.commits[-1]
+
+    for _, when in kills(RUNS, lambda: world.sidecar, world.commit, update):
         world.start_again()
         try:
             world.check()
@@ -148,7 +116,5 @@ def test_killed_at_any_moment(world: World) -> None:
             assert again.get("newCommit") == world.commits[-1], again
             world.check()
         except BaseException as error:
-            error.add_note(f"killed after {moment * 1000:.1f} of {took * 1000:.1f} ms")
+            error.add_note(when)
             raise
-    print(f"{kills} kills in {runs} runs")
-    assert kills == RUNS

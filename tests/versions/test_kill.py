@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any, cast
 import pytest
 
 from apps.test_description import shipped
-from faults.strace import CALL, Point, attach, changes
+from faults.strace import Point, forked, points
 from fixtures.releases.archives import Member, bundle, tarred, zstandarded
 from pumas.config import Layout
 from pumas.downloads.bandwidth import Bandwidth
@@ -48,6 +47,7 @@ RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "4"))
 FAULTS = ("signal=KILL", "error=ENOSPC", "error=EIO")
 APP = shipped("ollama")
 JOB = "install-0123"
+_FAILED = 2
 OWN = {"mine/thesis.txt": b"x", ".hidden/y": b"y", "v7/notes.txt": b"z"}
 """Nobody's but the user's: one of them has a name that a version could have."""
 
@@ -185,43 +185,21 @@ class World:
 
     def run(self, *strace: str) -> tuple[int, bool]:
         """Wait status of the child, and whether the change failed."""
-        go_read, go_write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.close(go_write)
-                os.readv(go_read, [bytearray(1)])  # not read(2), which is traced
-                try:
-                    self.change.run(Setup(self.root))
-                    status = 0
-                except PumasError:
-                    status = 2
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        os.close(go_read)
-        tracer = attach(pid, strace)
-        os.write(go_write, b"g")
-        os.close(go_write)
-        _pid, status = os.waitpid(pid, 0)
-        tracer.communicate()
-        return status, os.WIFEXITED(status) and os.WEXITSTATUS(status) == 2
+        status = forked(self._attempt, strace)
+        return status, os.WIFEXITED(status) and os.WEXITSTATUS(status) == _FAILED
+
+    def _attempt(self) -> int:
+        try:
+            self.change.run(Setup(self.root))
+        except PumasError:
+            return _FAILED
+        return 0
 
     def points(self, log: Path) -> list[Point]:
         for _ in range(2):  # the first may still load and compile modules
             self.renew()
             assert self.run("-o", str(log), "-s", "0")[0] == 0
-        seen: dict[str, int] = {}
-        found: list[Point] = []
-        for line in log.read_text(errors="replace").splitlines():
-            match = CALL.match(line)
-            if match:
-                seen[match[2]] = seen.get(match[2], 0) + 1
-                if changes(match[2], match[3]):
-                    found.append(Point(match[2], seen[match[2]]))
-        return found
+        return points(log)
 
 
 def check_whole(setup: Setup) -> None:
