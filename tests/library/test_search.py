@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -312,13 +313,80 @@ fill(_SHARED, LIBRARY)
 
 def test_counts_of_facets_are_what_filters_find(index: sqlite3.Connection) -> None:
     fill(index, LIBRARY)
-    counts = store.facet_counts(index)
+    counts = Searcher().facets(index, "", Filters(), {})
     assert counts.types == {"llm": 3, "diffusion": 1, "audio": 1}
     assert counts.tags == {"chat": 1, "Chat": 1, "café": 1, "llama": 1, "ÉCOLE": 1}
     assert (counts.formats, counts.quants, counts.sizes) == ({"safetensors": 1}, {"Q8_0": 1}, {"0": 1})
     for name, field in (("families", "families"), ("formats", "formats"), ("quants", "quants"), ("sizes", "sizes")):
         for value, count in getattr(counts, name).items():
             assert Searcher().search(index, "", filters=Filters(**{field: [value]})).total == count
+
+
+FIELDS = {
+    "types": "model_types",
+    "families": "families",
+    "formats": "formats",
+    "quants": "quants",
+    "sizes": "sizes",
+}
+NARROWED = [
+    ("", Filters(model_types=["llm"])),
+    ("", Filters(families=["LLAMA"], sizes=["1"])),
+    ("llama", Filters()),
+    ("llama", Filters(model_types=["llm"], quants=["q4_k_m"])),
+    ("8b llama", Filters(formats=["gguf"], tags=["chat"])),
+    ("llama nothing", Filters(model_types=["llm", "diffusion"])),
+    ("zzz yyy", Filters()),
+    ("", Filters(subtype="checkpoints")),
+    ("", Filters(ids=["llm/llama/one", "llm/qwen/three", "gone"])),
+    ("llama", Filters(ids=["llm/llama/one", "diffusion/flux/four"], sizes=["1"])),
+    ("", Filters(ids=[])),
+]
+MIXED = {
+    "llm/llama/one": ("Llama 8B", "gguf", "Q4_K_M", 5, ["chat", "small"]),
+    "llm/llama/two": ("Llama 70B", "gguf", "Q8_0", 1 << 32, ["Chat"]),
+    "llm/qwen/three": ("Qwen knows llama", "safetensors", "fp16", 1 << 31, ["code"]),
+    "diffusion/flux/four": ("Flux", "safetensors", "fp8", 1 << 30, ["llama"]),
+    "audio/yi/five": ("Yi", "safetensors", "Q4_K_M", 0, []),
+}
+
+
+@pytest.mark.parametrize(("text", "filters"), NARROWED)
+def test_a_count_is_what_choosing_the_value_finds(index: sqlite3.Connection, text: str, filters: Filters) -> None:
+    fill(
+        index,
+        {
+            model_id: {
+                "official_name": name,
+                "subtype": "checkpoints" if "flux" in model_id else "",
+                "tags": tags,
+                "size_bytes": size,
+                "files": [{"name": f"m-{quant}.{kind}", "size": size}],
+            }
+            for model_id, (name, kind, quant, size, tags) in MIXED.items()
+        },
+    )
+    used_by = {"comfyui": ["llm/llama/one", "diffusion/flux/four"], "ollama": ["llm/llama/one"], "none": ["gone"]}
+
+    def total(**changes: Any) -> int:
+        page = Searcher().search(index, text, filters=replace(filters, **changes), limit=1000)
+        assert len(page.hits) == page.total
+        # One word of several that is found at all is another search, not a narrower one.
+        return page.total if page.match == match else 0
+
+    found = Searcher().search(index, text, filters=filters)
+    match = found.match
+    counts = Searcher().facets(index, text, filters, used_by)
+    for kind, field in FIELDS.items():
+        values = {value for one in NARROWED for value in getattr(one[1], field)} | set(getattr(counts, kind))
+        for value in values - {"LLAMA", "q4_k_m"}:
+            assert getattr(counts, kind).get(value, 0) == total(**{field: [value]}), (kind, value)
+    for tag, count in counts.tags.items():
+        same_tags = [t for t in counts.tags if t.casefold() == tag.casefold()]
+        assert sum(counts.tags[t] for t in same_tags) == total(tags=[*filters.tags, tag]), (tag, count)
+    for app, ids in used_by.items():
+        assert counts.apps.get(app, 0) == total(ids=ids), app
+    assert "none" not in counts.apps
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
 from pumas.jobs.store import JobState, JobStore
 from pumas.library.catalog import Catalog
+from pumas.library.search import Filters
+from pumas.library.service import LibraryService
 from pumas.links import methods as rows
 from pumas.links import service as links_service
 from pumas.links.applying import Applier
@@ -212,3 +214,22 @@ async def test_refreshing_takes_all_versions_and_sees_new_models(memory: InMemor
     assert (await memory.call("refresh_model_mappings", {"app_id": "ollama"}))["results"] == {}
     listed, total = await memory.links.list("comfyui", "v0.4", limit=1, offset=0)
     assert (len(listed), total, listed[0].app_version) == (1, 2, "0.4")
+
+
+async def test_the_library_finds_models_by_the_apps_they_are_linked_into(memory: InMemory) -> None:
+    setup = memory.setup
+    setup.model("llm/llama/c", "c.gguf")
+    await memory.call("sync_models_incremental", {"version_tag": TAG, "model_ids": [A]})
+    library = LibraryService(setup.layout, memory.catalog, memory.jobs, setup.troubles, setup.keeper)
+    try:
+        counts = await library.facets("", Filters(), [])
+        assert (counts.apps, counts.types) == ({APP: 1}, {"diffusion": 2, "llm": 1})
+        page = await library.search("", Filters(), [APP], limit=10, offset=0)
+        assert [hit.id for hit in page.hits] == [A]
+        assert (await library.search("", Filters(), ["another"], limit=10, offset=0)).total == 0
+        narrowed = await library.facets("", Filters(), [APP])
+        assert (narrowed.apps, narrowed.types) == ({APP: 1}, {"diffusion": 1})
+        await memory.call("sync_models_incremental", {"version_tag": TAG, "model_ids": [B]})
+        assert (await library.facets("", Filters(), [])).apps == {APP: 2}
+    finally:
+        await library.close()

@@ -732,15 +732,53 @@ class AsyncMethods:
         """
         return await self.call("get_model_download_status", {"download_id": download_id, "files": files})
 
-    async def get_model_facets(self) -> GetModelFacetsResult:
-        """Count the models of each type, family, format, quantisation, size band and tag.
+    async def get_model_facets(
+        self,
+        *,
+        model_type: str | None = None,
+        tags: Sequence[str] | None = None,
+        model_types: Sequence[str] | None = None,
+        families: Sequence[str] | None = None,
+        formats: Sequence[str] | None = None,
+        quants: Sequence[str] | None = None,
+        sizes: Sequence[str] | None = None,
+        apps: Sequence[str] | None = None,
+        query: str | None = None,
+    ) -> GetModelFacetsResult:
+        """Count models by type, family, format, quantisation, size band, tag and the apps they are linked into.
 
-        The values are what `search_models_fts` filters by. Cheap while nothing changes.
+        Of all models (cheap while nothing changes), or of those that `search_models_fts` finds by the same words and
+        filters. A value's count is what choosing it would find: types, families, formats, quantisations, sizes and
+        apps are each counted without their own filter.
+
+        Args:
+            model_type: Exactly this type, for example `llm`.
+            tags: All of these tags, upper and lower case alike.
+            model_types: Any of these types.
+            families: Any of these families, upper and lower case alike.
+            formats: Any of these, for example `gguf`.
+            quants: Any of these quantisations, for example `Q4_K_M`.
+            sizes: Any of these bands, each named by its lower bound in GiB: `0`, `1`, `4`, …
+            apps: Linked into any of these apps, for example `comfyui`.
+            query: Words; each matches as a prefix, all must match. Empty lists everything, newest first.
 
         Raises:
-            DiskError, ReadOnly.
+            DiskError, ReadOnly, TimedOut.
         """
-        return await self.call("get_model_facets", {})
+        return await self.call(
+            "get_model_facets",
+            {
+                "model_type": model_type,
+                "tags": tags,
+                "model_types": model_types,
+                "families": families,
+                "formats": formats,
+                "quants": quants,
+                "sizes": sizes,
+                "apps": apps,
+                "query": query,
+            },
+        )
 
     async def get_model_overrides(self, rel_path: str) -> GetModelOverridesResult:
         """Show which versions of an app a model is limited to.
@@ -1687,8 +1725,6 @@ class AsyncMethods:
         self,
         query: str,
         *,
-        limit: int | None = None,
-        offset: int | None = None,
         model_type: str | None = None,
         tags: Sequence[str] | None = None,
         model_types: Sequence[str] | None = None,
@@ -1696,6 +1732,9 @@ class AsyncMethods:
         formats: Sequence[str] | None = None,
         quants: Sequence[str] | None = None,
         sizes: Sequence[str] | None = None,
+        apps: Sequence[str] | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
     ) -> SearchModelsFtsResult:
         """Search names, tags, families, types and descriptions.
 
@@ -1704,8 +1743,6 @@ class AsyncMethods:
 
         Args:
             query: Words; each matches as a prefix, all must match. Empty lists everything, newest first.
-            limit: Clamped to 1..1000.
-            offset: Clamped to 0 and above.
             model_type: Exactly this type, for example `llm`.
             tags: All of these tags, upper and lower case alike.
             model_types: Any of these types.
@@ -1713,6 +1750,9 @@ class AsyncMethods:
             formats: Any of these, for example `gguf`.
             quants: Any of these quantisations, for example `Q4_K_M`.
             sizes: Any of these bands, each named by its lower bound in GiB: `0`, `1`, `4`, …
+            apps: Linked into any of these apps, for example `comfyui`.
+            limit: Clamped to 1..1000.
+            offset: Clamped to 0 and above.
 
         Raises:
             DiskError, ReadOnly, TimedOut.
@@ -1721,8 +1761,6 @@ class AsyncMethods:
             "search_models_fts",
             {
                 "query": query,
-                "limit": limit,
-                "offset": offset,
                 "model_type": model_type,
                 "tags": tags,
                 "model_types": model_types,
@@ -1730,6 +1768,9 @@ class AsyncMethods:
                 "formats": formats,
                 "quants": quants,
                 "sizes": sizes,
+                "apps": apps,
+                "limit": limit,
+                "offset": offset,
             },
         )
 

@@ -1295,6 +1295,8 @@ class GetModelFacetsResult(TypedDict):
     sizes: dict[str, int]
     """By the lower bound in GiB of each band."""
     tags: dict[str, int]
+    apps: dict[str, int]
+    """By the id of the app that models are linked into."""
 
 
 class GetModelOverridesResult(TypedDict):

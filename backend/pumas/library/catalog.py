@@ -17,9 +17,10 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from pumas import footprint
@@ -27,6 +28,7 @@ from pumas.config import Layout
 from pumas.errors import NewerSchema, PumasError
 from pumas.events.stream import EventStream
 from pumas.library import search, store
+from pumas.library.facets import FacetCounts
 from pumas.library.readers import reader_count
 from pumas.library.reading import Identify, identify_file
 from pumas.library.reconcile import LibraryOffline, Reconciler, Summary
@@ -50,6 +52,9 @@ _SHALLOW_FOLDERS = 2000
 # A look that found more than this leaves memory behind that is worth giving back.
 _MANY_CHANGES = 1000
 _MODELS_PER_PIECE = 500
+# Counting all models of a huge library by everything takes most of a second on a slow machine.
+_FACETS_DEADLINE_S = 9.0
+_NO_FILTERS = search.Filters()
 
 STALE = "index_stale"
 
@@ -379,7 +384,7 @@ class Catalog:
         self._totals: _Totals | None = None
         self._models: tuple[int, bytes] | None = None
         self._packing = asyncio.Lock()
-        self._facets: tuple[int, store.FacetCounts] | None = None
+        self._facets: tuple[tuple[int, Mapping[str, Sequence[str]]], FacetCounts] | None = None
 
     async def close(self) -> None:
         await asyncio.to_thread(self.index.close)
@@ -421,13 +426,25 @@ class Catalog:
             packed = self._models[1]
         return await asyncio.to_thread(zlib.decompress, packed)
 
-    async def facets(self) -> store.FacetCounts:
-        """The values by which models can be filtered, and how many models have each."""
+    async def facets(
+        self,
+        text: str = "",
+        *,
+        filters: search.Filters = _NO_FILTERS,
+        models_of: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> FacetCounts:
+        """Count what `search` finds by what can be filtered; see `search.Searcher.facets`. Raises TimedOut."""
         await self._fresh()
-        revision = (await self._current()).revision
-        if self._facets is None or self._facets[0] != revision:
-            self._facets = await self._read(lambda c: (store.state(c).revision, store.facet_counts(c)))
-        return self._facets[1]
+        whole = not search.terms(text) and filters.none
+        question = ((await self._current()).revision, models_of)
+        if whole and self._facets is not None and self._facets[0] == question:
+            return self._facets[1]
+        counts = await self._read(
+            lambda c: self._searcher.facets(c, text, filters, models_of), deadline_s=_FACETS_DEADLINE_S
+        )
+        if whole:
+            self._facets = question, counts
+        return counts
 
     async def storage_scan(self) -> StorageScan:
         await self._fresh()

@@ -6,7 +6,7 @@ The trash tells of models that go and come back; who listens is not known here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -16,6 +16,10 @@ class Companions(Protocol):
 
     def count(self, model_ids: Sequence[str]) -> int:
         """How many would go with these models."""
+        ...
+
+    def used_by(self) -> Mapping[str, Sequence[str]]:
+        """The ids of the models that each app uses, by the app's id."""
         ...
 
     def leaving(self, trash_id: str, model_ids: Sequence[str]) -> AbstractContextManager[int]:
@@ -37,6 +41,9 @@ class Companions(Protocol):
 class NoCompanions:
     def count(self, model_ids: Sequence[str]) -> int:  # noqa: ARG002
         return 0
+
+    def used_by(self) -> Mapping[str, Sequence[str]]:
+        return {}
 
     @contextlib.contextmanager
     def leaving(self, trash_id: str, model_ids: Sequence[str]) -> Generator[int]:  # noqa: ARG002

@@ -100,12 +100,11 @@ class ModelDetail(Result):
 # -- search ----------------------------------------------------------------------------------------------------------
 
 
-class SearchModels(Params):
-    query: Annotated[str, StringConstraints(max_length=1_000_000)] = Field(
-        description="Words; each matches as a prefix, all must match. Empty lists everything, newest first."
-    )
-    limit: int = Field(100, description="Clamped to 1..1000.")
-    offset: int = Field(0, description="Clamped to 0 and above.")
+Query = Annotated[str, StringConstraints(max_length=1_000_000)]
+QUERY = "Words; each matches as a prefix, all must match. Empty lists everything, newest first."
+
+
+class ModelFilters(Params):
     model_type: Text | None = Field(None, description="Exactly this type, for example `llm`.")
     tags: Tags = Field([], description="All of these tags, upper and lower case alike.")
     model_types: Values = Field([], description="Any of these types.")
@@ -113,6 +112,17 @@ class SearchModels(Params):
     formats: Values = Field([], description="Any of these, for example `gguf`.")
     quants: Values = Field([], description="Any of these quantisations, for example `Q4_K_M`.")
     sizes: Values = Field([], description="Any of these bands, each named by its lower bound in GiB: `0`, `1`, `4`, …")
+    apps: Values = Field([], description="Linked into any of these apps, for example `comfyui`.")
+
+
+class SearchModels(ModelFilters):
+    query: Query = Field(description=QUERY)
+    limit: int = Field(100, description="Clamped to 1..1000.")
+    offset: int = Field(0, description="Clamped to 0 and above.")
+
+
+class CountFacets(ModelFilters):
+    query: Query = Field("", description=QUERY)
 
 
 class FoundModel(Result):
@@ -159,6 +169,7 @@ class FacetsReply(Result):
     quants: dict[str, int]
     sizes: dict[str, int] = Field(description="By the lower bound in GiB of each band.")
     tags: dict[str, int]
+    apps: dict[str, int] = Field(description="By the id of the app that models are linked into.")
 
 
 # -- import ----------------------------------------------------------------------------------------------------------

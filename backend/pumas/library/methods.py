@@ -73,15 +73,7 @@ def _register_finding(methods: Methods, library: LibraryService) -> None:
         Every word matches as a prefix; names count more than tags, tags more than descriptions. When no model has all
         words, models with any of them are shown and `matched` is `any`. No text is a syntax error.
         """
-        filters = Filters(
-            model_types=[*p.model_types, *([p.model_type] if p.model_type else [])],
-            tags=p.tags,
-            families=p.families,
-            formats=p.formats,
-            quants=p.quants,
-            sizes=p.sizes,
-        )
-        page = await catalog.search(p.query, filters=filters, limit=p.limit, offset=p.offset)
+        page = await library.search(p.query, _filters(p), p.apps, limit=p.limit, offset=p.offset)
         return {
             "models": [_found(hit, library.folder_of(hit.id)) for hit in page.hits],
             "total_count": page.total,
@@ -90,13 +82,15 @@ def _register_finding(methods: Methods, library: LibraryService) -> None:
             "matched": page.match,
         }
 
-    @methods.row("get_model_facets", NoParams, wire.FacetsReply, errors=[DiskError, ReadOnly])
-    async def get_model_facets(_p: NoParams) -> wire.FacetsReply:
-        """Count the models of each type, family, format, quantisation, size band and tag.
+    @methods.row("get_model_facets", wire.CountFacets, wire.FacetsReply, errors=[TimedOut, DiskError, ReadOnly])
+    async def get_model_facets(p: wire.CountFacets) -> wire.FacetsReply:
+        """Count models by type, family, format, quantisation, size band, tag and the apps they are linked into.
 
-        The values are what `search_models_fts` filters by. Cheap while nothing changes.
+        Of all models (cheap while nothing changes), or of those that `search_models_fts` finds by the same words and
+        filters. A value's count is what choosing it would find: types, families, formats, quantisations, sizes and
+        apps are each counted without their own filter.
         """
-        return wire.FacetsReply.model_validate(await catalog.facets())
+        return wire.FacetsReply.model_validate(await library.facets(p.query, _filters(p), p.apps))
 
     @methods.row("refresh_model_index", NoParams, wire.Indexed, errors=[DiskError, ReadOnly])
     async def refresh_model_index(_p: NoParams) -> wire.Indexed:
@@ -133,6 +127,17 @@ def _register_finding(methods: Methods, library: LibraryService) -> None:
             trouble_count=troubles.count,
             troubles=[wire.TroubleInfo.model_validate(trouble) for trouble in troubles.list()],
         )
+
+
+def _filters(p: wire.ModelFilters) -> Filters:
+    return Filters(
+        model_types=[*p.model_types, *([p.model_type] if p.model_type else [])],
+        tags=p.tags,
+        families=p.families,
+        formats=p.formats,
+        quants=p.quants,
+        sizes=p.sizes,
+    )
 
 
 def _found(hit: Hit, folder: str) -> Json:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
+from pumas.library import facets
+from pumas.library.facets import FacetCounts, Matching
 from pumas.library.formats.quantization import detect_quantization
 from pumas.library.words import facet, same, words
 
@@ -37,6 +39,9 @@ _SORTED = 2000
 _REMEMBERED = 2000
 
 _NAME: Final = "{official_name other_names}"
+_FOUND: Final = "row IN (SELECT rowid FROM model_search WHERE model_search MATCH ?)"
+_AMONG: Final = "models.id IN (SELECT value FROM json_each(?))"
+_WITHIN: Final = " AND +rowid IN (SELECT row FROM models WHERE id IN (SELECT value FROM json_each(?)))"
 _SHORT: Final = "{official_name other_names model_type tags family kinds}"
 
 Match = Literal["all", "any"]
@@ -46,7 +51,8 @@ Match = Literal["all", "any"]
 class Filters:
     """Several types, families, formats, quantisations or sizes mean any of them; all tags must be there.
 
-    Types and formats are compared exactly, the rest without case. `sizes` are bands, see `words.size_band`.
+    Types and formats are compared exactly, the rest without case. `sizes` are bands, see `words.size_band`. With `ids`
+    only these models are looked at.
     """
 
     model_types: Sequence[str] = ()
@@ -56,6 +62,7 @@ class Filters:
     formats: Sequence[str] = ()
     quants: Sequence[str] = ()
     sizes: Sequence[str] = ()
+    ids: Sequence[str] | None = None
 
     def facets(self) -> list[list[str]]:
         """Groups of facets: of each group at least one must be there."""
@@ -65,10 +72,32 @@ class Filters:
             ("subtype", () if self.subtype is None else (self.subtype,)),
             ("family", [same(family.strip()) for family in self.families]),
             ("format", self.formats),
-            ("quant", [detect_quantization(quant) or same(quant.strip()) for quant in self.quants]),
+            ("quant", [_quant(quant) for quant in self.quants]),
             ("size", self.sizes),
         )
         return groups + [[facet(kind, v) for v in values[:MAX_FILTERS]] for kind, values in any_of if values]
+
+    @property
+    def none(self) -> bool:
+        return self.ids is None and not self.facets()
+
+    def chosen(self) -> facets.Chosen:
+        """The filters of which each is left out where its own kind is counted."""
+        by_kind = {
+            "types": self.model_types,
+            "families": [family.strip() for family in self.families],
+            "formats": self.formats,
+            "quants": [_quant(quant) for quant in self.quants],
+            "sizes": self.sizes,
+        }
+        return {kind: facets.forms(kind, values[:MAX_FILTERS]) for kind, values in by_kind.items() if values}
+
+    def without_chosen(self) -> Filters:
+        return replace(self, model_types=(), families=(), formats=(), quants=(), sizes=())
+
+
+def _quant(text: str) -> str:
+    return detect_quantization(text) or same(text.strip())
 
 
 class Hit(NamedTuple):
@@ -144,7 +173,7 @@ class Searcher:
         started = time.perf_counter()
         limit = DEFAULT_LIMIT if limit is None else min(max(limit, 1), MAX_LIMIT)
         offset = min(max(offset, 0), MAX_OFFSET)
-        look = _Look(c, self._current(c), filters.facets())
+        look = _Look(c, self._current(c), filters)
         found = terms(text)
         match: Match = "all"
         if found:
@@ -157,6 +186,26 @@ class Searcher:
         hits = look.hits(rows)
         return Page(hits, total, query, match, round((time.perf_counter() - started) * 1000, 3))
 
+    def facets(
+        self, c: sqlite3.Connection, text: str, filters: Filters, models_of: Mapping[str, Sequence[str]]
+    ) -> FacetCounts:
+        """Count what `search` finds, by kind. `models_of` has the ids of the models that each app uses."""
+        known, found = self._current(c), terms(text)
+        operator = " AND "
+        if len(found) > 1 and not _Look(c, known, filters).has_any(found, operator):
+            operator = " OR "
+
+        def matching(chosen: Filters) -> Matching:
+            return _Look(c, known, chosen).condition(found, operator)
+
+        whole = matching(filters)
+        of_apps = {app: _json(ids) for app, ids in models_of.items()}
+        return FacetCounts(
+            **facets.properties(c, matching(filters.without_chosen()), filters.chosen()),
+            tags=facets.tags(c, whole),
+            apps=facets.apps(c, matching(replace(filters, ids=None)), of_apps),
+        )
+
     def _current(self, c: sqlite3.Connection) -> _Counts:
         revision: int = c.execute("SELECT revision FROM library_state").fetchone()[0]
         counts = self._counts
@@ -168,11 +217,23 @@ class Searcher:
 class _Look:
     """One search over one snapshot of the index."""
 
-    def __init__(self, c: sqlite3.Connection, counts: _Counts, groups: list[list[str]]) -> None:
+    def __init__(self, c: sqlite3.Connection, counts: _Counts, filters: Filters) -> None:
         self._c = c
         self._counts = counts
-        self._groups = groups
-        self._filter = " AND ".join(f"({' OR '.join(_quoted(f) for f in group)})" for group in groups)
+        self._groups = filters.facets()
+        self._filter = " AND ".join(f"({' OR '.join(_quoted(f) for f in group)})" for group in self._groups)
+        # Holds for both tables. The plus keeps SQLite from asking the search table for each row by itself.
+        self._within = "" if filters.ids is None else _WITHIN
+        self._ids = () if filters.ids is None else (_json(filters.ids),)
+
+    def condition(self, found: list[str], operator: str) -> Matching:
+        """All that matches, as a condition on `models`."""
+        expression = self._filtered(operator.join(f"{_quoted(term)}*" for term in found)) if found else self._filter
+        conditions = [_FOUND] * bool(expression) + [_AMONG] * len(self._ids)
+        return Matching(" AND ".join(conditions) or "1", (*filter(None, [expression]), *self._ids))
+
+    def has_any(self, found: list[str], operator: str) -> bool:
+        return bool(self._matching(operator.join(f"{_quoted(term)}*" for term in found), 1, 0))
 
     # -- with words --------------------------------------------------------------------------------------------------
 
@@ -189,18 +250,24 @@ class _Look:
 
     def _matching(self, expression: str, limit: int, offset: int, without: Sequence[int] = ()) -> list[int]:
         """Rows in the search table's own order, so that it can stop early."""
-        condition = "AND rowid NOT IN (SELECT value FROM json_each(?))" if without else ""
-        sql = f"SELECT rowid FROM model_search WHERE model_search MATCH ? {condition}"  # noqa: S608 - fixed words only
+        condition = " AND rowid NOT IN (SELECT value FROM json_each(?))" if without else ""
+        sql = f"SELECT rowid FROM model_search WHERE model_search MATCH ?{condition}{self._within}"  # noqa: S608 - fixed words only
         sql += " ORDER BY rowid DESC LIMIT ? OFFSET ?"
         excluded = (_json(without),) if without else ()
-        return [row[0] for row in self._c.execute(sql, (self._filtered(expression), *excluded, limit, offset))]
+        values = (self._filtered(expression), *excluded, *self._ids, limit, offset)
+        return [row[0] for row in self._c.execute(sql, values)]
 
     def _count(self, expression: str) -> int:
-        match = self._filtered(expression)
-        count = self._counts.known.get(match)
+        return self._count_matches(self._filtered(expression))
+
+    def _count_matches(self, match: str) -> int:
+        # Totals among some models are not remembered: which models they are is nobody's to say here.
+        count = None if self._ids else self._counts.known.get(match)
         if count is None:
-            sql = "SELECT count(*) FROM model_search WHERE model_search MATCH ?"
-            count = self._counts.known[match] = self._c.execute(sql, (match,)).fetchone()[0]
+            sql = f"SELECT count(*) FROM model_search WHERE model_search MATCH ?{self._within}"  # noqa: S608 - fixed words only
+            count = self._c.execute(sql, (match, *self._ids)).fetchone()[0]
+            if not self._ids:
+                self._counts.known[match] = count
         return count
 
     def _tiers(self, found: list[str], operator: str, limit: int, offset: int) -> list[int]:
@@ -233,11 +300,15 @@ class _Look:
         key = " ".join(found)
         sql = f"SELECT row FROM models WHERE name_key = ? AND length(name_key) <= 32{self._conditions()}"  # noqa: S608 - fixed words only
         sql += " ORDER BY row DESC LIMIT 100"
-        return [row[0] for row in self._c.execute(sql, (key, *_flat(self._groups)))]
+        return [row[0] for row in self._c.execute(sql, (key, *self._condition_values()))]
 
     def _conditions(self) -> str:
-        """The filters as they apply to the table of models, for values in the order of `_flat`."""
-        return "".join(f" AND ({' OR '.join(['instr(facets, ?)'] * len(group))})" for group in self._groups)
+        """The filters as they apply to the table of models."""
+        facets_ = "".join(f" AND ({' OR '.join(['instr(facets, ?)'] * len(group))})" for group in self._groups)
+        return f"{facets_}{self._within}"
+
+    def _condition_values(self) -> tuple[str, ...]:
+        return (*(item for group in self._groups for item in group), *self._ids)
 
     def _weighed(self, rows: list[int], found: list[str]) -> list[int]:
         """Few matches, best first."""
@@ -260,27 +331,22 @@ class _Look:
 
     def newest(self, limit: int, offset: int) -> tuple[str, list[int], int]:
         order = "ORDER BY updated_at DESC, added_date DESC, row DESC LIMIT ? OFFSET ?"
-        if not self._filter:
-            total = self._counts.known.get("")
-            if total is None:
-                total = self._counts.known[""] = self._c.execute("SELECT count(*) FROM models").fetchone()[0]
-            rows = self._c.execute(f"SELECT row FROM models {order}", (limit, offset))  # noqa: S608 - fixed words only
-            return "", [row[0] for row in rows], total
-        total = self._count_filter()
-        if total <= _SORTED:
-            condition, values = "row IN (SELECT rowid FROM model_search WHERE model_search MATCH ?)", [self._filter]
+        total = self._count_matches(self._filter) if self._filter else self._count_all()
+        if self._filter and total <= _SORTED:
+            condition, values = self.condition([], "")
         else:
-            condition = f"1{self._conditions()}"
-            values = list(_flat(self._groups))
+            condition, values = f"1{self._conditions()}", self._condition_values()
         rows = self._c.execute(f"SELECT row FROM models WHERE {condition} {order}", (*values, limit, offset))  # noqa: S608 - fixed words only
         return "", [row[0] for row in rows], total
 
-    def _count_filter(self) -> int:
-        count = self._counts.known.get(self._filter)
-        if count is None:
-            sql = "SELECT count(*) FROM model_search WHERE model_search MATCH ?"
-            count = self._counts.known[self._filter] = self._c.execute(sql, (self._filter,)).fetchone()[0]
-        return count
+    def _count_all(self) -> int:
+        total = None if self._ids else self._counts.known.get("")
+        if total is None:
+            sql = f"SELECT count(*) FROM models WHERE 1{self._within}"  # noqa: S608 - fixed words only
+            total = self._c.execute(sql, self._ids).fetchone()[0]
+            if not self._ids:
+                self._counts.known[""] = total
+        return total
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -326,9 +392,5 @@ def _quoted(word: str) -> str:
     return f'"{word}"'
 
 
-def _json(rows: Iterable[int]) -> str:
-    return orjson.dumps(list(rows)).decode()
-
-
-def _flat(groups: list[list[str]]) -> Iterable[str]:
-    return (item for group in groups for item in group)
+def _json(values: Iterable[int] | Iterable[str]) -> str:
+    return orjson.dumps(list(values)).decode()

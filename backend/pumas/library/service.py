@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -18,13 +18,15 @@ from pumas.errors import PumasError
 from pumas.jobs.service import JobService
 from pumas.jobs.store import Job, JobState, Json
 from pumas.library.catalog import Catalog
-from pumas.library.companions import Companions
+from pumas.library.companions import Companions, NoCompanions
+from pumas.library.facets import FacetCounts
 from pumas.library.holdings import Holdings
 from pumas.library.import_plan import ImportRequest
 from pumas.library.importing import ImportService
 from pumas.library.index import Index
 from pumas.library.metadata import ModelMetadata
 from pumas.library.publishing import Publisher
+from pumas.library.search import Filters, Page
 from pumas.library.staging import Staging
 from pumas.library.trash import Trash, TrashEntry
 from pumas.library.verify import VerifyService
@@ -80,6 +82,7 @@ class LibraryService:
         companions: Companions | None = None,
     ) -> None:
         self.catalog = catalog
+        self._companions = companions or NoCompanions()
         self._library = layout.library
         self._jobs = jobs
         self._troubles = troubles
@@ -87,7 +90,7 @@ class LibraryService:
         index = catalog.index
         self._staging = Staging(layout.library, layout.staging)
         self._models = ModelMetadata(layout.library, lock, index)
-        self._trash = Trash(layout.library, layout.trash, lock, index, companions)
+        self._trash = Trash(layout.library, layout.trash, lock, index, self._companions)
         self._imports = ImportService(layout, lock, self._staging, index)
         self.parts = LibraryParts(
             index, self._staging, self._imports.publisher, self._models, self._trash, self._imports.holdings
@@ -134,6 +137,23 @@ class LibraryService:
     def verifying(self) -> bool:
         """Whether a verification runs or waits."""
         return self._jobs.is_active(VERIFY)
+
+    # -- finding -------------------------------------------------------------------------------------------------------
+
+    async def search(self, text: str, filters: Filters, apps: Sequence[str], *, limit: int, offset: int) -> Page:
+        """See `Catalog.search`; with `apps` only among the models that one of these apps uses."""
+        return await self.catalog.search(text, filters=await self._among(filters, apps), limit=limit, offset=offset)
+
+    async def facets(self, text: str, filters: Filters, apps: Sequence[str]) -> FacetCounts:
+        """See `Catalog.facets`."""
+        used_by = await asyncio.to_thread(self._companions.used_by)
+        return await self.catalog.facets(text, filters=await self._among(filters, apps), models_of=used_by)
+
+    async def _among(self, filters: Filters, apps: Sequence[str]) -> Filters:
+        if not apps:
+            return filters
+        used_by = await asyncio.to_thread(self._companions.used_by)
+        return replace(filters, ids=sorted({model_id for app in apps for model_id in used_by.get(app, ())}))
 
     # -- one model ---------------------------------------------------------------------------------------------------
 

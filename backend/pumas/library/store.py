@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from pumas.library.entry import MAX_INT64, IndexEntry, formats_and_quantizations
-from pumas.library.words import size_band
+from pumas.library.entry import MAX_INT64, IndexEntry
 from pumas.storage.troubles import Trouble
 
 _ROWS_PER_STATEMENT = 100
@@ -30,8 +28,6 @@ _SEARCH_NEW_ROWS: Final = (
 _BULK = 500
 _SEGMENTS, _SEGMENTS_IN_BULK = 16, 1000
 ROOT_PARENT: Final = "/"
-# Of each kind of facet, so many values are worth showing.
-MOST_VALUES: Final = 100
 
 
 class FolderStamp(NamedTuple):
@@ -294,41 +290,6 @@ def totals(c: sqlite3.Connection) -> tuple[int, int, int]:
     count, size = c.execute("SELECT count(*), coalesce(total(size_bytes), 0) FROM models").fetchone()
     pending = c.execute("SELECT count(*) FROM models WHERE pending_lookup = 1").fetchone()[0]
     return count, min(int(size), MAX_INT64), pending
-
-
-class FacetCounts(NamedTuple):
-    """How many models have each value, the most frequent first; `size` holds bands, see `words.size_band`."""
-
-    types: dict[str, int]
-    families: dict[str, int]
-    formats: dict[str, int]
-    quants: dict[str, int]
-    sizes: dict[str, int]
-    tags: dict[str, int]
-
-
-def facet_counts(c: sqlite3.Connection) -> FacetCounts:
-    """The values by which models can be filtered. One pass over all models: remember it until they change."""
-    types, families, formats, quants, sizes = (Counter[str]() for _ in range(5))
-    rows = c.execute(
-        "SELECT model_type, family, kinds, size_bytes / 1073741824, count(*) FROM models GROUP BY 1, 2, 3, 4"
-    )
-    for model_type, family, kinds, gib, count in rows:
-        found_formats, found_quants = formats_and_quantizations(kinds)
-        if gib is not None:
-            sizes[size_band(gib << 30)] += count
-        for counter, values in (
-            (types, [model_type]),
-            (families, [family]),
-            (formats, found_formats),
-            (quants, found_quants),
-        ):
-            counter.update(dict.fromkeys(filter(None, values), count))
-    tags = c.execute(
-        "SELECT value, count(*) FROM models, json_each(tags_json) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?", (MOST_VALUES,)
-    )
-    counted = [dict(counter.most_common(MOST_VALUES)) for counter in (types, families, formats, quants, sizes)]
-    return FacetCounts(*counted, tags=dict(tags))
 
 
 def ids_by_sha256(c: sqlite3.Connection, digest: str) -> list[str]:

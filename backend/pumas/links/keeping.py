@@ -54,6 +54,9 @@ class LinkKeeper:
     def count(self, model_ids: Sequence[str]) -> int:
         return len(self._store.of_models(model_ids))
 
+    def used_by(self) -> dict[str, list[str]]:
+        return self._store.models_by_app()
+
     @contextlib.contextmanager
     def leaving(self, trash_id: str, model_ids: Sequence[str]) -> Generator[int]:
         """See `Companions`. A link that cannot be removed stays, dangling and registered."""

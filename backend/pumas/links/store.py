@@ -173,6 +173,16 @@ class LinkStore:
             found += self._select(f"model_id IN ({', '.join('?' * len(part))}) ORDER BY target_path", *part)
         return found
 
+    def models_by_app(self) -> dict[str, list[str]]:
+        """Ids of the models that links were made to, in order, by the id of their app."""
+        if not self._filled():
+            return {}
+        sql = "SELECT DISTINCT app_id, model_id FROM links WHERE state = 'made' ORDER BY 1, 2"
+        found: dict[str, list[str]] = {}
+        for app_id, model_id in self.database.read_sync(lambda c: c.execute(sql).fetchall()):
+            found.setdefault(app_id, []).append(model_id)
+        return found
+
     def all(self) -> list[Link]:
         return self._select("1 ORDER BY target_path")
 

@@ -17,11 +17,12 @@ use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::events::EventStream;
+use crate::library::facets::{FacetCounts, UsedBy};
 use crate::library::library_index::{LibraryIndex, LibraryState};
 use crate::library::listing::Listing;
 use crate::library::reconcile::Summary;
-use crate::library::search::{DEADLINE, Filters, Hit, Page, Searcher, one};
-use crate::library::store::{self, FacetCounts, Totals};
+use crate::library::search::{DEADLINE, Filters, Hit, Page, Searcher, one, terms};
+use crate::library::store::{self, Totals};
 use crate::storage::locked;
 use crate::storage::troubles::Troubles;
 
@@ -31,6 +32,8 @@ const SHALLOW_EVERY: Duration = Duration::from_secs(1);
 const FULL_EVERY: Duration = Duration::from_secs(10);
 /// A full look at a huge library may take at most one part in so many of one processor.
 const FULL_SHARE: u32 = 20;
+/// Counting all models of a huge library by everything takes most of a second on a slow machine.
+const FACETS_DEADLINE: Duration = Duration::from_secs(9);
 
 /// How the library is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +93,7 @@ struct Shared {
     searcher: Searcher,
     looking: Mutex<Looking>,
     known: Mutex<Option<Known>>,
-    facets: Mutex<Option<(i64, Arc<FacetCounts>)>>,
+    facets: Mutex<Option<((i64, UsedBy), Arc<FacetCounts>)>>,
     models: tokio::sync::Mutex<Option<Listing>>,
 }
 
@@ -181,24 +184,26 @@ impl Catalog {
         Ok(models.insert(self.read(None, Listing::read).await??).clone())
     }
 
-    /// The values by which models can be filtered, and how many models have each.
+    /// Counts what [`Self::search`] finds by what can be filtered; of all models, it is remembered until they change.
     ///
     /// # Errors
-    /// The index cannot be read.
-    pub async fn facets(&self) -> Result<Arc<FacetCounts>> {
+    /// The index cannot be read; `TimedOut`.
+    pub async fn facets(&self, text: String, filters: Filters, used_by: UsedBy) -> Result<Arc<FacetCounts>> {
         self.fresh().await?;
-        let revision = self.current().await?.revision;
-        if let Some((known, counts)) = locked(&self.shared.facets).as_ref()
-            && *known == revision
+        let whole = terms(&text).is_empty() && filters == Filters::default();
+        let question = (self.current().await?.revision, used_by.clone());
+        if whole
+            && let Some((known, counts)) = locked(&self.shared.facets).as_ref()
+            && *known == question
         {
             return Ok(Arc::clone(counts));
         }
-        let (revision, counts) = self
-            .read(None, |c| {
-                Ok((store::state(c)?.revision, Arc::new(store::facet_counts(c)?)))
-            })
-            .await?;
-        *locked(&self.shared.facets) = Some((revision, Arc::clone(&counts)));
+        let shared = Arc::clone(&self.shared);
+        let query = move |c: &Connection| shared.searcher.facets(c, &text, &filters, &used_by);
+        let counts = Arc::new(self.read(Some(FACETS_DEADLINE), query).await?);
+        if whole {
+            *locked(&self.shared.facets) = Some((question, Arc::clone(&counts)));
+        }
         Ok(counts)
     }
 

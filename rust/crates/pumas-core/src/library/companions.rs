@@ -3,9 +3,18 @@
 //! The trash tells of models that go and come back; who listens is not known here.
 
 use crate::error::Result;
+use crate::library::facets::UsedBy;
 
 /// All calls block. Those that name an entry of the trash come while the library is locked.
 pub trait Companions: Send + Sync {
+    /// The ids of the models that each app uses, by the app's id.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    fn used_by(&self) -> Result<UsedBy> {
+        Ok(UsedBy::new())
+    }
+
     /// How many would go with these models.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod companions;
 pub mod copying;
 pub mod entry;
+pub mod facets;
 pub mod formats;
 pub mod hashing;
 pub mod holdings;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params_from_iter};
 use serde::Serialize;
 
+use crate::library::facets::{self, Chosen, FacetCounts, Kind, Matching, UsedBy};
 use crate::library::formats::quantization::detect_quantization;
 use crate::library::words::{facet, same, words};
 use crate::storage::locked;
@@ -40,6 +41,10 @@ const REMEMBERED: usize = 2000;
 
 const NAME: &str = "{official_name other_names}";
 const SHORT: &str = "{official_name other_names model_type tags family kinds}";
+const FOUND: &str = "row IN (SELECT rowid FROM model_search WHERE model_search MATCH ?)";
+/// Holds for both tables. The plus keeps `SQLite` from asking the search table for each row by itself.
+const WITHIN: &str = " AND +rowid IN (SELECT row FROM models WHERE id IN (SELECT value FROM json_each(?)))";
+const AMONG: &str = "models.id IN (SELECT value FROM json_each(?))";
 const HIT_COLUMNS: &str = "row, id, official_name, cleaned_name, model_type, subtype, family, tags_json, description, \
     primary_file, repo_id, size_bytes, security_tier, added_date, last_used, updated_at, related_available, state, \
     storage, kinds";
@@ -62,16 +67,14 @@ pub struct Filters {
     pub quants: Vec<String>,
     /// Bands, see [`crate::library::words::size_band`].
     pub sizes: Vec<String>,
+    /// Only models of these ids are looked at.
+    pub ids: Option<Vec<String>>,
 }
 
 impl Filters {
     /// Groups of facets: of each group at least one must be there.
     fn facets(&self) -> Vec<Vec<String>> {
         let folded = |text: &String| same(text.trim());
-        let quantization = |text: &String| {
-            let known = detect_quantization(text);
-            if known.is_empty() { folded(text) } else { known }
-        };
         let of = |kind: &str, values: &[String], form: &dyn Fn(&String) -> String| -> Vec<String> {
             values
                 .iter()
@@ -95,6 +98,43 @@ impl Filters {
         ];
         tags.chain(any_of.into_iter().filter(|group| !group.is_empty()))
             .collect()
+    }
+
+    /// The filters of which each is left out where its own kind is counted.
+    fn chosen(&self) -> Chosen {
+        let trimmed = |text: &String| text.trim().to_owned();
+        [
+            (Kind::Type, self.model_types.clone()),
+            (Kind::Family, self.families.iter().map(trimmed).collect()),
+            (Kind::Format, self.formats.clone()),
+            (Kind::Quant, self.quants.iter().map(quantization).collect()),
+            (Kind::Size, self.sizes.clone()),
+        ]
+        .into_iter()
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(kind, values)| {
+            let forms = values.iter().take(MAX_FILTERS).map(|value| kind.form(value));
+            (kind, forms.collect())
+        })
+        .collect()
+    }
+
+    fn without_chosen(&self) -> Self {
+        Self {
+            tags: self.tags.clone(),
+            subtype: self.subtype.clone(),
+            ids: self.ids.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+fn quantization(text: &String) -> String {
+    let known = detect_quantization(text);
+    if known.is_empty() {
+        same(text.trim())
+    } else {
+        known
     }
 }
 
@@ -192,7 +232,7 @@ impl Searcher {
             limit: limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT),
             offset: offset.clamp(0, MAX_OFFSET),
         };
-        let look = Look::new(c, self.current(c)?, filters.facets());
+        let look = Look::new(c, self.current(c)?, filters);
         let found = terms(text);
         let mut matched = Match::All;
         let mut listing = if found.is_empty() {
@@ -212,6 +252,34 @@ impl Searcher {
             query: listing.query,
             matched,
             took_ms,
+        })
+    }
+
+    /// Counts what [`Self::search`] finds, by kind.
+    pub fn facets(
+        &self,
+        c: &Connection,
+        text: &str,
+        filters: &Filters,
+        used_by: &UsedBy,
+    ) -> Result<FacetCounts> {
+        let (known, found) = (self.current(c)?, terms(text));
+        let look = |filters: &Filters| Look::new(c, Arc::clone(&known), filters);
+        let whole = look(filters);
+        let operator = if found.len() > 1 && !whole.has_any(&found, " AND ")? {
+            " OR "
+        } else {
+            " AND "
+        };
+        let of_any_app = Filters {
+            ids: None,
+            ..filters.clone()
+        };
+        let others = look(&filters.without_chosen()).condition(&found, operator);
+        Ok(FacetCounts {
+            tags: facets::tags(c, &whole.condition(&found, operator))?,
+            apps: facets::apps(c, &look(&of_any_app).condition(&found, operator), used_by)?,
+            ..facets::properties(c, &others, &filters.chosen())?
         })
     }
 
@@ -257,10 +325,14 @@ struct Look<'c> {
     counts: Arc<Counts>,
     groups: Vec<Vec<String>>,
     filter: String,
+    /// A further condition, for both tables, and its value.
+    within: &'static str,
+    ids: Option<String>,
 }
 
 impl<'c> Look<'c> {
-    fn new(c: &'c Connection, counts: Arc<Counts>, groups: Vec<Vec<String>>) -> Self {
+    fn new(c: &'c Connection, counts: Arc<Counts>, filters: &Filters) -> Self {
+        let groups = filters.facets();
         let either = |group: &Vec<String>| {
             group
                 .iter()
@@ -278,7 +350,37 @@ impl<'c> Look<'c> {
             counts,
             groups,
             filter,
+            within: if filters.ids.is_some() { WITHIN } else { "" },
+            ids: filters
+                .ids
+                .as_ref()
+                .map(|ids| serde_json::to_string(ids).unwrap_or_default()),
         }
+    }
+
+    /// All that matches, as a condition on `models`.
+    fn condition(&self, found: &[String], operator: &str) -> Matching {
+        let expression = if found.is_empty() {
+            self.filter.clone()
+        } else {
+            self.filtered(&joined(found, operator, "*"))
+        };
+        let words = Some(expression).filter(|expression| !expression.is_empty());
+        let conditions = [words.as_ref().map(|_| FOUND), self.ids.as_ref().map(|_| AMONG)];
+        let conditions: Vec<&str> = conditions.into_iter().flatten().collect();
+        Matching {
+            condition: if conditions.is_empty() {
+                "1".to_owned()
+            } else {
+                conditions.join(" AND ")
+            },
+            values: words.into_iter().chain(self.ids.clone()).collect(),
+        }
+    }
+
+    fn has_any(&self, found: &[String], operator: &str) -> Result<bool> {
+        let one = Span { limit: 1, offset: 0 };
+        Ok(!self.matching(&joined(found, operator, "*"), one, &[])?.is_empty())
     }
 
     // -- with words --------------------------------------------------------------------------------------------------
@@ -317,35 +419,44 @@ impl<'c> Look<'c> {
         let condition = if without.is_empty() {
             ""
         } else {
-            "AND rowid NOT IN (SELECT value FROM json_each(?4))"
+            " AND rowid NOT IN (SELECT value FROM json_each(?))"
         };
         let sql = format!(
-            "SELECT rowid FROM model_search WHERE model_search MATCH ?1 {condition} ORDER BY rowid DESC LIMIT ?2 OFFSET ?3"
+            "SELECT rowid FROM model_search WHERE model_search MATCH ?{condition}{} ORDER BY rowid DESC LIMIT ? OFFSET ?",
+            self.within
         );
         let mut statement = self.c.prepare_cached(&sql)?;
-        let mut values: Vec<rusqlite::types::Value> = vec![
-            self.filtered(expression).into(),
-            span.limit.into(),
-            span.offset.into(),
-        ];
+        let mut values: Vec<rusqlite::types::Value> = vec![self.filtered(expression).into()];
         if !without.is_empty() {
             values.push(json(without).into());
         }
+        values.extend(self.ids.clone().map(Into::into));
+        values.extend([span.limit.into(), span.offset.into()]);
         statement
             .query_map(params_from_iter(values), |row| row.get(0))?
             .collect()
     }
 
     fn count(&self, expression: String) -> Result<i64> {
-        if let Some(count) = locked(&self.counts.known).get(&expression) {
+        let sql = "SELECT count(*) FROM model_search WHERE model_search MATCH ?";
+        self.counted(expression.clone(), sql, Some(expression))
+    }
+
+    /// Totals among some models are not remembered: which models they are is nobody's to say here.
+    fn counted(&self, key: String, sql: &str, expression: Option<String>) -> Result<i64> {
+        if self.ids.is_none()
+            && let Some(count) = locked(&self.counts.known).get(&key)
+        {
             return Ok(*count);
         }
-        let sql = "SELECT count(*) FROM model_search WHERE model_search MATCH ?";
+        let values = expression.iter().chain(&self.ids);
         let count = self
             .c
-            .prepare_cached(sql)?
-            .query_row([&expression], |row| row.get(0))?;
-        locked(&self.counts.known).insert(expression, count);
+            .prepare_cached(&format!("{sql}{}", self.within))?
+            .query_row(params_from_iter(values), |row| row.get(0))?;
+        if self.ids.is_none() {
+            locked(&self.counts.known).insert(key, count);
+        }
         Ok(count)
     }
 
@@ -403,20 +514,25 @@ impl<'c> Look<'c> {
             self.conditions()
         );
         let key = found.join(" ");
-        let values = std::iter::once(key.as_str()).chain(self.groups.iter().flatten().map(String::as_str));
+        let values = std::iter::once(key).chain(self.condition_values());
         self.c
             .prepare_cached(&sql)?
             .query_map(params_from_iter(values), |row| row.get(0))?
             .collect()
     }
 
-    /// The filters as they apply to the table of models, for values in the order of the groups.
+    /// The filters as they apply to the table of models.
     fn conditions(&self) -> String {
         let either = |group: &Vec<String>| vec!["instr(facets, ?)"; group.len()].join(" OR ");
         self.groups
             .iter()
             .flat_map(|group| [" AND (".to_owned(), either(group), ")".to_owned()])
+            .chain([self.within.to_owned()])
             .collect()
+    }
+
+    fn condition_values(&self) -> impl Iterator<Item = String> {
+        self.groups.iter().flatten().chain(&self.ids).cloned()
     }
 
     /// Few matches, best first.
@@ -434,25 +550,21 @@ impl<'c> Look<'c> {
 
     fn newest(&self, span: Span) -> Result<Listing> {
         let order = "ORDER BY updated_at DESC, added_date DESC, row DESC LIMIT ? OFFSET ?";
-        let (total, condition, values): (i64, String, Vec<&str>) = if self.filter.is_empty() {
-            (self.count_all()?, "1".to_owned(), Vec::new())
+        let total = if self.filter.is_empty() {
+            self.counted(String::new(), "SELECT count(*) FROM models WHERE 1", None)?
         } else {
-            let total = self.count(self.filter.clone())?;
-            if total <= SORTED {
-                let matching =
-                    "row IN (SELECT rowid FROM model_search WHERE model_search MATCH ?)".to_owned();
-                (total, matching, vec![&self.filter])
-            } else {
-                (
-                    total,
-                    format!("1{}", self.conditions()),
-                    self.groups.iter().flatten().map(String::as_str).collect(),
-                )
+            self.count(self.filter.clone())?
+        };
+        let Matching { condition, values } = if !self.filter.is_empty() && total <= SORTED {
+            self.condition(&[], "")
+        } else {
+            Matching {
+                condition: format!("1{}", self.conditions()),
+                values: self.condition_values().collect(),
             }
         };
         let sql = format!("SELECT row FROM models WHERE {condition} {order}");
-        let mut values: Vec<rusqlite::types::Value> =
-            values.into_iter().map(|text| text.to_owned().into()).collect();
+        let mut values: Vec<rusqlite::types::Value> = values.into_iter().map(Into::into).collect();
         values.extend([span.limit.into(), span.offset.into()]);
         let mut statement = self.c.prepare_cached(&sql)?;
         let rows = statement
@@ -463,15 +575,6 @@ impl<'c> Look<'c> {
             rows,
             total,
         })
-    }
-
-    fn count_all(&self) -> Result<i64> {
-        if let Some(count) = locked(&self.counts.known).get("") {
-            return Ok(*count);
-        }
-        let count = crate::library::store::model_count(self.c)?;
-        locked(&self.counts.known).insert(String::new(), count);
-        Ok(count)
     }
 
     // -- rows --------------------------------------------------------------------------------------------------------

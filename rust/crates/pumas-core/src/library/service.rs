@@ -3,7 +3,7 @@
 //! Puts the parts together and moves their blocking work off the async runtime; what each part promises is written
 //! there. Knows jobs, nothing of the wire.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,12 @@ use crate::events::EventStream;
 use crate::jobs::{Job, JobContext, JobService, JobState, Kind, ListJobs, Progress};
 use crate::library::catalog::Catalog;
 use crate::library::companions::Companions;
+use crate::library::facets::{FacetCounts, UsedBy};
 use crate::library::import_plan::ImportRequest;
 use crate::library::importing::{ImportService, Work};
 use crate::library::index::Index;
 use crate::library::metadata::ModelMetadata;
+use crate::library::search::{Filters, Page};
 use crate::library::staging::Staging;
 use crate::library::trash::{Trash, TrashEntry};
 use crate::library::verify::VerifyService;
@@ -80,6 +82,7 @@ pub struct LibraryService {
     pub catalog: Catalog,
     /// For domains that bring models in by themselves.
     pub parts: LibraryParts,
+    companions: Arc<dyn Companions>,
     layout: Arc<Layout>,
     jobs: JobService,
     troubles: Arc<Troubles>,
@@ -105,7 +108,7 @@ impl LibraryService {
             layout.trash(),
             lock.clone(),
             Arc::clone(&index),
-            companions,
+            Arc::clone(&companions),
         );
         let imports = ImportService::new(Arc::clone(layout), lock, Arc::clone(&staging), Arc::clone(&index));
         let imports = Arc::new(imports);
@@ -124,6 +127,7 @@ impl LibraryService {
                 models,
                 trash,
             },
+            companions,
             layout: Arc::clone(layout),
             jobs: jobs.clone(),
             troubles: Arc::clone(troubles),
@@ -178,6 +182,57 @@ impl LibraryService {
     #[must_use]
     pub fn is_verifying(&self) -> bool {
         self.jobs.is_active(VERIFY)
+    }
+
+    // -- finding -----------------------------------------------------------------------------------------------------
+
+    /// See [`Catalog::search`]; with `apps` only among the models that one of these apps uses.
+    ///
+    /// # Errors
+    /// `TimedOut` after one second.
+    pub async fn search(
+        &self,
+        text: String,
+        filters: Filters,
+        apps: Vec<String>,
+        limit: i64,
+        offset: i64,
+    ) -> Result<Page> {
+        let filters = self.among(filters, apps).await?;
+        self.catalog.search(text, filters, Some(limit), offset).await
+    }
+
+    /// See [`Catalog::facets`].
+    ///
+    /// # Errors
+    /// `TimedOut`.
+    pub async fn facets(
+        &self,
+        text: String,
+        filters: Filters,
+        apps: Vec<String>,
+    ) -> Result<Arc<FacetCounts>> {
+        let used_by = self.used_by().await?;
+        let filters = self.among(filters, apps).await?;
+        self.catalog.facets(text, filters, used_by).await
+    }
+
+    async fn among(&self, mut filters: Filters, apps: Vec<String>) -> Result<Filters> {
+        if !apps.is_empty() {
+            let mut used_by = self.used_by().await?;
+            let ids: BTreeSet<String> = apps
+                .iter()
+                .filter_map(|app| used_by.remove(app))
+                .flatten()
+                .collect();
+            filters.ids = Some(ids.into_iter().collect());
+        }
+        Ok(filters)
+    }
+
+    async fn used_by(&self) -> Result<UsedBy> {
+        let companions = Arc::clone(&self.companions);
+        blocking(move || companions.used_by()).await
     }
 
     // -- one model ---------------------------------------------------------------------------------------------------

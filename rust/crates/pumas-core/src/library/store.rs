@@ -3,16 +3,13 @@
 //! Every function takes a connection inside a transaction that [`crate::storage::database`] began. What the rows mean is
 //! known to [`crate::library::entry`] and [`crate::library::reconcile`]; search has its own SQL.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params, params_from_iter};
-use serde::Serialize;
-use serde_json::{Map, Value};
 
-use crate::library::entry::{IndexEntry, formats_and_quantizations};
-use crate::library::words::size_band;
+use crate::library::entry::IndexEntry;
 use crate::storage::troubles::Trouble;
 
 const COLUMNS: [&str; 30] = [
@@ -57,8 +54,6 @@ const SEGMENTS: i64 = 16;
 const SEGMENTS_IN_BULK: i64 = 1000;
 /// The parent of the library's own row.
 pub const ROOT_PARENT: &str = "/";
-/// Of each kind of facet, so many values are worth showing.
-const MOST_VALUES: usize = 100;
 
 /// A row that is there and equal is left alone: no trigger runs, no change is told.
 static UPSERT_MODEL: LazyLock<String> = LazyLock::new(|| {
@@ -567,96 +562,6 @@ pub fn totals(c: &Connection) -> Result<Totals> {
         models,
         size: size as i64,
         pending,
-    })
-}
-
-/// How many models have each value, the most frequent first, at most a hundred of each kind.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct FacetCounts {
-    /// By type.
-    pub types: Map<String, Value>,
-    /// By family.
-    pub families: Map<String, Value>,
-    /// By file format.
-    pub formats: Map<String, Value>,
-    /// By quantisation.
-    pub quants: Map<String, Value>,
-    /// By band, see [`size_band`].
-    pub sizes: Map<String, Value>,
-    /// By tag.
-    pub tags: Map<String, Value>,
-}
-
-/// A counter that remembers in which order its values came.
-#[derive(Default)]
-struct Counter {
-    places: HashMap<String, usize>,
-    counts: Vec<(String, i64)>,
-}
-
-impl Counter {
-    fn add(&mut self, value: &str, count: i64) {
-        if value.is_empty() {
-            return;
-        }
-        match self.places.get(value) {
-            Some(&place) => self.counts[place].1 += count,
-            None => {
-                self.places.insert(value.to_owned(), self.counts.len());
-                self.counts.push((value.to_owned(), count));
-            }
-        }
-    }
-
-    fn most_common(mut self) -> Map<String, Value> {
-        self.counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        self.counts
-            .into_iter()
-            .take(MOST_VALUES)
-            .map(|(value, count)| (value, count.into()))
-            .collect()
-    }
-}
-
-/// The values by which models can be filtered. One pass over all models: remember it until they change.
-pub fn facet_counts(c: &Connection) -> Result<FacetCounts> {
-    let [mut types, mut families, mut formats, mut quants, mut sizes] =
-        std::array::from_fn(|_| Counter::default());
-    let mut statement = c.prepare(
-        "SELECT model_type, family, kinds, size_bytes / 1073741824, count(*) FROM models GROUP BY 1, 2, 3, 4",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (model_type, family, kinds): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let (gib, count): (Option<i64>, i64) = (row.get(3)?, row.get(4)?);
-        let (found_formats, found_quants) = formats_and_quantizations(&kinds);
-        if let Some(gib) = gib {
-            sizes.add(&size_band(gib << 30), count);
-        }
-        types.add(&model_type, count);
-        families.add(&family, count);
-        for format in &found_formats {
-            formats.add(format, count);
-        }
-        for quant in &found_quants {
-            quants.add(quant, count);
-        }
-    }
-    let mut statement = c.prepare(
-        "SELECT value, count(*) FROM models, json_each(tags_json) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
-    )?;
-    let tags = statement
-        .query_map([i64::try_from(MOST_VALUES).unwrap_or(i64::MAX)], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.into()))
-        })?
-        .collect::<Result<Map<String, Value>>>()?;
-    Ok(FacetCounts {
-        types: types.most_common(),
-        families: families.most_common(),
-        formats: formats.most_common(),
-        quants: quants.most_common(),
-        sizes: sizes.most_common(),
-        tags,
     })
 }
 

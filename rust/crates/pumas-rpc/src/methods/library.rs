@@ -1,9 +1,9 @@
 //! The library: find, look, change, delete and bring back, verify.
 
 use pumas_core::library::entry::formats_and_quantizations;
+use pumas_core::library::facets::FacetCounts;
 use pumas_core::library::library_index::LibraryState;
 use pumas_core::library::search::{Filters, Hit, Match};
-use pumas_core::library::store::FacetCounts;
 use pumas_core::library::trash::TrashEntry;
 use pumas_core::storage::troubles::Trouble;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,19 @@ struct Search {
     // Any integer of the wire; the service keeps them within bounds.
     limit: i128,
     offset: i128,
+    #[serde(flatten)]
+    filters: ModelFilters,
+}
+
+#[derive(Deserialize)]
+struct CountFacets {
+    query: String,
+    #[serde(flatten)]
+    filters: ModelFilters,
+}
+
+#[derive(Deserialize)]
+struct ModelFilters {
     model_type: Option<String>,
     model_types: Vec<String>,
     tags: Vec<String>,
@@ -31,6 +44,25 @@ struct Search {
     formats: Vec<String>,
     quants: Vec<String>,
     sizes: Vec<String>,
+    apps: Vec<String>,
+}
+
+impl ModelFilters {
+    /// The filters of the library, and the apps.
+    fn split(self) -> (Filters, Vec<String>) {
+        let mut model_types = self.model_types;
+        model_types.extend(self.model_type.and_then(some_text));
+        let filters = Filters {
+            model_types,
+            tags: self.tags,
+            families: self.families,
+            formats: self.formats,
+            quants: self.quants,
+            sizes: self.sizes,
+            ..Filters::default()
+        };
+        (filters, self.apps)
+    }
 }
 
 #[derive(Serialize)]
@@ -117,21 +149,10 @@ fn finding() -> Vec<Row> {
             Ok(Long::new(models.length(), models.text()))
         }),
         row("search_models_fts", |api, p: Search| async move {
-            let mut model_types = p.model_types;
-            model_types.extend(p.model_type.and_then(some_text));
-            let filters = Filters {
-                model_types,
-                tags: p.tags,
-                subtype: None,
-                families: p.families,
-                formats: p.formats,
-                quants: p.quants,
-                sizes: p.sizes,
-            };
+            let (filters, apps) = p.filters.split();
             let page = api
                 .library
-                .catalog
-                .search(p.query, filters, Some(bounded(p.limit)), bounded(p.offset))
+                .search(p.query, filters, apps, bounded(p.limit), bounded(p.offset))
                 .await?;
             let found = |hit: Hit| {
                 let folder = api.library.folder_of(&hit.id);
@@ -145,8 +166,10 @@ fn finding() -> Vec<Row> {
                 matched: page.matched,
             })
         }),
-        row("get_model_facets", |api, _: NoParams| async move {
-            Ok(FacetCounts::clone(&*api.library.catalog.facets().await?))
+        row("get_model_facets", |api, p: CountFacets| async move {
+            let (filters, apps) = p.filters.split();
+            let counts = api.library.facets(p.query, filters, apps).await?;
+            Ok(FacetCounts::clone(&counts))
         }),
         row("refresh_model_index", |api, _: NoParams| async move {
             api.library.catalog.reconcile().await?;
