@@ -36,7 +36,9 @@ NOT_BUILT = """<!doctype html>
 <h1>The page is not built yet</h1>
 <p>The sidecar works; only its page is missing. In the checkout, with Node.js 20 or newer installed:</p>
 <pre>./launcher page</pre>
-<p>Then load this address again. Without Node.js the command does all that the page does:</p>
+<p>Then load this address again; where Pumas was installed as a package, install it from the checkout once more before:
+<code>pip install .</code></p>
+<p>Without Node.js the command does all that the page does:</p>
 <pre>pumas --help</pre>
 </html>
 """
