@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from pumas.cli.main import main
+
+from .terminal import Terminal
 
 
 @dataclass
@@ -65,3 +67,16 @@ def process(*words: str, stdin: str = "", env: dict[str, str] | None = None) -> 
 @pytest.fixture
 def spawn() -> Run:
     return process
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def go(*words: str) -> Terminal:
+        opened.append(Terminal(*words))
+        return opened[-1]
+
+    yield go
+    for one in opened:
+        one.kill()

@@ -29,19 +29,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     one.close()
 
 
-@pytest.fixture
-def terminal() -> Iterator[Callable[..., Terminal]]:
-    opened: list[Terminal] = []
-
-    def go(*words: str) -> Terminal:
-        opened.append(Terminal(*words))
-        return opened[-1]
-
-    yield go
-    for one in opened:
-        one.kill()
-
-
 def start_job(server: Sidecar, gate: Path) -> str:
     return server.result("start_test_job", {"gate": str(gate), "steps": 3})["job_id"]
 

@@ -38,19 +38,6 @@ def sidecar(root: Root) -> Iterator[Sidecar]:
     one.close()
 
 
-@pytest.fixture
-def terminal() -> Iterator[Callable[..., Terminal]]:
-    opened: list[Terminal] = []
-
-    def go(*words: str) -> Terminal:
-        opened.append(Terminal(*words))
-        return opened[-1]
-
-    yield go
-    for one in opened:
-        one.kill()
-
-
 def test_with_a_sidecar_that_stays(pumas: Run, sidecar: Sidecar, root: Root) -> None:
     assert pumas("ps", root=root.path).err == "Nothing runs.\n"
     done = pumas("run", "--root", str(root.path), "web", "--json", "--", "--name", "a b")
