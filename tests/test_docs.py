@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import sidecar
 from fixtures.hub import Hub, HubContent, Repo
 from fixtures.hub.model_files import gguf_file
+from fixtures.releases import ReleaseServer
+from fixtures.releases.content import COMFYUI, comfyui
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
@@ -83,13 +86,34 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
+def commands_of_the_readme() -> tuple[list[str], ...]:
+    """Block by block."""
+    found = ([line for line in block.splitlines() if "bin/pumas" in line] for block in blocks("README.md", "sh"))
+    return tuple(block for block in found if block)
+
+
 def test_the_quick_start_runs_as_it_stands(home: dict[str, str]) -> None:
-    commands = [line for block in blocks("README.md", "sh") for line in block.splitlines() if "bin/pumas" in line]
+    commands, _ = commands_of_the_readme()
     assert len(commands) == 6
     downloaded, imported, found, *_ = [run(["bash", "-c", command], home) for command in commands]
     assert downloaded.startswith("llm/llama/"), "the download says where the model is"
     assert "llm/llama/" in imported, "so does the import"
     assert "Tiny Llama" in found or "tiny-llama" in found, "the search finds it"
+
+
+def test_the_commands_for_apps_run_as_they_stand(home: dict[str, str]) -> None:
+    _, commands = commands_of_the_readme()
+    with ReleaseServer() as releases:
+        releases.releases[COMFYUI] = [comfyui("v0.5.0")]
+        environment = home | releases.environment()
+        one = sidecar.start(Path(home["PUMAS_ROOT"]), env=environment)
+        try:
+            told = [run(["bash", "-c", command], environment) for command in commands]
+            assert one.result("get_installed_versions")["versions"] == ["v0.5.0"]
+        finally:
+            one.close()
+    first_words = [re.split(r"[\s:]", words, maxsplit=1)[0] for words in told]
+    assert first_words == ["comfyui", "made", "url", "comfyui", "stopped"], told
 
 
 def test_the_python_example_runs_as_it_stands(home: dict[str, str]) -> None:
