@@ -401,12 +401,12 @@ class DownloadService:
 
     async def _unfinished_like(self, plan: DownloadPlan) -> Job | None:
         """One that brings the same files. Under another name, too: the library would refuse them a second time."""
-        jobs = await self._jobs.list(kind=DOWNLOAD, states=(*_UNFINISHED, JobState.FAILED), limit=1000)
-        for job in jobs:
+        states = (*_UNFINISHED, JobState.FAILED)
+        for job in await self._jobs.list(kind=DOWNLOAD, states=states, limit=1000):
+            if job.state not in states or self._jobs.is_cancelling(job.id):
+                continue  # what ended a moment ago may still be listed
             given = job.params["plan"]
-            if (given["repo_id"], given["commit"]) == (plan.repo_id, plan.commit) and not self._jobs.is_cancelling(
-                job.id
-            ):
+            if (given["repo_id"], given["commit"]) == (plan.repo_id, plan.commit):
                 other = DownloadPlan.from_json(given)
                 again = plan.request == other.request or not plan.request.allow_duplicate
                 if again and plan.fetches_the_same_as(other):

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Layout;
+use crate::downloads::DownloadService;
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::hub::HubService;
@@ -42,6 +43,8 @@ pub struct PumasApi {
     pub network: NetworkService,
     /// Asks the Hugging Face hub.
     pub hub: HubService,
+    /// Brings models from the hub.
+    pub downloads: DownloadService,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -58,6 +61,15 @@ impl PumasApi {
         let library = LibraryService::new(&layout, events.clone(), &troubles, &jobs, companions);
         let network = NetworkService::new(&layout, events.clone(), &troubles)?;
         let hub = HubService::new(&layout, network.client.clone(), library.clone())?;
+        let downloads = DownloadService::new(
+            &layout,
+            events.clone(),
+            &troubles,
+            &jobs,
+            library.parts.clone(),
+            network.client.clone(),
+            hub.client.clone(),
+        );
         Ok(Self {
             layout,
             events,
@@ -66,6 +78,7 @@ impl PumasApi {
             library,
             network,
             hub,
+            downloads,
             system: Arc::new(SystemService::new(root, None)),
             stop: Stop::default(),
         })
@@ -77,6 +90,7 @@ impl PumasApi {
         self.opened("jobs.db", self.jobs.open().await);
         self.opened("library", self.library.open().await);
         self.opened("network", self.network.open().await);
+        self.opened("downloads", self.downloads.open().await);
     }
 
     fn opened(&self, name: &str, outcome: Result<()>) {
@@ -88,8 +102,10 @@ impl PumasApi {
 
     /// Park what runs. Calls that are under way still find their files.
     pub async fn close(&self) {
-        self.network.close();
-        tokio::join!(self.jobs.close(), self.system.close());
+        // Jobs are told first, so that one whose connection then ends knows why.
+        let unplug = async { self.network.close() };
+        tokio::join!(self.jobs.close(), unplug, self.system.close());
+        self.downloads.close();
         self.library.close().await;
     }
 

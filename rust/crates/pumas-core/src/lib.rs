@@ -9,6 +9,7 @@ pub mod apps;
 pub mod blocking;
 pub mod config;
 pub mod contracts;
+pub mod downloads;
 pub mod error;
 pub mod events;
 pub mod hub;

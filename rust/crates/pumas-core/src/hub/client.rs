@@ -150,16 +150,40 @@ impl HubClient {
             .collect())
     }
 
+    /// Ask whether this user may have the repository's files.
+    ///
+    /// # Errors
+    /// As [`HubClient::model`].
+    pub async fn require_access(&self, repo_id: &str) -> Result<()> {
+        let url = format!("{}/api/models/{repo_id}/auth-check", self.endpoint()?);
+        let response = self.get(&url, None).await?;
+        if response.status >= 400 {
+            return Err(self.refusal(&response, repo_id, ""));
+        }
+        response.drain().await;
+        Ok(())
+    }
+
+    /// Where the hub gives one file of a commit.
+    ///
+    /// # Errors
+    /// As [`HubClient::endpoint`].
+    pub fn file_url(&self, repo_id: &str, commit: &str, path: &str) -> Result<String> {
+        let parts: Vec<String> = path.split('/').map(quoted).collect();
+        Ok(format!(
+            "{}/{repo_id}/resolve/{}/{}",
+            self.endpoint()?,
+            quoted(commit),
+            parts.join("/")
+        ))
+    }
+
     /// The model card (README.md), cut after `limit` bytes; `""` when there is none.
     ///
     /// # Errors
     /// As [`HubClient::model`].
     pub async fn card_text(&self, repo_id: &str, commit: &str, limit: usize) -> Result<String> {
-        let url = format!(
-            "{}/{repo_id}/resolve/{}/README.md",
-            self.endpoint()?,
-            quoted(commit)
-        );
+        let url = self.file_url(repo_id, commit, "README.md")?;
         let mut response = self.get(&url, None).await?;
         match response.status {
             404 => return Ok(String::new()),

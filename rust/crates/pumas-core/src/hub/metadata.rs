@@ -2,14 +2,15 @@
 //!
 //! Only what the hub says stands here. The keys are those of the library.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::kinds;
-use super::model::HubModel;
+use super::model::{HUB, HubModel};
 use super::selection::{Choice, PIPELINE_INDEX};
 use crate::library::formats::families::{ModelType, family_in_text, family_of, type_of};
 use crate::library::formats::text::one_line;
 
+const MAX_DESCRIPTION: usize = 1000;
 const MAX_CARD_BYTES: usize = 16 * 1024;
 const MAX_TAGS: usize = 100;
 const UNWANTED_IN_CARD: [&str; 5] = [
@@ -144,6 +145,49 @@ static SUBTYPES: &[(&str, &str)] = &[
     ("upscaler", "upscale_models"),
 ];
 
+/// The part of `metadata.json` that the hub's words fill, for the files of `choice`. Names of files, their digests, sizes
+/// and dates are added by whoever has fetched and hashed them.
+#[must_use]
+pub fn describe(model: &HubModel, choice: &Choice) -> Map<String, Value> {
+    let (kind, said) = (Kind::of(model, choice), &model.said);
+    let summary = ["description", "model_summary"]
+        .iter()
+        .find_map(|key| model.card.get(*key)?.as_str().filter(|text| !text.is_empty()));
+    let described = json!({
+        "official_name": said.name(),
+        "family": kind.family,
+        "model_type": kind.model_type.as_str(),
+        "subtype": kind.subtype,
+        "architecture": kind.architecture,
+        "quantization": choice.quant.as_deref().unwrap_or_default(),
+        "tags": tags_of(model).collect::<Vec<_>>(),
+        "base_model": said.base_model,
+        "license": said.license,
+        "gated": said.gated,
+        "description": one_line(summary.unwrap_or_default(), MAX_DESCRIPTION),
+        "model_card": card_of(model),
+        "release_date": said.last_modified,
+        "download_url": format!("{HUB}/{}", said.repo_id),
+        "repo_id": said.repo_id,
+        "revision": said.commit,
+        "pipeline_tag": said.pipeline_tag,
+        "library_name": said.library_name,
+        "preview_image": "",
+        "inference_settings": {},
+        "compatible_apps": [],
+        "notes": "",
+        "match_source": "hf",
+        "match_method": "hash",
+        "match_confidence": 1.0,
+        "pending_online_lookup": false,
+        "lookup_attempts": 0,
+    });
+    match described {
+        Value::Object(described) => described,
+        _ => Map::new(),
+    }
+}
+
 /// What kind of model this is: a guess that the files' own content may overrule.
 pub(super) struct Kind {
     pub architecture: String,
@@ -252,16 +296,19 @@ fn image_family(model: &HubModel) -> &'static str {
 /// Where a family may be named: the repository, what it was made from, and tags, which often are architectures.
 fn names(model: &HubModel) -> String {
     let said = &model.said;
-    let tags = said
-        .tags
-        .iter()
-        .filter(|tag| !FILING.iter().any(|filing| tag.starts_with(filing)))
-        .take(MAX_TAGS);
+    let tags = tags_of(model);
     let all = [said.name()]
         .into_iter()
         .chain(said.base_model.iter().map(String::as_str))
-        .chain(tags.map(String::as_str));
+        .chain(tags);
     all.collect::<Vec<_>>().join(" ")
+}
+
+/// The tags that say something about the model.
+fn tags_of(model: &HubModel) -> impl Iterator<Item = &str> {
+    let tags = model.said.tags.iter().map(String::as_str);
+    tags.filter(|tag| !FILING.iter().any(|filing| tag.starts_with(filing)))
+        .take(MAX_TAGS)
 }
 
 /// The card's data without what is long, and without its largest entries when it is still too long.

@@ -50,6 +50,8 @@ pub struct Choice {
     pub total_bytes: u64,
     /// Projectors that could be named in addition.
     pub offered: Vec<String>,
+    /// Files that cannot be used here, as they may be shown, and why.
+    pub refused: IndexMap<String, String>,
 }
 
 impl Choice {
@@ -90,7 +92,7 @@ pub struct DownloadOption {
 ///
 /// # Errors
 /// `InvalidInput`: there is nothing of the kind, or a set on the hub lacks parts; the message lists what there is.
-pub(super) fn choose(model: &HubModel, quant: Option<&str>, filenames: &[String]) -> Result<Choice> {
+pub fn choose(model: &HubModel, quant: Option<&str>, filenames: &[String]) -> Result<Choice> {
     let contents = contents_of(model);
     let quant = quant.filter(|quant| !quant.is_empty());
     let mut wanted: HashSet<String> = HashSet::new();
@@ -127,6 +129,7 @@ pub(super) fn choose(model: &HubModel, quant: Option<&str>, filenames: &[String]
             .into_iter()
             .filter(|path| !wanted.contains(path))
             .collect(),
+        refused: refusals(model, &contents),
         files: chosen,
     })
 }

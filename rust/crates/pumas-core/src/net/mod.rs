@@ -19,5 +19,6 @@ pub use breaker::Circuit;
 pub use client::{NetworkClient, OnWait, Request, Timeouts};
 pub use hosts::{Counted, HostState, NetworkStatus};
 pub use response::Response;
+pub(crate) use retry::random;
 pub use service::NetworkService;
 pub use settings::{Changes, NetworkSettings};

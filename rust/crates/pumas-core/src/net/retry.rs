@@ -39,7 +39,7 @@ pub(super) fn spread(wait: Duration) -> Duration {
 }
 
 /// From 0 to 1.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
 

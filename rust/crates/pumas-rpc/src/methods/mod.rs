@@ -3,6 +3,7 @@
 use crate::registry::{Methods, Row};
 
 mod builtin;
+mod downloads;
 mod files;
 mod hub;
 mod imports;
@@ -14,7 +15,7 @@ mod system;
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 8] = [
+    let domains: [Vec<Row>; 9] = [
         builtin::rows(),
         files::rows(),
         imports::rows(),
@@ -23,6 +24,7 @@ pub fn all() -> Methods {
         library::rows(),
         net::rows(),
         hub::rows(),
+        downloads::rows(),
     ];
     Methods::new(domains.into_iter().flatten().collect())
 }

@@ -79,6 +79,14 @@ pub struct Identity {
     pub notes: Vec<String>,
 }
 
+impl Identity {
+    /// Of what is no model file that we know.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Draft::default().finish(FileFormat::Unknown)
+    }
+}
+
 /// An identity while it is put together.
 #[derive(Default)]
 struct Draft {

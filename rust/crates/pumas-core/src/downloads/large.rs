@@ -1,0 +1,453 @@
+//! One file that arrives in blocks: connections take segments of it, a hashing thread follows, and the digest decides.
+//!
+//! Blocks lie in a `PartFile`. Should the digest be wrong, the blocks that the disk changed are fetched again. Where every
+//! block is as it was written, some bytes were wrong when they came: they are fetched again and compared until the digest is
+//! right, once. How many connections work on a file and when is decided in `fetching`.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::content::{Changed, Content, Refused, Reply};
+use super::filling::fill;
+use super::part::{MIB, PartFile};
+use super::shared::{LOOK, Shared};
+use crate::error::{Error, Result};
+use crate::library::hashing::{BLOCK, DigestPair, Digests};
+use crate::storage::locked;
+
+pub(super) const MOST_CONNECTIONS: usize = 6;
+/// Connections per file by what one brings, in bytes per second: many over slow ones, few where one fills the line.
+const CONNECTIONS: [(f64, usize); 3] = [(40e6, MOST_CONNECTIONS), (150e6, 4), (f64::INFINITY, 2)];
+const FIRST_CONNECTIONS: usize = 4;
+const MOST_RESTARTS: u32 = 5;
+const MOST_LOSSES: u32 = 3;
+const SMALLEST_SEGMENT: u64 = 8 * MIB;
+const LAST_SEGMENT: u64 = 2 * MIB;
+const LARGEST_SEGMENT: u64 = 64 * MIB;
+const SEGMENT: Duration = Duration::from_secs(3);
+/// After so many blocks of a segment, the kernel is asked to write them to the disk.
+const WRITE_BLOCKS: usize = 8;
+const HASH_BUFFERS: usize = 4;
+
+/// Blocks that one connection brings.
+pub(super) struct Segment {
+    blocks: Range<usize>,
+    generation: u64,
+    /// False for a server that only gives the whole file.
+    ranged: bool,
+}
+
+/// `fetch` is called by connections, `verify` by one thread of its own.
+pub(super) struct LargeFile {
+    pub content: Arc<Content>,
+    part: PartFile,
+    shared: Arc<Shared>,
+    /// Whose connections are whose.
+    owner: u64,
+    generation: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    taken: Vec<bool>,
+    busy: usize,
+    resetting: bool,
+    ranged: bool,
+    restarts: u32,
+    losses: u32,
+    segment: u64,
+    connections: usize,
+}
+
+impl LargeFile {
+    pub(super) fn new(content: Arc<Content>, part: PartFile, shared: Arc<Shared>, owner: u64) -> Self {
+        shared.meter.arrived(&content.wanted.path, part.arrived());
+        let state = State {
+            taken: vec![false; part.count],
+            busy: 0,
+            resetting: false,
+            ranged: true,
+            restarts: 0,
+            losses: 0,
+            segment: SMALLEST_SEGMENT,
+            connections: FIRST_CONNECTIONS,
+        };
+        Self {
+            content,
+            part,
+            shared,
+            owner,
+            generation: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn path(&self) -> &str {
+        &self.content.wanted.path
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    // -- fetching ----------------------------------------------------------------------------------------------------
+
+    /// The next segment that nobody fetches, or `None` when there is none at the moment.
+    pub(super) fn take(&self) -> Result<Option<Segment>> {
+        let mut state = locked(&self.state);
+        if state.resetting {
+            if state.busy > 0 {
+                return Ok(None);
+            }
+            self.part.forget_all()?;
+            state.taken.fill(false);
+            state.resetting = false;
+        }
+        let most = if state.ranged { state.connections } else { 1 };
+        if state.busy >= most {
+            return Ok(None);
+        }
+        let blocks = if state.ranged {
+            let blocks = self.size_now(&state) / self.part.block_size;
+            self.part
+                .free(&state.taken, usize::try_from(blocks).unwrap_or(usize::MAX))
+        } else {
+            Some(0..self.part.count).filter(|_| !self.part.is_complete())
+        };
+        let Some(blocks) = blocks.filter(|blocks| !blocks.is_empty()) else {
+            return Ok(None);
+        };
+        state.busy += 1;
+        state.taken[blocks.clone()].fill(true);
+        Ok(Some(Segment {
+            blocks,
+            generation: self.generation(),
+            ranged: state.ranged,
+        }))
+    }
+
+    /// Towards the end segments get smaller, so that all connections end at about the same time.
+    fn size_now(&self, state: &State) -> u64 {
+        let share = (self.part.size - self.part.arrived()) / (2 * state.connections as u64);
+        state.segment.min(share.max(LAST_SEGMENT))
+    }
+
+    /// Bring a segment, or as much of it as comes.
+    ///
+    /// # Errors
+    /// As [`Content::open`], and the disk's failures.
+    pub(super) fn fetch(&self, segment: &Segment) -> Result<()> {
+        let began = Instant::now();
+        let done = match self.bring(segment) {
+            Ok(brought) => {
+                self.adapt(brought, began.elapsed());
+                Ok(())
+            }
+            Err(Refused::Changed(changed)) => self.begin_anew(segment.generation, &changed),
+            Err(Refused::Failed(error)) => Err(error),
+        };
+        let mut state = locked(&self.state);
+        state.busy -= 1;
+        state.taken[segment.blocks.clone()].fill(false);
+        done
+    }
+
+    fn open(&self, blocks: &Range<usize>, ranged: bool) -> Result<Reply, Refused> {
+        let span = self.part.spans(blocks);
+        let send = |url: &str, headers: &[(&str, String)]| self.shared.send(url, headers);
+        self.content
+            .open(&send, ranged.then_some(&span), &self.part.etag())
+    }
+
+    /// Bytes that came; 0 when it was given up without a failure.
+    fn bring(&self, segment: &Segment) -> Result<u64, Refused> {
+        let (shared, part, blocks) = (&*self.shared, &self.part, &segment.blocks);
+        let mut reply = self.open(blocks, segment.ranged)?;
+        let _reading = shared.connections.reading(&reply, self.owner);
+        self.name_content(&reply)?;
+        let mut buffer = part.buffer();
+        for block in blocks.clone() {
+            let data = &mut buffer[..part.length(block)];
+            fill(shared, &mut reply, self.path(), data)?;
+            if segment.generation != self.generation() {
+                shared.meter.dropped(self.path(), data.len());
+                return Ok(0);
+            }
+            self.keep(block, data)?;
+            let done = block + 1 - blocks.start;
+            if done.is_multiple_of(WRITE_BLOCKS) {
+                part.start_writing(&(block + 1 - WRITE_BLOCKS..block + 1));
+            }
+            if !shared.gate.is_open() {
+                return Ok(0);
+            }
+        }
+        if !segment.ranged && !reply.is_over()? {
+            let size = crate::text::grouped(part.size);
+            let reason = format!("more than the {size} bytes of {}", self.path());
+            return Err(reply.invalid(reason).into());
+        }
+        let span = part.spans(blocks);
+        Ok(span.end - span.start)
+    }
+
+    fn name_content(&self, reply: &Reply) -> Result<(), Refused> {
+        if reply.is_encoded() {
+            let reason = format!(
+                "{} in a compressed form, although it was asked not to",
+                self.path()
+            );
+            return Err(reply.invalid(reason).into());
+        }
+        let etag = reply.header("etag");
+        if etag.is_empty() {
+            return Ok(());
+        }
+        let _naming = locked(&self.state);
+        if self.part.etag().is_empty() {
+            self.part.name_content(etag)?;
+        }
+        if etag == self.part.etag() {
+            Ok(())
+        } else {
+            Err(Refused::changed())
+        }
+    }
+
+    fn keep(&self, block: usize, data: &[u8]) -> Result<()> {
+        self.part.write(block, data)?;
+        self.shared.meter.dropped(self.path(), data.len());
+        self.shared.meter.arrived(self.path(), self.part.arrived());
+        Ok(())
+    }
+
+    /// Ask for as much at a time as takes some seconds: few requests on a fast line, little lost on a slow one.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bounded before it becomes a number of bytes"
+    )]
+    fn adapt(&self, brought: u64, took: Duration) {
+        if brought == 0 || took.is_zero() {
+            return;
+        }
+        let rate = brought as f64 / took.as_secs_f64();
+        let wanted = rate * SEGMENT.as_secs_f64();
+        let mut state = locked(&self.state);
+        state.segment = wanted.clamp(SMALLEST_SEGMENT as f64, LARGEST_SEGMENT as f64) as u64;
+        let fitting = CONNECTIONS.iter().find(|(limit, _)| rate < *limit);
+        state.connections = fitting.map_or(1, |(_, count)| *count);
+    }
+
+    fn begin_anew(&self, generation: u64, changed: &Changed) -> Result<()> {
+        let why = changed.reason;
+        {
+            let mut state = locked(&self.state);
+            if generation != self.generation() {
+                return Ok(());
+            }
+            state.restarts += 1;
+            if state.restarts > MOST_RESTARTS {
+                return Err(self.mismatch(format!("it was begun {MOST_RESTARTS} times because {why}")));
+            }
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            state.resetting = true;
+            state.ranged = changed.ranges;
+        }
+        self.shared.meter.restarted(self.path(), why);
+        self.shared.connections.end_of(self.owner);
+        self.shared.tell();
+        Ok(())
+    }
+
+    fn mismatch(&self, reason: String) -> Error {
+        Error::DigestMismatch {
+            name: self.path().to_owned(),
+            reason,
+        }
+    }
+
+    // -- verifying ---------------------------------------------------------------------------------------------------
+
+    /// Follow the blocks as they arrive; answers the digests once they are those expected.
+    ///
+    /// # Errors
+    /// `DigestMismatch`: the bytes are wrong, also those of a second try. `DiskError`, and what the second try fails with.
+    pub(super) fn verify(&self) -> Result<Digests> {
+        let expected = self.content.wanted.expected();
+        let mut repaired = false;
+        loop {
+            let generation = self.begun()?;
+            let Some(digests) = self.follow(generation)? else {
+                continue;
+            };
+            let found = self.digest(&digests)?;
+            if found == expected {
+                self.part.sync()?;
+                return Ok(digests);
+            }
+            if repaired {
+                self.part.forget_all()?;
+                self.shared
+                    .meter
+                    .restarted(self.path(), "what arrived was wrong twice");
+                return Err(self.mismatch(format!("expected {expected}, got {found}, twice")));
+            }
+            let damaged = self.part.damaged(|| self.shared.stop())?;
+            if !damaged.is_empty() {
+                self.forget(&damaged)?;
+                continue;
+            }
+            repaired = true;
+            let ranged = locked(&self.state).ranged;
+            if !ranged {
+                let changed = Changed {
+                    reason: "its digest was wrong",
+                    ranges: false,
+                };
+                self.begin_anew(generation, &changed)?;
+            } else if let Some(mended) = self.repair(generation)? {
+                self.part.sync()?;
+                return Ok(mended);
+            }
+        }
+    }
+
+    /// The generation of the blocks that are there; waits until those of an earlier one are gone.
+    fn begun(&self) -> Result<u64> {
+        loop {
+            let seen = self.shared.told();
+            {
+                let state = locked(&self.state);
+                if !state.resetting {
+                    return Ok(self.generation());
+                }
+            }
+            self.shared.stop()?;
+            self.shared.wait(seen);
+        }
+    }
+
+    /// The disk changed these blocks since they were written; they alone are fetched again.
+    fn forget(&self, damaged: &[usize]) -> Result<()> {
+        let losses = {
+            let mut state = locked(&self.state);
+            state.losses += 1;
+            state.losses
+        };
+        if losses > MOST_LOSSES {
+            return Err(Error::DiskError(format!(
+                "The disk does not keep {} as it was written; check the drive.",
+                self.path()
+            )));
+        }
+        damaged.iter().try_for_each(|block| self.part.forget(*block))
+    }
+
+    fn digest(&self, digests: &Digests) -> Result<String> {
+        self.content.wanted.digest(&digests.sha256, |take| {
+            self.part.each_block(|_, data| {
+                self.shared.stop()?;
+                take(data);
+                Ok(())
+            })
+        })
+    }
+
+    /// The digests of all blocks, waiting for those to come; `None` when the file was begun anew meanwhile.
+    fn follow(&self, generation: u64) -> Result<Option<Digests>> {
+        let mut pair = DigestPair::start(HASH_BUFFERS)?;
+        for block in 0..self.part.count {
+            self.shared.stop()?;
+            while !self.part.wait_for(block, LOOK) {
+                self.shared.stop()?;
+                if generation != self.generation() {
+                    return Ok(None);
+                }
+            }
+            self.hash(block, &mut pair)?;
+        }
+        let digests = pair.digests()?;
+        Ok(Some(digests).filter(|_| generation == self.generation()))
+    }
+
+    fn hash(&self, block: usize, pair: &mut DigestPair) -> Result<()> {
+        let span = self.part.span(block);
+        let mut at = span.start;
+        while at < span.end {
+            let length = usize::try_from(span.end - at).map_or(BLOCK, |left| left.min(BLOCK));
+            let mut buffer = pair.buffer();
+            self.part.read(at, &mut buffer[..length])?;
+            pair.put(buffer, length);
+            at += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Fetch the file again, segment by segment, until the digest is right. `None`: there was nothing to mend, or the file
+    /// was begun anew.
+    ///
+    /// The hub gives one digest per file, so which of the blocks is wrong is only seen by comparing.
+    fn repair(&self, generation: u64) -> Result<Option<Digests>> {
+        let path = self.path();
+        let note = format!("The digest of {path} is wrong; looking for the bytes that arrived damaged.");
+        self.shared.meter.retries(Duration::ZERO, note);
+        let step = usize::try_from(SMALLEST_SEGMENT / self.part.block_size)
+            .unwrap_or(1)
+            .max(1);
+        for first in (0..self.part.count).step_by(step) {
+            let blocks = first..self.part.count.min(first + step);
+            let mut mended = BTreeSet::new();
+            while !self.compare(&blocks, &mut mended)? {
+                if generation != self.generation() {
+                    return Ok(None);
+                }
+            }
+            if !mended.is_empty() {
+                let Some(digests) = self.follow(generation)? else {
+                    return Ok(None);
+                };
+                if self.digest(&digests)? == self.content.wanted.expected() {
+                    return Ok(Some(digests));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bring these blocks again and keep those that differ, which are added to `mended`; false: not all came.
+    fn compare(&self, blocks: &Range<usize>, mended: &mut BTreeSet<usize>) -> Result<bool> {
+        self.shared.hold()?;
+        match self.bring_again(blocks, mended) {
+            Ok(()) => Ok(true),
+            Err(Refused::Changed(changed)) => {
+                self.begin_anew(self.generation(), &changed)?;
+                Ok(false)
+            }
+            Err(Refused::Failed(error)) => {
+                self.shared.stop()?;
+                self.shared.wait_after(error)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn bring_again(&self, blocks: &Range<usize>, mended: &mut BTreeSet<usize>) -> Result<(), Refused> {
+        let mut reply = self.open(blocks, true)?;
+        let _reading = self.shared.connections.reading(&reply, self.owner);
+        let mut buffer = self.part.buffer();
+        for block in blocks.clone() {
+            let data = &mut buffer[..self.part.length(block)];
+            fill(&self.shared, &mut reply, self.path(), data)?;
+            self.shared.meter.dropped(self.path(), data.len());
+            if !self.part.matches(block, data) {
+                self.part.write(block, data)?;
+                mended.insert(block);
+            }
+        }
+        Ok(())
+    }
+}
