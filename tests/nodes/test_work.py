@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,20 @@ def test_names(name: str) -> None:
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput):
         check_name(name)
+
+
+def test_folders_that_cannot_be_read_are_not_empty(nodes: Nodes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nodes.list() == [] and nodes.removed() == [], "there are none yet"
+    (folder / "custom_nodes/mine").mkdir(parents=True)
+
+    def refuses(_path: object) -> list[str]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(work.os, "scandir", refuses)
+    monkeypatch.setattr(work.os, "listdir", refuses)
+    for look in (nodes.list, nodes.removed):
+        with pytest.raises(DiskError):
+            look()
 
 
 def test_installed_updated_removed(server: GitServer, nodes: Nodes, folder: Path) -> None:

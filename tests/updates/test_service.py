@@ -74,7 +74,19 @@ async def test_nobody_answers(updates: UpdateService, monkeypatch: pytest.Monkey
     assert (old.has_update, old.latest, old.stale, old.error) == (True, "a" * 40, True, None)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"commits": 3}', '{"lastChecked": "x", "result": {"hasUpdate": true}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"commits": 3}',
+        '{"lastChecked": "x", "result": {"hasUpdate": true}}',
+        '{"branch": "main", "checkedAt": "soon", "commits": []}',
+        '{"branch": "main", "checkedAt": 1, "commits": [3]}',
+        '{"branch": "main", "checkedAt": 1, "commits": [{"sha": "a"}]}',
+        '{"branch": "main", "checkedAt": null, "commits": {"a": 1}}',
+    ],
+)
 async def test_a_damaged_or_older_cache_is_none(
     updates: UpdateService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:

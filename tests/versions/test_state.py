@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pytest
 
 from apps.test_description import shipped
 from pumas.config import Layout
-from pumas.errors import CorruptState, VersionNotFound
+from pumas.errors import CorruptState, DiskError, VersionNotFound
 from pumas.storage.json_file import StateLock
 from pumas.storage.troubles import Troubles
+from pumas.versions import places as places_module
+from pumas.versions import state as state_module
+from pumas.versions.places import Places
 from pumas.versions.state import VersionState
 
 
@@ -47,6 +52,45 @@ class Place:
 
     def state(self) -> VersionState:
         return VersionState(self.layout, shipped("ollama"), StateLock(self.layout.state_lock), self.troubles)
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    place = Place(tmp_path, "v0.2")
+    if damaged:
+        place.write(b"{")
+    scan = os.scandir
+
+    def refuses(path: os.PathLike[str]) -> Any:
+        if Path(path).name == "ollama-versions":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scan(path)
+
+    monkeypatch.setattr(state_module.os, "scandir", refuses)
+    for look in (lambda one: one.rebuild() if damaged else one.installed(), lambda one: one.validate(set())):
+        with pytest.raises(DiskError):
+            look(place.state())
+    assert not damaged or place.list.read_bytes() == b"{", "nothing was listed anew"
+    monkeypatch.undo()
+    assert tags(place.state()) == ["v0.2"]
+
+
+def test_a_trash_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places(Place(tmp_path, "v0.2").root / "ollama-versions")
+    assert places.trash() == [] and places.leftovers() == set(), "there is none yet"
+    places.remove(places.folder / "v0.2", "v0.2-00", "v0.2", "removed", {})
+
+    def refuses(_path: object) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(places_module.os, "listdir", refuses)
+    for look in (places.trash, places.leftovers, places.half_done, places.tidy):
+        with pytest.raises(DiskError):
+            look()
+    monkeypatch.undo()
+    assert [one.tag for one in places.trash()] == ["v0.2"]
 
 
 def tags(state: VersionState) -> list[str]:

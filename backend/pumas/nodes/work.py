@@ -91,13 +91,14 @@ class Nodes:
         self._record = Record(folder)
 
     def list(self) -> list[Node]:
-        """By name; what is hidden or a file does not count. Raises CorruptState."""
+        """By name; what is hidden or a file does not count. Raises CorruptState, and the disk's failures."""
         known = self._record.read()
-        try:
-            with os.scandir(self._place) as entries:
-                names = sorted(e.name for e in entries if not e.name.startswith((".", "__")) and e.is_dir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with disk_errors("Looking for custom nodes"):
+            try:
+                with os.scandir(self._place) as entries:
+                    names = sorted(e.name for e in entries if not e.name.startswith((".", "__")) and e.is_dir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         return [self._node(name, known.nodes.get(name, {})) for name in names]
 
     # -- install and update ------------------------------------------------------------------------------------------
@@ -255,10 +256,11 @@ class Nodes:
             remove_tree(self._folder / STAGING)
 
     def _in_trash(self) -> Sequence[str]:
-        try:
-            return [name for name in os.listdir(self._trash) if _TRASH_ID.fullmatch(name)]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with disk_errors("Looking into the trash of custom nodes"):
+            try:
+                return [name for name in os.listdir(self._trash) if _TRASH_ID.fullmatch(name)]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def _find(self, trash_id: str, known: Known) -> RemovedNode:
         if trash_id not in self._in_trash():

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 KIND = "update_launcher"
 FRESH_S = 3600.0
 RESTARTER = Path(__file__).with_name("restarter.py")
+_COMMIT = ("sha", "message", "author", "date")
 LAUNCHER_VARIABLE = "PUMAS_LAUNCHER"
 """Another program than the checkout's `launcher` to be started by a restart."""
 
@@ -141,7 +142,7 @@ class UpdateService:
         current = checkout.current()
         kept = load_check(self._path)
         known = _read(kept, current) if kept else None
-        age = time.time() - float(kept["checkedAt"]) if kept and known else FRESH_S
+        age = time.time() - known[1] if known else FRESH_S
         if known and not force and 0 <= age < FRESH_S:
             return known[0]
         try:
@@ -160,12 +161,14 @@ class UpdateService:
         return _compare(commits, current)
 
 
-def _read(kept: dict[str, Any], current: Current) -> tuple[Check] | None:
-    """What an earlier look says about the commit that is checked out now; None when it was of another kind."""
-    commits = kept.get("commits")
-    if kept.get("branch") != current.branch or not isinstance(commits, list) or "checkedAt" not in kept:
-        return None
-    return (_compare(commits, current),)  # pyright: ignore[reportUnknownArgumentType]
+def _read(kept: dict[str, Any], current: Current) -> tuple[Check, float] | None:
+    """What an earlier look says about the commit that is checked out now, and when it was (in seconds since the epoch);
+    None when it was of another kind."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        if kept["branch"] == current.branch:
+            commits = [{key: str(one[key]) for key in _COMMIT} for one in kept["commits"]]
+            return _compare(commits, current), float(kept["checkedAt"])
+    return None
 
 
 def _compare(commits: list[dict[str, str]], current: Current) -> Check:

@@ -90,7 +90,7 @@ class Places:
             (self.folder / WORK).rmdir()
 
     def leftovers(self) -> set[str]:
-        """Ids of installations that left something behind."""
+        """Ids of installations that left something behind. Raises the disk's failures."""
         found = {name.removeprefix(BUILD) for name in _names(self.folder) if name.startswith(BUILD)}
         return found | set(_names(self.folder / WORK))
 
@@ -124,7 +124,7 @@ class Places:
         return removed
 
     def trash(self) -> list[Removed]:
-        """Newest first."""
+        """Newest first. Raises the disk's failures."""
         found = [one for one in self._entries() if self.content(one).is_dir()]
         return sorted(found, key=lambda one: one.removed_at, reverse=True)
 
@@ -266,7 +266,9 @@ def _exchange(one: Path, other: Path) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if is_id(name) or name.startswith((BUILD, GONE)))
-    except OSError:
-        return []
+    """What is ours in a folder; nothing when there is no such folder. Raises the disk's failures."""
+    with disk_errors(f"Looking into {folder.name}"):
+        try:
+            return sorted(name for name in os.listdir(folder) if is_id(name) or name.startswith((BUILD, GONE)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []

@@ -104,11 +104,11 @@ class VersionService:
         for app in self._known.apps:
             if (self._known.layout.root / app.folder).is_dir():
                 one = self._known.app(app.id)
-                try:
-                    recover(one, kept)
-                except PumasError as error:
-                    self._known.troubles.report(app.folder, error.kind, str(error))
-                swept += one.places.tidy()
+                for step in (partial(recover, one, kept), lambda one=one: swept.extend(one.places.tidy())):
+                    try:
+                        step()
+                    except PumasError as error:
+                        self._known.troubles.report(app.folder, error.kind, str(error))
         return swept
 
     async def _sweep(self, folders: list[Path]) -> None:

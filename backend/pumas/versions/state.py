@@ -313,16 +313,17 @@ class VersionState:
         return {tag: self.marker(self.folder / tag) for tag in self.folders() if self.is_whole(tag)}
 
     def folders(self) -> list[str]:
-        """Names of folders that could be versions. Hidden ones, links and files are none."""
-        try:
-            with os.scandir(self.folder) as entries:
-                return [
-                    entry.name
-                    for entry in entries
-                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-                ]
-        except OSError:
-            return []
+        """Names of folders that could be versions. Hidden ones, links and files are none.
+
+        Raises:
+            DiskError: nobody can say; that is not the same as none.
+        """
+        with disk_errors(f"Looking into {self.folder.name}"):
+            try:
+                with os.scandir(self.folder) as entries:
+                    return [e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def info(self, tag: str) -> JsonObject:
         """What the list holds about a version, whole on disk or not; `{}` when nothing."""

@@ -175,7 +175,7 @@ def purge(one: OneApp, trash_id: str) -> str | None:
 
 
 def prune_replaced(one: OneApp) -> None:
-    """Former builds of a tag are kept for a rollback or two, not for ever."""
-    for old in [removed for removed in one.places.trash() if removed.reason == "replaced"][REPLACED_KEPT:]:
-        with contextlib.suppress(PumasError):
+    """Former builds of a tag are kept for a rollback or two, not for ever. What cannot be removed now goes later."""
+    with contextlib.suppress(PumasError):
+        for old in [removed for removed in one.places.trash() if removed.reason == "replaced"][REPLACED_KEPT:]:
             one.places.forget(old)
