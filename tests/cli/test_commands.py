@@ -216,7 +216,7 @@ def test_call(pumas: Run, server: Sidecar, words: list[str], answer: Any) -> Non
     [
         (["nope"], "Method not found: nope", "method_not_found"),
         (["list_jobs", "limit=x"], "limit: must be an integer", "invalid_params"),
-        (["get_job", "job_id=x"], "No job 'x'", "job_not_found"),
+        (["get_job", "job_id=x"], "No job 'x'; list_jobs shows", "job_not_found"),
     ],
 )
 def test_call_fails(pumas: Run, server: Sidecar, words: list[str], text: str, kind: str) -> None:

@@ -106,6 +106,7 @@ def call(
 ) -> None:
     """Call any method and print its result as JSON."""
     words = params or []
+    cli.out.verbatim = True
     try:
         given = arguments.document(sys.stdin.read()) if words == ["-"] else arguments.parameters(words)
     except arguments.BadArgument as error:

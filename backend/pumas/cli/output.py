@@ -57,10 +57,14 @@ def moment(stamp: str | None) -> str:
 
 
 class Output:
-    """`as_json` decides the form of results; whether stdout is a terminal decides the rest."""
+    """`as_json` decides the form of results; whether stdout is a terminal decides the rest.
+
+    `verbatim` leaves failures in the words of the wire, for who speaks it.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self.verbatim = False
         self.tty = sys.stdout.isatty()
 
     def document(self, value: Any) -> None:
@@ -113,4 +117,4 @@ class Output:
         """The one line that says what went wrong and what to do; with --json also as the document."""
         if self.as_json:
             self.document({"success": False, "error": message, "error_code": kind})
-        self.say(f"pumas: {typed(message)}")
+        self.say(f"pumas: {message if self.verbatim else typed(message)}")
