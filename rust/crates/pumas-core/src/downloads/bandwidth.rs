@@ -150,7 +150,7 @@ mod tests {
             taken: 0,
             at: begin,
         };
-        pace.grant(Some(10_000), begin + Duration::from_secs(60));
+        pace.grant(Some(10_000), begin + Duration::from_mins(1));
         assert!((pace.granted - 1000.0).abs() < 1.0);
         pace.taken += 11_000;
         let wait = pace.wait_for(pace.taken, Some(10_000)).as_secs_f64();

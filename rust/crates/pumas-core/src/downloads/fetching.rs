@@ -172,7 +172,7 @@ impl<'a> Fetch<'a> {
 
     // -- a worker's life ---------------------------------------------------------------------------------------------
 
-    fn work<'scope, 'env>(&'scope self, scope: &'scope Scope<'scope, 'env>) -> Result<()> {
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<()> {
         while let Some(task) = self.next(scope)? {
             let done = self.shared.hold().and_then(|()| self.carry_out(&task));
             if let Err(error) = done {
@@ -184,7 +184,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// What to do now, waiting while others do all there is; `None` at the end.
-    fn next<'scope, 'env>(&'scope self, scope: &'scope Scope<'scope, 'env>) -> Result<Option<Task>> {
+    fn next<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<Option<Task>> {
         loop {
             let seen = self.shared.told();
             {
@@ -202,10 +202,10 @@ impl<'a> Fetch<'a> {
         Ok(None)
     }
 
-    fn task<'scope, 'env>(
+    fn task<'scope>(
         &'scope self,
         state: &mut State,
-        scope: &'scope Scope<'scope, 'env>,
+        scope: &'scope Scope<'scope, '_>,
     ) -> Result<Option<Task>> {
         if let Some(content) = state.small.pop_front() {
             return Ok(Some(Task::Small(content)));
@@ -338,11 +338,11 @@ impl<'a> Fetch<'a> {
 
     // -- large files -------------------------------------------------------------------------------------------------
 
-    fn begin<'scope, 'env>(
+    fn begin<'scope>(
         &'scope self,
         state: &mut State,
         content: Arc<Content>,
-        scope: &'scope Scope<'scope, 'env>,
+        scope: &'scope Scope<'scope, '_>,
     ) -> Result<()> {
         let part = PartFile::open(self.parts, content.wanted.expected(), content.wanted.size)?;
         state.begun += 1;

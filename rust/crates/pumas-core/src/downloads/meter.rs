@@ -343,7 +343,7 @@ mod tests {
         meter.phase("waiting", "No room.".to_owned());
         assert_eq!(meter.snapshot().activity, "waiting");
         meter.phase("", String::new());
-        meter.retries(Duration::from_secs(60), "It broke off.".to_owned());
+        meter.retries(Duration::from_mins(1), "It broke off.".to_owned());
         let now = meter.snapshot();
         assert_eq!(
             (now.activity, now.note.as_str(), now.retries),

@@ -70,6 +70,7 @@ struct GivenSchedule {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the name on the wire")]
 struct Status {
     download_id: String,
     repo_id: String,
