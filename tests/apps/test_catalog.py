@@ -45,6 +45,15 @@ def test_a_file_that_cannot_be_used_is_told_and_hides_nothing(tmp_path: Path, da
     assert apps.get("comfyui").folder == "comfyui-versions"
 
 
+def test_a_folder_that_cannot_be_read_is_told_and_hides_no_shipped_app(tmp_path: Path) -> None:
+    folder = Layout(tmp_path).apps
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to("gone")
+    troubles = Troubles()
+    assert list(Apps(Layout(tmp_path), troubles).all()) == ["comfyui", "llamacpp", "ollama"]
+    assert [(trouble.subject, trouble.kind) for trouble in troubles.list()] == [("launcher-data/apps", "disk_error")]
+
+
 def test_no_two_apps_share_a_folder(tmp_path: Path) -> None:
     own(tmp_path, "tiny.json", orjson.dumps(MINIMAL | {"folder": "ollama-versions"}))
     troubles = Troubles()

@@ -10,6 +10,7 @@ import pytest
 
 from pumas.apps.catalog import Apps
 from pumas.config import Layout
+from pumas.errors import DiskError
 from pumas.library.store import Mappable
 from pumas.links.rules import WEIGHTS, Rule, is_linkable, load_rules, write_default
 
@@ -61,6 +62,16 @@ def test_without_files_the_app_says_where_models_go(root: Root) -> None:
         *(("upscale_models", 60), ("clip", 70), ("clip_vision", 80)),
     ]
     assert load_rules(root.layout, root.apps.get("ollama"), "1").rules == []
+
+
+@pytest.mark.parametrize("leads_to", ["mapping-rules-of-a-drive-that-is-away", "."])
+def test_a_folder_that_cannot_be_read_is_not_one_without_rules(root: Root, leads_to: str) -> None:
+    """The app's own rules would take the place of the user's, and links away."""
+    folder = root.layout.mapping_rules
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(folder if leads_to == "." else leads_to)
+    with pytest.raises(DiskError):
+        root.names()
 
 
 def test_the_default_is_written_once_and_means_the_same(root: Root) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pumas.apps.description import AppDescription, read
 from pumas.config import Layout, contracts_folder
-from pumas.errors import CorruptState, UnknownApp
+from pumas.errors import CorruptState, DiskError, UnknownApp
+from pumas.storage.json_file import json_files
 from pumas.storage.troubles import Troubles
 
 DEFAULT_APP = "comfyui"
@@ -46,9 +47,9 @@ class Apps:
         return iter(self.all().values())
 
     def _read(self) -> dict[str, AppDescription]:
-        found = {app.id: app for app in (read(path.name, path.read_bytes()) for path in _files(shipped_folder()))}
+        found = {app.id: app for app in (read(path.name, path.read_bytes()) for path in json_files(shipped_folder()))}
         found = {id_: found[id_] for id_ in sorted(found, key=lambda id_: (id_ != DEFAULT_APP, id_))}
-        for path in _files(self._own):
+        for path in self._own_files():
             try:
                 app = self._read_own(path)
                 if app.id in found or any(app.folder == other.folder for other in found.values()):
@@ -58,6 +59,13 @@ class Apps:
                 continue
             found[app.id] = app
         return found
+
+    def _own_files(self) -> list[Path]:
+        try:
+            return json_files(self._own)
+        except DiskError as error:
+            self._troubles.report("launcher-data/apps", error.kind, f"{error} Apps of your own are not known.")
+            return []
 
     def _read_own(self, path: Path) -> AppDescription:
         try:
@@ -71,10 +79,3 @@ class Apps:
 
 def shipped_folder() -> Path:
     return contracts_folder() / "apps"
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".json" and not path.name.startswith("."))
-    except OSError:
-        return []

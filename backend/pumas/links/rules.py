@@ -122,11 +122,15 @@ def _bracketed(text: str) -> str:
 
 
 def load_rules(layout: Layout, app: AppDescription, version: str) -> Rules:
-    """The rules for a version (a tag without leading v) of an app, lowest priority number first."""
+    """The rules for a version (a tag without leading v) of an app, lowest priority number first.
+
+    Raises:
+        DiskError: nobody can say whether the user wrote any.
+    """
     files = [
         found
         for folder in (layout.mapping_rules, layout.older_mapping_rules)
-        for path in _json_files(folder)
+        for path in json_file.json_files(folder)
         if (found := _RuleFile.of(path)) is not None and found.app == app.id
     ]
     if not files:
@@ -158,13 +162,6 @@ class _RuleFile:
     @property
     def specificity(self) -> int:
         return 100 * (self.version not in ANY_VERSION) + 10 * (self.variant != DEFAULT)
-
-
-def _json_files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
-    except OSError:
-        return []
 
 
 def _read(path: Path, into: Rules) -> None:

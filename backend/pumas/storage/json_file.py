@@ -37,6 +37,21 @@ def backup_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.bak")
 
 
+def json_files(folder: Path) -> list[Path]:
+    """The JSON files of a folder, by name, but for hidden ones; none when there is no such folder.
+
+    Raises:
+        DiskError: it cannot be looked at, or is a link that leads nowhere; that is not the same as none.
+    """
+    with disk_errors(f"Looking into {folder.name}"):
+        try:
+            return sorted(path for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")
+        except FileNotFoundError:
+            if os.path.lexists(folder):
+                raise
+            return []
+
+
 def parse_object(path: str | Path) -> JsonObject:
     """Read one JSON object.
 
