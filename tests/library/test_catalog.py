@@ -160,9 +160,21 @@ async def test_events(root: Root) -> None:
         await asyncio.sleep(0)
         events = [(e.topic, orjson.loads(e.data)) for e in reader.pending()]
     one = {"model_id": "llm/a/one"}
-    assert events[:3] == [("model.added", one), ("model.changed", one), ("model.removed", one)]
-    [(topic, data)] = events[3:]
-    assert (topic, data["model_count"]) == ("library.changed", module.EVENTS_PER_BATCH + 1)
+    counts = [data["model_count"] for topic, data in events if topic == "library.changed"]
+    assert counts == [1, module.EVENTS_PER_BATCH + 1], "the end of the first look, and a change of many"
+    of_one = [event for event in events if event[0] != "library.changed"]
+    assert of_one == [("model.added", one), ("model.changed", one), ("model.removed", one)]
+
+
+async def test_the_end_of_the_first_look_is_told_also_when_nothing_was_found(root: Root) -> None:
+    with root.events.subscribe(["library"]) as reader:
+        assert (await root.catalog.status()).indexing
+        await root.catalog.reconcile()
+        await root.catalog.reconcile()
+        await asyncio.sleep(0)
+        [event] = reader.pending()
+    assert orjson.loads(event.data)["model_count"] == 0
+    assert (await root.catalog.status()).last_scan is not None
 
 
 # -- for import and trash --------------------------------------------------------------------------------------------

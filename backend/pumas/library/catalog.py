@@ -230,11 +230,15 @@ class LibraryIndex:
         with self._running:
             if self._stopped:
                 return None
+            first = not self._complete
             self._busy = True
             try:
                 summary = self._reconcile()
             finally:
                 self._busy = False
+            if first:
+                # Who was told that the library is being read hears of the end, also when nothing was found.
+                self._tell_counts(self.database())
             if summary is not None and summary.added + summary.changed > _MANY_CHANGES:
                 footprint.give_back()
             if summary is not None and self._reconciler(self.database()).tidy():
@@ -318,10 +322,13 @@ class LibraryIndex:
         rows = self.database().read_sync(lambda c: store.children(c, "", "", limit=_SHALLOW_FOLDERS))
         return {row[1] for row in rows}
 
+    def _tell_counts(self, database: Database) -> None:
+        revision, count = database.read_sync(lambda c: (store.state(c).revision, store.model_count(c)))
+        self._events.publish_threadsafe("library.changed", {"revision": revision, "model_count": count})
+
     def _tell(self, database: Database, changes: Changes) -> None:
         if changes.count > EVENTS_PER_BATCH:
-            revision, count = database.read_sync(lambda c: (store.state(c).revision, store.model_count(c)))
-            self._events.publish_threadsafe("library.changed", {"revision": revision, "model_count": count})
+            self._tell_counts(database)
             return
         for topic, ids in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
             for model_id in ids:

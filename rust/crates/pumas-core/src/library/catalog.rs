@@ -81,6 +81,12 @@ struct Looking {
     full_took: Duration,
 }
 
+/// Counts of all models, with the revision and the links that they are of.
+struct Counted {
+    question: (i64, UsedBy),
+    counts: Arc<FacetCounts>,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Catalog {
@@ -93,7 +99,7 @@ struct Shared {
     searcher: Searcher,
     looking: Mutex<Looking>,
     known: Mutex<Option<Known>>,
-    facets: Mutex<Option<((i64, UsedBy), Arc<FacetCounts>)>>,
+    facets: Mutex<Option<Counted>>,
     models: tokio::sync::Mutex<Option<Listing>>,
 }
 
@@ -193,16 +199,19 @@ impl Catalog {
         let whole = terms(&text).is_empty() && filters == Filters::default();
         let question = (self.current().await?.revision, used_by.clone());
         if whole
-            && let Some((known, counts)) = locked(&self.shared.facets).as_ref()
-            && *known == question
+            && let Some(known) = locked(&self.shared.facets).as_ref()
+            && known.question == question
         {
-            return Ok(Arc::clone(counts));
+            return Ok(Arc::clone(&known.counts));
         }
         let shared = Arc::clone(&self.shared);
         let query = move |c: &Connection| shared.searcher.facets(c, &text, &filters, &used_by);
         let counts = Arc::new(self.read(Some(FACETS_DEADLINE), query).await?);
         if whole {
-            *locked(&self.shared.facets) = Some((question, Arc::clone(&counts)));
+            *locked(&self.shared.facets) = Some(Counted {
+                question,
+                counts: Arc::clone(&counts),
+            });
         }
         Ok(counts)
     }

@@ -294,10 +294,15 @@ impl LibraryIndex {
         if self.flags.stopped.load(Ordering::Acquire) {
             return Ok(None);
         }
+        let first = !self.is_complete();
         let summary = {
             let _busy = Busy::begin(&self.flags);
             self.look()?
         };
+        if first {
+            // Who was told that the library is being read hears of the end, also when nothing was found.
+            tell_counts(&self.events, &self.database()?);
+        }
         if summary.is_some() {
             self.reconciler(&self.database()?).tidy();
         }
@@ -501,15 +506,19 @@ impl Drop for Busy<'_> {
     }
 }
 
+fn tell_counts(events: &EventStream, database: &Database) {
+    let counts = database.read_sync(None, |c| Ok((store::state(c)?.revision, store::model_count(c)?)));
+    if let Ok((revision, model_count)) = counts {
+        events.publish(
+            "library.changed",
+            &json!({"revision": revision, "model_count": model_count}),
+        );
+    }
+}
+
 fn tell(events: &EventStream, database: &Database, changes: &Changes) {
     if changes.count() > EVENTS_PER_BATCH {
-        let counts = database.read_sync(None, |c| Ok((store::state(c)?.revision, store::model_count(c)?)));
-        if let Ok((revision, model_count)) = counts {
-            events.publish(
-                "library.changed",
-                &json!({"revision": revision, "model_count": model_count}),
-            );
-        }
+        tell_counts(events, database);
         return;
     }
     let topics = [

@@ -93,7 +93,7 @@ impl Filters {
             of("subtype", &subtype, &String::clone),
             of("family", &self.families, &folded),
             of("format", &self.formats, &String::clone),
-            of("quant", &self.quants, &quantization),
+            of("quant", &self.quants, &|text| quantization(text)),
             of("size", &self.sizes, &String::clone),
         ];
         tags.chain(any_of.into_iter().filter(|group| !group.is_empty()))
@@ -107,7 +107,10 @@ impl Filters {
             (Kind::Type, self.model_types.clone()),
             (Kind::Family, self.families.iter().map(trimmed).collect()),
             (Kind::Format, self.formats.clone()),
-            (Kind::Quant, self.quants.iter().map(quantization).collect()),
+            (
+                Kind::Quant,
+                self.quants.iter().map(|text| quantization(text)).collect(),
+            ),
             (Kind::Size, self.sizes.clone()),
         ]
         .into_iter()
@@ -129,7 +132,7 @@ impl Filters {
     }
 }
 
-fn quantization(text: &String) -> String {
+fn quantization(text: &str) -> String {
     let known = detect_quantization(text);
     if known.is_empty() {
         same(text.trim())
@@ -402,7 +405,7 @@ impl<'c> Look<'c> {
             return Ok(Listing { query, rows, total });
         }
         let rows = self.tiers(found, operator, span)?;
-        let total = self.count(self.filtered(&query))?;
+        let total = self.count(&self.filtered(&query))?;
         Ok(Listing { query, rows, total })
     }
 
@@ -437,25 +440,25 @@ impl<'c> Look<'c> {
             .collect()
     }
 
-    fn count(&self, expression: String) -> Result<i64> {
+    fn count(&self, expression: &str) -> Result<i64> {
         let sql = "SELECT count(*) FROM model_search WHERE model_search MATCH ?";
-        self.counted(expression.clone(), sql, Some(expression))
+        self.counted(expression, sql, Some(expression))
     }
 
     /// Totals among some models are not remembered: which models they are is nobody's to say here.
-    fn counted(&self, key: String, sql: &str, expression: Option<String>) -> Result<i64> {
+    fn counted(&self, key: &str, sql: &str, expression: Option<&str>) -> Result<i64> {
         if self.ids.is_none()
-            && let Some(count) = locked(&self.counts.known).get(&key)
+            && let Some(count) = locked(&self.counts.known).get(key)
         {
             return Ok(*count);
         }
-        let values = expression.iter().chain(&self.ids);
+        let values = expression.into_iter().chain(self.ids.as_deref());
         let count = self
             .c
             .prepare_cached(&format!("{sql}{}", self.within))?
             .query_row(params_from_iter(values), |row| row.get(0))?;
         if self.ids.is_none() {
-            locked(&self.counts.known).insert(key, count);
+            locked(&self.counts.known).insert(key.to_owned(), count);
         }
         Ok(count)
     }
@@ -488,7 +491,7 @@ impl<'c> Look<'c> {
             let without: &[i64] = if better.is_empty() { &named } else { &[] };
             better = step;
             if skip > 0 {
-                let size = self.count(self.filtered(&tier))? - i64::try_from(without.len()).unwrap_or(0);
+                let size = self.count(&self.filtered(&tier))? - i64::try_from(without.len()).unwrap_or(0);
                 if skip >= size {
                     skip -= size;
                     continue;
@@ -551,9 +554,9 @@ impl<'c> Look<'c> {
     fn newest(&self, span: Span) -> Result<Listing> {
         let order = "ORDER BY updated_at DESC, added_date DESC, row DESC LIMIT ? OFFSET ?";
         let total = if self.filter.is_empty() {
-            self.counted(String::new(), "SELECT count(*) FROM models WHERE 1", None)?
+            self.counted("", "SELECT count(*) FROM models WHERE 1", None)?
         } else {
-            self.count(self.filter.clone())?
+            self.count(&self.filter)?
         };
         let Matching { condition, values } = if !self.filter.is_empty() && total <= SORTED {
             self.condition(&[], "")
