@@ -117,6 +117,8 @@ FROM_OUTSIDE = [
     "tests/cli/test_library.py",
     "tests/cli/test_serve.py",
     "tests/cli/test_page.py",
+    "tests/downloads/test_kills.py",
+    "tests/faults/test_downloads.py",
     "tests/faults/test_limits.py",
     "tests/faults/test_odd_files.py",
     "tests/faults/test_process.py",

@@ -1,4 +1,7 @@
-"""The test's end of `driver.py`: lives of a sidecar on one launcher root, each begun quickly and killed at will."""
+"""The test's end of `driver.py`: lives of a sidecar on one launcher root, each begun quickly and killed at will.
+
+A sidecar in Rust begins quickly by itself; it is a process of its own here, with the same calls.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import sidecar
+from sidecar import Sidecar
 
 TESTS = Path(__file__).resolve().parents[1]
 ANSWER_S = 30.0
@@ -96,3 +102,23 @@ class Life:
         if not line:
             raise AssertionError("the sidecar ended by itself")
         return json.loads(line)
+
+
+class RustLife:
+    """As `Life`, of the Rust backend."""
+
+    def __init__(self, root: Path, env: Mapping[str, str]) -> None:
+        self._sidecar: Sidecar = sidecar.start(root, env={**env, sidecar.RUST_SWITCH: "1"})
+
+    def call(self, method: str, **params: Any) -> Any:
+        answer = self._sidecar.rpc(method, params)
+        if "error" in answer:
+            raise Failure(answer["error"]["message"])
+        return answer["result"]
+
+    def kill(self) -> None:
+        self._sidecar.kill()
+        self._sidecar.close()
+
+    def stop(self) -> None:
+        self._sidecar.close()

@@ -1,22 +1,26 @@
 """`kill -9` at any moment of a large download: it goes on by itself, loses little, and ends right.
 
+Where the Rust backend is the one under test, every other life is the Python one's: each goes on with what the other
+had.
 `PUMAS_FAULT_RUNS` sets how many kills each of the four downloads gets (13 unless told: 52 together).
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from fixtures.hub import Generated, Hub, HubContent, Options, Repo
+from sidecar import chosen_backend
 
-from .life import Driver
+from .life import Driver, Life, RustLife
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("PUMAS_FAULT_RUNS", "13"))
@@ -33,14 +37,26 @@ def driver() -> Iterator[Driver]:
         yield driver
 
 
+Begin = Callable[[Path, Mapping[str, str]], Life | RustLife]
+
+
+@pytest.fixture
+def begin(driver: Driver) -> Begin:
+    """Begins the next life."""
+    if chosen_backend(os.environ) == "python":
+        return driver.begin
+    kinds = itertools.cycle((RustLife, driver.begin))
+    return lambda root, env: next(kinds)(root, env)
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_any_moment(driver: Driver, tmp_path: Path, seed: int) -> None:
+def test_killed_at_any_moment(begin: Begin, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     repo = Repo(REPO, "text-generation", "transformers", "mit")
     repo.commit({"config.json": b"{}", "model.safetensors": Generated(SIZE, seed)})
     library = tmp_path / "shared-resources" / "models"
     with Hub(HubContent.of(repo), Options(connection_rate=5e6)) as hub:
-        life = driver.begin(tmp_path, hub.env(home=tmp_path))
+        life = begin(tmp_path, hub.env(home=tmp_path))
         download_id = life.call("start_model_download_from_hf", repo_id=REPO)["download_id"]
         for _ in range(KILLS):
             asked = len(hub.requests)
@@ -49,7 +65,7 @@ def test_killed_at_any_moment(driver: Driver, tmp_path: Path, seed: int) -> None
             before = life.call("get_model_download_status", download_id=download_id)
             life.kill()
             assert visible(library) == []
-            life = driver.begin(tmp_path, hub.env(home=tmp_path))
+            life = begin(tmp_path, hub.env(home=tmp_path))
             after = life.call("get_model_download_status", download_id=download_id)
             assert after["status"] in MOVING
             assert after["downloaded_bytes"] >= before["downloaded_bytes"] - LOST_BY_A_KILL
