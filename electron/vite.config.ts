@@ -1,12 +1,39 @@
 // Builds the page into dist/renderer. The sidecar serves that folder from `/`, the desktop shell loads it by its own
 // protocol; addresses are therefore relative and nothing is inlined, so that a strict CSP holds in both.
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vite";
+import { defineConfig, type Plugin } from "vite";
+
+/** What the first script imports once it has asked for the token is fetched beside it, not after it. */
+function fetchAhead(name: string): Plugin {
+  return {
+    name: "fetch-ahead",
+    transformIndexHtml: {
+      order: "post",
+      handler(_html, { bundle = {} }) {
+        const chunk = Object.values(bundle).find((one) => one.type === "chunk" && one.name === name);
+        if (chunk?.type !== "chunk") return;
+        const styles = [...(chunk.viteMetadata?.importedCss ?? [])];
+        return [
+          {
+            tag: "link",
+            attrs: { rel: "modulepreload", crossorigin: true, href: `./${chunk.fileName}` },
+            injectTo: "head" as const,
+          },
+          ...styles.map((href) => ({
+            tag: "link",
+            attrs: { rel: "preload", as: "style", crossorigin: true, href: `./${href}` },
+            injectTo: "head" as const,
+          })),
+        ];
+      },
+    },
+  };
+}
 
 export default defineConfig({
   root: "src/renderer",
   base: "./",
-  plugins: [react()],
+  plugins: [react(), fetchAhead("start")],
   build: {
     outDir: "../../dist/renderer",
     emptyOutDir: true,

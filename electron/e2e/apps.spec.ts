@@ -30,6 +30,17 @@ test("a version is installed, also when the page is loaded anew in the middle", 
   await expect(installed(page, "v0.5.0").getByText("active", { exact: true })).toBeVisible({ timeout: 120_000 });
 });
 
+test("the library finds what it uses", async ({ open, stage }) => {
+  const page = await open();
+  const { total_count } = await stage.call<{ total_count: number }>("list_links", { app_id: "comfyui" });
+  expect(total_count).toBeGreaterThan(0);
+  await page
+    .getByRole("complementary", { name: "Filters" })
+    .getByRole("checkbox", { name: `ComfyUI ${total_count}`, exact: true })
+    .check();
+  await expect(page.getByText(`${total_count} models`, { exact: true })).toBeVisible();
+});
+
 test("it runs, tells what it prints while it prints it, and stops", async ({ open }) => {
   const page = await open("#/apps");
   await app(page).getByRole("button", { name: "Run", exact: true }).click();

@@ -15,10 +15,13 @@ test("what is typed is found at once, with its words marked; filters narrow it",
   await search(page).fill("qwen cod");
   await expect(page.getByText("2 models", { exact: true })).toBeVisible();
   await expect(row(page, "Qwen2.5 Coder 14B").locator("mark").first()).toHaveText(/qwen/i);
-  await search(page).fill("");
   const filters = page.getByRole("complementary", { name: "Filters" });
+  await expect(filters.getByRole("checkbox", { name: "llm 2", exact: true })).toBeVisible(); // counted in what is found
+  await expect(filters.getByRole("checkbox", { name: /diffusion/ })).toHaveCount(0);
+  await search(page).fill("");
   await filters.getByRole("checkbox", { name: /diffusion/ }).check();
   await expect(page.getByText("6 models", { exact: true })).toBeVisible();
+  await expect(filters.getByRole("checkbox", { name: /llm/ })).toBeVisible(); // still to be chosen beside it
   await filters.getByRole("checkbox", { name: /flux/ }).check();
   await expect(page.getByText("2 models", { exact: true })).toBeVisible();
   await page.getByRole("button", { name: "Clear filters" }).click();

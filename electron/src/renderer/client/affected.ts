@@ -16,6 +16,9 @@ const LINKS = [
   "get_link_health",
   "list_links",
   "get_links_for_model",
+  // Which apps use a model can be searched for.
+  "get_model_facets",
+  "search_models_fts",
 ] as const satisfies MethodName[];
 
 const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {

@@ -104,7 +104,7 @@ export const de: Table = {
   "library.facet.quants": "Quantisierung",
   "library.facet.sizes": "Größe",
   "library.facet.tags": "Schlagwörter",
-  "library.facet.app": "Verlinkt in",
+  "library.facet.apps": "Verlinkt in",
   "library.size.below": "unter {to} GiB",
   "library.size.between": "{from} bis {to} GiB",
   "library.size.above": "ab {from} GiB",

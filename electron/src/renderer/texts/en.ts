@@ -97,7 +97,7 @@ export const en = {
   "library.facet.quants": "Quantisation",
   "library.facet.sizes": "Size",
   "library.facet.tags": "Tags",
-  "library.facet.app": "Linked into",
+  "library.facet.apps": "Linked into",
   "library.size.below": "below {to} GiB",
   "library.size.between": "{from} to {to} GiB",
   "library.size.above": "{from} GiB and more",

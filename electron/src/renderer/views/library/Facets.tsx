@@ -1,22 +1,39 @@
+import { keepPreviousData } from "@tanstack/react-query";
 import { memo, useState } from "react";
 
 import { useCall } from "../../client/hooks";
 import { Button } from "../../parts/Button";
 import { useTexts, type Texts } from "../../texts/texts";
 import css from "./Library.module.css";
-import { FACETS, NO_FILTERS, hasFilters, withFilter, type Facet, type Filters } from "./params";
+import {
+  FACETS,
+  NO_FILTERS,
+  facetParams,
+  hasFilters,
+  withFilter,
+  type Facet,
+  type Filters,
+  type Search,
+} from "./params";
 
 const SHOWN_AT_FIRST = 7;
-
 interface Props {
   filters: Filters;
+  /** The search whose models are counted; it may be a moment behind. */
+  counted: Search;
   onChange: (filters: Filters) => void;
 }
 
-/** Redrawn only when filters or counts change: not with each letter that is typed. */
-export const Facets = memo(function Facets({ filters, onChange }: Props) {
-  const { t } = useTexts();
-  const counts = useCall("get_model_facets", {});
+/** What can be chosen, with how many models of the search each choice would leave. Not redrawn with each letter. */
+export const Facets = memo(function Facets({ filters, counted, onChange }: Props) {
+  const texts = useTexts();
+  const { t } = texts;
+  const counts = useCall("get_model_facets", facetParams(counted), { placeholderData: keepPreviousData });
+  const apps = useCall("list_apps", {}, { enabled: Object.keys(counts.data?.apps ?? {}).length > 0 });
+  const names: Names = {
+    sizes: (value) => sizeName(value, texts),
+    apps: (value) => apps.data?.apps.find(({ app_id }) => app_id === value)?.name ?? value,
+  };
   return (
     <aside className={css.facets} aria-label={t("library.filters")}>
       <h2>
@@ -33,6 +50,7 @@ export const Facets = memo(function Facets({ filters, onChange }: Props) {
             key={facet}
             facet={facet}
             counts={counts.data[facet]}
+            name={names[facet]}
             chosen={filters[facet]}
             onToggle={(value, on) => onChange(withFilter(filters, facet, value, on))}
           />
@@ -41,14 +59,18 @@ export const Facets = memo(function Facets({ filters, onChange }: Props) {
   );
 });
 
+type Names = Partial<Record<Facet, (value: string) => string>>;
+
 interface GroupProps {
   facet: Facet;
   counts: Readonly<Record<string, number>>;
   chosen: readonly string[];
+  /** What is shown for a value; left out: the value itself. */
+  name: ((value: string) => string) | undefined;
   onToggle: (value: string, on: boolean) => void;
 }
 
-function FacetGroup({ facet, counts, chosen, onToggle }: GroupProps) {
+function FacetGroup({ facet, counts, chosen, name = String, onToggle }: GroupProps) {
   const texts = useTexts();
   const [all, setAll] = useState(false);
   const values = inOrder(facet, counts);
@@ -65,7 +87,7 @@ function FacetGroup({ facet, counts, chosen, onToggle }: GroupProps) {
             checked={chosen.includes(value)}
             onChange={(event) => onToggle(value, event.target.checked)}
           />
-          <span>{facet === "sizes" ? sizeName(value, texts) : value}</span>
+          <span>{name(value)}</span>
           <small>{texts.formats.count(counts[value] ?? 0)}</small>
         </label>
       ))}

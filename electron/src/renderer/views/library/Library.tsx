@@ -4,6 +4,7 @@ import { lazy, Suspense, useCallback, useDeferredValue, useState } from "react";
 import { useCall } from "../../client/hooks";
 import { useKept } from "../../lib/kept";
 import { show } from "../../lib/route";
+import { useCalm } from "../../lib/useCalm";
 import { Button } from "../../parts/Button";
 import { Problem } from "../../parts/Problem";
 import { useTexts } from "../../texts/texts";
@@ -18,6 +19,9 @@ import { useFirstPage } from "./search";
 
 const ModelDetail = lazy(() => import("./ModelDetail"));
 const TrashDialog = lazy(() => import("./TrashDialog"));
+
+/** Counting takes longer than finding, and nobody reads counts between two letters. */
+const PAUSE_MS = 250;
 
 function openModel(id: string): void {
   show("library", id);
@@ -34,6 +38,7 @@ export function Library({ item }: { item: string }) {
   // The rows stay those of the last answer, with its highlights, until the next one is there: one redraw for each letter.
   const [shown, setShown] = useState(search);
   if (shown !== search && !answer.isPlaceholderData && !answer.isPending) setShown(search);
+  const counted = useCalm(search, PAUSE_MS);
   const setFilters = useCallback((filters: Filters) => setSearch((now) => ({ ...now, filters })), [setSearch]);
   const searching = search.query.trim() !== "" || hasFilters(search.filters);
   return (
@@ -48,11 +53,11 @@ export function Library({ item }: { item: string }) {
           {t("library.trash")}
         </Button>
       </header>
-      {facetsAfterRows && <Facets filters={search.filters} onChange={setFilters} />}
+      {facetsAfterRows && <Facets filters={search.filters} counted={counted} onChange={setFilters} />}
       <section className={css.results} aria-label={t("library.list")}>
         <p className={css.count} role="status">
           {found && t(found.matched === "any" ? "library.count.any" : "library.count", { count: found.total_count })}
-          {status.data?.indexing && ` · ${t("library.indexing")}`}
+          {status.data?.indexing && status.data.last_scan === null && ` · ${t("library.indexing")}`}
         </p>
         {answer.isError && <Problem error={answer.error} />}
         {found && found.total_count > 0 && <ModelList search={shown} found={found} current={item} onOpen={openModel} />}

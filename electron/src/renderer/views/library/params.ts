@@ -1,7 +1,7 @@
 // What is searched for, as values. Without React, so that the first search can start before the page is there.
 import type { Params } from "../../client/types";
 
-export const FACETS = ["types", "families", "formats", "quants", "sizes", "tags"] as const;
+export const FACETS = ["types", "families", "formats", "quants", "sizes", "apps", "tags"] as const;
 export type Facet = (typeof FACETS)[number];
 export type Filters = Readonly<Record<Facet, readonly string[]>>;
 
@@ -10,7 +10,7 @@ export interface Search {
   filters: Filters;
 }
 
-export const NO_FILTERS: Filters = { types: [], families: [], formats: [], quants: [], sizes: [], tags: [] };
+export const NO_FILTERS: Filters = { types: [], families: [], formats: [], quants: [], sizes: [], apps: [], tags: [] };
 export const EVERYTHING: Search = { query: "", filters: NO_FILTERS };
 export const PAGE = 50;
 
@@ -23,16 +23,20 @@ export function hasFilters(filters: Filters): boolean {
   return FACETS.some((facet) => filters[facet].length > 0);
 }
 
-export function searchParams({ query, filters }: Search, page: number): Params<"search_models_fts"> {
+export function searchParams(search: Search, page: number): Params<"search_models_fts"> {
+  return { ...facetParams(search), offset: page * PAGE, limit: PAGE };
+}
+
+/** The same search, to count what it finds. */
+export function facetParams({ query, filters }: Search) {
   return {
     query,
-    offset: page * PAGE,
-    limit: PAGE,
     model_types: [...filters.types],
     families: [...filters.families],
     formats: [...filters.formats],
     quants: [...filters.quants],
     sizes: [...filters.sizes],
+    apps: [...filters.apps],
     tags: [...filters.tags],
   };
 }
