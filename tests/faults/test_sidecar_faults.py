@@ -13,81 +13,25 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
 import sidecar as running
-from faults.library_load import FINAL, Load, check_nothing_left_over, check_promises
+from faults.library_bench import OPERATIONS, Act, Bench
+from faults.library_load import check_nothing_left_over, check_promises
 from faults.strace import CHANGING, Point, points, traced
 from faults.volumes import tmpfs
 from sidecar import Sidecar, eventually
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
-SIZE = 3_000_000
 # What needs room on a disk; opening is left out, because reading begins with it too.
 NEED_ROOM = "write,pwrite64,mkdir,link,fallocate,copy_file_range,ftruncate"
 if running.chosen_backend(os.environ) == "rust":
     # Its runtime wakes its threads by writing to an eventfd, which no disk can refuse. The file system below that is
     # really full refuses plain writes too.
     NEED_ROOM = NEED_ROOM.removeprefix("write,")
-
-
-class Bench:
-    """A library with its sidecar, and one caller."""
-
-    def __init__(self, root: Path, user: Path, near: Path) -> None:
-        self.root = root
-        root.mkdir(exist_ok=True)
-        self.sidecar = running.start(root)
-        self.caller = Load(self.sidecar, user, near, seed=1, callers=0)
-
-    def restart(self) -> None:
-        self.sidecar.close()
-        self.sidecar = self.caller.sidecar = running.start(self.root)
-
-    def verify(self) -> None:
-        """Until the job has ended."""
-        answer = self.caller.call("verify_library", {})
-        if answer.get("success") is False:
-            self.caller.refused.append(answer)
-            return
-        ask = {"job_id": answer["job_id"]}
-        job = eventually(lambda: (job := self.caller.call("get_job", ask)["job"])["state"] in FINAL and job, 30)
-        assert job["state"] == "completed" or job["error_code"] in ("disk_full", "disk_error"), job
-
-    def without_digests(self) -> None:
-        """A model as older sidecars left it: verifying writes its digests down."""
-        thing = self.caller.bring_in("copy", SIZE)
-        path = self.root / "shared-resources/models" / thing.model_id / "metadata.json"
-        text = path.read_text().replace(thing.digest, "")
-        path.write_text(text)
-
-
-Act = Callable[[], object]
-# Name -> what is prepared undisturbed, and returns what is disturbed.
-OPERATIONS: dict[str, Callable[[Bench], Act]] = {
-    "import-copy": lambda bench: lambda: bench.caller.bring_in("copy", SIZE),
-    "import-move": lambda bench: lambda: bench.caller.bring_in("move", SIZE),
-    "import-hardlink": lambda bench: lambda: bench.caller.bring_in("hardlink", SIZE),
-    "delete": lambda bench: one_inside(bench, bench.caller.delete),
-    "restore": lambda bench: one_deleted(bench),
-    "overrides": lambda bench: one_inside(bench, bench.caller.limit),
-    "metadata": lambda bench: one_inside(bench, bench.caller.mark),
-    "verify": lambda bench: bench.without_digests() or bench.verify,
-}
-
-
-def one_inside(bench: Bench, act: Callable[..., object]) -> Act:
-    thing = bench.caller.bring_in("copy")
-    return lambda: act(thing)
-
-
-def one_deleted(bench: Bench) -> Act:
-    thing = bench.caller.bring_in("copy")
-    bench.caller.delete(thing)
-    return lambda: bench.caller.restore(thing)
 
 
 @pytest.fixture
