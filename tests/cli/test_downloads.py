@@ -386,7 +386,7 @@ def test_ctrl_c_without_a_terminal(server: Sidecar, hub: Hub) -> None:
         said = [child.stderr.readline(), child.stderr.readline()]
         assert "downloading" in said[1]
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (exits.INTERRUPTED, "")
     assert err.splitlines()[-1].startswith("pumas: It goes on in the sidecar.")
     assert [one["status"] for one in unfinished(server)] == ["downloading"]

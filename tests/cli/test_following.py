@@ -101,7 +101,7 @@ def test_ctrl_c_without_a_terminal_cancels(server: Sidecar, tmp_path: Path) -> N
     ) as child:
         eventually(lambda: listening(child.pid, server.port), what="the watching command's event stream")
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=20)
+        _, err = child.communicate(timeout=30)
     assert child.returncode == exits.INTERRUPTED
     assert "Traceback" not in err
     assert state(server, job_id) == "cancelled"

@@ -93,7 +93,7 @@ def test_serve_opens_the_page(serve: Callable[..., subprocess.Popen[str]], brows
     assert exchange(port, code) == {"token": rpc["token"]}
     assert exchange(port, code) == 403
     child.terminate()
-    out, err = child.communicate(timeout=10)
+    out, err = child.communicate(timeout=30)
     assert child.returncode == 0
     assert code not in out + err
     assert rpc["token"] not in out + err
@@ -106,7 +106,7 @@ def test_a_second_serve_opens_the_page_of_the_first(
     serve()
     endpoint = eventually(lambda: discovery.find(tmp_path / "root"), 20, "the first sidecar")
     second = serve("--open", PUMAS_OPENER=program_of(browser))
-    out, err = second.communicate(timeout=20)
+    out, err = second.communicate(timeout=30)
     assert second.returncode == 0, err
     assert out == ""
     port, code = led_to(json.loads(browser.read_text()), tmp_path / "root")

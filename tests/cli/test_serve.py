@@ -62,7 +62,7 @@ def test_it_listens_says_two_lines_and_stops_on_ctrl_c(
     rpc = json.loads((tmp_path / "launcher-data" / "rpc.json").read_text())
     assert len(rpc["token"]) >= 43
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=10)
+    out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (0, "")
     assert "Traceback" not in err
     assert rpc["token"] not in err
@@ -80,7 +80,7 @@ def test_a_second_one_says_who_owns_the_root(serve: Callable[..., subprocess.Pop
     port_of(first)
     eventually(lambda: discovery.find(tmp_path), what="rpc.json")
     second = serve()
-    out, err = second.communicate(timeout=20)
+    out, err = second.communicate(timeout=30)
     assert (second.returncode, out) == (3, "")
     assert f"process {first.pid}" in err
     assert "Traceback" not in err
@@ -91,7 +91,7 @@ def test_a_taken_port_is_an_error(serve: Callable[..., subprocess.Popen[str]], t
     other = tmp_path / "other"
     other.mkdir()
     second = serve("--root", str(other), "--port", str(port))
-    out, err = second.communicate(timeout=20)
+    out, err = second.communicate(timeout=30)
     assert (second.returncode, out) == (1, "")
     assert str(port) in err
 
@@ -126,7 +126,7 @@ def _client(root: Path) -> PumasClient | None:
 @pytest.mark.parametrize("words", [["--nope"], ["--port", "x"], ["--port", "70000"], ["word"]])
 def test_wrong_usage(serve: Callable[..., subprocess.Popen[str]], words: list[str]) -> None:
     child = serve(*words)
-    _, err = child.communicate(timeout=20)
+    _, err = child.communicate(timeout=30)
     assert child.returncode == 2
     assert "pumas serve: error:" in err
 
@@ -160,6 +160,6 @@ def test_rust_that_is_not_there_is_an_error_and_no_python(
 ) -> None:
     for words, switch in ((["--rust"], "0"), ([], "1")):
         child = serve(*words, env={"PUMAS_RUST_BACKEND": switch, "PUMAS_RUST_BINARY": str(tmp_path / "absent")})
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=30)
         assert (child.returncode, out) == (2, "")
         assert "./launcher build-rust" in err

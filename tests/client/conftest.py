@@ -44,7 +44,7 @@ class Trap:
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(30)
 
     def _serve(self) -> None:
         while True:

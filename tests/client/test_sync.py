@@ -91,7 +91,7 @@ def test_no_answer_in_time(trap: Callable[..., Any]) -> None:
     release = threading.Event()
 
     def silence(_n: int) -> bytes:
-        release.wait(10)
+        release.wait(30)
         return b""
 
     server = trap(silence)
@@ -195,9 +195,9 @@ def test_close_from_another_thread_ends_the_iteration(client: PumasClient) -> No
 
     with ThreadPoolExecutor(1) as pool:
         seen = pool.submit(read)
-        assert began.wait(10)
+        assert began.wait(30)
         events.close()
-        assert seen.result(10) == []
+        assert seen.result(30) == []
     assert list(events) == []
 
 

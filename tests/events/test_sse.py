@@ -41,13 +41,13 @@ class Reader:
         header = "" if last is None else f"Last-Event-ID: {last}\r\n"
         head = f"GET /events{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n{header}\r\n"
         self._writer.write(head.encode("utf-8", "surrogateescape"))
-        self.head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)).decode()
+        self.head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)).decode()
         self.status = int(self.head.split()[1])
         return self
 
     async def message(self) -> Message:
         while b"\n\n" not in self._text:
-            size = int((await asyncio.wait_for(self._reader.readline(), 10)).strip() or b"0", 16)
+            size = int((await asyncio.wait_for(self._reader.readline(), 30)).strip() or b"0", 16)
             if size == 0:
                 raise EOFError
             self._text += await self._reader.readexactly(size)

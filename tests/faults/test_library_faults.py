@@ -100,7 +100,7 @@ class Driver:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ async def test_one_question_is_asked_once_at_a_time(bench: Bench) -> None:
     go = threading.Event()
 
     def slow() -> str:
-        go.wait(10)
+        go.wait(30)
         return "slow"
 
     waiting = [asyncio.ensure_future(bench.get(slow)) for _ in range(20)]
@@ -130,7 +130,7 @@ async def test_a_failure_reaches_everybody_who_waits(bench: Bench) -> None:
     go = threading.Event()
 
     def fail() -> Any:
-        assert go.wait(10)
+        assert go.wait(30)
         raise Offline("hub")
 
     waiting = [asyncio.ensure_future(bench.get(fail)) for _ in range(5)]
@@ -145,7 +145,7 @@ async def test_nobody_waits_longer_than_a_call_may_and_the_answer_is_kept_when_i
     go = threading.Event()
 
     def slow() -> str:
-        go.wait(10)
+        go.wait(30)
         return "slow"
 
     with pytest.raises(TimedOut):
@@ -161,7 +161,7 @@ async def test_a_slow_hub_is_waited_for_less_when_something_is_known(bench: Benc
     go = threading.Event()
 
     def slow() -> str:
-        go.wait(10)
+        go.wait(30)
         return "slow"
 
     assert await bench.get(slow, wait_s=60.0, stale_wait_s=0.05) == "first (stale)"
@@ -175,7 +175,7 @@ async def test_a_caller_that_gives_up_stops_nobody_else(bench: Bench) -> None:
     go = threading.Event()
 
     def slow() -> str:
-        go.wait(10)
+        go.wait(30)
         return "slow"
 
     one, other = (asyncio.ensure_future(bench.get(slow)) for _ in range(2))

@@ -378,7 +378,7 @@ async def test_a_large_file_is_answered_before_it_is_hashed(
     go, real = threading.Event(), origins.digest_open
 
     def slow(*given: Any) -> Any:
-        go.wait(10)
+        go.wait(30)
         return real(*given)
 
     monkeypatch.setattr(origins, "digest_open", slow)

@@ -195,7 +195,7 @@ def test_leaving_the_block_ends_what_is_under_way() -> None:
         thread = Thread(target=lambda: failures.append(fetch(f"{hub.url}/a/b/resolve/main/w.bin").error))
         thread.start()
         hub.wait_until(lambda: hub.bytes_sent() > 0)
-    thread.join(10)
+    thread.join(30)
     assert failures
     assert failures[0] is not None
     with pytest.raises(ConnectionRefusedError):

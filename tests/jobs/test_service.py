@@ -87,7 +87,7 @@ class Bench:
         self.database.close_sync()
 
     async def settled(self, job_id: str) -> Job:
-        return await self.jobs.wait(job_id, 5)
+        return await self.jobs.wait(job_id, 30)
 
     async def until(self, job_id: str, state: JobState) -> Job:
         for _ in range(5000):

@@ -152,7 +152,7 @@ def test_readers_end_with_whoever_started_them(root: Path) -> None:
     [first, second] = helpers._processes
     assert first.stdin is not None
     first.stdin.close()  # as the kernel does when the asking process dies
-    assert first.wait(10) == 0
+    assert first.wait(30) == 0
     assert second.poll() is None
     helpers.close()
     assert second.poll() is not None

@@ -79,9 +79,9 @@ def test_a_killed_sidecar_knows_its_links_again(server: Sidecar) -> None:
         running.eventually(lambda: loras(server).is_dir() and os.listdir(loras(server)), what="the first link")
         server.process.kill()
         with pytest.raises(Exception):  # noqa: B017 - whatever a cut connection is
-            call.result(10)
+            call.result(30)
             raise ConnectionError  # it was answered before the kill
-    server.process.wait(10)
+    server.process.wait(30)
     again = running.start(server.root)
     try:
         links = {one["target_path"] for one in again.result("list_links")["links"]}

@@ -180,12 +180,12 @@ def serve(*, tls: bool = False, tunnel_to: int | None = None, host: str = "127.0
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        acceptor.join(5)
+        acceptor.join(30)
         for sock in sockets:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in threads:
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive()
 
 
@@ -219,7 +219,7 @@ def _join(sock: socket.socket, port: int | None, stub: Stub, asked: Asked) -> No
         back = threading.Thread(target=pump, args=(other, sock), daemon=True)
         back.start()
         pump(sock, other)
-        back.join(5)
+        back.join(30)
 
 
 def closed_port() -> int:

@@ -81,7 +81,7 @@ def test_of_many_threads_one_gets_the_trial() -> None:
     meet, trials = threading.Barrier(16), list[bool]()
 
     def work() -> None:
-        meet.wait(10)
+        meet.wait(30)
         try:
             trials.append(breaker.admit())
         except CircuitOpen:
@@ -91,7 +91,7 @@ def test_of_many_threads_one_gets_the_trial() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert sorted(trials) == [False] * 15 + [True]
 
 

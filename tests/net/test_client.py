@@ -631,7 +631,7 @@ def test_twenty_threads_at_once(client: NetworkClient, stub: Stub) -> None:
     stub.answer["/x"] = json_reply("x" * 10_000)
 
     def work(_number: int) -> None:
-        meet.wait(10)
+        meet.wait(30)
         for _ in range(10):
             assert fetch(client, f"{stub.url}/x") == "x" * 10_000
 
@@ -711,7 +711,7 @@ def test_closing_ends_everything(stub: Stub, other: Stub) -> None:
                 while response.read_into(buffer):
                     reading.set()
         else:
-            assert waiting.wait(10) and reading.wait(10)
+            assert waiting.wait(30) and reading.wait(30)
             while len(stub.asked) < 2:
                 assert stub.asked
             client.close()

@@ -57,7 +57,7 @@ def test_a_connection_that_comes_too_late_is_closed(
 
     def slow(self: socket.socket, address: Any) -> None:
         made.append(self)
-        assert release.wait(10)
+        assert release.wait(30)
         real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", slow)

@@ -41,9 +41,9 @@ def test_closing_ends_a_wait_in_another_thread() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(30)
     sleeper.close()
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive() and isinstance(outcome[0], Interrupted)
     with pytest.raises(Interrupted):
         sleeper.check(None)

@@ -107,7 +107,7 @@ def test_bytes_come_as_they_arrive(client: NetworkClient, stub: Stub) -> None:
 
     def slow(_asked: Any, line: Any) -> None:
         line.write(HEAD + b"012")
-        assert go.wait(10)
+        assert go.wait(30)
         line.write(b"3456789")
 
     buffer = memoryview(bytearray(MIB))
@@ -237,9 +237,9 @@ def test_closing_from_another_thread_ends_a_read(client: NetworkClient, host: St
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert begun.wait(10)
+    assert begun.wait(30)
     response.close()
-    reader.join(10)
+    reader.join(30)
     assert not reader.is_alive() and outcome == ["cut"]
     assert client.hosts.tally.now.interrupted == 0, "we ended it, not the host"
     response.close()

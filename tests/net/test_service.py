@@ -110,7 +110,7 @@ async def follow(root: Root, act: Callable[[], Awaitable[Any]], count: int) -> l
     root.events.bind(asyncio.get_running_loop())
     with root.events.subscribe(["network"]) as reader:
         await act()
-        events = [await asyncio.wait_for(reader.next(), 10) for _ in range(count)]
+        events = [await asyncio.wait_for(reader.next(), 30) for _ in range(count)]
     assert {event.topic for event in events} == {TOPIC}
     return [json.loads(event.data) for event in events]
 
@@ -163,7 +163,7 @@ async def test_the_status_needs_no_worker_thread(root: Root) -> None:
     await asyncio.sleep(0)
     service = root.open()
     for _ in range(3):
-        assert (await asyncio.wait_for(service.status(), 10)).counted.total == 0
+        assert (await asyncio.wait_for(service.status(), 30)).counted.total == 0
     assert not stuck.done()
     release.set()
     await stuck

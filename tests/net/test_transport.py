@@ -192,7 +192,7 @@ def test_a_host_that_speaks_no_tls(client: NetworkClient) -> None:
         thread.start()
         with pytest.raises(ConnectionFailed, match="could not agree on a safe connection") as caught:
             client.send("GET", f"https://127.0.0.1:{listener.getsockname()[1]}/", retry=False)
-        thread.join(10)
+        thread.join(30)
     assert caught.value.cause == "tls"
 
 

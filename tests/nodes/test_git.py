@@ -226,7 +226,7 @@ def test_a_clone_can_be_stopped_and_leaves_no_process(server: GitServer, tmp_pat
     thread.start()
     eventually(lambda: server.requests, what="the request")
     stop.set()
-    thread.join(10)
+    thread.join(30)
     assert failures
 
 

@@ -178,7 +178,7 @@ def test_a_keeper_without_orders_ends(tmp_path: Path) -> None:
     assert kernel.alive(keeper.identity)
     assert keeper.process.stdin is not None
     keeper.process.stdin.close()
-    assert keeper.process.wait(10) == 1
+    assert keeper.process.wait(30) == 1
     keeper.abandon()
 
 

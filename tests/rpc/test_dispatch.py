@@ -397,14 +397,14 @@ async def test_sixty_four_in_flight_then_busy_at_once(dispatcher: Dispatcher, me
     waiting = [asyncio.create_task(ask(dispatcher, call("block", {}, id=n))) for n in range(MAX_IN_FLIGHT)]
     await asyncio.sleep(0.01)
     assert not any(task.done() for task in waiting)
-    refused = await asyncio.wait_for(ask(dispatcher, call("block", {}, id="over")), 1)
+    refused = await asyncio.wait_for(ask(dispatcher, call("block", {}, id="over")), 30)
     assert (refused["error"]["code"], refused["error"]["data"]["kind"], refused["id"]) == (-32000, "busy", "over")
     assert await ask(dispatcher, {"jsonrpc": "2.0", "method": "block"}) is None
     assert (await ask(dispatcher, call("health_check", {})))["result"] == {"status": "ok"}
     (in_batch,) = await ask(dispatcher, [call("echo", id=5)])
     assert in_batch["error"]["code"] == -32000
     methods.gate.set()  # type: ignore[attr-defined]
-    answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    answers = await asyncio.wait_for(asyncio.gather(*waiting), 30)
     assert [a["result"] for a in answers] == [True] * MAX_IN_FLIGHT
     assert (await ask(dispatcher, call(id=1)))["result"]["success"] is True
 
@@ -431,7 +431,7 @@ async def test_places_are_given_back_after_every_kind_of_end(dispatcher: Dispatc
 
 async def test_a_call_that_never_ends_is_answered_for(methods: Methods, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "CALL_TIMEOUT_S", 0.05)
-    error = (await asyncio.wait_for(ask(Dispatcher(methods), call("block", {})), 5))["error"]
+    error = (await asyncio.wait_for(ask(Dispatcher(methods), call("block", {})), 30))["error"]
     assert (error["code"], error["data"]["kind"]) == (-32000, "busy")
 
 

@@ -329,7 +329,7 @@ def stands_for(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[int, Sequence[
 async def ask_at(address: str, port: int) -> bytes:
     reader, writer = await asyncio.open_connection(address, port)
     writer.write(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer t\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.read(200), 10)
+    answer = await asyncio.wait_for(reader.read(200), 30)
     writer.close()
     return answer
 

@@ -43,7 +43,7 @@ class Site:
         headers |= {name.replace("_", "-"): value for name, value in changes.items()}
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request_bytes(method, path, [(n, v) for n, v in headers.items() if v is not None], body))
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 30)
         writer.close()
         return parse_reply(answer)
 

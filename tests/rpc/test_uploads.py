@@ -73,8 +73,39 @@ async def test_a_file_is_stored_under_its_name_for_this_user_only(place: Place) 
     assert place.stored()[f"{BATCH}/second.gguf"] == b"abc"
 
 
+async def test_a_folder_comes_file_by_file(place: Place) -> None:
+    for name in ("Model/model_index.json", "Model/unet/a.safetensors", "Model/vae/a.safetensors"):
+        answer = await place.send(name, name.encode())
+        assert (answer.status, answer.json) == (201, {"path": str(place.folder / BATCH / name)})
+    assert (await place.send("Model/unet")).status == 409, "a folder is no file"
+    assert (await place.send("Model/model_index.json/x")).status == 409
+    assert place.stored()[f"{BATCH}/Model/vae/a.safetensors"] == b"Model/vae/a.safetensors"
+    assert {p.stat().st_mode & 0o777 for p in place.folder.rglob("*") if p.is_dir()} == {0o700}
+
+
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "a/b", "/etc/x", ".hidden", "con", "a\\b", "a\nb", "x\x00", "a" * 300, "a "]
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/etc/x",
+        ".hidden",
+        "con",
+        "a\\b",
+        "a\nb",
+        "x\x00",
+        "a" * 300,
+        "a ",
+        "a/../b",
+        "a//b",
+        "a/",
+        ".git/x",
+        "a/.b",
+        "a/con/b",
+        "/".join("abcdefghi"),
+    ],
 )
 async def test_names_stay_inside(place: Place, name: str) -> None:
     assert (await place.send(name)).status == 400
@@ -149,7 +180,7 @@ async def test_one_that_stalls_ends(place: Place, monkeypatch: pytest.MonkeyPatc
     reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
     query = f"batch={BATCH}&name=slow.gguf"
     writer.write(request_bytes("POST", f"/uploads?{query}", place.head(query, 100), b"only this"))
-    assert parse_reply(await asyncio.wait_for(reader.read(), 10)).status == 400
+    assert parse_reply(await asyncio.wait_for(reader.read(), 30)).status == 400
     writer.close()
     assert place.stored() == {}
 

@@ -118,14 +118,14 @@ def test_readers_see_the_old_state_while_a_write_is_under_way(tmp_path: Path) ->
     def slow(c: sqlite3.Connection) -> None:
         c.execute("INSERT INTO things VALUES ('new')")
         written.set()
-        assert seen.wait(10)
+        assert seen.wait(30)
 
     writer = threading.Thread(target=db.write_sync, args=(slow,))
     writer.start()
-    assert written.wait(10)
+    assert written.wait(30)
     assert names(db) == ["old"]
     seen.set()
-    writer.join(10)
+    writer.join(30)
     assert names(db) == ["new", "old"]
     db.close_sync()
 
@@ -230,7 +230,7 @@ def test_an_old_reader_does_not_condemn_the_new_file(tmp_path: Path) -> None:
 
     def late(c: sqlite3.Connection) -> None:
         reading.set()
-        assert replaced.wait(10)
+        assert replaced.wait(30)
         malformed(c)
 
     def read() -> None:
@@ -241,12 +241,12 @@ def test_an_old_reader_does_not_condemn_the_new_file(tmp_path: Path) -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert reading.wait(10)
+    assert reading.wait(30)
     with pytest.raises(DiskError):
         db.write_sync(malformed)
     add(db, "new")
     replaced.set()
-    reader.join(10)
+    reader.join(30)
     assert [type(error) for error in failures] == [DiskError]
     assert len(aside) == 1
     assert names(db) == ["new"]

@@ -157,7 +157,7 @@ def test_a_killed_writer_leaves_old_or_new(tmp_path: Path, reached: int) -> None
             seen = (json_file.load(path).value or {}).get("count", 0)
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(30)
     after = json_file.load(path)
     assert after.recovered is None
     assert after.value is not None

@@ -268,7 +268,7 @@ async def test_nothing_is_awake_before_the_first_question_and_after_the_last(tmp
     await monitor.latest()
     for thread in threading.enumerate():
         if thread.name.startswith("sample "):
-            thread.join(5)
+            thread.join(30)
     assert not monitor.awake and threading.active_count() == before
     assert nvml.opened == 0, "the driver is let go with the thread"
 
@@ -277,7 +277,7 @@ async def test_a_gpu_driver_that_hangs_takes_only_the_gpus(tmp_path: Path) -> No
     release = threading.Event()
 
     def hang() -> FakeNvml:
-        release.wait(10)
+        release.wait(30)
         return FakeNvml()
 
     monitor = ResourceMonitor(tmp_path, load_nvml=hang, pace=replace(QUICK, answer_within=1.0))
@@ -293,7 +293,7 @@ async def test_a_disk_that_hangs_is_an_error_in_time_and_not_a_zero(
     release, measure = threading.Event(), resources.disk.measure
 
     def hang(path: Path) -> resources.disk.DiskSpace:
-        release.wait(10)
+        release.wait(30)
         return measure(path)
 
     monkeypatch.setattr(resources.disk, "measure", hang)
@@ -319,5 +319,5 @@ async def test_a_root_that_is_gone_is_an_error_and_heals(tmp_path: Path) -> None
             except DiskError:
                 await asyncio.sleep(0)
 
-    await asyncio.wait_for(healed(), 5)
+    await asyncio.wait_for(healed(), 30)
     await monitor.close()

@@ -22,7 +22,7 @@ async def test_load_is_told_while_it_is_followed_by_name(tmp_path: Path) -> None
         with events.subscribe() as everything:
             cursor = events.cursor
             with events.subscribe([TOPIC, "job"]) as named:
-                told = [await asyncio.wait_for(named.next(), 5) for _ in range(2)]
+                told = [await asyncio.wait_for(named.next(), 30) for _ in range(2)]
             assert everything.pending() == []
         data = json.loads(told[0].data)
         assert set(data["resources"]) == {"cpu", "gpu", "gpus", "ram", "disk"}

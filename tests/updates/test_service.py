@@ -115,6 +115,6 @@ def test_the_launcher_is_started_once_the_sidecar_is_gone(tmp_path: Path, launch
     one = launch(env={LAUNCHER_VARIABLE: str(launcher)})
     (tmp_path / "pid").write_text(str(one.process.pid))
     assert one.result("restart_launcher")["success"]
-    one.process.wait(10)
+    one.process.wait(30)
     eventually(told.exists, timeout_s=20, what="the launcher")
     assert told.read_text() == f"{tmp_path / 'root'} False"
