@@ -75,9 +75,9 @@ class ProgressLine:
 
 
 def build(*, release: bool = True) -> bool:
-    """Build what changed. False when that failed; cargo has said why."""
+    """Build what changed; for tests also what only they run. False when that failed; cargo has said why."""
     command = [cargo() or "cargo", "build", "--locked", "-q", "-p", "pumas-rpc", "--target-dir", str(TARGET)]
-    command += ["--release"] if release else []
+    command += ["--release"] if release else ["-p", "pumas-core", "--bins", "--examples"]
     command += ["--message-format=json-render-diagnostics"]
     line = ProgressLine(crates())
     with subprocess.Popen(command, cwd=WORKSPACE, stdout=subprocess.PIPE, text=True) as process:

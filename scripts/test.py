@@ -121,6 +121,7 @@ FROM_OUTSIDE = [
     "tests/faults/test_downloads.py",
     "tests/faults/test_limits.py",
     "tests/faults/test_odd_files.py",
+    "tests/faults/test_power_cut.py",
     "tests/faults/test_process.py",
     "tests/faults/test_requests.py",
     "tests/faults/test_sidecar_faults.py",

@@ -2,7 +2,8 @@
 
 After each fault the disk is walked by digest, dot folders included: every file that the user had is whole in a place
 where a call shows it, nothing half is visible, and after a start (`recover`) the same operation works. strace makes the
-faults (`--inject`); `PUMAS_FAULT_RUNS` sets how many kills each operation gets (12 unless told).
+faults (`--inject`); `PUMAS_FAULT_RUNS` sets how many kills each operation gets (12 unless told). The operation is done
+by either backend's services, what follows by Python's: they go on with whatever the other left.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
+from contract.served import rust_is_built
 from faults.library_driver import FileJob, Parts, small_blocks
 from faults.strace import CALL, CHANGING, Point, attach, changes
 from library.model_disk import gguf, make_model, tree, write
 from pumas.library.copying import Mode
 from pumas.library.import_plan import ImportRequest
 from pumas.library.importing import ImportService
+from sidecar import rust_binary
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "12"))
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -50,7 +53,15 @@ class Ending:
         return os.WIFSIGNALED(self.status)
 
 
-class Driver:
+class Driver(Protocol):
+    """Does an operation in a process of its own, under strace with the arguments given."""
+
+    def run(self, command: dict[str, Any], *strace: str) -> Ending: ...
+
+    def close(self) -> None: ...
+
+
+class PythonDriver:
     """The process that forks the victims."""
 
     def __init__(self) -> None:
@@ -82,20 +93,6 @@ class Driver:
             tracer.communicate()
         return Ending(answer["status"], answer["said"])
 
-    def trace(self, command: dict[str, Any], log: Path) -> list[tuple[str, str]]:
-        """(name, arguments) of each changing or reading call of the operation, in order."""
-        ending = self.run(command, "-o", str(log), "-s", "0", "-e", f"trace={','.join(CHANGING + READING)}")
-        assert ending.said is not None and "result" in ending.said, ending
-        found: list[tuple[str, str]] = []
-        main = ""
-        for line in log.read_text().splitlines():
-            match = CALL.match(line)
-            if match:
-                main = main or match[1]
-                if match[1] == main:
-                    found.append((match[2], match[3]))
-        return found
-
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
@@ -103,12 +100,59 @@ class Driver:
         self.process.wait(30)
 
 
-@pytest.fixture(scope="module")
-def driver() -> Generator[Driver]:
+class RustDriver:
+    """The Rust services, a new process for each operation."""
+
+    program = rust_binary().parent / "examples" / "library_operation" if rust_is_built() else Path()
+
+    def run(self, command: dict[str, Any], *strace: str) -> Ending:
+        with subprocess.Popen(
+            [self.program, json.dumps(command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            tracer = attach(process.pid, strace) if strace else None
+            process.stdin.write(b"g")
+            process.stdin.flush()
+            if "kill_after" in command:
+                time.sleep(command["kill_after"])
+                process.kill()
+            said = process.stdout.read()
+        if tracer is not None:
+            tracer.communicate()
+        status = -process.returncode if process.returncode < 0 else process.returncode << 8
+        return Ending(status, json.loads(said) if said else None)
+
+    def close(self) -> None:
+        """Nothing is left running."""
+
+
+DRIVERS: dict[str, type[PythonDriver | RustDriver]] = {"python": PythonDriver}
+if RustDriver.program.is_file():
+    DRIVERS["rust"] = RustDriver
+
+
+@pytest.fixture(scope="module", params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> Generator[Driver]:
     assert shutil.which("strace"), "strace is needed to make system calls fail; ./launcher setup installs it"
-    one = Driver()
+    one = DRIVERS[request.param]()
     yield one
     one.close()
+
+
+def trace(driver: Driver, command: dict[str, Any], log: Path) -> list[tuple[str, str]]:
+    """(name, arguments) of each changing or reading call of the operation, in order."""
+    ending = driver.run(command, "-o", str(log), "-s", "0", "-e", f"trace={','.join(CHANGING + READING)}")
+    assert ending.said is not None and "result" in ending.said, ending
+    found: list[tuple[str, str]] = []
+    main = ""
+    for line in log.read_text().splitlines():
+        match = CALL.match(line)
+        if match:
+            main = main or match[1]
+            if match[1] == main:
+                found.append((match[2], match[3]))
+    return found
 
 
 # -- what is done, and to what ---------------------------------------------------------------------------------------
@@ -299,7 +343,7 @@ def points_of(driver: Driver, case: Case) -> tuple[list[Point], list[Point], flo
     """The operation's changing calls, its reading calls on our files, and how long it takes undisturbed (seconds)."""
     with case.world() as world:
         log = world.root.parent / "trace"
-        calls = driver.trace(world.command, log)
+        calls = trace(driver, world.command, log)
         check_nothing_lost(case, world) if case.op != "empty" else None
     with case.world() as world:
         started = time.monotonic()
