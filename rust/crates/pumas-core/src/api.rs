@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::apps::Apps;
 use crate::config::Layout;
 use crate::downloads::DownloadService;
 use crate::error::Result;
@@ -15,6 +16,7 @@ use crate::net::NetworkService;
 use crate::stop::Stop;
 use crate::storage::troubles::Troubles;
 use crate::system::SystemService;
+use crate::versions::VersionService;
 
 /// Every service, each built with just what it needs.
 ///
@@ -45,6 +47,10 @@ pub struct PumasApi {
     pub hub: HubService,
     /// Brings models from the hub.
     pub downloads: DownloadService,
+    /// What differs between apps.
+    pub apps: Arc<Apps>,
+    /// Versions of apps.
+    pub versions: VersionService,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -70,6 +76,15 @@ impl PumasApi {
             network.client.clone(),
             hub.client.clone(),
         );
+        let apps = Arc::new(Apps::new(&layout, Arc::clone(&troubles)));
+        let versions = VersionService::new(
+            &layout,
+            &apps,
+            &troubles,
+            events.clone(),
+            &jobs,
+            network.client.clone(),
+        );
         Ok(Self {
             layout,
             events,
@@ -79,6 +94,8 @@ impl PumasApi {
             network,
             hub,
             downloads,
+            apps,
+            versions,
             system: Arc::new(SystemService::new(root, None)),
             stop: Stop::default(),
         })
@@ -91,6 +108,7 @@ impl PumasApi {
         self.opened("library", self.library.open().await);
         self.opened("network", self.network.open().await);
         self.opened("downloads", self.downloads.open().await);
+        self.opened("versions", self.versions.open().await);
     }
 
     fn opened(&self, name: &str, outcome: Result<()>) {
@@ -106,6 +124,7 @@ impl PumasApi {
         let unplug = async { self.network.close() };
         tokio::join!(self.jobs.close(), unplug, self.system.close());
         self.downloads.close();
+        self.versions.close();
         self.library.close().await;
     }
 

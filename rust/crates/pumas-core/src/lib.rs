@@ -20,6 +20,7 @@ pub mod stop;
 pub mod storage;
 pub mod system;
 pub mod text;
+pub mod versions;
 
 mod api;
 

@@ -9,8 +9,8 @@ mod glob;
 
 pub use catalog::{Apps, DEFAULT_APP};
 pub use command::{
-    Command, VENV, child_environment, command_of, is_complete, missing_of, models_of, program_of, python_of,
-    shared_of,
+    Command, Environment, VENV, child_environment, command_of, is_complete, missing_of, models_of,
+    program_of, python_of, shared_of,
 };
 pub use description::{
     AppDescription, Launch, MappingRule, Models, NewestPer, Package, PackageKind, Python, Ready, Releases,

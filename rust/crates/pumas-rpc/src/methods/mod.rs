@@ -11,11 +11,12 @@ mod jobs;
 mod library;
 mod net;
 mod system;
+mod versions;
 
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 9] = [
+    let domains: [Vec<Row>; 10] = [
         builtin::rows(),
         files::rows(),
         imports::rows(),
@@ -25,6 +26,7 @@ pub fn all() -> Methods {
         net::rows(),
         hub::rows(),
         downloads::rows(),
+        versions::rows(),
     ];
     Methods::new(domains.into_iter().flatten().collect())
 }

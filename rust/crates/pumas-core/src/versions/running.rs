@@ -1,0 +1,405 @@
+//! Runs the programs of an installation (uv, pip, the app itself): no shell, a process group of their own, a log.
+//!
+//! A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk; no other
+//! process is ever touched. Blocks; called from the thread of an installation.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use jiff::Zoned;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+
+use super::places::write_lightly;
+use crate::apps::Environment;
+use crate::error::{Error, Result};
+use crate::storage::files::{During as _, reason};
+use crate::storage::locked;
+use crate::text::cut;
+
+const LOOK: Duration = Duration::from_millis(100);
+const TERM: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(5);
+const KILL: Duration = Duration::from_secs(5);
+const TAIL_LINES: usize = 40;
+const LONGEST_LINE: usize = 4096;
+/// What `/proc` counts start times in, on every Linux: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>.
+const TICKS: f64 = 100.0;
+
+/// Fails when the work should stop.
+pub(crate) type Check = Arc<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// One text file per attempt, with the time of each step. Writing never fails the installation.
+pub(crate) struct InstallLog {
+    file: Mutex<Option<File>>,
+}
+
+impl InstallLog {
+    pub(crate) fn new(path: &Path) -> Self {
+        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let file = folder.and_then(|()| OpenOptions::new().append(true).create(true).open(path));
+        Self {
+            file: Mutex::new(file.ok()),
+        }
+    }
+
+    pub(crate) fn say(&self, text: &str) {
+        self.line(&format!(
+            "[{}] {text}",
+            Zoned::now().strftime("%Y-%m-%d %H:%M:%S")
+        ));
+    }
+
+    fn line(&self, text: &str) {
+        if let Some(file) = &mut *locked(&self.file) {
+            let text = cut(text, LONGEST_LINE).trim_end_matches(['\r', '\n']);
+            let _ = file.write_all(format!("{text}\n").as_bytes());
+        }
+    }
+}
+
+/// A started program whose output goes to the log, line by line. Ended, with its group, when it is dropped.
+pub(crate) struct Running {
+    child: Child,
+    reader: Option<JoinHandle<()>>,
+    lines: Receiver<String>,
+    said: Vec<String>,
+    tail: VecDeque<String>,
+    silent: bool,
+    note: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The exit status once it has ended and its output is read.
+    pub(crate) fn exited(&mut self) -> Option<i32> {
+        let mut status = self.status();
+        if status.is_none() && self.silent {
+            self.wait(LOOK);
+            status = self.status();
+        }
+        if status.is_some() {
+            // A grandchild may keep the pipe open for ever.
+            self.read_until(Instant::now() + Duration::from_secs(1));
+        }
+        status
+    }
+
+    fn status(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().ok().flatten()?;
+        Some(
+            status
+                .code()
+                .unwrap_or_else(|| -status.signal().unwrap_or_default()),
+        )
+    }
+
+    /// What was said since the last call.
+    pub(crate) fn lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// The last words.
+    pub(crate) fn tail(&self) -> Vec<String> {
+        self.tail.iter().cloned().collect()
+    }
+
+    /// Return when it has ended, or after `time`. The end of its output is noticed at once.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let ends = Instant::now() + time;
+        if !self.silent {
+            return self.read_until(ends);
+        }
+        while self.status().is_none() && Instant::now() < ends {
+            thread::sleep(POLL);
+        }
+    }
+
+    fn read_until(&mut self, ends: Instant) {
+        while !self.silent {
+            match self
+                .lines
+                .recv_timeout(ends.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => {
+                    if self.tail.len() == TAIL_LINES {
+                        self.tail.pop_front();
+                    }
+                    self.tail.push_back(line.clone());
+                    self.said.push(line);
+                }
+                Err(RecvTimeoutError::Disconnected) => self.silent = true,
+                Err(RecvTimeoutError::Timeout) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = self.child.id();
+        end_group(pid, || !matches!(self.child.try_wait(), Ok(None)));
+        let ends = Instant::now() + KILL;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < ends {
+            thread::sleep(POLL);
+        }
+        let _ = fs::remove_file(&self.note);
+        if let Some(reader) = self.reader.take().filter(JoinHandle::is_finished) {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// Starts the programs of one installation, one at a time. `note` is where the running one is written down.
+#[derive(Clone)]
+pub(crate) struct Programs {
+    note: PathBuf,
+    log: Arc<InstallLog>,
+    check: Check,
+}
+
+impl Programs {
+    pub(crate) fn new(note: PathBuf, log: Arc<InstallLog>, check: Check) -> Self {
+        Self { note, log, check }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        (self.check)()
+    }
+
+    /// # Errors
+    /// `InstallFailed`: it cannot be started. The disk's failures.
+    pub(crate) fn start(&self, argv: &[String], folder: &Path, environment: &Environment) -> Result<Running> {
+        self.log.say(&format!("$ {}", argv.join(" ")));
+        let cannot = |error: &io::Error| {
+            failed(
+                "start",
+                format!("{} cannot be started: {}.", program(argv), reason(error)),
+            )
+        };
+        let (output, input) = io::pipe().map_err(|error| cannot(&error))?;
+        let again = input.try_clone().map_err(|error| cannot(&error))?;
+        let mut command = std::process::Command::new(argv.first().map_or("", String::as_str));
+        command
+            .args(argv.get(1..).unwrap_or_default())
+            .current_dir(folder)
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(input)
+            .stderr(again)
+            .process_group(0);
+        let child = command.spawn().map_err(|error| cannot(&error))?;
+        // Its ends of the pipe are kept by the command, and would keep the reader from seeing the end.
+        drop(command);
+        let (told, lines) = channel();
+        let log = Arc::clone(&self.log);
+        let reader = thread::spawn(move || read(output, &log, &told));
+        let running = Running {
+            child,
+            reader: Some(reader),
+            lines,
+            said: Vec::new(),
+            tail: VecDeque::new(),
+            silent: false,
+            note: self.note.clone(),
+        };
+        note_running(&self.note, running.pid()).during("Writing the state of the installation")?;
+        Ok(running)
+    }
+
+    /// Run to the end; the exit status and the last lines of output. `on_look` is called while it runs.
+    ///
+    /// # Errors
+    /// `InstallFailed`: it cannot be started, or takes longer than `most`. What `check` fails with.
+    pub(crate) fn run(
+        &self,
+        argv: &[String],
+        folder: &Path,
+        environment: &Environment,
+        most: Duration,
+        on_line: &mut dyn FnMut(&str),
+        on_look: &mut dyn FnMut(),
+    ) -> Result<(i32, Vec<String>)> {
+        let ends = Instant::now() + most;
+        let mut running = self.start(argv, folder, environment)?;
+        loop {
+            running.wait(LOOK);
+            let status = running.exited();
+            for line in running.lines() {
+                on_line(&line);
+            }
+            if let Some(status) = status {
+                return Ok((status, running.tail()));
+            }
+            on_look();
+            self.check()?;
+            if Instant::now() > ends {
+                let text = format!("{} took longer than {} s.", program(argv), most.as_secs());
+                return Err(failed("run", text));
+            }
+        }
+    }
+
+    /// End what a killed sidecar left running for this installation.
+    pub(crate) fn end_leftover(&self) {
+        end_noted(&self.note);
+    }
+}
+
+fn program(argv: &[String]) -> String {
+    let name = argv.first().and_then(|path| Path::new(path).file_name());
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A step failed.
+pub(crate) fn failed(stage: &str, reason: String) -> Error {
+    Error::InstallFailed {
+        stage: stage.to_owned(),
+        reason,
+    }
+}
+
+fn read(output: io::PipeReader, log: &InstallLog, told: &Sender<String>) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while let Ok(1..) = output
+        .by_ref()
+        .take(LONGEST_LINE as u64)
+        .read_until(b'\n', &mut line)
+    {
+        let text = String::from_utf8_lossy(&line)
+            .trim_end_matches(['\r', '\n'])
+            .to_owned();
+        log.line(&text);
+        let _ = told.send(text);
+        line.clear();
+    }
+}
+
+/// Write down which process runs, for [`end_noted`] after a kill of this one.
+///
+/// # Errors
+/// What the disk refuses.
+pub(crate) fn note_running(note: &Path, pid: u32) -> io::Result<()> {
+    let noted = json!({"pid": pid, "started": started(pid)});
+    write_lightly(note, noted.to_string().as_bytes(), 0o600)
+}
+
+/// End the group of the process that was written down, when it is still that process.
+pub(crate) fn end_noted(note: &Path) {
+    let Some(noted) = fs::read(note)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+    else {
+        return;
+    };
+    let pid = noted
+        .get("pid")
+        .and_then(Value::as_u64)
+        .and_then(|pid| u32::try_from(pid).ok());
+    let (Some(pid), Some(since)) = (pid, noted.get("started").and_then(Value::as_f64)) else {
+        return;
+    };
+    let is_same = || started(pid).is_some_and(|now| (now - since).abs() < 1.0 / TICKS);
+    if is_same() {
+        end_group(pid, || !is_same());
+    }
+    let _ = fs::remove_file(note);
+}
+
+/// Ask the group led by `pid` to end; after half a second end it. Also when its leader is gone already.
+fn end_group(pid: u32, mut gone: impl FnMut() -> bool) {
+    let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return;
+    };
+    let _ = kill_process_group(group, Signal::TERM);
+    let ends = Instant::now() + TERM;
+    while !gone() && Instant::now() < ends {
+        thread::sleep(POLL);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+}
+
+/// Seconds since the epoch; None when there is no such process, or only its remains.
+fn started(pid: u32) -> Option<f64> {
+    let facts = stat_of(pid)?;
+    if matches!(facts.first()?.as_str(), "Z" | "X") {
+        return None;
+    }
+    let ticks: f64 = facts.get(19)?.parse().ok()?;
+    let system = fs::read_to_string("/proc/stat").ok()?;
+    let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Some(ticks / TICKS + boot.trim().parse::<f64>().ok()?)
+}
+
+/// The fields of `/proc/PID/stat` from the state on.
+pub(super) fn stat_of(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::child_environment;
+
+    fn run(script: &str, seconds: u64, check: Check) -> Result<(i32, Vec<String>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(InstallLog::new(&folder.path().join("logs/log")));
+        let programs = Programs::new(folder.path().join("note"), log, check);
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned);
+        let environment = child_environment([("X", "y")]);
+        let most = Duration::from_secs(seconds);
+        let done = programs.run(&argv, folder.path(), &environment, most, &mut |_| {}, &mut || {});
+        assert!(!folder.path().join("note").exists());
+        done
+    }
+
+    #[test]
+    fn a_program_says_how_it_ended() {
+        let going = || Arc::new(|| Ok(())) as Check;
+        let (status, tail) = run("echo one; echo $X >&2; exit 3", 30, going()).unwrap();
+        assert_eq!((status, tail), (3, vec!["one".to_owned(), "y".to_owned()]));
+        assert_eq!(run("kill -9 $$", 30, going()).unwrap().0, -9);
+        let late = run("sleep 600", 0, going()).unwrap_err();
+        assert_eq!(late.to_string(), "sh took longer than 0 s.");
+    }
+
+    #[test]
+    fn a_program_is_ended_with_its_children() {
+        let began = Instant::now();
+        let stop: Check = Arc::new(|| Err(Error::Cancelled(String::new())));
+        assert!(run("sleep 600 & sleep 600", 600, stop).is_err());
+        assert!(began.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn what_was_written_down_is_ended_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let note = folder.path().join("note");
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        fs::write(&note, json!({"pid": child.id(), "started": 1.0}).to_string()).unwrap();
+        end_noted(&note);
+        assert!(child.try_wait().unwrap().is_none());
+        note_running(&note, child.id()).unwrap();
+        end_noted(&note);
+        assert!(!child.wait().unwrap().success());
+    }
+}
