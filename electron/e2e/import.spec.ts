@@ -1,6 +1,6 @@
 // Importing by drag and drop: files of a browser are received, recognised, and taken in.
-import { readFileSync } from "node:fs";
-import { basename } from "node:path";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 
 import type { Locator, Page } from "@playwright/test";
 
@@ -56,3 +56,37 @@ test("parts of one model are one model; a pickle needs a word of trust", async (
   await search(page).fill("birch");
   await expect(row(page, /Birch/)).toHaveCount(1);
 });
+
+test("a folder that is dropped comes with what is in it", async ({ open, stage }) => {
+  const page = await open();
+  const { folder } = stage.facts;
+  const content = readFileSync(stage.facts.files["Aspen-3B-Instruct-Q4_K_M.gguf"] ?? "");
+  const model = join(folder, "Dropped folder");
+  mkdirSync(join(model, ".cache"), { recursive: true });
+  writeFileSync(join(model, "Elm-7B-Q4_K_M.gguf"), Buffer.concat([content, Buffer.from("elm")]));
+  writeFileSync(join(model, "README.md"), "# Elm 7B");
+  writeFileSync(join(model, ".cache", "secret"), "not wanted");
+  await dragIn(page, model);
+  const dialog = page.getByRole("dialog", { name: "Import models" });
+  const candidate = dialog.getByRole("article", { name: "Dropped folder" });
+  await expect(candidate.getByText("ready", { exact: true })).toBeVisible();
+  await candidate.getByRole("textbox").fill("Elm 7B");
+  await dialog.getByRole("button", { name: "Import 1 model" }).click();
+  await expect(dialog.getByText("1 model imported.")).toBeVisible();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
+  await search(page).fill("elm");
+  await row(page, /Elm 7B/).click();
+  const detail = page.getByRole("complementary", { name: "Details of Elm 7B" });
+  await detail.getByRole("tab", { name: "Files" }).click();
+  await expect(detail.getByText("Elm-7B-Q4_K_M.gguf").first()).toBeVisible();
+  await expect(detail.getByText("secret")).toHaveCount(0);
+});
+
+/** Drag something of the disk over the page and drop it there, as the system does. */
+async function dragIn(page: Page, path: string): Promise<void> {
+  const session = await page.context().newCDPSession(page);
+  const data = { items: [], files: [path], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"] as const)
+    await session.send("Input.dispatchDragEvent", { type, x: 400, y: 400, data });
+  await session.detach();
+}

@@ -1,4 +1,7 @@
-"""Files that a page hands over: stored whole under their names or not at all, and only for who may call."""
+"""Files that a page hands over: stored whole under their names or not at all, and only for who may call.
+
+`place` is a server of the backend under test, `inside` one in this process, whose limits a test can change.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +20,7 @@ from pumas.events.stream import EventStream
 from pumas.rpc import uploads as module
 from pumas.rpc.http import HttpServer
 from pumas.rpc.uploads import AT_ONCE, KEPT_S, Uploads
-from sidecar import Reply, parse_reply, request_bytes
+from sidecar import Reply, Sidecar, chosen_backend, parse_reply, request_bytes
 
 TOKEN = "upload-token-0123456789abcdefghijklm"
 BATCH = "0123456789abcdef" * 2
@@ -54,7 +57,15 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def place(inside: Place, launch: Callable[..., Sidecar]) -> Place:
+    if chosen_backend(os.environ) == "python":
+        return inside
+    sidecar = await asyncio.to_thread(launch, token=TOKEN)
+    return Place(sidecar.port, sidecar.data / "uploads")
+
+
+@pytest.fixture
+async def inside(tmp_path: Path) -> AsyncIterator[Place]:
     folder = tmp_path / "uploads"
     server = HttpServer(token=TOKEN, events=EventStream(), uploads=Uploads(folder))
     yield Place(await server.listen("127.0.0.1", 0), folder)
@@ -159,9 +170,9 @@ async def test_half_a_file_is_none(place: Place) -> None:
     assert (await place.send("half.gguf")).status == 201
 
 
-async def test_a_batch_that_empties_takes_no_newcomer_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_that_empties_takes_no_newcomer_along(inside: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of a batch goes with its last file, also between its making and its next file."""
-    folder, opened = place.folder / BATCH, os.open
+    folder, opened = inside.folder / BATCH, os.open
 
     def opens(path: os.PathLike[str], *arguments: int) -> int:
         if Path(path).parent == folder and not left:
@@ -171,18 +182,18 @@ async def test_a_batch_that_empties_takes_no_newcomer_along(place: Place, monkey
 
     left: list[object] = []
     monkeypatch.setattr(module.os, "open", opens)
-    assert (await place.send("next.gguf")).status == 201
-    assert left and place.stored() == {f"{BATCH}/next.gguf": b"abc"}
+    assert (await inside.send("next.gguf")).status == 201
+    assert left and inside.stored() == {f"{BATCH}/next.gguf": b"abc"}
 
 
-async def test_one_that_stalls_ends(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_stalls_ends(inside: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_DEADLINE_S", 0.1)
-    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", inside.port)
     query = f"batch={BATCH}&name=slow.gguf"
-    writer.write(request_bytes("POST", f"/uploads?{query}", place.head(query, 100), b"only this"))
+    writer.write(request_bytes("POST", f"/uploads?{query}", inside.head(query, 100), b"only this"))
     assert parse_reply(await asyncio.wait_for(reader.read(), 30)).status == 400
     writer.close()
-    assert place.stored() == {}
+    assert inside.stored() == {}
 
 
 async def test_not_too_many_at_once(place: Place) -> None:
@@ -201,13 +212,13 @@ async def test_not_too_many_at_once(place: Place) -> None:
         writer.close()
 
 
-async def test_a_full_disk_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_named(inside: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_fd: int, _data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module, "_write", full)
-    assert (await place.send("a.gguf")).status == 507
-    assert place.stored() == {}
+    assert (await inside.send("a.gguf")).status == 507
+    assert inside.stored() == {}
 
 
 async def test_what_nobody_wanted_goes_after_a_day(place: Place) -> None:

@@ -1,7 +1,8 @@
 """`POST /uploads?batch=…&name=…`: files that a page in a browser hands over because it cannot say where they lie.
 
 The body is the file's bytes; the answer, `{"path": …}`, is where they are now, for an import that moves them. Files of
-one batch lie in one folder, as shards of a model must. What nobody imported is removed a day later. Access was checked
+one batch lie in one folder, as shards of a model must; a name may have folders in it, for a folder that is handed over
+file by file. What nobody imported is removed a day later. Access was checked
 by `http.py`; what the files hold is the import's business.
 """
 
@@ -30,6 +31,7 @@ AT_ONCE = 4
 KEPT_S = 24 * 3600
 # A page that sends nothing for this long is gone.
 READ_DEADLINE_S = 30.0
+MOST_PARTS = 8
 _WRITE_BYTES = 4 * 1024 * 1024
 _BATCH = re.compile(r"[0-9a-f]{32}")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -93,13 +95,19 @@ class Uploads:
             self._swept = True
             self._sweep()
         while True:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make(path.parent)
             try:
                 return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
             except FileNotFoundError:
                 # The end of another file of the batch removed the folder in between; nobody else does.
                 if path.parent.is_dir():
                     raise
+
+    def _make(self, folder: Path) -> None:
+        """Each folder for this user only: `parents=True` would make those above as the umask has it."""
+        if folder != self._folder:
+            self._make(folder.parent)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _sweep(self) -> None:
         """Remove batches that nobody wanted for a day."""
@@ -117,8 +125,9 @@ def _check(request: web.BaseRequest, batch: str, name: str) -> access.Refusal | 
     if len(request.query) != 2 or not _BATCH.fullmatch(batch):
         return access.Refusal(400, "batch must be 32 hex digits, and name the file's name.")
     try:
-        if "/" in relative_path(name, "name") or name.startswith("."):
-            return access.Refusal(400, "name must be the plain name of a file.")
+        parts = relative_path(name, "name").split("/")
+        if len(parts) > MOST_PARTS or any(part.startswith(".") for part in parts):
+            return access.Refusal(400, "name must be the name of a file, with few folders before it and no hidden one.")
     except UnsafePath as error:
         return access.Refusal(400, str(error))
     return None

@@ -74,8 +74,14 @@ export class Client {
   }
 
   /** Where a dropped file lies on the sidecar's disk. Raises `CallError`. */
-  place(file: File, batch: string, progress: (bytes: number) => void, signal: AbortSignal): Promise<string> {
-    return this.transport.place(file, batch, progress, signal);
+  place(
+    file: File,
+    name: string,
+    batch: string,
+    progress: (bytes: number) => void,
+    signal: AbortSignal,
+  ): Promise<string> {
+    return this.transport.place(file, name, batch, progress, signal);
   }
 
   /** Listen to a topic, or with `job.` to all topics that begin so. */

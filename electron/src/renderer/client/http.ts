@@ -60,10 +60,16 @@ export class HttpTransport implements Transport {
     }
   }
 
-  place(file: File, batch: string, progress: (bytes: number) => void, signal: AbortSignal): Promise<string> {
+  place(
+    file: File,
+    name: string,
+    batch: string,
+    progress: (bytes: number) => void,
+    signal: AbortSignal,
+  ): Promise<string> {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
-      request.open("POST", `uploads?${new URLSearchParams({ batch, name: file.name }).toString()}`);
+      request.open("POST", `uploads?${new URLSearchParams({ batch, name }).toString()}`);
       request.setRequestHeader("Content-Type", "application/octet-stream");
       if (this.session.token !== null) request.setRequestHeader("Authorization", `Bearer ${this.session.token}`);
       request.upload.onprogress = (event) => progress(event.loaded);

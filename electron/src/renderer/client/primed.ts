@@ -19,8 +19,14 @@ export class Primed implements Transport {
     return known ?? this.transport.call(method, params, signal);
   }
 
-  place(file: File, batch: string, progress: (bytes: number) => void, signal: AbortSignal): Promise<string> {
-    return this.transport.place(file, batch, progress, signal);
+  place(
+    file: File,
+    name: string,
+    batch: string,
+    progress: (bytes: number) => void,
+    signal: AbortSignal,
+  ): Promise<string> {
+    return this.transport.place(file, name, batch, progress, signal);
   }
 
   followLoad(on: boolean): void {

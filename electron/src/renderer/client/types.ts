@@ -22,8 +22,17 @@ export interface Transport {
   call(method: MethodName, params: object, signal?: AbortSignal): Promise<unknown>;
   /** Follow the one event stream for ever. */
   follow(handlers: StreamHandlers): () => void;
-  /** Where a dropped file lies on the sidecar's disk; a browser page has to hand its bytes over for that. */
-  place(file: File, batch: string, progress: (bytes: number) => void, signal: AbortSignal): Promise<string>;
+  /**
+   * Where a dropped file lies on the sidecar's disk; a browser page has to hand its bytes over for that. `name` may
+   * have folders in it; files of one `batch` lie beside each other.
+   */
+  place(
+    file: File,
+    name: string,
+    batch: string,
+    progress: (bytes: number) => void,
+    signal: AbortSignal,
+  ): Promise<string>;
   /** Whether the load of the machine is wanted too; it costs the sidecar some work. */
   followLoad(on: boolean): void;
 }

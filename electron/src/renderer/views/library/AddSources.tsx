@@ -5,7 +5,7 @@ import { Field } from "../../parts/Field";
 import parts from "../../parts/parts.module.css";
 import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
-import { openImport } from "./dropped";
+import { chosenFolder, openImport } from "./dropped";
 
 /** By path everywhere; by the system's dialogs in the desktop shell, by the browser's for files. */
 export function AddSources() {
@@ -13,6 +13,7 @@ export function AddSources() {
   const act = useAct();
   const [path, setPath] = useState("");
   const files = useRef<HTMLInputElement>(null);
+  const folder = useRef<HTMLInputElement>(null);
   const bridge = window.pumas;
   const add = (event: SyntheticEvent) => {
     event.preventDefault();
@@ -58,6 +59,18 @@ export function AddSources() {
               hidden
               aria-label={t("import.choose_files")}
               onChange={(event) => openImport([...(event.target.files ?? [])].map((file) => ({ file })))}
+            />
+            <Button onClick={() => folder.current?.click()}>{t("import.choose_folder")}</Button>
+            <input
+              ref={folder}
+              type="file"
+              {...{ webkitdirectory: "" }}
+              hidden
+              aria-label={t("import.choose_folder")}
+              onChange={(event) => {
+                const files = [...(event.target.files ?? [])];
+                act(async () => openImport(await Promise.resolve(files).then(chosenFolder)));
+              }}
             />
           </>
         )}

@@ -1,15 +1,16 @@
 import { lazy, Suspense, useEffect, useState } from "react";
 
-import { notify } from "../../parts/notices";
+import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 import css from "./Library.module.css";
-import { closeImport, droppedSources, hasFolder, openImport, useImport } from "./dropped";
+import { closeImport, droppedSources, openImport, useImport } from "./dropped";
 
 const ImportDialog = lazy(() => import("./ImportDialog"));
 
 /** The whole page takes dropped files; the import opens with them. */
 export default function DropImport() {
   const { t } = useTexts();
+  const act = useAct();
   const { open, sources } = useImport();
   const [over, setOver] = useState(false);
   useEffect(() => {
@@ -33,11 +34,8 @@ export default function DropImport() {
       event.preventDefault();
       depth = 0;
       setOver(false);
-      if (window.pumas === undefined && hasFolder(event.dataTransfer)) {
-        notify({ tone: "bad", text: t("import.browser_folders") });
-        return;
-      }
-      openImport(droppedSources(event.dataTransfer));
+      const sources = droppedSources(event.dataTransfer);
+      act(async () => openImport(await sources));
     };
     addEventListener("dragenter", enter);
     addEventListener("dragleave", leave);
@@ -49,7 +47,7 @@ export default function DropImport() {
       removeEventListener("dragover", move);
       removeEventListener("drop", drop);
     };
-  }, [t]);
+  }, [act]);
   return (
     <>
       {over && <div className={css.drop}>{t("import.drop")}</div>}
