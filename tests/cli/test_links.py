@@ -64,7 +64,7 @@ def test_plan_apply_and_look_after(pumas: Run, server: Sidecar) -> None:
     broken = pumas("links", "health", root=server.root)
     assert (broken.status, rows(broken.out)[-1]) == (exits.FAILED, ["broken", str(link), "The link is gone"])
     cleaned = pumas("links", "health", TAG, "--clean", "--remove-orphans", root=server.root)
-    assert cleaned.status == exits.OK and "1 broken links removed." in cleaned.err
+    assert cleaned.status == exits.OK and "1 broken link removed." in cleaned.err
 
 
 @pytest.mark.parametrize("word", ["--overwrite", "--rename"])
@@ -74,6 +74,9 @@ def test_what_is_in_the_way_is_kept(pumas: Run, server: Sidecar, word: str) -> N
     assert rows(shown.out) == [["conflict", ID, str(link), "Non-symlink file exists"]] and "--rename" in shown.err
     assert dict(rows(pumas("links", "apply", TAG, root=server.root).out))["in conflict"] == "1"
     assert link.read_bytes() == b"theirs"
+    assert f"pumas links apply {TAG} --rename MODEL" in shown.err
+    other = pumas("links", "apply", TAG, word, "a/b/c", root=server.root)
+    assert (other.err, link.read_bytes()) == ("Nothing is in the way of a/b/c.\n", b"theirs")
     done = pumas("links", "apply", TAG, word, ID, root=server.root)
     kept = dict(rows(done.out))["kept"]
     assert (done.status, link.is_symlink(), Path(kept).read_bytes()) == (exits.OK, True, b"theirs")

@@ -280,7 +280,7 @@ def trash_empty(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageProblem("this removes files for ever: add --yes to do it, or --dry-run to see what would go.")
-        many = f"{len(preview['removed'])} entries, {size(preview['freed'])}"
+        many = f"{units.count(len(preview['removed']), 'entry', 'entries')}, {size(preview['freed'])}"
         if not typer.confirm(f"Remove {many}, for ever?", err=True):
             return exits.FAILED
     # Exactly what was shown, not what has come into the trash since.

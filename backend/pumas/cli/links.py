@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pumas.cli import exits, following
+from pumas.cli import exits, following, units
 from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.output import moment, size
 
@@ -52,6 +52,7 @@ def plan(cli: Cli, tag: TagArgument = "", app: AppOption = COMFYUI, allow_copy: 
     if cli.out.as_json:
         cli.out.document(found)
         return exits.FAILED if found["errors"] else exits.OK
+    again = f"pumas links apply {tag}{'' if app == COMFYUI else f' --app {app}'}"
     cli.out.table(("", "model", "link", "why"), list(_rows(found)))
     for text in (*found["errors"], *found["warnings"]):
         cli.out.say(text)
@@ -62,9 +63,9 @@ def plan(cli: Cli, tag: TagArgument = "", app: AppOption = COMFYUI, allow_copy: 
     if found["copy_bytes"]:
         cli.out.say(f"The copies need {size(found['copy_bytes'])}.")
     if found["conflicts"]:
-        cli.out.say("Something is in the way: pumas links apply --rename MODEL or --overwrite MODEL keeps it aside.")
+        cli.out.say(f"Something is in the way; {again} --rename MODEL or --overwrite MODEL keeps it aside.")
     if found["to_create"] or found["broken_to_remove"]:
-        cli.out.say(f"Do it: pumas links apply {tag} --plan {found['plan_id']}")
+        cli.out.say(f"Do it: {again} --plan {found['plan_id']}")
     return exits.FAILED if found["errors"] else exits.OK
 
 
@@ -109,6 +110,9 @@ def apply(
     def call() -> ApplyModelMappingResult | SyncWithResolutionsResult:
         if not words:
             return cli.client.apply_model_mapping(tag, app_id=app, plan_id=plan_id, allow_copy=allow_copy)
+        in_the_way = cli.client.preview_model_mapping(tag, app_id=app, allow_copy=allow_copy)["conflicts"]
+        for model_id in sorted(words.keys() - {one["model_id"] for one in in_the_way}):
+            cli.out.say(f"Nothing is in the way of {model_id}.")
         return cli.client.sync_with_resolutions(tag, words, app_id=app, plan_id=plan_id, allow_copy=allow_copy)
 
     return _show_applied(cli, _followed(cli, call))
@@ -180,9 +184,10 @@ def health(
         if tag is None:
             raise UsageProblem("--remove-orphans needs a TAG.")
         removed = cli.client.remove_orphaned_links(tag, app_id=app)
-        cli.out.say(f"{removed['removed']} orphaned links removed, {len(removed['kept'])} that are not ours kept.")
+        gone = units.count(removed["removed"], "orphaned link")
+        cli.out.say(f"{gone} removed, {len(removed['kept'])} that are not ours kept.")
     if clean:
-        cli.out.say(f"{cli.client.clean_broken_links()['cleaned']} broken links removed.")
+        cli.out.say(f"{units.count(cli.client.clean_broken_links()['cleaned'], 'broken link')} removed.")
     report = cli.client.get_link_health(version_tag=tag, app_id=app)
     if cli.out.as_json:
         cli.out.document(report)
