@@ -66,7 +66,6 @@ export const de: Table = {
   "error.already_running": "Zuerst anhalten.",
   "error.plan_outdated": "Inzwischen hat sich etwas geändert. Den Plan noch einmal ansehen.",
   "error.version_in_use": "Zuerst anhalten oder eine andere Version aktiv machen.",
-  "error.too_many_files": "Den Ordner eines einzelnen Modells wählen.",
   "error.several_models": "Die Dateien einzeln hinzufügen, oder je Modell einen Ordner.",
   "error.corrupt_state":
     "Die Datei wurde gelassen, wie sie ist. Reparieren oder löschen, wenn nichts darin wichtig ist.",

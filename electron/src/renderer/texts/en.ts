@@ -60,7 +60,6 @@ export const en = {
   "error.already_running": "Stop it first.",
   "error.plan_outdated": "Something changed meanwhile. Look at the plan again.",
   "error.version_in_use": "Stop it, or make another version the active one, first.",
-  "error.too_many_files": "Choose the folder of one model.",
   "error.several_models": "Add its files one by one, or a folder for each model.",
   "error.corrupt_state": "The file was left as it is. Repair it, or delete it when nothing in it matters.",
 

@@ -88,7 +88,7 @@ async function collect(folder: FileSystemDirectoryEntry, below: string, files: M
 }
 
 function tooMany(name: string): CallError {
-  return new CallError("too_many_files", `${name}: > ${MOST_FILES}`);
+  return new CallError("several_models", `${name}: > ${MOST_FILES}`);
 }
 
 function isFolder(entry: FileSystemEntry): entry is FileSystemDirectoryEntry {
