@@ -5,18 +5,25 @@ use std::sync::Arc;
 
 use crate::apps::Apps;
 use crate::config::Layout;
+use crate::connections::{follow_runs, follow_versions};
+use crate::desktop::DesktopService;
 use crate::downloads::DownloadService;
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::hub::HubService;
+use crate::installed::Installed;
 use crate::jobs::{JobService, JobStore};
-use crate::library::companions::NoCompanions;
 use crate::library::service::LibraryService;
+use crate::links::keeping::LinkKeeper;
+use crate::links::service::{LinkParts, LinkService};
+use crate::links::store::LinkStore;
 use crate::net::NetworkService;
+use crate::nodes::{NodeParts, NodeService};
+use crate::processes::{AppsStatus, Patching, ProcessService};
 use crate::stop::Stop;
 use crate::storage::troubles::Troubles;
 use crate::system::SystemService;
-use crate::versions::VersionService;
+use crate::versions::{NodePackages, VersionService};
 
 /// Every service, each built with just what it needs.
 ///
@@ -45,6 +52,18 @@ pub struct PumasApi {
     pub network: NetworkService,
     /// Asks the Hugging Face hub.
     pub hub: HubService,
+    /// Gives apps the models.
+    pub links: LinkService,
+    /// Running apps.
+    pub processes: ProcessService,
+    /// The title of a server's process.
+    pub patching: Patching,
+    /// What `get_status` says of the apps.
+    pub apps_status: AppsStatus,
+    /// Shortcuts, and opening things.
+    pub desktop: DesktopService,
+    /// Custom nodes of versions.
+    pub nodes: NodeService,
     /// Brings models from the hub.
     pub downloads: DownloadService,
     /// What differs between apps.
@@ -63,7 +82,9 @@ impl PumasApi {
         let events = EventStream::new();
         let troubles = Arc::new(Troubles::default());
         let jobs = JobService::new(JobStore::new(&layout, Arc::clone(&troubles))?, events.clone());
-        let companions = Arc::new(NoCompanions);
+        let registry = Arc::new(LinkStore::new(&layout, &troubles)?);
+        let keeper = LinkKeeper::new(&layout, &registry);
+        let companions = Arc::new(keeper.clone());
         let library = LibraryService::new(&layout, events.clone(), &troubles, &jobs, companions);
         let network = NetworkService::new(&layout, events.clone(), &troubles)?;
         let hub = HubService::new(&layout, network.client.clone(), library.clone())?;
@@ -85,6 +106,34 @@ impl PumasApi {
             &jobs,
             network.client.clone(),
         );
+        let installed: Arc<dyn Installed> = Arc::new(versions.clone());
+        let links = LinkService::new(
+            &layout,
+            LinkParts {
+                apps: Arc::clone(&apps),
+                installed: Arc::clone(&installed),
+                catalog: library.catalog.clone(),
+                jobs: jobs.clone(),
+                events: events.clone(),
+                store: registry,
+                keeper: keeper.clone(),
+            },
+        );
+        let nodes = NodeService::new(
+            &layout,
+            NodeParts {
+                apps: Arc::clone(&apps),
+                installed: Arc::clone(&installed),
+                jobs: jobs.clone(),
+                requirements: Arc::new(NodePackages::new(&layout)),
+            },
+        );
+        let desktop = DesktopService::new(&layout, Arc::clone(&installed));
+        let processes = ProcessService::new(&layout, events.clone(), &troubles, &apps, versions.clone());
+        let patching = Patching::new(Arc::clone(&installed));
+        let apps_status = AppsStatus::new(processes.clone(), versions.clone(), desktop.clone());
+        follow_versions(&versions, &apps, &keeper, &links, &nodes, &desktop);
+        follow_runs(&versions, &processes, &patching, &desktop);
         Ok(Self {
             layout,
             events,
@@ -93,10 +142,16 @@ impl PumasApi {
             library,
             network,
             hub,
+            links,
+            processes,
+            patching,
+            apps_status: apps_status.clone(),
+            desktop,
+            nodes,
             downloads,
             apps,
             versions,
-            system: Arc::new(SystemService::new(root, None)),
+            system: Arc::new(SystemService::new(root, Some(Arc::new(apps_status)))),
             stop: Stop::default(),
         })
     }
@@ -106,9 +161,12 @@ impl PumasApi {
     pub async fn open(&self) {
         self.opened("jobs.db", self.jobs.open().await);
         self.opened("library", self.library.open().await);
+        self.opened("links", self.links.open().await);
         self.opened("network", self.network.open().await);
         self.opened("downloads", self.downloads.open().await);
         self.opened("versions", self.versions.open().await);
+        self.opened("custom nodes", self.nodes.open().await);
+        self.opened("processes", self.processes.open().await);
     }
 
     fn opened(&self, name: &str, outcome: Result<()>) {
@@ -122,7 +180,12 @@ impl PumasApi {
     pub async fn close(&self) {
         // Jobs are told first, so that one whose connection then ends knows why.
         let unplug = async { self.network.close() };
-        tokio::join!(self.jobs.close(), unplug, self.system.close());
+        tokio::join!(
+            self.processes.close(),
+            self.jobs.close(),
+            unplug,
+            self.system.close()
+        );
         self.downloads.close();
         self.versions.close();
         self.library.close().await;
@@ -132,5 +195,6 @@ impl PumasApi {
     pub fn close_files_sync(&self) {
         self.jobs.close_files_sync();
         self.hub.close_files_sync();
+        self.links.close_files_sync();
     }
 }

@@ -9,13 +9,18 @@ pub mod apps;
 pub mod blocking;
 pub mod config;
 pub mod contracts;
+pub mod desktop;
 pub mod downloads;
 pub mod error;
 pub mod events;
 pub mod hub;
+pub mod installed;
 pub mod jobs;
 pub mod library;
+pub mod links;
 pub mod net;
+pub mod nodes;
+pub mod processes;
 pub mod stop;
 pub mod storage;
 pub mod system;
@@ -23,6 +28,7 @@ pub mod text;
 pub mod versions;
 
 mod api;
+mod connections;
 
 pub use api::PumasApi;
 pub use error::{Error, Result};

@@ -12,5 +12,6 @@ pub mod parent;
 pub mod registry;
 pub mod reply;
 pub mod sidecar;
+pub mod starter;
 pub mod wire;
 pub mod wrap;

@@ -4,15 +4,18 @@
 //! in the environment variable `PUMAS_RPC_TOKEN`; without it only programs of the same user are answered.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use pumas_core::processes::keeper;
 use pumas_rpc::args::{Asked, HELP, Options, USAGE, parse};
 use pumas_rpc::http::Settings;
 use pumas_rpc::http::access::LOOPBACK_NAMES;
 use pumas_rpc::parent;
 use pumas_rpc::sidecar::{Run, run};
+use pumas_rpc::starter;
 
 const TOKEN_VARIABLE: &str = "PUMAS_RPC_TOKEN";
 /// With it a page can get the token once, soon after the start.
@@ -20,9 +23,13 @@ const CODE_VARIABLE: &str = "PUMAS_SESSION_CODE";
 const WRONG_USE: u8 = 2;
 
 fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    if let Some(status) = keeper::run(&arguments).or_else(|| starter::run(&arguments)) {
+        return ExitCode::from(status);
+    }
     let started_by = parent::current();
     let (token, session_code) = (take(TOKEN_VARIABLE), take(CODE_VARIABLE));
-    let options = match parse(env::args_os().skip(1)) {
+    let options = match parse(arguments) {
         Ok(Asked::Serve(options)) => options,
         Ok(Asked::Help) => {
             let _ = write!(std::io::stdout(), "{USAGE}\n{HELP}");

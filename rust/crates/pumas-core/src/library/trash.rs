@@ -29,7 +29,8 @@ use crate::storage::paths::{contained, relative_path, slug};
 use crate::storage::state_lock::StateLock;
 
 const ENTRY: &str = "entry.json";
-const MODEL: &str = "model";
+/// The folder of an entry that holds the model.
+pub const MODEL: &str = "model";
 const EMPTYING: &str = ".emptying";
 const LONGEST_ID: usize = 100;
 const LISTING: &str = "list_trash";

@@ -194,7 +194,7 @@ pub fn caller_path(text: &str, field: &str) -> Result<PathBuf> {
 }
 
 /// `~` and `~name` at the beginning replaced by the home folder; None when there is none.
-fn expanded(text: &str) -> Option<PathBuf> {
+pub(crate) fn expanded(text: &str) -> Option<PathBuf> {
     let Some(rest) = text.strip_prefix('~') else {
         return Some(PathBuf::from(text));
     };

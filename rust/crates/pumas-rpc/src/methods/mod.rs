@@ -3,20 +3,24 @@
 use crate::registry::{Methods, Row};
 
 mod builtin;
+mod desktop;
 mod downloads;
 mod files;
 mod hub;
 mod imports;
 mod jobs;
 mod library;
+mod links;
 mod net;
+mod nodes;
+mod processes;
 mod system;
 mod versions;
 
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 10] = [
+    let domains: [Vec<Row>; 14] = [
         builtin::rows(),
         files::rows(),
         imports::rows(),
@@ -27,6 +31,10 @@ pub fn all() -> Methods {
         hub::rows(),
         downloads::rows(),
         versions::rows(),
+        desktop::rows(),
+        links::rows(),
+        nodes::rows(),
+        processes::rows(),
     ];
     Methods::new(domains.into_iter().flatten().collect())
 }
