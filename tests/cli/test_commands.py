@@ -116,6 +116,7 @@ def test_help_tells_exit_statuses_and_lists_commands(pumas: Run) -> None:
         ("jobs list --limit 0", "--limit"),
         ("jobs list --limit x", "--limit"),
         ("jobs list --state odd", "'odd'"),
+        ("adopt --mode copy", "'--mode': 'copy' is not one of"),
         ("call", "method"),
         ("call health_check word", "key=value"),
         ("call health_check a=1 a=2", "twice"),

@@ -123,12 +123,20 @@ def _client(root: Path) -> PumasClient | None:
     return PumasClient(root) if discovery.find(root) else None
 
 
-@pytest.mark.parametrize("words", [["--nope"], ["--port", "x"], ["--port", "70000"], ["word"]])
-def test_wrong_usage(serve: Callable[..., subprocess.Popen[str]], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--nope"], "--nope"),
+        (["--port", "x"], "'x' is no port"),
+        (["--port", "70000"], "'70000' is no port"),
+        (["word"], "word"),
+    ],
+)
+def test_wrong_usage(serve: Callable[..., subprocess.Popen[str]], words: list[str], why: str) -> None:
     child = serve(*words)
     _, err = child.communicate(timeout=30)
     assert child.returncode == 2
-    assert "pumas serve: error:" in err
+    assert "pumas serve: error:" in err and why in err
 
 
 def test_it_loads_neither_typer_nor_rich() -> None:

@@ -27,10 +27,9 @@ EXIT_USAGE = 2
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
+    if text.isascii() and text.isdigit() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text[:40]!r} is no port: give a number from 0 to 65535")
 
 
 def parser() -> argparse.ArgumentParser:

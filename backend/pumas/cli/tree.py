@@ -62,7 +62,7 @@ def run(words: list[str]) -> int:
         return status if isinstance(status, int) else exits.OK
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "pumas")
-        message = error.format_message()
+        message = error.format_message().replace(": Value error, ", ": ")
         if message:
             ended = message if message.endswith(("?", ".")) else f"{message}."
             out.error(f"{ended.replace('?.', '?')} See: {command} --help", "usage")
