@@ -25,6 +25,7 @@ from pumas.net.options import Timeouts
 from pumas.nodes.git import Git, check_commit
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, make_folders, write_durably
+from pumas.updates.loading import load_all
 from pumas.updates.place import journal
 from pumas.versions.github import api
 from pumas.versions.places import remove_tree
@@ -152,6 +153,8 @@ class Checkout:
 
     def _go(self, step: Applied, at: Workplace) -> Applied:
         """Change the files, then install what they need; all back when that fails."""
+        if Path(__file__).is_relative_to(self._folder):
+            load_all()
         with disk_errors("Beginning the update"):
             write_durably(self._journal, f"{step.before} {step.now}\n".encode())
         try:
