@@ -17,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKSPACE = ROOT / "rust"
 TARGET = WORKSPACE / "target"
 PROGRAM = "pumas-rpc.exe" if os.name == "nt" else "pumas-rpc"
-RELEASE = TARGET / "release" / PROGRAM
 LINE_S = 10.0
 """How often a build that nobody watches says a line."""
 
