@@ -20,7 +20,7 @@ from processes.programs import Root, command_line
 from pumas.client import PumasClient, discovery
 from pumas.desktop import starter
 from pumas.desktop.entry import value_of
-from sidecar import NOWHERE, Sidecar, eventually
+from sidecar import NOWHERE, Sidecar, chosen_backend, eventually, rust_binary
 
 TAG = "v1.0"
 Launch = Callable[..., Sidecar]
@@ -70,8 +70,15 @@ def click(shortcut: Path) -> None:
     subprocess.run([gio, "launch", str(shortcut)], check=True, timeout=20)
 
 
+def starter_command() -> list[str]:
+    """What a shortcut of the backend under test begins with."""
+    if chosen_backend(os.environ) == "rust":
+        return [str(rust_binary()), "start-app"]
+    return [sys.executable, starter.__file__]
+
+
 def starters(root: Root) -> list[int]:
-    return [pid for pid in root.leftovers() if "starter.py" in command_line(pid)]
+    return [pid for pid in root.leftovers() if starter_command()[1] in command_line(pid)]
 
 
 def running_app(client: PumasClient) -> dict[str, Any] | None:
@@ -121,7 +128,7 @@ def test_without_a_sidecar_it_brings_its_own_which_stays_as_long_as_the_app(
 def test_what_cannot_be_started_is_said(launch: Launch, root: Root, desk: Callable[[], list[str]]) -> None:
     launch(root=root.path, env=dict(os.environ))
     done = subprocess.run(
-        [sys.executable, starter.__file__, str(root.path), "comfyui", "v9"], capture_output=True, text=True, timeout=30
+        [*starter_command(), str(root.path), "comfyui", "v9"], capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, desk()) == (1, [])
     assert "not installed" in done.stderr and "Traceback" not in done.stderr
@@ -131,9 +138,7 @@ def test_an_app_that_ends_at_once_opens_no_page(launch: Launch, root: Root, desk
     shutil.rmtree(root.path / "comfyui-versions")
     root.install_comfyui("dead", tag=TAG)
     launch(root=root.path, env=dict(os.environ))
-    done = subprocess.run(
-        [sys.executable, starter.__file__, str(root.path), "comfyui"], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([*starter_command(), str(root.path), "comfyui"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, desk()) == (1, [])
     assert done.stderr.strip()
 
@@ -145,5 +150,5 @@ def test_the_shortcut_names_just_what_is_to_be_run(
     shortcut = make_shortcut(launch(root=root.path, env=dict(os.environ)), tmp_path)
     line = value_of(shortcut.read_text(), "Exec")
     assert line is not None
-    assert split(line) == [sys.executable, starter.__file__, str(root.path), "comfyui", TAG]
+    assert split(line) == [*starter_command(), str(root.path), "comfyui", TAG]
     assert json.dumps(str(root.path)) not in line

@@ -123,7 +123,7 @@ class Root:
 
     def keepers(self) -> list[int]:
         """They are known by the log that they write."""
-        found = [pid for pid in processes() if "keeper.py" in command_line(pid)]
+        found = [pid for pid in processes() if any(word in command_line(pid) for word in ("keeper.py", " keep "))]
         return [pid for pid in found if any(str(self.path) in name for name in open_files(pid))]
 
     @staticmethod
