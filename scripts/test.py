@@ -117,6 +117,10 @@ FROM_OUTSIDE = [
     "tests/cli/test_library.py",
     "tests/cli/test_serve.py",
     "tests/cli/test_page.py",
+    "tests/cli/test_links.py",
+    "tests/cli/test_nodes.py",
+    "tests/cli/test_processes.py",
+    "tests/desktop/test_starter.py",
     "tests/downloads/test_kills.py",
     "tests/faults/test_downloads.py",
     "tests/faults/test_limits.py",
@@ -126,6 +130,9 @@ FROM_OUTSIDE = [
     "tests/faults/test_requests.py",
     "tests/faults/test_sidecar_faults.py",
     "tests/faults/test_state_files.py",
+    "tests/links/test_sidecar_kill.py",
+    "tests/nodes/test_kill.py",
+    "tests/processes/test_sidecar.py",
 ]
 
 
