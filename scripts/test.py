@@ -111,6 +111,7 @@ RUST_SIDECAR = {
 # Tests that start a sidecar and need no Python of it: what they ask of one backend they ask of the other.
 FROM_OUTSIDE = [
     "tests/rpc/test_http.py",
+    "tests/rpc/test_uploads.py",
     "tests/events",
     "tests/client",
     "tests/cli/test_commands.py",

@@ -42,6 +42,8 @@ impl Layout {
         jobs_db = "launcher-data"/"jobs.db";
         /// What was adopted from other programs' stores.
         adoptions_db = "launcher-data"/"adoptions.db";
+        /// Files that a page handed over.
+        uploads = "launcher-data"/"uploads";
         /// What the hub said.
         hub_db = "launcher-data"/"cache"/"hub.db";
         /// Limits and schedule of downloads.

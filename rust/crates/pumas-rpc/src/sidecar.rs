@@ -102,7 +102,8 @@ async fn serve_until_stopped(run: &Run) -> Result<(), Failed> {
     let api = Arc::new(PumasApi::new(&run.root)?);
     let _lock = own_root(&api)?;
     watch_signals(&api).map_err(Failed::Listening)?;
-    let server = Server::listen(&run.settings, &api.events).map_err(Failed::Listening)?;
+    let server =
+        Server::listen(&run.settings, &api.events, api.layout.uploads()).map_err(Failed::Listening)?;
     announce(server.port());
     parent::watch(run.parent, api.stop.clone());
     write_rpc_file(&api, server.port(), run.settings.token.as_deref());

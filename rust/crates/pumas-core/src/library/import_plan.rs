@@ -340,6 +340,10 @@ pub fn refuse_own_folders(layout: &Layout, path: &Path) -> Result<()> {
         resolved(&layout.library()),
         resolved(&layout.data()),
     );
+    let uploads = resolved(&layout.uploads());
+    if real != uploads && real.starts_with(&uploads) {
+        return Ok(());
+    }
     if library.starts_with(&real) || data.starts_with(&real) {
         let reason = "is a folder that holds the library or the launcher; name a folder of models";
         return Err(Error::invalid("path", reason));
@@ -491,6 +495,7 @@ mod tests {
             layout.library().join("flat.gguf"),
             layout.library().join(".downloads/x"),
             root.path().join("other"),
+            layout.uploads().join("0123456789abcdef0123456789abcdef/m.gguf"),
         ] {
             assert!(refuse_own_folders(&layout, &path).is_ok(), "{path:?}");
         }

@@ -51,6 +51,8 @@ impl From<std::io::Error> for BodyFailure {
 enum Left {
     Bytes(u64),
     Chunks,
+    /// So much of the chunk under way, and other chunks.
+    InChunk(u64),
 }
 
 /// The two directions of a connection, and what has arrived and is not used yet.
@@ -89,8 +91,44 @@ impl Channel {
     fn promised(&self) -> Option<u64> {
         match self.left {
             Left::Bytes(length) => Some(length),
-            Left::Chunks => None,
+            Left::Chunks | Left::InChunk(_) => None,
         }
+    }
+
+    /// What comes next of the body, however long it is; `None` at its end.
+    async fn piece(&mut self) -> Result<Option<Bytes>, BodyFailure> {
+        self.say_continue().await?;
+        let left = match self.left {
+            Left::Bytes(0) => return Ok(None),
+            Left::Bytes(left) | Left::InChunk(left) => left,
+            Left::Chunks => match self.chunk_size().await? as u64 {
+                0 => {
+                    self.line_end().await?;
+                    self.left = Left::Bytes(0);
+                    return Ok(None);
+                }
+                size => size,
+            },
+        };
+        let in_chunk = !matches!(self.left, Left::Bytes(_));
+        if in_chunk {
+            self.left = Left::InChunk(left);
+        }
+        if self.input.is_empty() {
+            self.fill().await?;
+        }
+        let taken = usize::try_from(left).map_or(self.input.len(), |left| left.min(self.input.len()));
+        let piece = self.input.split_to(taken).freeze();
+        let left = left - taken as u64;
+        self.left = match (in_chunk, left) {
+            (true, 0) => {
+                self.line_end().await?;
+                Left::Chunks
+            }
+            (true, left) => Left::InChunk(left),
+            (false, left) => Left::Bytes(left),
+        };
+        Ok(Some(piece))
     }
 
     async fn fill(&mut self) -> Result<(), BodyFailure> {
@@ -247,6 +285,11 @@ impl RequestBody {
         tokio::time::timeout(DEADLINE, reading)
             .await
             .unwrap_or(Err(LATE.into()))
+    }
+
+    /// What comes next of it, however long it is; `None` at its end.
+    pub(super) async fn piece(&self) -> Result<Option<Bytes>, BodyFailure> {
+        self.channel.lock().await.piece().await
     }
 
     /// Refuse now what promises to be longer than `limit`.

@@ -26,6 +26,7 @@ mod page;
 mod peers;
 mod routes;
 mod session;
+mod uploads;
 
 const BACKLOG: u32 = 2048;
 const PORT_TRIES: u32 = 50;
@@ -60,11 +61,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Bind and begin to answer.
+    /// Bind and begin to answer. Files that a page hands over go to `uploads`.
     ///
     /// # Errors
     /// The port is taken, or no address of the host is this machine's.
-    pub fn listen(settings: &Settings, stream: &EventStream) -> io::Result<Self> {
+    pub fn listen(settings: &Settings, stream: &EventStream, uploads: PathBuf) -> io::Result<Self> {
         let listeners = bind(&settings.host, settings.port)?;
         let port = listeners
             .first()
@@ -81,6 +82,7 @@ impl Server {
             events: stream.clone(),
             page: page::Page::new(settings.page.clone()),
             codes,
+            uploads: uploads::Uploads::new(uploads),
             dispatcher,
         };
         let closing = Stop::default();

@@ -22,11 +22,13 @@ use super::body::{BodyFailure, RequestBody};
 use super::connection::{Ends, Target};
 use super::page::Page;
 use super::session::SessionCodes;
+use super::uploads::Uploads;
 use super::{events, peers};
 use crate::dispatch::Dispatcher;
 
 const MAX_BODY: usize = 32 * 1024 * 1024;
 const MAX_SESSION: usize = 1024;
+const WITH_QUERY: [&str; 2] = ["/events", "/uploads"];
 
 const NOT_FOUND: Refusal = Refusal::new(404, "Not found.");
 const NOT_OUR_USER: Refusal = Refusal::new(
@@ -45,6 +47,7 @@ pub(super) struct Door {
     pub(super) events: EventStream,
     pub(super) page: Page,
     pub(super) codes: SessionCodes,
+    pub(super) uploads: Uploads,
     /// None until the services are there: calls wait for them.
     pub(super) dispatcher: watch::Receiver<Option<Arc<Dispatcher>>>,
 }
@@ -62,6 +65,7 @@ pub(super) fn router(door: Arc<Door>) -> Router {
         .route("/rpc", any(rpc))
         .route("/health", any(health))
         .route("/events", any(event_stream))
+        .route("/uploads", any(upload))
         .route("/session", any(session))
         .route("/session/code", any(session_code))
         .fallback(page)
@@ -110,7 +114,8 @@ fn target(request: &Asked) -> &str {
 
 /// Answers for a route that is asked in another way than by `method` for exactly its path.
 fn turned_away(request: &Asked, path: &str, method: &Method) -> Option<Answer> {
-    if target(request) != path && !(path == "/events" && target(request).starts_with("/events?")) {
+    let (asked, query) = target(request).split_once('?').unwrap_or((target(request), ""));
+    if target(request) != path && (asked != path || query.is_empty() || !WITH_QUERY.contains(&path)) {
         return Some(refuse(&NOT_FOUND));
     }
     wrong_method(request.method(), path, &[method])
@@ -163,6 +168,29 @@ async fn rpc(State(door): State<Arc<Door>>, request: Asked) -> Answer {
     match dispatcher.reply(body).await {
         Some(reply) => json(Body::new(reply)),
         None => status(StatusCode::NO_CONTENT, Body::empty()),
+    }
+}
+
+/// The bytes of a file in, `{"path": …}` out.
+async fn upload(State(door): State<Arc<Door>>, request: Asked) -> Answer {
+    if let Some(answer) = turned_away(&request, "/uploads", &Method::POST) {
+        return answer;
+    }
+    let Some(body) = request.extensions().get::<RequestBody>() else {
+        return gone();
+    };
+    let query = target(&request).split_once('?').map_or("", |(_, query)| query);
+    match door.uploads.receive(request.headers(), query, body).await {
+        Ok(path) => {
+            let mut response = json(
+                serde_json::json!({ "path": path.to_string_lossy() })
+                    .to_string()
+                    .into(),
+            );
+            *response.status_mut() = StatusCode::CREATED;
+            response
+        }
+        Err(failure) => failed_body(&failure),
     }
 }
 
