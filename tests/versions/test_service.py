@@ -490,7 +490,9 @@ async def test_a_list_that_cannot_be_read_stops_every_change(server: ReleaseServ
             with pytest.raises(Exception, match="cannot be read"):
                 await change
         assert everything(tmp_path / "ollama-versions") == before
+        assert [trouble.subject for trouble in one.troubles.list()] == [f"launcher-data/metadata/{listing.name}"]
         assert (await one.service.validate("ollama", rebuild=True)).valid == ["v0.13.1", "v0.12.0"]
+        assert one.troubles.count == 0
         await one.service.switch("v0.12.0", "ollama")
         # What we knew about each version came back from the version's own folder.
         assert (await one.service.get("v0.13.1", "ollama")).info["releaseTag"] == "v0.13.1"

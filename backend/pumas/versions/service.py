@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pumas.apps.catalog import DEFAULT_APP, Apps
 from pumas.apps.description import AppDescription
 from pumas.config import Layout
-from pumas.errors import Busy, DependencyFailed, PumasError
+from pumas.errors import Busy, CorruptState, DependencyFailed, PumasError
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
 from pumas.jobs.store import Job
@@ -107,6 +107,8 @@ class VersionService:
                 for step in (partial(recover, one, kept), lambda one=one: swept.extend(one.places.tidy())):
                     try:
                         step()
+                    except CorruptState:
+                        continue  # the list says that itself, until it can be read again
                     except PumasError as error:
                         self._known.troubles.report(app.folder, error.kind, str(error))
         return swept
