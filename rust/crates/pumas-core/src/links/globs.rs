@@ -80,10 +80,9 @@ impl Glob {
 
     fn step(&self, place: usize, c: char) -> Option<usize> {
         let (taken, next) = match &self.tokens[place] {
-            Token::Folders => (c != '/', place + 1),
             Token::InFolder if c == '/' => (true, place - 1),
             Token::InFolder | Token::Star => (c != '/', place),
-            Token::Any => (c != '/', place + 1),
+            Token::Folders | Token::Any => (c != '/', place + 1),
             Token::One(one) => (is_same(*one, c), place + 1),
             Token::Set { spans, inverted } => (is_in(spans, c) != *inverted, place + 1),
         };

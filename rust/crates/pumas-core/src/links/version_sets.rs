@@ -20,10 +20,8 @@ pub fn excluded(overrides: &JsonObject, app_id: &str, version: &str) -> Option<S
         Some(Value::Object(ranges)) => ranges,
         Some(_) => return Some("its version ranges cannot be understood".to_owned()),
     };
-    let asked = ranges.iter().filter(|(app, _)| app.to_lowercase() == app_id);
-    asked
-        .filter_map(|(app, specifier)| refused(app, specifier, version))
-        .next()
+    let mut asked = ranges.iter().filter(|(app, _)| app.to_lowercase() == app_id);
+    asked.find_map(|(app, specifier)| refused(app, specifier, version))
 }
 
 fn refused(app: &str, specifier: &Value, version: &str) -> Option<String> {

@@ -29,8 +29,8 @@ use crate::versions::running::note_running;
 
 /// `loopback`: http is allowed to this machine alone, for tests.
 const HTTP_VARIABLE: &str = "PUMAS_GIT_HTTP";
-const CLONE: Duration = Duration::from_secs(300);
-const FETCH: Duration = Duration::from_secs(60);
+const CLONE: Duration = Duration::from_mins(5);
+const FETCH: Duration = Duration::from_mins(1);
 const LOCAL: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 /// Most commands of git take a few milliseconds.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::git::{Git, check_commit, check_url};
 use super::record::NAME;
-use super::work::{Node, Nodes, RemovedNode, STAGING, TRASH, check_name, name_of};
+use super::work::{InstallRequirements, Node, Nodes, RemovedNode, STAGING, TRASH, check_name, name_of};
 use crate::apps::{Apps, DEFAULT_APP};
 use crate::blocking::blocking;
 use crate::config::Layout;
@@ -379,7 +379,7 @@ impl Shared {
             context.report(Progress::new("dependencies", 0, 1).item(&name).unit("files"));
             self.parts.requirements.install(context, &version, requirements)
         };
-        let install: Option<&dyn Fn(&Path) -> Result<()>> =
+        let install: Option<InstallRequirements<'_>> =
             if params.requirements { Some(&install) } else { None };
         let progress = Progress::new("git", 0, 1).item(&params.name);
         context.report(progress.unit("repositories"));

@@ -6,7 +6,7 @@
 //! process lives, and after that only those that carry the run's mark. Names, titles, command lines and pid files say
 //! nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::kernel::{self, Seen, Table};
 
@@ -61,8 +61,7 @@ fn runs_its_program(marks: &Marks, seen: &Seen) -> bool {
     };
     let folder = Path::new(&marks.folder);
     let is_place = folder.is_absolute() && folder != Path::new("/");
-    marks.programs.iter().any(|one| PathBuf::from(one) == program)
-        || (is_place && program.starts_with(folder))
+    marks.programs.iter().any(|one| Path::new(one) == program) || (is_place && program.starts_with(folder))
 }
 
 #[cfg(test)]

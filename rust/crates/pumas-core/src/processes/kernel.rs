@@ -18,7 +18,7 @@ const MAX_ENVIRON: u64 = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) pid: u32,
-    /// Ticks since the boot (proc_pid_stat(5)), so that no clock moves it.
+    /// Ticks since the boot (`proc_pid_stat(5)`), so that no clock moves it.
     pub(super) start: u64,
     /// Names boot and pid namespace.
     pub(super) boot: String,
@@ -99,7 +99,7 @@ pub(super) fn number(pid: u32) -> Option<Pid> {
 
 /// Send a signal to the process that has this number since `start`; false when that one is gone.
 ///
-/// Between looking and sending, the number cannot come to belong to another process (pidfd_open(2)).
+/// Between looking and sending, the number cannot come to belong to another process (`pidfd_open(2)`).
 ///
 /// # Errors
 /// It belongs to another user.

@@ -1,7 +1,7 @@
 //! Which port an app gets, and whose program listens there.
 //!
 //! That something answers on a port proves nothing: it may be a server of the user's, or another sidecar's app. So the kernel
-//! is asked who owns each socket that listens on it (proc_pid_net(5)).
+//! is asked who owns each socket that listens on it (`proc_pid_net(5)`).
 
 use std::collections::HashSet;
 use std::fs;

@@ -273,7 +273,7 @@ pub(super) fn with_leader(record: Record) -> Record {
     }
 }
 
-/// Wait until this process has ended: the kernel tells by a descriptor (pidfd_open(2)).
+/// Wait until this process has ended: the kernel tells by a descriptor (`pidfd_open(2)`).
 async fn until_ended(who: &Identity) {
     let opened = kernel::number(who.pid).and_then(|id| pidfd_open(id, PidfdFlags::NONBLOCK).ok());
     // Else the number is another's by now.

@@ -160,7 +160,9 @@ impl ProcessService {
         if *locked(&self.shared.on_exit) == OnExit::Stop && !going.is_empty() {
             let leaving = going.clone();
             let _ = blocking(move || {
-                leaving.iter().for_each(|run| run.leave_to_keeper());
+                for run in leaving {
+                    run.leave_to_keeper();
+                }
                 Ok(())
             })
             .await;

@@ -173,9 +173,6 @@ fn process(run: &RunInfo, ledger: &str) -> AppProcess {
 
 /// Only an app that does not get ready asks something of the user.
 fn message(runs: &[RunInfo]) -> String {
-    let stuck = runs.iter().filter(|run| run.state == RunState::NotAnswering);
-    stuck
-        .filter_map(|run| run.error.clone())
-        .next()
-        .unwrap_or_default()
+    let mut stuck = runs.iter().filter(|run| run.state == RunState::NotAnswering);
+    stuck.find_map(|run| run.error.clone()).unwrap_or_default()
 }

@@ -109,7 +109,7 @@ fn rounded(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
 
-/// Ticks of processor time, proc_pid_stat(5).
+/// Ticks of processor time, `proc_pid_stat(5)`.
 fn spent(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
@@ -117,7 +117,7 @@ fn spent(pid: u32) -> Option<u64> {
     Some(number(11)? + number(12)?)
 }
 
-/// Pages in memory, proc_pid_statm(5).
+/// Pages in memory, `proc_pid_statm(5)`.
 fn resident(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let pages = text

@@ -89,7 +89,7 @@ impl Folder {
         if is_free(&first) {
             return first;
         }
-        (2_u64..)
+        (2..=u32::MAX)
             .map(|number| format!("{stem}-{number}{extension}"))
             .find(is_free)
             .unwrap_or(first)
