@@ -39,6 +39,10 @@ test("the keyboard alone suffices", async ({ open }) => {
   await expect(row(page, "Llama 3.1 8B")).toBeVisible();
   await page.keyboard.press("ArrowDown");
   await expect(list(page)).toBeFocused();
+  // Whoever cannot see the pointer sees where the arrows are.
+  const marked = list(page).getByRole("option").first();
+  await expect(marked).toHaveCSS("outline-style", "solid");
+  await expect(list(page)).toHaveAttribute("aria-activedescendant", (await marked.getAttribute("id")) ?? "none");
   await page.keyboard.press("Enter");
   const detail = page.getByRole("complementary", { name: /Details of Llama 3.1 8B/ });
   await expect(detail).toBeVisible();

@@ -36,6 +36,7 @@ test("the page speaks German when the person does, and remembers it", async ({ o
   await page.getByRole("combobox", { name: "Language" }).selectOption({ label: "Deutsch" });
   await expect(page.getByRole("link", { name: "Bibliothek" })).toBeVisible();
   await expect(page.locator("html")).toHaveAttribute("lang", "de");
+  await expect(page.getByRole("button", { name: "Befehle" })).toContainText("Strg K");
   await page.reload();
   await expect(page.getByRole("link", { name: "Bibliothek" })).toBeVisible();
 });

@@ -1,5 +1,5 @@
 // The configuration of packages is what electron-builder accepts, and names what is there.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
@@ -13,7 +13,7 @@ const ELECTRON = join(CHECKOUT, "electron");
 interface Config {
   linux: { target: string[]; icon: string };
   files: (string | { filter: string[] })[];
-  extraResources: { from: string; to: string }[];
+  extraResources: { from: string; to: string; filter?: string[] }[];
 }
 
 /** Read and checked by electron-builder's own code, against its own schema. */
@@ -42,6 +42,38 @@ test("what the shell looks for in a package is put there", async () => {
   for (const { from, to } of extraResources.filter(({ to: place }) => place !== "bin")) {
     expect(existsSync(join(ELECTRON, from)), to).toBe(true);
   }
+});
+
+test("what it names is there once the page and the shell are built", async () => {
+  const { files } = await read();
+  const wanted = files.flatMap((one) => (typeof one === "string" ? [one] : one.filter));
+  const missing = wanted
+    .filter((pattern) => !pattern.startsWith("!"))
+    .map((pattern) => pattern.replace(/\/\*\*$/, ""))
+    .filter((path) => !existsSync(join(ELECTRON, path)));
+  expect(missing).toEqual([]);
+  for (const built of ["main/main.js", "preload/preload.cjs", "renderer/index.html"])
+    expect(existsSync(join(ELECTRON, "dist", built)), built).toBe(true);
+});
+
+test("of the contract everything comes along that a backend may read", async () => {
+  const { extraResources } = await read();
+  const filter = extraResources.find(({ to }) => to === "contracts")?.filter ?? [];
+  const folders = readdirSync(join(CHECKOUT, "contracts"), { withFileTypes: true }).filter((one) => one.isDirectory());
+  const needed = folders.map(({ name }) => name).filter((name) => name !== "examples"); // which only tests read
+  expect(filter.sort()).toEqual(["*.json", ...needed.map((name) => `${name}/**`)].sort());
+  const backend = extraResources.find(({ to }) => to === "backend");
+  const others = readdirSync(join(CHECKOUT, "backend"), { recursive: true, withFileTypes: true })
+    .filter((one) => one.isFile() && !/\.pyc?$/.test(one.name))
+    .map(({ name }) => name);
+  expect([backend?.filter, others]).toEqual([["**/*.py"], []]);
+});
+
+test("its icon is large enough for every menu", async () => {
+  const { linux } = await read();
+  const picture = readFileSync(join(ELECTRON, linux.icon));
+  // https://www.w3.org/TR/png-3/#11IHDR: width and height stand at a fixed place.
+  expect(Math.min(picture.readUInt32BE(16), picture.readUInt32BE(20))).toBeGreaterThanOrEqual(512);
 });
 
 test("a wrong configuration is noticed", async () => {

@@ -15,7 +15,8 @@ import { VIEW_ICONS } from "./views";
 const MOVING = new Set(["queued", "downloading", "retrying", "waiting", "verifying"]);
 
 export function Navigation({ current, onCommands }: { current: View; onCommands: () => void }) {
-  const { t } = useTexts();
+  const texts = useTexts();
+  const { t } = texts;
   useFollowDownloads();
   useFollowLoad();
   const downloads = useCall("list_model_downloads", {}, { enabled: useSettled() });
@@ -46,7 +47,7 @@ export function Navigation({ current, onCommands }: { current: View; onCommands:
       <button type="button" className={css.link} onClick={onCommands} title={t("nav.commands")}>
         <Command aria-hidden />
         <span>{t("nav.commands")}</span>
-        <kbd className={parts.kbd}>{keyName("palette")}</kbd>
+        <kbd className={parts.kbd}>{keyName("palette", texts)}</kbd>
       </button>
     </nav>
   );

@@ -1,19 +1,22 @@
 import { Dialog } from "../parts/Dialog";
 import parts from "../parts/parts.module.css";
 import { useTexts } from "../texts/texts";
-import { SHORTCUTS } from "./shortcuts";
+import { keyName, SHORTCUTS } from "./shortcuts";
+
+const NAMES = Object.keys(SHORTCUTS) as (keyof typeof SHORTCUTS)[];
 
 export default function ShortcutList({ onClose }: { onClose: () => void }) {
-  const { t } = useTexts();
+  const texts = useTexts();
+  const { t } = texts;
   return (
     <Dialog title={t("shortcuts.title")} onClose={onClose}>
       <dl className={parts.facts}>
-        {Object.values(SHORTCUTS).map(({ keys, text }) => (
-          <div key={text} style={{ display: "contents" }}>
+        {NAMES.map((name) => (
+          <div key={name} style={{ display: "contents" }}>
             <dt>
-              <kbd className={parts.kbd}>{keys}</kbd>
+              <kbd className={parts.kbd}>{keyName(name, texts)}</kbd>
             </dt>
-            <dd>{t(text)}</dd>
+            <dd>{t(SHORTCUTS[name].text)}</dd>
           </div>
         ))}
       </dl>

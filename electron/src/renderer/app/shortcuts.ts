@@ -1,23 +1,24 @@
 // Keys that work everywhere. Views have their own for lists; all are shown by `ShortcutList`.
 import { useEffect, useRef } from "react";
 
-import type { TextKey } from "../texts/texts";
+import type { TextKey, Texts } from "../texts/texts";
 
 const IS_MAC = /Mac OS|iP(hone|ad)/.test(navigator.userAgent);
 
+/** Keys whose caps say something else in other languages are in braces, by the names of their texts. */
 export const SHORTCUTS = {
-  palette: { keys: IS_MAC ? "⌘ K" : "Ctrl K", text: "shortcuts.palette" },
+  palette: { keys: IS_MAC ? "⌘ K" : "{key.ctrl} K", text: "shortcuts.palette" },
   search: { keys: "/", text: "shortcuts.search" },
   views: { keys: IS_MAC ? "⌥ 1–7" : "Alt 1–7", text: "shortcuts.views" },
   move: { keys: "↑ ↓", text: "shortcuts.move" },
   open: { keys: "↵", text: "shortcuts.open" },
   close: { keys: "Esc", text: "shortcuts.close" },
-  delete: { keys: IS_MAC ? "⌫" : "Del", text: "shortcuts.delete" },
+  delete: { keys: IS_MAC ? "⌫" : "{key.delete}", text: "shortcuts.delete" },
   help: { keys: "?", text: "shortcuts.help" },
 } as const satisfies Record<string, { keys: string; text: TextKey }>;
 
-export function keyName(shortcut: keyof typeof SHORTCUTS): string {
-  return SHORTCUTS[shortcut].keys;
+export function keyName(shortcut: keyof typeof SHORTCUTS, { find }: Texts): string {
+  return SHORTCUTS[shortcut].keys.replace(/\{([\w.]+)\}/g, (_, key: string) => find(key) ?? key);
 }
 
 export interface Actions {

@@ -79,6 +79,8 @@ export const de: Table = {
   "palette.theme.dark": "Dunkle Farben",
   "palette.theme.light": "Helle Farben",
   "palette.theme.auto": "Farben des Systems",
+  "key.ctrl": "Strg",
+  "key.delete": "Entf",
   "shortcuts.title": "Tastenkürzel",
   "shortcuts.palette": "Befehle",
   "shortcuts.search": "Bibliothek durchsuchen",

@@ -72,6 +72,8 @@ export const en = {
   "palette.theme.dark": "Dark colours",
   "palette.theme.light": "Light colours",
   "palette.theme.auto": "Colours of the system",
+  "key.ctrl": "Ctrl",
+  "key.delete": "Del",
   "shortcuts.title": "Keyboard shortcuts",
   "shortcuts.palette": "Commands",
   "shortcuts.search": "Search the library",

@@ -102,6 +102,7 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
               total={total}
               start={index * rowHeight}
               selected={model?.model_id === current}
+              active={index === active}
               onOpen={open}
             />
           );

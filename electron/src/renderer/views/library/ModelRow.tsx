@@ -12,7 +12,10 @@ interface Props {
   index: number;
   total: number;
   start: number;
+  /** The model that is open. */
   selected: boolean;
+  /** Where the arrow keys are. */
+  active: boolean;
   onOpen: (index: number) => void;
 }
 
@@ -20,11 +23,11 @@ export function rowId(index: number): string {
   return `model-${index}`;
 }
 
-export const ModelRow = memo(function ModelRow({ model, words, index, total, start, selected, onOpen }: Props) {
+export const ModelRow = memo(function ModelRow({ model, words, index, total, start, selected, active, onOpen }: Props) {
   return (
     <div
       id={rowId(index)}
-      className={css.row}
+      className={active ? `${css.row} ${css.active}` : css.row}
       role="option"
       aria-selected={selected}
       aria-setsize={total}

@@ -74,10 +74,10 @@ export default function Monitor() {
               <p>{used(machine.disk.used, machine.disk.total)}</p>
               <Bar value={machine.disk.usage / 100} label={t("monitor.disk")} />
               <p className={parts.hint}>{t("common.free", { size: size(machine.disk.free) })}</p>
-              {machine.gpus.length === 0 && <p className={parts.hint}>{t("monitor.no_gpu")}</p>}
             </section>
           </div>
         )}
+        {machine?.gpus.length === 0 && <p className={parts.hint}>{t("monitor.no_gpu")}</p>}
         <AppsLoad apps={load?.apps ?? []} />
         <Jobs />
       </div>

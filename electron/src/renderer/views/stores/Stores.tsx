@@ -78,7 +78,9 @@ export default function Stores() {
           <>
             <div className={parts.row}>
               <Badge tone="accent">{t("stores.saves", { size: formats.bytes(found.freed_bytes) })}</Badge>
-              <Badge tone="good">{t("stores.shared", { size: formats.bytes(found.shared_bytes) })}</Badge>
+              {found.shared_bytes > 0 && (
+                <Badge tone="good">{t("stores.shared", { size: formats.bytes(found.shared_bytes) })}</Badge>
+              )}
               {found.possible_bytes > 0 && (
                 <Badge>{t("stores.possible", { size: formats.bytes(found.possible_bytes) })}</Badge>
               )}
