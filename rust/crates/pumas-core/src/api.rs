@@ -87,7 +87,7 @@ impl PumasApi {
         let companions = Arc::new(keeper.clone());
         let library = LibraryService::new(&layout, events.clone(), &troubles, &jobs, companions);
         let network = NetworkService::new(&layout, events.clone(), &troubles)?;
-        let hub = HubService::new(&layout, network.client.clone(), library.clone())?;
+        let hub = HubService::new(&layout, network.client.clone(), library.clone(), &jobs)?;
         let downloads = DownloadService::new(
             &layout,
             events.clone(),

@@ -76,7 +76,7 @@ impl Deadline {
         Self(Instant::now() + CALL)
     }
 
-    fn left(self) -> Duration {
+    pub(super) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 }

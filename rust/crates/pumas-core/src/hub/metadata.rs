@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::kinds;
-use super::model::{HUB, HubModel};
+use super::model::{Described, HUB, HubModel};
 use super::selection::{Choice, PIPELINE_INDEX};
 use crate::library::formats::families::{ModelType, family_in_text, family_of, type_of};
 use crate::library::formats::text::one_line;
@@ -160,7 +160,7 @@ pub fn describe(model: &HubModel, choice: &Choice) -> Map<String, Value> {
         "subtype": kind.subtype,
         "architecture": kind.architecture,
         "quantization": choice.quant.as_deref().unwrap_or_default(),
-        "tags": tags_of(model).collect::<Vec<_>>(),
+        "tags": tags_of(said).collect::<Vec<_>>(),
         "base_model": said.base_model,
         "license": said.license,
         "gated": said.gated,
@@ -200,20 +200,27 @@ impl Kind {
     pub(super) fn of(model: &HubModel, choice: &Choice) -> Self {
         let architecture = architecture_of(model);
         let task = &model.said.pipeline_tag;
-        let of_task = TASKS
-            .iter()
-            .find(|(_, tasks)| tasks.contains(&task.as_str()))
-            .map(|(found, _)| *found);
         let model_type = type_of(&architecture)
-            .or(of_task)
+            .or_else(|| type_of_task(task))
             .unwrap_or_else(|| type_by_signs(model, &architecture, choice));
         Self {
             subtype: subtype(model, model_type, choice),
-            family: family(model, model_type, &architecture),
+            family: family(&model.said, model_type, &architecture),
             architecture,
             model_type,
         }
     }
+}
+
+/// What models of a task are.
+pub(super) fn type_of_task(task: &str) -> Option<ModelType> {
+    let found = TASKS.iter().find(|(_, tasks)| tasks.contains(&task));
+    found.map(|(model_type, _)| *model_type)
+}
+
+/// The family of a repository of which only the listing is known.
+pub(super) fn family_of_listing(said: &Described, model_type: ModelType) -> String {
+    family(said, model_type, "")
 }
 
 /// As a GGUF header or a config names it, `""` when neither was seen by the hub.
@@ -232,7 +239,9 @@ fn architecture_of(model: &HubModel) -> String {
 fn type_by_signs(model: &HubModel, architecture: &str, choice: &Choice) -> ModelType {
     let library = model.said.library_name.as_str();
     let pipeline = choice.files.iter().any(|file| file.path == PIPELINE_INDEX);
-    if pipeline || matches!(library, "diffusers" | "diffusion-single-file") || !image_family(model).is_empty()
+    if pipeline
+        || matches!(library, "diffusers" | "diffusion-single-file")
+        || !image_family(&model.said).is_empty()
     {
         return ModelType::Diffusion;
     }
@@ -267,13 +276,13 @@ fn subtype(model: &HubModel, model_type: ModelType, choice: &Choice) -> &'static
 }
 
 /// `unknown` when neither the architecture nor a name tells.
-fn family(model: &HubModel, model_type: ModelType, architecture: &str) -> String {
-    let image = image_family(model);
+fn family(said: &Described, model_type: ModelType, architecture: &str) -> String {
+    let image = image_family(said);
     if model_type == ModelType::Diffusion && !image.is_empty() {
         return image.to_owned();
     }
     let found = if architecture.is_empty() {
-        let named = family_in_text(&names(model));
+        let named = family_in_text(&names(said));
         if named.is_empty() { image.to_owned() } else { named }
     } else {
         one_line(&family_of(architecture), 64)
@@ -285,8 +294,8 @@ fn family(model: &HubModel, model_type: ModelType, architecture: &str) -> String
     }
 }
 
-fn image_family(model: &HubModel) -> &'static str {
-    let names = names(model).to_lowercase();
+fn image_family(said: &Described) -> &'static str {
+    let names = names(said).to_lowercase();
     IMAGE_FAMILIES
         .iter()
         .find(|(fragment, _)| names.contains(fragment))
@@ -294,9 +303,8 @@ fn image_family(model: &HubModel) -> &'static str {
 }
 
 /// Where a family may be named: the repository, what it was made from, and tags, which often are architectures.
-fn names(model: &HubModel) -> String {
-    let said = &model.said;
-    let tags = tags_of(model);
+fn names(said: &Described) -> String {
+    let tags = tags_of(said);
     let all = [said.name()]
         .into_iter()
         .chain(said.base_model.iter().map(String::as_str))
@@ -305,8 +313,8 @@ fn names(model: &HubModel) -> String {
 }
 
 /// The tags that say something about the model.
-fn tags_of(model: &HubModel) -> impl Iterator<Item = &str> {
-    let tags = model.said.tags.iter().map(String::as_str);
+fn tags_of(said: &Described) -> impl Iterator<Item = &str> {
+    let tags = said.tags.iter().map(String::as_str);
     tags.filter(|tag| !FILING.iter().any(|filing| tag.starts_with(filing)))
         .take(MAX_TAGS)
 }

@@ -12,12 +12,15 @@ use super::answers::{Answer, Answers, Deadline};
 use super::client::{HubClient, Listing};
 use super::drift::{DriftReport, HeldModel, compare};
 use super::model::{HubListing, HubModel, is_commit, parse_repo_id};
+use super::origins;
 use super::repository::{RepoView, without_front_matter};
 use super::search::{self, MAX_LIMIT};
 use super::store::HubStore;
 use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::{Error, Result};
+use crate::jobs::JobService;
+use crate::library::hashing::Stamp;
 use crate::library::service::LibraryService;
 use crate::net::NetworkClient;
 use crate::storage::files::{During as _, free_space};
@@ -66,9 +69,12 @@ type Sizes = Arc<Mutex<IndexMap<(String, String), IndexMap<String, u64>>>>;
 pub struct HubService {
     /// Other domains may use it too.
     pub client: HubClient,
+    pub(super) jobs: JobService,
+    pub(super) store: HubStore,
+    pub(super) answers: Arc<Answers>,
+    /// Files that are being hashed, and by which job.
+    pub(super) hashing: Arc<tokio::sync::Mutex<Vec<(Stamp, String)>>>,
     library: LibraryService,
-    store: HubStore,
-    answers: Arc<Answers>,
     sizes: Sizes,
     layout: Layout,
 }
@@ -78,11 +84,19 @@ impl HubService {
     ///
     /// # Errors
     /// `Bug` when the schema of the cache makes no sense.
-    pub fn new(layout: &Layout, network: NetworkClient, library: LibraryService) -> Result<Self> {
+    pub fn new(
+        layout: &Layout,
+        network: NetworkClient,
+        library: LibraryService,
+        jobs: &JobService,
+    ) -> Result<Self> {
         let store = HubStore::new(layout)?;
         let answers = Answers::new(store.clone());
+        origins::register(jobs, &store);
         Ok(Self {
             client: HubClient::new(network),
+            jobs: jobs.clone(),
+            hashing: Arc::default(),
             library,
             store,
             answers,
@@ -262,7 +276,7 @@ impl HubService {
         self.model_for(repo_id, revision, MODEL_TTL, deadline).await
     }
 
-    async fn model_for(
+    pub(super) async fn model_for(
         &self,
         repo_id: &str,
         revision: &str,
@@ -337,7 +351,7 @@ impl HubService {
     }
 
     /// Answers of one hub are not those of another.
-    fn key(&self, parts: &[&str]) -> Result<String> {
+    pub(super) fn key(&self, parts: &[&str]) -> Result<String> {
         Ok([&[FORM, &self.client.endpoint()?], parts].concat().join("\n"))
     }
 

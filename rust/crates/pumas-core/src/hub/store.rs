@@ -10,8 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use crate::config::Layout;
 use crate::contracts::schema;
 use crate::error::Result;
+use crate::library::hashing::Stamp;
 use crate::storage::database::{Content, Database, Schema, Synchronous};
 
+const MAX_DIGESTS: i64 = 20_000;
 const MAX_ANSWERS: i64 = 5_000;
 const MAX_TOTAL_BYTES: i64 = 64 * 1024 * 1024;
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -71,6 +73,39 @@ impl HubStore {
                  sum(length(body)) OVER newest AS bytes FROM answers \
                  WINDOW newest AS (ORDER BY fetched_at DESC, key)) WHERE place > ? OR bytes > ?)",
                 params![MAX_ANSWERS, MAX_TOTAL_BYTES],
+            )
+        };
+        tried(self.database.write_sync(change));
+    }
+
+    /// The SHA-256 of the file as it is now, when it was hashed before.
+    pub(super) fn digest(&self, stamp: Stamp) -> Option<String> {
+        let query = |c: &Connection| {
+            let sql = "SELECT sha256 FROM digests WHERE (device, inode, size, mtime_ns) = (?, ?, ?, ?)";
+            let [device, inode, size] = [stamp.device, stamp.inode, stamp.size].map(u64::cast_signed);
+            c.prepare_cached(sql)?
+                .query_row(params![device, inode, size, stamp.mtime_ns], |row| row.get(0))
+                .optional()
+        };
+        if !self.database.path().exists() {
+            return None;
+        }
+        tried(self.database.read_sync(None, query))?
+    }
+
+    pub(super) fn keep_digest(&self, stamp: Stamp, sha256: &str) {
+        let hashed_at = jiff::Timestamp::now().as_duration().as_secs_f64();
+        let change = |c: &Connection| {
+            // Device and inode numbers are unsigned 64 bit on some file systems, SQLite's integers are signed.
+            let [device, inode, size] = [stamp.device, stamp.inode, stamp.size].map(u64::cast_signed);
+            c.execute(
+                "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)",
+                params![device, inode, size, stamp.mtime_ns, sha256, hashed_at],
+            )?;
+            c.execute(
+                "DELETE FROM digests WHERE rowid IN \
+                 (SELECT rowid FROM digests ORDER BY hashed_at DESC LIMIT -1 OFFSET ?)",
+                [MAX_DIGESTS],
             )
         };
         tried(self.database.write_sync(change));

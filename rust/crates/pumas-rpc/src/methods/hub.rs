@@ -32,6 +32,12 @@ struct GetModel {
 }
 
 #[derive(Deserialize)]
+struct LookUp {
+    filename: String,
+    file_path: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct ListDrift {
     model_ids: Option<Vec<String>>,
 }
@@ -61,6 +67,10 @@ pub(super) fn rows() -> Vec<Row> {
         }),
         row("get_related_models", |api, p: Related| async move {
             Ok(results(api.hub.related(p.model_id, p.limit).await?))
+        }),
+        row("lookup_hf_metadata_for_file", |api, p: LookUp| async move {
+            let found = api.hub.origin(&p.filename, p.file_path).await?;
+            Ok(json!({"found": found.is_some(), "metadata": found}))
         }),
         row("list_hf_revisions_drift", |api, p: ListDrift| async move {
             let models = api.hub.drift(p.model_ids).await?;
