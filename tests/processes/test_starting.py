@@ -86,7 +86,7 @@ async def test_killed_at_every_step_of_a_start(opened: MakeBench, root: Root) ->
         steps = await asyncio.to_thread(drive, root, die_at)
         async with opened(grace_s=1.0) as bench:
             # A keeper whose sidecar died before it gave an order ends by itself.
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while known(root) != {run.pid for run in bench.service.list()}:
                     await asyncio.sleep(0.02)
             outcomes.append(bool(bench.service.list()))

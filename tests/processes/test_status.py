@@ -99,14 +99,14 @@ async def test_polls_look_once_a_second_and_do_not_wait(bench: Bench, world: Wor
     world.now += 1.5
     for _ in range(50):
         assert (await told.report()).active_tag == "v1", "what was known, at once"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while world.asked < 2:
             await asyncio.sleep(0.01)
     for _ in range(50):
         assert (await told.report()).active_tag == "v1", "also while it looks"
     assert world.asked == 2
     world.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await told.report()).active_tag != "v3":
             await asyncio.sleep(0)
     world.now += 60
@@ -124,6 +124,7 @@ async def test_the_first_look_is_waited_for_but_not_for_ever(
     told = world.status(bench)
     with pytest.raises(TimedOut):
         await told.report()
+    monkeypatch.setattr(status, "ANSWER_S", 30.0)
     world.gate.set()
     assert (await told.report()).active_tag == "v1"
     assert world.asked == 1, "one look for both"
@@ -140,7 +141,7 @@ async def test_running_apps_are_told_with_what_they_use(opened: MakeBench, root:
         comfyui = await bench.service.launch("comfyui", remember=True)
         assert comfyui.state is RunState.READY, comfyui
         await bench.service.launch("family")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (now := await system.status()).app_resources["family"].ram_memory < 0.03:
                 await asyncio.sleep(0.05)
         assert now.comfyui_running and now.app_resources.keys() == {"comfyui", "family"}
@@ -152,7 +153,7 @@ async def test_running_apps_are_told_with_what_they_use(opened: MakeBench, root:
         now = await system.status()
         assert not now.comfyui_running and "comfyui" not in now.app_resources
         slow = asyncio.create_task(bench.service.launch("silent"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (await system.status()).message:
                 await asyncio.sleep(0.05)
         assert "Silent runs but is not ready" in (await system.status()).message
