@@ -5,20 +5,25 @@ import type { TextKey, Texts } from "../texts/texts";
 
 const IS_MAC = /Mac OS|iP(hone|ad)/.test(navigator.userAgent);
 
-/** Keys whose caps say something else in other languages are in braces, by the names of their texts. */
+/** Keys whose caps say something else in other languages. */
+const CAPS: Readonly<Record<string, TextKey>> = { ctrl: "key.ctrl", delete: "key.delete" };
+
 export const SHORTCUTS = {
-  palette: { keys: IS_MAC ? "⌘ K" : "{key.ctrl} K", text: "shortcuts.palette" },
+  palette: { keys: IS_MAC ? "⌘ K" : "{ctrl} K", text: "shortcuts.palette" },
   search: { keys: "/", text: "shortcuts.search" },
   views: { keys: IS_MAC ? "⌥ 1–7" : "Alt 1–7", text: "shortcuts.views" },
   move: { keys: "↑ ↓", text: "shortcuts.move" },
   open: { keys: "↵", text: "shortcuts.open" },
   close: { keys: "Esc", text: "shortcuts.close" },
-  delete: { keys: IS_MAC ? "⌫" : "{key.delete}", text: "shortcuts.delete" },
+  delete: { keys: IS_MAC ? "⌫" : "{delete}", text: "shortcuts.delete" },
   help: { keys: "?", text: "shortcuts.help" },
 } as const satisfies Record<string, { keys: string; text: TextKey }>;
 
-export function keyName(shortcut: keyof typeof SHORTCUTS, { find }: Texts): string {
-  return SHORTCUTS[shortcut].keys.replace(/\{([\w.]+)\}/g, (_, key: string) => find(key) ?? key);
+export function keyName(shortcut: keyof typeof SHORTCUTS, { t }: Texts): string {
+  return SHORTCUTS[shortcut].keys.replace(/\{(\w+)\}/g, (all, cap: string) => {
+    const key = CAPS[cap];
+    return key === undefined ? all : t(key);
+  });
 }
 
 export interface Actions {
