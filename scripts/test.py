@@ -131,9 +131,13 @@ FROM_OUTSIDE = [
     "tests/faults/test_requests.py",
     "tests/faults/test_sidecar_faults.py",
     "tests/faults/test_state_files.py",
+    "tests/faults/test_version_faults.py",
     "tests/links/test_sidecar_kill.py",
     "tests/nodes/test_kill.py",
     "tests/processes/test_sidecar.py",
+    "tests/updates/test_kill.py",
+    "tests/updates/test_service.py::test_the_launcher_is_started_once_the_sidecar_is_gone",
+    "tests/versions/test_sidecar.py",
 ]
 
 

@@ -275,7 +275,13 @@ def closed_by_server(sock: socket.socket, timeout_s: float) -> bool:
 
 NOWHERE = "http://127.0.0.1:9"
 """Nobody answers there: no test reaches a real host, or opens a window, by mistake."""
-HARMLESS = {"HF_ENDPOINT": NOWHERE, "PUMAS_GITHUB_API": NOWHERE, "PUMAS_OPENER": "true"}
+HARMLESS = {
+    "HF_ENDPOINT": NOWHERE,
+    "PUMAS_GITHUB_API": NOWHERE,
+    "PUMAS_OPENER": "true",
+    # What the Rust sidecar makes environments with; Python's takes its own interpreter.
+    "PUMAS_PYTHON": sys.executable,
+}
 
 
 def environment(token: str | None, extra: Mapping[str, str] | None = None) -> dict[str, str]:

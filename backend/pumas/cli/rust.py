@@ -23,6 +23,8 @@ from pumas.storage.owner import parse_rpc_file
 SWITCH = "PUMAS_RUST_BACKEND"
 PROGRAM_VARIABLE = "PUMAS_RUST_BINARY"
 CODE_VARIABLE = "PUMAS_SESSION_CODE"
+PYTHON_VARIABLE = "PUMAS_PYTHON"
+"""What the Rust sidecar, which has no interpreter of its own, makes the environments of apps with."""
 START_S = 30.0
 POLL_S = 0.02
 
@@ -74,7 +76,7 @@ def take_over(run: Run, layout: Layout, aside: Aside) -> int:
         Unsupported: there is none, or it cannot be started.
     """
     path = str(program())
-    command, environment = [path, *run.arguments], dict(run.environment)
+    command, environment = [path, *run.arguments], {PYTHON_VARIABLE: sys.executable, **run.environment}
     try:
         if os.name == "nt":
             return subprocess.call(command, env=environment)

@@ -23,6 +23,7 @@ use crate::processes::{AppsStatus, Patching, ProcessService};
 use crate::stop::Stop;
 use crate::storage::troubles::Troubles;
 use crate::system::SystemService;
+use crate::updates::UpdateService;
 use crate::versions::{NodePackages, VersionService};
 
 /// Every service, each built with just what it needs.
@@ -70,6 +71,8 @@ pub struct PumasApi {
     pub apps: Arc<Apps>,
     /// Versions of apps.
     pub versions: VersionService,
+    /// Brings the launcher itself forward.
+    pub updates: UpdateService,
     /// Asked for by a caller who wants the whole program to end.
     pub stop: Stop,
 }
@@ -134,6 +137,7 @@ impl PumasApi {
         let apps_status = AppsStatus::new(processes.clone(), versions.clone(), desktop.clone());
         follow_versions(&versions, &apps, &keeper, &links, &nodes, &desktop);
         follow_runs(&versions, &processes, &patching, &desktop);
+        let updates = UpdateService::new(&layout, &jobs, network.client.clone());
         Ok(Self {
             layout,
             events,
@@ -151,6 +155,7 @@ impl PumasApi {
             downloads,
             apps,
             versions,
+            updates,
             system: Arc::new(SystemService::new(root, Some(Arc::new(apps_status)))),
             stop: Stop::default(),
         })
@@ -167,6 +172,7 @@ impl PumasApi {
         self.opened("versions", self.versions.open().await);
         self.opened("custom nodes", self.nodes.open().await);
         self.opened("processes", self.processes.open().await);
+        self.opened("launcher update", self.updates.open().await);
     }
 
     fn opened(&self, name: &str, outcome: Result<()>) {

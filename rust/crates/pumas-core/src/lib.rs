@@ -25,6 +25,7 @@ pub mod stop;
 pub mod storage;
 pub mod system;
 pub mod text;
+pub mod updates;
 pub mod versions;
 
 mod api;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pumas_core::processes::keeper;
+use pumas_core::updates::restarter;
 use pumas_rpc::args::{Asked, HELP, Options, USAGE, parse};
 use pumas_rpc::http::Settings;
 use pumas_rpc::http::access::LOOPBACK_NAMES;
@@ -24,7 +25,10 @@ const WRONG_USE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    if let Some(status) = keeper::run(&arguments).or_else(|| starter::run(&arguments)) {
+    if let Some(status) = keeper::run(&arguments)
+        .or_else(|| starter::run(&arguments))
+        .or_else(|| restarter::run(&arguments))
+    {
         return ExitCode::from(status);
     }
     let started_by = parent::current();

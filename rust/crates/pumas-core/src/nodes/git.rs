@@ -8,6 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +22,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::apps::child_environment;
 use crate::error::{Error, Result};
-use crate::storage::files::{exists, reason};
+use crate::storage::files::{During as _, exists, reason};
 use crate::storage::unicode::is_printable;
 use crate::system::dependencies::find_program;
 use crate::text::cut;
@@ -224,6 +225,29 @@ impl Git {
         check_commit(said.trim(), "commit").map(str::to_owned)
     }
 
+    /// Write the files of a commit into a folder that is not there yet; it is no checkout.
+    ///
+    /// # Errors
+    /// `GitFailed`; the disk's failures.
+    pub(crate) fn lay_out(&self, folder: &Path, commit: &str, target: &Path) -> Result<()> {
+        let commit = check_commit(commit, "commit")?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(target)
+            .during("Preparing the update")?;
+        let index = target.with_extension("index");
+        let (git, tree) = (folder.join(".git"), target.to_string_lossy());
+        let git = git.to_string_lossy();
+        let by = |words: &[&str], limit| {
+            let words = [&["--git-dir", &git, "--work-tree", &tree][..], words].concat();
+            self.run_by(target, &words, limit, "", Some(&index))
+        };
+        let done = by(&["read-tree", commit], LOCAL)
+            .and_then(|_| by(&["checkout-index", "--all", "--force"], FETCH));
+        let _ = fs::remove_file(&index);
+        done.map(|_| ())
+    }
+
     /// Check out a later commit; never merges.
     ///
     /// # Errors
@@ -336,6 +360,18 @@ impl Git {
     }
 
     fn run(&self, folder: &Path, words: &[&str], limit: Duration, url: &str) -> Result<String> {
+        self.run_by(folder, words, limit, url, None)
+    }
+
+    /// `index`: another list of files than that of the checkout.
+    fn run_by(
+        &self,
+        folder: &Path,
+        words: &[&str],
+        limit: Duration,
+        url: &str,
+        index: Option<&Path>,
+    ) -> Result<String> {
         let program = env::var_os("PATH")
             .and_then(|paths| find_program("git", &paths))
             .ok_or_else(|| {
@@ -355,6 +391,7 @@ impl Git {
             .current_dir(folder)
             .env_clear()
             .envs(environment(folder))
+            .envs(index.map(|index| ("GIT_INDEX_FILE", index)))
             .stdin(Stdio::null())
             .stdout(output.writer().map_err(|error| failed(&error))?)
             .stderr(output.writer().map_err(|error| failed(&error))?)

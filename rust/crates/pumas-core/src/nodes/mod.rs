@@ -1,6 +1,6 @@
 //! Custom nodes of versions: git clones that an app loads as programs of its own.
 
-mod git;
+pub(crate) mod git;
 mod record;
 pub mod service;
 mod work;

@@ -4,6 +4,7 @@
 //! <https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api> (conditional requests do not count
 //! against the rate limit). The base address is the setting `PUMAS_GITHUB_API`. Nothing is kept here.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -190,9 +191,12 @@ fn escaped(path: &str) -> String {
     for byte in path.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' | b'/' => {
-                out.push(byte.into())
+                out.push(byte.into());
             }
-            _ => out.push_str(&format!("%{byte:02X}")),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
         }
     }
     out

@@ -378,12 +378,12 @@ impl Install<'_> {
         let lines = resolved
             .iter()
             .filter(|one| !one.version.is_empty() && !is_direct(one));
-        let lines: String = lines
+        let lines: Vec<String> = lines
             .map(|one| format!("{}=={}\n", one.name, one.version))
             .collect();
         make_folders(&folder, FOLDER_MODE).during(during)?;
         let path = folder.join(name);
-        write_lightly(&path, lines.as_bytes(), FILE_MODE).during(during)?;
+        write_lightly(&path, lines.concat().as_bytes(), FILE_MODE).during(during)?;
         Ok(path)
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -465,13 +465,14 @@ fn bring_dependencies(
     Ok(json!({"app_id": one.app.id, "tag": version.tag, "path": version.folder, "warnings": []}))
 }
 
-fn prune_logs(folder: &PathBuf) {
+fn prune_logs(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut logs: Vec<_> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let name = entry.file_name().into_string().ok()?;
-            let is_log = name.starts_with("install-") && name.ends_with(".log");
+            let is_log =
+                name.starts_with("install-") && entry.path().extension().is_some_and(|end| end == "log");
             is_log.then_some((entry.metadata().ok()?.modified().ok()?, entry.path()))
         })
         .collect();

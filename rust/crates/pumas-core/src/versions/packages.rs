@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -335,7 +336,6 @@ impl Scratch {
     /// The disk's failures.
     pub(super) fn new(prefix: &str) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("{prefix}{}", random_hex(8)));
-        use std::os::unix::fs::DirBuilderExt as _;
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)

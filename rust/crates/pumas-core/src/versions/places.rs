@@ -93,11 +93,11 @@ impl Places {
     }
 
     /// Ids of installations that left something behind.
-    pub(super) fn leftovers(&self) -> HashSet<String> {
-        let built = names(&self.folder)
+    pub(super) fn leftovers(&self) -> Result<HashSet<String>> {
+        let built = names(&self.folder)?
             .into_iter()
             .filter_map(|name| name.strip_prefix(BUILD).map(str::to_owned));
-        built.chain(names(&self.folder.join(WORK))).collect()
+        Ok(built.chain(names(&self.folder.join(WORK))?).collect())
     }
 
     /// Let a finished tree take a place that is free.
@@ -158,15 +158,15 @@ impl Places {
     }
 
     /// Newest first.
-    pub(super) fn trash(&self) -> Vec<Removed> {
-        let mut found = self.entries();
+    pub(super) fn trash(&self) -> Result<Vec<Removed>> {
+        let mut found = self.entries()?;
         found.retain(|one| self.content(one).is_dir());
         found.sort_by(|one, other| other.removed_at.cmp(&one.removed_at));
-        found
+        Ok(found)
     }
 
-    pub(super) fn find(&self, trash_id: &str) -> Option<Removed> {
-        self.trash().into_iter().find(|one| one.id == trash_id)
+    pub(super) fn find(&self, trash_id: &str) -> Result<Option<Removed>> {
+        Ok(self.trash()?.into_iter().find(|one| one.id == trash_id))
     }
 
     /// Where a version in the trash lies.
@@ -208,17 +208,17 @@ impl Places {
 
     /// Remove folders of ours that hold nothing, and return those that are to be removed for good, which takes long. Call
     /// while nothing is being installed or removed: what begins later is not among them.
-    pub(super) fn tidy(&self) -> Vec<PathBuf> {
+    pub(super) fn tidy(&self) -> Result<Vec<PathBuf>> {
         let _ = fs::remove_dir(self.folder.join(WORK));
-        for name in names(&self.folder.join(TRASH)) {
+        for name in names(&self.folder.join(TRASH))? {
             let entry = self.folder.join(TRASH).join(name);
             if !entry.join(CONTENT).exists() {
                 let _ = remove_stale_temporaries(&entry).and_then(|()| fs::remove_dir(&entry));
             }
         }
-        let mut gone = names(&self.folder);
+        let mut gone = names(&self.folder)?;
         gone.retain(|name| name.starts_with(GONE));
-        gone.into_iter().map(|name| self.folder.join(name)).collect()
+        Ok(gone.into_iter().map(|name| self.folder.join(name)).collect())
     }
 
     /// Nothing was changed when it fails.
@@ -235,37 +235,35 @@ impl Places {
     }
 
     /// Entries without a version: a crash came before it was moved in, or after it was moved out.
-    pub(super) fn half_done(&self) -> Vec<Removed> {
-        let mut found = self.entries();
+    pub(super) fn half_done(&self) -> Result<Vec<Removed>> {
+        let mut found = self.entries()?;
         found.retain(|one| !self.content(one).exists());
-        found
+        Ok(found)
     }
 
     /// What cannot be read is not among them, and stays.
-    fn entries(&self) -> Vec<Removed> {
+    fn entries(&self) -> Result<Vec<Removed>> {
         let trash = self.folder.join(TRASH);
-        names(&trash)
-            .into_iter()
-            .filter_map(|name| {
-                let value = json_file::parse_object(&trash.join(&name).join(ENTRY)).ok()?;
-                let text = |key: &str| {
-                    value
-                        .get(key)
-                        .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-                };
-                Some(Removed {
-                    tag: text("tag")?,
-                    reason: text("reason")?,
-                    removed_at: text("removed_at")?,
-                    info: value
-                        .get("info")
-                        .and_then(Value::as_object)
-                        .cloned()
-                        .unwrap_or_default(),
-                    id: name,
-                })
+        let read = |name: String| {
+            let value = json_file::parse_object(&trash.join(&name).join(ENTRY)).ok()?;
+            let text = |key: &str| {
+                value
+                    .get(key)
+                    .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            };
+            Some(Removed {
+                tag: text("tag")?,
+                reason: text("reason")?,
+                removed_at: text("removed_at")?,
+                info: value
+                    .get("info")
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .unwrap_or_default(),
+                id: name,
             })
-            .collect()
+        };
+        Ok(names(&trash)?.into_iter().filter_map(read).collect())
     }
 }
 
@@ -343,18 +341,35 @@ fn exchange_names(one: &Path, other: &Path) -> io::Result<()> {
     fs::rename(&aside, one)
 }
 
-/// The names of ours in a folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let Ok(found) = fs::read_dir(folder) else {
-        return Vec::new();
+/// What a folder holds; nothing when there is no such folder.
+///
+/// # Errors
+/// The disk's failures: nobody can say, which is not the same as nothing.
+pub(super) fn entries_of(folder: &Path) -> Result<Vec<fs::DirEntry>> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let listed = match fs::read_dir(folder) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
+        listed => listed.and_then(Iterator::collect),
     };
+    listed.during(&format!("Looking into {name}"))
+}
+
+/// The names of ours in a folder, sorted.
+fn names(folder: &Path) -> Result<Vec<String>> {
     let is_ours = |name: &String| is_id(name) || name.starts_with(BUILD) || name.starts_with(GONE);
-    let mut names: Vec<String> = found
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(is_ours)
-        .collect();
+    let named = entries_of(folder)?
+        .into_iter()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = named.filter(is_ours).collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 /// Whether a name is taken, by a broken link too.

@@ -85,7 +85,7 @@ impl Placing<'_> {
         let is_known = history
             .iter()
             .any(|entry| entry.get("trash_id").and_then(Value::as_str) == Some(&trash_id));
-        if !is_known && self.places.find(&trash_id).is_some() {
+        if !is_known && self.places.find(&trash_id)?.is_some() {
             past.push(entry(
                 &json!({"kind": "replaced", "tag": tag, "trash_id": trash_id, "at": clock::now()}),
             ));
@@ -104,7 +104,7 @@ impl Placing<'_> {
 
     fn take_back(&self) -> Result<()> {
         let (tree, place) = (self.places.tree(self.job_id)?, self.state.place(self.tag)?);
-        let removed = self.places.find(&replaced_id(self.tag, self.job_id));
+        let removed = self.places.find(&replaced_id(self.tag, self.job_id))?;
         if is_there(&tree) {
             Places::exchange(&tree, &place)?;
         } else if let Some(removed) = removed {

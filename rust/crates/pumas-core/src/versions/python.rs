@@ -44,8 +44,8 @@ print(json.dumps({'executable': sys.executable, 'version': platform.python_versi
 
 /// What an interpreter says of itself.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Python {
-    pub(super) executable: String,
+pub(crate) struct Python {
+    pub(crate) executable: String,
     /// Such as `3.11.4`.
     pub(super) version: String,
     pip: String,
@@ -60,7 +60,7 @@ impl Python {
     ///
     /// # Errors
     /// `InstallFailed`: there is none that works.
-    pub(super) fn get() -> Result<&'static Self> {
+    pub(crate) fn get() -> Result<&'static Self> {
         static KNOWN: OnceLock<Python> = OnceLock::new();
         if let Some(known) = KNOWN.get() {
             return Ok(known);

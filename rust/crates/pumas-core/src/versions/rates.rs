@@ -50,7 +50,7 @@ impl Rates {
             if age < WINDOW {
                 return Err(Error::TooManyCalls {
                     action: name.to_owned(),
-                    retry_after_s: (WINDOW - age).as_secs_f64(),
+                    retry_after_s: WINDOW.saturating_sub(age).as_secs_f64(),
                 });
             }
             calls.pop_front();

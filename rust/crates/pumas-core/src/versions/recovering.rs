@@ -30,8 +30,8 @@ fn settle_builds(one: &OneApp, kept: &HashSet<String>) -> Result<()> {
         let (tag, job_id) = one.state.built_by(&one.state.place(&tag).ok()?)?;
         Some((job_id, tag))
     };
-    let placed: HashMap<String, String> = one.state.folders().into_iter().filter_map(built).collect();
-    for job_id in one.places.leftovers().difference(kept) {
+    let placed: HashMap<String, String> = one.state.folders()?.into_iter().filter_map(built).collect();
+    for job_id in one.places.leftovers()?.difference(kept) {
         match placed.get(job_id) {
             None => one.places.discard(job_id, false),
             Some(tag) => Placing {
@@ -48,7 +48,7 @@ fn settle_builds(one: &OneApp, kept: &HashSet<String>) -> Result<()> {
 
 fn finish_restores_and_removals(one: &OneApp) -> Result<()> {
     let listed = one.state.listed();
-    for half in one.places.half_done() {
+    for half in one.places.half_done()? {
         if !listed.contains(&half.tag) && one.state.is_whole(&half.tag) {
             // It was being restored.
             let mut info = half.info.clone();
@@ -57,9 +57,15 @@ fn finish_restores_and_removals(one: &OneApp) -> Result<()> {
         }
         one.places.forget(&half)?;
     }
-    let trash = one.places.trash();
+    let trash = one.places.trash()?;
     let is_gone = |tag: &String| trash.iter().any(|one| one.reason == "removed" && one.tag == *tag);
-    for tag in one.state.validate(None).missing.iter().filter(|tag| is_gone(tag)) {
+    for tag in one
+        .state
+        .validate(None)?
+        .missing
+        .iter()
+        .filter(|tag| is_gone(tag))
+    {
         one.state.unlist(tag)?;
     }
     Ok(())
@@ -68,8 +74,12 @@ fn finish_restores_and_removals(one: &OneApp) -> Result<()> {
 /// The former build is back in its place, and the history still offers it.
 fn finish_rollbacks(one: &OneApp) -> Result<()> {
     for past in one.state.history() {
-        let removed = is_kind(&past, "replaced").then(|| one.places.find(text(&past, "trash_id")));
-        if let Some(removed) = removed.flatten().filter(|removed| is_back(one, removed)) {
+        let removed = if is_kind(&past, "replaced") {
+            one.places.find(text(&past, "trash_id"))?
+        } else {
+            None
+        };
+        if let Some(removed) = removed.filter(|removed| is_back(one, removed)) {
             let info = info_of(&removed, &one.state.place(&removed.tag)?);
             one.state.put_back(&removed.tag, info, &[past])?;
         }
@@ -80,7 +90,7 @@ fn finish_rollbacks(one: &OneApp) -> Result<()> {
 /// Whole folders that we built, in their place, and not listed.
 fn list_what_we_built(one: &OneApp, kept: &HashSet<String>) -> Result<()> {
     let listed = one.state.listed();
-    let mut tags = one.state.folders();
+    let mut tags = one.state.folders()?;
     tags.retain(|tag| !listed.contains(tag));
     tags.sort();
     for tag in tags {

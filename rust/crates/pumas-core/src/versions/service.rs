@@ -158,7 +158,9 @@ impl VersionService {
         // Environments have tens of thousands of files; a start does not wait for that.
         self.known.spawn(async move {
             let _ = blocking(move || {
-                swept.iter().for_each(|folder| remove_tree(folder));
+                for folder in &swept {
+                    remove_tree(folder);
+                }
                 Ok(())
             })
             .await;
@@ -244,7 +246,7 @@ impl VersionService {
     /// # Errors
     /// `UnknownApp`.
     pub fn is_removed(&self, app_id: &str, tag: &str) -> Result<bool> {
-        let trash = self.known.app(app_id)?.places.trash();
+        let trash = self.known.app(app_id)?.places.trash()?;
         Ok(trash.iter().any(|removed| removed.tag == tag))
     }
 
@@ -280,7 +282,7 @@ impl VersionService {
             if rebuild {
                 one.state.rebuild()?;
             }
-            Ok(one.state.validate(one.busy().as_deref()))
+            one.state.validate(one.busy().as_deref())
         };
         self.known.with(app_id, validate).await
     }
@@ -444,7 +446,7 @@ impl VersionService {
     /// # Errors
     /// `UnknownApp`.
     pub async fn removed(&self, app_id: &str) -> Result<Vec<Removed>> {
-        self.known.with(app_id, |one| Ok(one.places.trash())).await
+        self.known.with(app_id, |one| one.places.trash()).await
     }
 
     /// Put a version from the trash back; its tag.
@@ -513,12 +515,18 @@ fn recover_all(known: &Known, kept: &HashSet<String>) -> Result<Vec<PathBuf>> {
             continue;
         }
         let one = known.app(&app.id)?;
-        if let Err(error) = recover(&one, kept) {
+        let report = |error: Error| {
             known
                 .troubles
                 .report(&app.folder, error.kind(), &error.to_string());
+        };
+        if let Err(error) = recover(&one, kept) {
+            report(error);
         }
-        swept.extend(one.places.tidy());
+        match one.places.tidy() {
+            Ok(gone) => swept.extend(gone),
+            Err(error) => report(error),
+        }
     }
     Ok(swept)
 }

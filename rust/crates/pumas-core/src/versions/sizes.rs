@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -233,7 +233,7 @@ impl Sizes {
         let (sizes, of, tag) = (Arc::clone(self), Arc::clone(app), release.tag.clone());
         let known = blocking(move || Ok(sizes.kept(&of, &tag))).await?;
         if let Some(known) =
-            known.filter(|known| !force && !(known.is_estimated() && known.age_s() > RETRY_S))
+            known.filter(|known| !force && (!known.is_estimated() || known.age_s() <= RETRY_S))
         {
             return Ok(known);
         }
@@ -404,7 +404,7 @@ impl Sizes {
     }
 
     /// A cache that cannot be read is empty.
-    fn save(&self, path: &PathBuf, tag: String, entry: Value) {
+    fn save(&self, path: &Path, tag: String, entry: Value) {
         let mut value = json_file::parse_object(path).unwrap_or_default();
         value.insert(tag, entry);
         let folder = self.layout.data().join("cache");

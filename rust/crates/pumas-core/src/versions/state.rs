@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
+use super::places::entries_of;
 use super::tags::{check_tag, newest_first};
 use super::turn::{Held, Turn};
 use crate::apps::{AppDescription, is_complete};
@@ -362,9 +363,12 @@ impl VersionState {
     }
 
     /// Compare the list with the disk. A `busy` tag is being worked on and left out.
-    pub(super) fn validate(&self, busy: Option<&str>) -> Validation {
+    ///
+    /// # Errors
+    /// The disk's failures.
+    pub(super) fn validate(&self, busy: Option<&str>) -> Result<Validation> {
         let known = entries(&self.load().value);
-        let there: HashSet<String> = self.folders().into_iter().collect();
+        let there: HashSet<String> = self.folders()?.into_iter().collect();
         let is_busy = |tag: &str| busy == Some(tag);
         let mut found = Validation::default();
         for tag in known.keys() {
@@ -385,7 +389,7 @@ impl VersionState {
             list.sort_unstable();
         }
         found.valid = newest_first(&self.app, found.valid);
-        found
+        Ok(found)
     }
 
     // -- inside ------------------------------------------------------------------------------------------------------
@@ -412,24 +416,22 @@ impl VersionState {
     }
 
     fn read(&self) -> State {
-        let from_disk = || JsonObject::from_iter([("installed".to_owned(), Value::Object(self.from_disk()))]);
-        match self.parsed() {
-            Ok(Some(value)) => State { value, trusted: true },
-            Ok(None) => State {
-                value: from_disk(),
-                trusted: true,
-            },
-            Err(error) => {
-                let message = format!(
-                    "{error} What is on disk is shown; validate_installations with rebuild lists it anew."
-                );
-                self.troubles.report(&self.subject(), error.kind(), &message);
-                State {
-                    value: from_disk(),
-                    trusted: false,
-                }
-            }
-        }
+        let state = |installed, trusted| State {
+            value: JsonObject::from_iter([("installed".to_owned(), Value::Object(installed))]),
+            trusted,
+        };
+        let parsed = match self.parsed() {
+            Ok(Some(value)) => return State { value, trusted: true },
+            Ok(None) => self.on_disk().map(|found| state(found, true)),
+            Err(error) => Err(error),
+        };
+        parsed.unwrap_or_else(|error| {
+            let message = format!(
+                "{error} What is on disk is shown; validate_installations with rebuild lists it anew."
+            );
+            self.troubles.report(&self.subject(), error.kind(), &message);
+            state(self.on_disk().unwrap_or_default(), false)
+        })
     }
 
     /// The file's content, or that of its backup; None when there is neither.
@@ -464,27 +466,30 @@ impl VersionState {
         Ok(())
     }
 
-    fn from_disk(&self) -> JsonObject {
-        let whole = self.folders().into_iter().filter(|tag| self.is_whole(tag));
-        whole
-            .map(|tag| {
-                let info = Self::marker(&self.folder.join(&tag));
-                (tag, Value::Object(info))
-            })
-            .collect()
+    fn on_disk(&self) -> Result<JsonObject> {
+        let whole = self.folders()?.into_iter().filter(|tag| self.is_whole(tag));
+        let marked = |tag: String| {
+            let info = Self::marker(&self.folder.join(&tag));
+            (tag, Value::Object(info))
+        };
+        Ok(whole.map(marked).collect())
     }
 
     /// Names of folders that could be versions. Hidden ones, links and files are none.
-    pub(super) fn folders(&self) -> Vec<String> {
-        let Ok(found) = fs::read_dir(&self.folder) else {
-            return Vec::new();
-        };
-        found
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| !name.starts_with('.'))
-            .collect()
+    ///
+    /// # Errors
+    /// `DiskError`: nobody can say; that is not the same as none.
+    pub(super) fn folders(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in entries_of(&self.folder)? {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let name = entry.file_name().into_string();
+            names.extend(
+                name.into_iter()
+                    .filter(|name| is_folder && !name.starts_with('.')),
+            );
+        }
+        Ok(names)
     }
 
     /// What the list holds about a version, whole on disk or not; empty when nothing.

@@ -42,7 +42,7 @@ pub(super) fn roll_back(one: &OneApp, runs: impl Fn(&str, &str) -> bool) -> Resu
     for past in one.state.history().into_iter().rev() {
         passed.push(past.clone());
         if is_kind(&past, "replaced")
-            && let Some(removed) = former_build(one, &past)
+            && let Some(removed) = former_build(one, &past)?
         {
             swap_back(one, &removed, &passed, runs)?;
             return Ok(removed.tag);
@@ -70,11 +70,13 @@ pub(super) fn text<'a>(past: &'a JsonObject, key: &str) -> &'a str {
 }
 
 /// The build that an entry of the history would bring back; None when there is none, or it is back already.
-fn former_build(one: &OneApp, past: &JsonObject) -> Option<Removed> {
-    let removed = one.places.find(text(past, "trash_id"))?;
+fn former_build(one: &OneApp, past: &JsonObject) -> Result<Option<Removed>> {
+    let Some(removed) = one.places.find(text(past, "trash_id"))? else {
+        return Ok(None);
+    };
     let is_there = one.state.place(&removed.tag).is_ok_and(|place| place.exists());
     let usable = is_there && !is_back(one, &removed) && is_complete(&one.app, &one.places.content(&removed));
-    usable.then_some(removed)
+    Ok(usable.then_some(removed))
 }
 
 /// Whether what lies in the trash is the build that once took the place of another: then they changed places.
@@ -185,7 +187,7 @@ pub(super) fn restore(one: &OneApp, trash_id: &str) -> Result<String> {
 
 fn in_trash(one: &OneApp, trash_id: &str) -> Result<Removed> {
     let found = if is_id(trash_id) {
-        one.places.find(trash_id)
+        one.places.find(trash_id)?
     } else {
         None
     };
@@ -203,13 +205,13 @@ pub(super) fn purge(one: &OneApp, trash_id: &str) -> Result<Option<String>> {
     let removed = in_trash(one, trash_id)?;
     one.places.forget(&removed)?;
     let is_left = one.state.place(&removed.tag)?.exists()
-        || one.places.trash().iter().any(|other| other.tag == removed.tag);
+        || one.places.trash()?.iter().any(|other| other.tag == removed.tag);
     Ok((!is_left).then_some(removed.tag))
 }
 
 /// Former builds of a tag are kept for a rollback or two, not for ever.
 pub(super) fn prune_replaced(one: &OneApp) {
-    let replaced = one.places.trash().into_iter();
+    let replaced = one.places.trash().unwrap_or_default().into_iter();
     for old in replaced
         .filter(|removed| removed.reason == "replaced")
         .skip(REPLACED_KEPT)

@@ -15,12 +15,13 @@ mod net;
 mod nodes;
 mod processes;
 mod system;
+mod updates;
 mod versions;
 
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 14] = [
+    let domains: [Vec<Row>; 15] = [
         builtin::rows(),
         files::rows(),
         imports::rows(),
@@ -30,6 +31,7 @@ pub fn all() -> Methods {
         net::rows(),
         hub::rows(),
         downloads::rows(),
+        updates::rows(),
         versions::rows(),
         desktop::rows(),
         links::rows(),

@@ -158,3 +158,6 @@ impl Read for Told<'_> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;
