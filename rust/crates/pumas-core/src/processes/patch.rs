@@ -278,7 +278,7 @@ mod tests {
             "a = 1\r\nif  __name__=='__main__' :\r\n    run()\r\n",
             "title\r\nif  __name__",
         );
-        check("a = 1", "a = 1\n# >>> pumas");
+        check("a = 1\n", "a = 1\n# >>> pumas");
         check("", "# >>> pumas");
     }
 

@@ -30,14 +30,14 @@ struct Set {
 }
 
 #[derive(Deserialize)]
-struct Create {
+struct NewShortcuts {
     tag: String,
     create_menu: bool,
     create_desktop: bool,
 }
 
 #[derive(Deserialize)]
-struct Remove {
+struct OldShortcuts {
     tag: String,
     remove_menu: bool,
     remove_desktop: bool,
@@ -128,7 +128,7 @@ fn changes() -> Vec<Row> {
             }
             Ok(changed)
         }),
-        row("create_version_shortcuts", |api, p: Create| async move {
+        row("create_version_shortcuts", |api, p: NewShortcuts| async move {
             let chosen = Chosen {
                 menu: p.create_menu,
                 desktop: p.create_desktop,
@@ -136,7 +136,7 @@ fn changes() -> Vec<Row> {
             let state = api.desktop.create(p.tag, chosen).await?;
             Ok(json!({"menu": state.menu, "desktop": state.desktop, "state": state}))
         }),
-        row("remove_version_shortcuts", |api, p: Remove| async move {
+        row("remove_version_shortcuts", |api, p: OldShortcuts| async move {
             let chosen = Chosen {
                 menu: p.remove_menu,
                 desktop: p.remove_desktop,

@@ -13,7 +13,7 @@ struct OfVersion {
 }
 
 #[derive(Deserialize)]
-struct Install {
+struct NewNode {
     version_tag: String,
     git_url: String,
     node_name: Option<String>,
@@ -57,7 +57,7 @@ fn changes() -> Vec<Row> {
             let names: Vec<&str> = found.iter().map(|node| node.name.as_str()).collect();
             Ok(json!({"nodes": names, "details": found}))
         }),
-        row("install_custom_node", |api, p: Install| async move {
+        row("install_custom_node", |api, p: NewNode| async move {
             let name = p.node_name.clone().unwrap_or_default();
             let wish = InstallNode {
                 tag: p.version_tag,
@@ -66,7 +66,7 @@ fn changes() -> Vec<Row> {
                 commit: p.commit,
                 requirements: p.install_requirements,
             };
-            Ok(changed(&name, api.nodes.install(wish).await?))
+            Ok(changed(&name, &api.nodes.install(wish).await?))
         }),
         row("update_custom_node", |api, p: Update| async move {
             let name = p.node_name.clone();
@@ -74,7 +74,7 @@ fn changes() -> Vec<Row> {
                 .nodes
                 .update(p.version_tag, p.node_name, p.install_requirements)
                 .await?;
-            Ok(changed(&name, answer))
+            Ok(changed(&name, &answer))
         }),
         row("remove_custom_node", |api, p: OfNode| async move {
             let trash_id = api.nodes.remove(p.version_tag, p.node_name).await?;
@@ -98,7 +98,7 @@ fn trash() -> Vec<Row> {
     ]
 }
 
-fn changed(name: &str, answer: Answer) -> Value {
+fn changed(name: &str, answer: &Answer) -> Value {
     let pending = answer.done.is_none();
     let done = answer.done.as_ref();
     json!({
