@@ -425,6 +425,23 @@ async def test_lists_filter_and_page(bench: Bench) -> None:
     assert await bench.jobs.list(kind="other") == []
 
 
+async def test_one_that_ends_while_the_list_is_read_is_shown_as_it_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await bench.jobs.start("test", {"name": "a"}, title="a")
+    await bench.until(job.id, S.RUNNING)
+    read = JobStore.list
+
+    async def slow(store: JobStore, **wanted: Any) -> list[Job]:
+        rows = await read(store, **wanted)
+        bench.gates["a"].set()
+        await bench.settled(job.id)
+        return rows
+
+    monkeypatch.setattr(JobStore, "list", slow)
+    assert [one.state for one in await bench.jobs.list()] == [S.COMPLETED]
+
+
 # -- any order ---------------------------------------------------------------------------------------------------------
 
 

@@ -248,8 +248,11 @@ class JobService:
         self, *, kind: str | None = None, states: tuple[JobState, ...] = (), limit: int = 100, offset: int = 0
     ) -> list[Job]:
         """Newest first, with the live progress of running ones."""
+        # One that ends while the rows are read may stand in them as it was.
+        at_first = dict(self._active)
         rows = await self._store.list(kind=kind, states=states, limit=limit, offset=offset)
-        return [self._active[job.id].job if job.id in self._active else job for job in rows]
+        live = at_first | self._active
+        return [live[job.id].job if job.id in live else job for job in rows]
 
     def is_cancelling(self, job_id: str) -> bool:
         """Whether the job was told to stop for good and has not ended yet; answered from memory."""

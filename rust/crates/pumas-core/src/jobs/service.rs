@@ -206,11 +206,13 @@ impl JobService {
             limit,
             offset,
         } = wanted;
+        // One that ends while the rows are read may stand in them as it was.
+        let mut live = locked(&self.shared.active).clone();
         let rows = self.shared.store.list(kind, states, limit, offset).await?;
-        let active = locked(&self.shared.active);
+        live.extend(locked(&self.shared.active).clone());
         Ok(rows
             .into_iter()
-            .map(|job| active.get(&job.id).map_or(job, |live| live.job()))
+            .map(|job| live.get(&job.id).map_or(job, |one| one.job()))
             .collect())
     }
 
