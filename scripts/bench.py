@@ -85,6 +85,14 @@ def prepared_ui() -> Benchmark:
     return ui.measure
 
 
+def file_system(place: Path) -> str:
+    """The kind of file system that holds `place`, such as ext4."""
+    import psutil
+
+    mounted = {Path(one.mountpoint): one.fstype for one in psutil.disk_partitions(all=True)}
+    return next(mounted[folder] for folder in (place, *place.parents) if folder in mounted)
+
+
 def compare(size: Size, names: list[str], console: Console, page: Path) -> tuple[list[Row], list[str]]:
     """Both backends in turns, every figure and every method that both serve: the rows, and what could not be measured.
 
@@ -97,6 +105,7 @@ def compare(size: Size, names: list[str], console: Console, page: Path) -> tuple
     if not os.environ.get(RUST_BINARY) and rust_backend.main() != 0:
         sys.exit(1)
     described = f"{os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}"
+    described += f", files on {file_system(Path(tempfile.gettempdir()))}"
     if size is not Size.FULL:
         described += f", in a {size.value} run"
     with tempfile.TemporaryDirectory(prefix="pumas-bench-") as folder:

@@ -156,7 +156,7 @@ def large_library(contest: Contest) -> list[Row]:
             weights[side].weigh("after the first look", program)
         return count / took
 
-    rounds = contest.run.pick(full=3, quick=1, tiny=1)
+    rounds = contest.run.pick(full=2, quick=1, tiny=1)
     ours, theirs = interleave(rounds, lambda: first_look(0), lambda: first_look(1))
     rows = [Row(f"first look at {count:,} models", ours, "models/s", theirs, ratio_at_least=2)]
     with contest.both(folder) as programs:

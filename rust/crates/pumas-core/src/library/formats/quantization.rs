@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use regex_lite::Regex;
+use regex::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 
 use crate::contracts::tables;
@@ -69,7 +69,7 @@ static COMPILED: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
         };
         Some(Pattern {
             needed,
-            regex: Regex::new(&whole).ok()?,
+            regex: RegexBuilder::new(&whole).unicode(false).build().ok()?,
             form,
         })
     };
@@ -156,7 +156,7 @@ fn best(text: &str) -> Option<String> {
 }
 
 /// `form` with the groups of a match in the places of `{}`, `{0}` and `{1}`.
-fn filled(form: &str, found: &regex_lite::Captures<'_>) -> String {
+fn filled(form: &str, found: &Captures<'_>) -> String {
     let group = |number: usize| found.get(number + 1).map_or("", |text| text.as_str());
     let mut text = form.replace("{0}", group(0)).replace("{1}", group(1));
     let mut number = 0;
