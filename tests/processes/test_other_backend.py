@@ -1,0 +1,90 @@
+"""What one backend began with apps, the other goes on with: runs, links and custom nodes, in both orders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sidecar as running
+from contract.served import rust_is_built
+from library.model_disk import make_model, safetensors
+from sidecar import Sidecar, eventually
+
+from .programs import Root, runs
+
+Launch = Callable[..., Sidecar]
+# Without the Rust backend Python takes its place.
+OTHER = "rust" if rust_is_built() else "python"
+ORDERS = pytest.mark.parametrize(("first", "second"), [("python", OTHER), (OTHER, "python")])
+TAG = {"version_tag": "v1.0"}
+
+
+def started(launch: Launch, root: Root, backend: str) -> Sidecar:
+    return launch(root=root.path, env={running.RUST_SWITCH: "1" if backend == "rust" else "0"})
+
+
+@ORDERS
+def test_a_run_of_a_killed_backend_is_found_and_stopped_by_the_other(
+    launch: Launch, root: Root, first: str, second: str
+) -> None:
+    root.install("family")
+    one = started(launch, root, first)
+    began = one.result("launch_app", {"app_id": "family"})
+    assert began["ready"], began
+    one.kill()
+    other = started(launch, root, second)
+
+    def found() -> dict[str, Any] | None:
+        listed = other.result("list_processes")["processes"]
+        return listed[0] if listed and listed[0]["ready"] else None
+
+    run = eventually(found, what="the run known and ready")
+    assert (run["run_id"], run["pid"], run["adopted"]) == (began["run_id"], began["pid"], True)
+    assert other.result("get_process_log", {"app_id": "family"})["log_path"] == began["log_path"]
+    assert other.result("stop_app", {"app_id": "family"})["stopped"] == 4
+    eventually(lambda: not runs(began["pid"]), what="the end of the app")
+    eventually(lambda: root.keepers() == [], what="the end of its keeper")
+
+
+@ORDERS
+def test_links_of_one_backend_go_and_come_back_with_the_other(
+    launch: Launch, root: Root, first: str, second: str
+) -> None:
+    folder = root.install_comfyui()
+    library = root.path / "shared-resources/models"
+    make_model(library, "diffusion/sdxl/m", {"m.safetensors": safetensors(1)}, subtype="loras")
+    link = folder / "models/loras/m.safetensors"
+    one = started(launch, root, first)
+    assert one.result("apply_model_mapping", TAG)["links_created"] == 1
+    text, listed = os.readlink(link), one.result("list_links")["links"]
+    one.kill()
+    other = started(launch, root, second)
+    assert other.result("list_links")["links"] == listed
+    assert other.result("apply_model_mapping", TAG)["links_created"] == 0
+    gone = other.result("delete_model_with_cascade", {"model_id": "diffusion/sdxl/m"})
+    assert not os.path.lexists(link)
+    other.kill()
+    again = started(launch, root, first)
+    assert again.result("restore_model", {"trash_id": gone["trash_id"]})["success"]
+    assert os.readlink(link) == text
+    assert again.result("get_link_health", TAG)["status"] == "healthy"
+
+
+@ORDERS
+def test_a_node_that_one_backend_removed_comes_back_with_the_other(
+    launch: Launch, root: Root, first: str, second: str
+) -> None:
+    node: Path = root.install_comfyui() / "custom_nodes/tools"
+    node.mkdir(parents=True)
+    one = started(launch, root, first)
+    removed = one.result("remove_custom_node", {**TAG, "node_name": "tools"})
+    one.kill()
+    other = started(launch, root, second)
+    (listed,) = other.result("list_removed_custom_nodes", TAG)["nodes"]
+    assert (listed["trash_id"], listed["name"]) == (removed["trash_id"], "tools")
+    assert other.result("restore_custom_node", {**TAG, "trash_id": removed["trash_id"]})["name"] == "tools"
+    assert node.is_dir()
