@@ -38,11 +38,11 @@ def test_a_run_of_a_killed_backend_is_found_and_stopped_by_the_other(
     one.kill()
     other = started(launch, root, second)
 
-    def found() -> dict[str, Any] | None:
-        listed = other.result("list_processes")["processes"]
-        return listed[0] if listed and listed[0]["ready"] else None
+    def found() -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = other.result("list_processes")["processes"]
+        return [run for run in listed if run["ready"]]
 
-    run = eventually(found, what="the run known and ready")
+    (run,) = eventually(found, what="the run known and ready")
     assert (run["run_id"], run["pid"], run["adopted"]) == (began["run_id"], began["pid"], True)
     assert other.result("get_process_log", {"app_id": "family"})["log_path"] == began["log_path"]
     assert other.result("stop_app", {"app_id": "family"})["stopped"] == 4
