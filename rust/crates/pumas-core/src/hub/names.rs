@@ -62,7 +62,7 @@ pub(super) fn title(filename: &str) -> String {
         if shorter == text {
             break;
         }
-        text = shorter.to_owned();
+        shorter.clone_into(&mut text);
     }
     if COMMON.as_ref().is_some_and(|common| common.is_match(&text)) {
         String::new()
@@ -185,7 +185,7 @@ mod tests {
             ("lumen-00001-of-00003.safetensors", "lumen"),
             ("model.safetensors", ""),
             ("sd_xl_base_1.0_fp16.safetensors", "sd_xl_base_1.0"),
-            (".gguf", ".gguf"),
+            (".gguf", ""),
         ] {
             assert_eq!(title(name), expected, "{name}");
         }
