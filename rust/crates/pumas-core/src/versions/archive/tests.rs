@@ -282,7 +282,7 @@ fn what_is_larger_than_any_limit_is_refused() {
         let few = form(&[file("1", b""), file("2", b""), file("3", b""), file("4", b"")]);
         check_refused(&few, limits, "more than 3 members");
         let free = Limits {
-            ratio: 10_000,
+            ratio: 1_000_000,
             ..limits
         };
         check_refused(
