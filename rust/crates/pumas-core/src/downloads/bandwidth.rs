@@ -57,7 +57,7 @@ impl Bandwidth {
     /// Change it, at once for those who wait.
     ///
     /// # Errors
-    /// As [`check_rate`].
+    /// `InvalidInput`: `rate` is below one KiB per second.
     pub fn limit(&self, rate: Option<u64>) -> Result<()> {
         check_rate(rate)?;
         let mut pace = locked(&self.pace);

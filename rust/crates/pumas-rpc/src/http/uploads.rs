@@ -246,11 +246,13 @@ mod tests {
     fn names_stay_inside_and_the_question_must_be_right() {
         let found = check(&format!("batch={BATCH}&name=Gro%C3%9Fe+Datei.gguf")).unwrap();
         assert_eq!(found, (BATCH.to_owned(), "Große Datei.gguf".to_owned()));
+        let found = check(&format!("batch={BATCH}&name=folder%2Fa.gguf")).unwrap();
+        assert_eq!(found.1, "folder/a.gguf");
         for name in [
             "",
             "..",
             "..%2Fx",
-            "a%2Fb",
+            "a%2F..%2Fb",
             "%2Fetc%2Fx",
             ".hidden",
             "con",
