@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import time
@@ -53,7 +54,13 @@ class Place:
         return parse_reply(answer)
 
     def stored(self) -> dict[str, bytes]:
-        return {str(p.relative_to(self.folder)): p.read_bytes() for p in self.folder.rglob("*") if p.is_file()}
+        """Every file and what it holds; what goes away while one looks is not there."""
+        found = {}
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    found[str(path.relative_to(self.folder))] = path.read_bytes()
+        return found
 
 
 @pytest.fixture

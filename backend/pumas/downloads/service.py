@@ -403,8 +403,8 @@ class DownloadService:
         """One that brings the same files. Under another name, too: the library would refuse them a second time."""
         states = (*_UNFINISHED, JobState.FAILED)
         for job in await self._jobs.list(kind=DOWNLOAD, states=states, limit=1000):
-            if job.state not in states or self._jobs.is_cancelling(job.id):
-                continue  # what ended a moment ago may still be listed
+            if self._jobs.is_cancelling(job.id):
+                continue
             given = job.params["plan"]
             if (given["repo_id"], given["commit"]) == (plan.repo_id, plan.commit):
                 other = DownloadPlan.from_json(given)

@@ -252,7 +252,8 @@ class JobService:
         at_first = dict(self._active)
         rows = await self._store.list(kind=kind, states=states, limit=limit, offset=offset)
         live = at_first | self._active
-        return [live[job.id].job if job.id in live else job for job in rows]
+        jobs = [live[job.id].job if job.id in live else job for job in rows]
+        return [job for job in jobs if not states or job.state in states]
 
     def is_cancelling(self, job_id: str) -> bool:
         """Whether the job was told to stop for good and has not ended yet; answered from memory."""

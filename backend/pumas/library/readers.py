@@ -101,10 +101,11 @@ def _groups(paths: Sequence[str]) -> Iterator[list[str]]:
     size = 0
     for path in paths:
         # What `marshal` adds to a text, and what UTF-8 takes at most for a character.
-        size += 5 + 4 * len(path)
+        cost = 5 + 4 * len(path)
+        size += cost
         if group and (size > _QUESTION_BYTES or len(group) >= _GROUP):
             yield group
-            group, size = [], 5 + 4 * len(path)
+            group, size = [], cost
         group.append(path)
     if group:
         yield group

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pumas.apps.command import child_environment
 from pumas.errors import GitFailed, InvalidInput
+from pumas.tables import table
 
 HTTP_VARIABLE = "PUMAS_GIT_HTTP"
 """`loopback`: http is allowed to this machine alone, for tests."""
@@ -32,24 +33,7 @@ _URL = re.compile(rf"(https?)://({_HOST})(?::[0-9]{{1,5}})?((?:/[A-Za-z0-9_~][A-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}")
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
-_ALWAYS = (
-    "protocol.allow=never",
-    "protocol.https.allow=always",
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.protectHFS=true",
-    "core.protectNTFS=true",
-    "credential.helper=",
-    "http.followRedirects=initial",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=30",
-    "submodule.recurse=false",
-    "fetch.recurseSubmodules=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "commit.gpgSign=false",
-    "merge.verifySignatures=false",
-)
+_ALWAYS: Sequence[str] = table("git")["settings"]
 
 
 def check_url(text: str, field: str = "git_url") -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from .tables import table
+from pumas.tables import table
 
 
 class ModelType(StrEnum):

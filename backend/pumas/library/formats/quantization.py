@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from .tables import table
+from pumas.tables import table
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final
 
+from pumas.tables import table
+
 from .families import UNKNOWN, Kind, ModelType
-from .tables import table
 
 _MAX_NAMES: Final = 20_000
 _MAX_TEXT: Final = 1_000_000

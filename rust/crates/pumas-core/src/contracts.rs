@@ -26,10 +26,13 @@ pub const APPS: [(&str, &str); 3] = [
 /// Headers and content types of the page for browsers.
 pub const PAGE: &str = include_str!("../../../../contracts/page.json");
 
-/// Kinds of models and how files name them; what the tables mean is known to `library::formats`.
+/// What both backends know by table: kinds of models and how files name them, for `library::formats`, and how git is
+/// called, for `nodes`.
 pub mod tables {
     /// Families and types of architectures.
     pub const FAMILIES: &str = include_str!("../../../../contracts/tables/families.json");
+    /// What git is told at every call, so that no setting of the user or the machine counts.
+    pub const GIT: &str = include_str!("../../../../contracts/tables/git.json");
     /// How names tell a quantisation.
     pub const QUANTIZATIONS: &str = include_str!("../../../../contracts/tables/quantizations.json");
     /// Which fragments in tensor names mean which kind of model.

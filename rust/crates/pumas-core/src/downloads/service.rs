@@ -475,8 +475,7 @@ impl Shared {
         for job in self.list(&states, MOST_LISTED).await? {
             let given = &job.params["plan"];
             let same = given["repo_id"] == plan.repo_id.as_str() && given["commit"] == plan.commit.as_str();
-            // What ended a moment ago may still be listed.
-            if !same || !states.contains(&job.state) || self.jobs.is_cancelling(&job.id) {
+            if !same || self.jobs.is_cancelling(&job.id) {
                 continue;
             }
             let other = DownloadPlan::of_job(&job.params)?;

@@ -208,11 +208,16 @@ impl JobService {
         } = wanted;
         // One that ends while the rows are read may stand in them as it was.
         let mut live = locked(&self.shared.active).clone();
-        let rows = self.shared.store.list(kind, states, limit, offset).await?;
+        let rows = self
+            .shared
+            .store
+            .list(kind, states.clone(), limit, offset)
+            .await?;
         live.extend(locked(&self.shared.active).clone());
         Ok(rows
             .into_iter()
             .map(|job| live.get(&job.id).map_or(job, |one| one.job()))
+            .filter(|job| states.is_empty() || states.contains(&job.state))
             .collect())
     }
 

@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 use caseless::default_case_fold_str;
 use regex_lite::Regex;
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
 
 use crate::apps::child_environment;
+use crate::contracts::tables;
 use crate::error::{Error, Result};
 use crate::storage::files::{During as _, exists, reason};
 use crate::storage::unicode::is_printable;
@@ -38,25 +40,14 @@ const LOOK: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(5);
 const LONGEST_URL: usize = 500;
 const MOST_OUTPUT: u64 = 256 * 1024;
-const ALWAYS: [&str; 16] = [
-    "protocol.allow=never",
-    "protocol.https.allow=always",
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.protectHFS=true",
-    "core.protectNTFS=true",
-    "credential.helper=",
-    "http.followRedirects=initial",
-    "http.lowSpeedLimit=1000",
-    "http.lowSpeedTime=30",
-    "submodule.recurse=false",
-    "fetch.recurseSubmodules=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "commit.gpgSign=false",
-    "merge.verifySignatures=false",
-];
 const WHO: [&str; 4] = ["-c", "user.name=pumas", "-c", "user.email=pumas"];
+
+#[derive(Deserialize)]
+struct Safety {
+    settings: Vec<&'static str>,
+}
+
+static SAFETY: LazyLock<Option<Safety>> = LazyLock::new(|| serde_json::from_str(tables::GIT).ok());
 
 static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
     const LABEL: &str = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
@@ -372,6 +363,9 @@ impl Git {
         url: &str,
         index: Option<&Path>,
     ) -> Result<String> {
+        let safety = SAFETY
+            .as_ref()
+            .ok_or_else(|| Error::GitFailed("The safe settings of git cannot be read.".to_owned()))?;
         let program = env::var_os("PATH")
             .and_then(|paths| find_program("git", &paths))
             .ok_or_else(|| {
@@ -383,7 +377,7 @@ impl Git {
         let output = Output::new().map_err(|error| failed(&error))?;
         let mut command = Command::new(program);
         let allowed = url.starts_with("http:").then_some("protocol.http.allow=always");
-        for setting in ALWAYS.into_iter().chain(allowed) {
+        for setting in safety.settings.iter().copied().chain(allowed) {
             command.args(["-c", setting]);
         }
         command
@@ -583,6 +577,18 @@ fn why(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_call_begins_with_the_safe_settings() {
+        let settings = &SAFETY.as_ref().unwrap().settings;
+        for needed in [
+            "protocol.allow=never",
+            "core.hooksPath=/dev/null",
+            "core.fsmonitor=false",
+        ] {
+            assert!(settings.contains(&needed), "{needed}");
+        }
+    }
 
     #[test]
     fn only_plain_https_addresses_pass() {

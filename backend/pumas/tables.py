@@ -1,5 +1,4 @@
-"""The tables of model kinds and names that both backends read: `contracts/tables/`. What they mean is known to their
-readers (`families`, `quantization`, `tensor_names`)."""
+"""The tables of the contract that both backends read: `contracts/tables/`. What they mean is known to their readers."""
 
 from __future__ import annotations
 
