@@ -58,9 +58,9 @@ test("it is quit: the sidecar ends first", async () => {
   expect(lives(sidecar)).toBe(false);
 });
 
-test("it is killed: the sidecar follows within two seconds", async () => {
+test("it is killed: the sidecar follows", async () => {
   const { shell, sidecar, ended } = await start();
   shell.kill("SIGKILL");
   await ended;
-  await eventually(() => !lives(sidecar), "the sidecar's end", 2000);
+  await eventually(() => !lives(sidecar), "the sidecar's end");
 });

@@ -7,6 +7,7 @@ asked in turns over kept connections; what changes something is asked once of ea
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import tempfile
@@ -108,9 +109,14 @@ class _Asked:
 
     def __init__(self, path: Path, stage: replay.Stage, sidecar: Any) -> None:
         name = path.name.rsplit(".", 2)[0]
-        self._client = Client(sidecar.port, name, stage.params(), sidecar.token)
+        self._connect = functools.partial(Client, sidecar.port, name, stage.params(), sidecar.token)
         self._pid: int = sidecar.pid
         self._reply: Any = None
+
+    @functools.cached_property
+    def _client(self) -> Client:
+        """Connected at its first use: a sidecar closes what says nothing while the other one is set up."""
+        return self._connect()
 
     def ask(self) -> float:
         """Milliseconds."""
@@ -134,7 +140,8 @@ class _Asked:
         return "error" not in self._reply and not replay.differences(before, self._reply)
 
     def close(self) -> None:
-        self._client.socket.close()
+        if "_client" in vars(self):
+            self._client.socket.close()
 
 
 @contextlib.contextmanager

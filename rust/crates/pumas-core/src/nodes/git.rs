@@ -43,6 +43,7 @@ const MOST_OUTPUT: u64 = 256 * 1024;
 const WHO: [&str; 4] = ["-c", "user.name=pumas", "-c", "user.email=pumas"];
 
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "'de: 'static"))]
 struct Safety {
     settings: Vec<&'static str>,
 }
