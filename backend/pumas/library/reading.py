@@ -88,7 +88,7 @@ def read_folder(root: str, path: str, inside: int, identify: Identify = identify
         OSError: it is gone, or something of it cannot be read now.
     """
     full = f"{root}/{path}" if path else root
-    status = folder_status(full, path)
+    status = _folder_status(full, path)
     listing = _list(full)
     if listing.has_temporaries:
         # A write that was killed left it; a read-only library keeps it.
@@ -112,7 +112,7 @@ def read_folder(root: str, path: str, inside: int, identify: Identify = identify
     )  # fmt: skip
 
 
-def folder_status(full: str, path: str) -> os.stat_result:
+def _folder_status(full: str, path: str) -> os.stat_result:
     """Links are followed to the library itself, not below it. Raises OSError, also for what is no folder."""
     status = os.stat(full, follow_symlinks=not path)
     if not stat.S_ISDIR(status.st_mode):

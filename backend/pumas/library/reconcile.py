@@ -17,12 +17,13 @@ import contextlib
 import datetime
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -34,7 +35,6 @@ from pumas.library.reading import (
     OVERRIDES,
     Identify,
     Reading,
-    folder_status,
     identify_file,
     load_metadata,
     read_folder,
@@ -56,6 +56,7 @@ _READERS_FOR = 100
 _FINE_CLOCK_NS = 100_000_000
 _COARSE_CLOCK_NS = 2_500_000_000
 
+_IS_MODEL, _HAS_CHILDREN = (FolderStamp._fields.index(name) for name in ("is_model", "has_children"))
 _GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 DAMAGED = "damaged_metadata"
@@ -305,7 +306,7 @@ class _Run:
                 return False
             frame.after = rows[-1][1]
             for row in rows:
-                self.look(_below(frame.path, row[1]), FolderStamp._make(row), frame.inside)
+                self._look_at_known(_below(frame.path, row[1]), row, frame.inside)
             return True
         if frame.begun and frame.position >= len(frame.names):
             return False
@@ -324,7 +325,7 @@ class _Run:
         for name in names:
             row = known.pop(name, None)
             if row:
-                self.look(_below(frame.path, name), FolderStamp._make(row), frame.inside)
+                self._look_at_known(_below(frame.path, name), row, frame.inside)
             else:
                 self.look(_below(frame.path, name), None, frame.inside, ahead=next(ahead, None))
         for name in known:
@@ -336,6 +337,18 @@ class _Run:
         if self._readers is None and self.summary.read >= _READERS_AFTER and len(paths) >= _READERS_FOR:
             self._readers = self._r.start_readers()
         return self._readers.read(paths, inside) if self._readers else iter(())
+
+    def _look_at_known(self, path: str, row: tuple[Any, ...], inside: int) -> None:
+        """`row`: of the folder, in the order of FolderStamp; nearly all prove to be unchanged."""
+        if _is_unchanged(f"{self._root}/{path}", os.lstat, row, inside):
+            self.summary.seen += 1
+            self._go_below(path, row, inside)
+        else:
+            self.look(path, FolderStamp._make(row), inside)
+
+    def _go_below(self, path: str, row: tuple[Any, ...], inside: int) -> None:
+        if row[_HAS_CHILDREN]:
+            self._stack.append(_Frame(path, None, inside or row[_IS_MODEL], None))
 
     def look(
         self,
@@ -353,9 +366,9 @@ class _Run:
             return
         full = f"{self._root}/{path}" if path else self._root
         try:
-            if known is not None and not forced and self._unchanged(full, folder_status(full, path), known, inside):
-                if known.has_children:
-                    self._stack.append(_Frame(path, None, inside or known.is_model, None))
+            status = os.lstat if path else os.stat
+            if known is not None and not forced and _is_unchanged(full, status, known, inside):
+                self._go_below(path, known, inside)
                 return
             if isinstance(ahead, OSError):
                 raise ahead
@@ -370,25 +383,6 @@ class _Run:
             self._note(path, [self._trouble(path, UNREADABLE, reason)])
             row = known or FolderStamp(*store.split(path), 0, 0, 0, 0, inside, 0, "", 0, 0, 0)
             self._add_folder(row._replace(settled=0))
-
-    def _unchanged(self, full: str, status: os.stat_result, known: FolderStamp, inside: int) -> bool:
-        if not known.settled or status.st_mtime_ns != known.mtime_ns or status.st_ino != known.inode:
-            return False
-        if known.inside != inside:
-            return False
-        if not known.witness:
-            return True
-        try:
-            witness = os.stat(f"{full}/{known.witness}")
-        except FileNotFoundError:
-            return not known.witness_inode
-        except OSError:
-            return False
-        return (
-            witness.st_mtime_ns == known.witness_mtime_ns
-            and witness.st_size == known.witness_size
-            and witness.st_ino == known.witness_inode
-        )
 
     def _take(self, path: str, reading: Reading, known: FolderStamp | None, inside: int) -> None:
         """Put what was read into the batch, and go on to the folders below."""
@@ -530,6 +524,26 @@ class _BatchWriter:
             if self._thread is not None:
                 self._thread.shutdown(wait=True, cancel_futures=True)
             summary.added, summary.changed, summary.removed = self._counts
+
+
+def _is_unchanged(full: str, status_of: Callable[[str], os.stat_result], known: tuple[Any, ...], inside: int) -> bool:
+    """Whether a folder and its witness have the stamps that the index knows, in the order of FolderStamp."""
+    _, _, mtime_ns, inode, settled, _, known_inside, _, witness, witness_mtime_ns, witness_size, witness_inode = known
+    if not settled or known_inside != inside:
+        return False
+    try:
+        status = status_of(full)
+    except OSError:
+        return False
+    if status.st_mtime_ns != mtime_ns or status.st_ino != inode or not stat.S_ISDIR(status.st_mode):
+        return False
+    if not witness:
+        return True
+    try:
+        status = os.stat(f"{full}/{witness}")
+    except OSError as error:
+        return isinstance(error, FileNotFoundError) and not witness_inode
+    return status.st_mtime_ns == witness_mtime_ns and status.st_size == witness_size and status.st_ino == witness_inode
 
 
 def _below(path: str, name: str) -> str:
