@@ -324,6 +324,7 @@ class Sidecar:
             ("adoption", services.adoption.open),
             ("downloads", services.downloads.open),
             ("versions", services.versions.open),
+            ("links", services.links.go_on),
             ("custom nodes", services.nodes.open),
             ("processes", services.processes.open),
             ("launcher update", services.updates.open),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,65 @@ def test_damaged_overrides_fail_closed_and_say_so(setup: Setup, data: bytes) -> 
     assert any("its overrides cannot be read" in text for text in plan.warnings)
     assert [one.link.model_id for one in plan.unwanted] == [A]
     assert setup.apply().removed == 0 and len(setup.tree()) == 2, "a damaged file takes no link away"
+
+
+# -- models that cannot be read ----------------------------------------------------------------------------------------
+
+
+def behind_itself(_setup: Setup, folder: Path, _patch: pytest.MonkeyPatch) -> None:
+    """Nobody can look behind a link that leads to itself, root neither."""
+    folder.rename(folder.with_name(".aside"))
+    folder.symlink_to(folder.name)
+
+
+def not_listed(_setup: Setup, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path) == str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    patch.setattr(os, "scandir", scandir)
+
+
+def without_metadata(_setup: Setup, folder: Path, _patch: pytest.MonkeyPatch) -> None:
+    """The list of the files that it has in another program's store."""
+    write(folder / "metadata.json", b"{")
+    (folder / "metadata.json.bak").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("spoil", [behind_itself, not_listed, without_metadata])
+def test_links_of_a_model_that_cannot_be_read_stay(
+    setup: Setup,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Setup, Path, pytest.MonkeyPatch], None],
+    deep: bool,
+) -> None:
+    blob = write(tmp_path / "hub/blob", b"bytes")
+    facts = {"size": 5, "mtime_ns": 1, "store": str(tmp_path / "hub"), "mount": "/"}
+    references = [{"name": "r.safetensors", "path": str(blob), **facts}]
+    folder = setup.model(A, "a.safetensors", storage="reference", references=references)
+    setup.model("diffusion/sdxl/b", "b.safetensors")
+    if deep:
+        rules(setup, {"target_subdir": "checkpoints", "patterns": ["**/*.safetensors"]})
+    setup.apply()
+    before = setup.tree()
+    assert len(before) == 3
+    with monkeypatch.context() as patch:
+        spoil(setup, folder, patch)
+        plan = setup.plan()
+        assert (plan.broken, plan.unwanted, plan.changes) == ([], [], False)
+        assert f"Left out: {A}: it cannot be read." in plan.warnings
+        assert any("links are of models that cannot be read; they stay" in text for text in plan.warnings)
+        health = setup.work.health(APP, TAG)
+        assert (health.broken, health.orphaned) == ([], [])
+        assert setup.work.remove_orphans(APP, TAG, []).removed == 0
+        assert setup.apply().removed == 0
+        assert set(setup.tree()) == set(before)
+    assert len(setup.links()) == 3
 
 
 def test_a_fifo_for_overrides_does_not_hang(setup: Setup) -> None:

@@ -7,13 +7,14 @@ import errno
 import json
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pumas.errors import NotEnoughSpace, PlanOutdated
+from pumas.errors import NotEnoughSpace, PlanOutdated, PumasError
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
 from pumas.jobs.store import JobState, JobStore
@@ -195,6 +196,50 @@ async def test_a_job_that_was_parked_goes_on_with_a_plan_of_its_own(memory: InMe
     assert job.state is JobState.COMPLETED and len(memory.setup.links()) == 2
 
 
+async def test_a_job_that_a_stop_interrupted_goes_on_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what was chosen about conflicts; one that the user paused stays paused."""
+    one = InMemory(tmp_path / "root")
+    one.setup.model(A, "a.safetensors")
+    one.setup.model(B, "b.safetensors")
+    write(one.setup.models / "checkpoints/a.safetensors", b"theirs")
+    begun = threading.Event()
+
+    def until_it_is_stopped(*_arguments: object, check: Callable[[], None], **_options: object) -> None:
+        begun.set()
+        while True:
+            check()
+            time.sleep(0.01)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Applier, "apply", until_it_is_stopped)
+        await one.jobs.open()
+        asked = asyncio.create_task(one.links.apply(APP, TAG, resolutions={A: "overwrite"}))
+        assert await asyncio.to_thread(begun.wait, 30)
+        (job,) = await one.jobs.list(kind=APPLY)
+        paused = await one.jobs.start(APPLY, job.params, title="paused by the user")
+        await one.jobs.pause(paused.id)
+        await one.jobs.wait(paused.id, 30)
+        await one.jobs.close()
+        with pytest.raises(PumasError):
+            await asked
+    await one.close()
+
+    again = InMemory(tmp_path / "root")
+    try:
+        await again.jobs.open()
+        await again.links.open()
+        await again.links.go_on()
+        assert (await again.jobs.wait(job.id, 30)).state is JobState.COMPLETED
+        assert (await again.jobs.get(paused.id)).state is JobState.PAUSED
+        assert len(again.setup.links()) == 2
+        (kept,) = again.setup.models.glob(".pumas-replaced/*/checkpoints/a.safetensors")
+        assert kept.read_bytes() == b"theirs"
+    finally:
+        await again.close()
+
+
 async def test_the_plan_that_was_seen_or_none(memory: InMemory) -> None:
     plan = await memory.links.plan(APP, TAG)
     write(memory.setup.models / "checkpoints/a.safetensors", b"theirs")
@@ -216,7 +261,23 @@ async def test_refreshing_takes_all_versions_and_sees_new_models(memory: InMemor
     assert (len(listed), total, listed[0].app_version) == (1, 2, "0.4")
 
 
-async def test_the_library_finds_models_by_the_apps_they_are_linked_into(memory: InMemory) -> None:
+class Counted:
+    """A database whose questions are counted."""
+
+    def __init__(self, database: Database, reads: list[object]) -> None:
+        self._database, self._reads = database, reads
+
+    def read_sync(self, question: Any) -> Any:
+        self._reads.append(question)
+        return self._database.read_sync(question)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+async def test_the_library_finds_models_by_the_apps_they_are_linked_into(
+    memory: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setup = memory.setup
     setup.model("llm/llama/c", "c.gguf")
     await memory.call("sync_models_incremental", {"version_tag": TAG, "model_ids": [A]})
@@ -231,5 +292,12 @@ async def test_the_library_finds_models_by_the_apps_they_are_linked_into(memory:
         assert (narrowed.apps, narrowed.types) == ({APP: 1}, {"diffusion": 1})
         await memory.call("sync_models_incremental", {"version_tag": TAG, "model_ids": [B]})
         assert (await library.facets("", Filters(), [])).apps == {APP: 2}
+        reads: list[object] = []
+        monkeypatch.setattr(setup.store, "database", Counted(setup.store.database, reads))
+        assert (await library.facets("", Filters(), [])).apps == {APP: 2}
+        assert reads == [], "the registry is not read again while nothing changes"
+        (gone,) = setup.store.of_models([A])
+        setup.store.forget([gone.link_id])
+        assert (await library.facets("", Filters(), [])).apps == {APP: 1}
     finally:
         await library.close()

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pumas.config import Layout
 from pumas.links.applying import KEPT_FOLDER
 from pumas.links.linking import LinkKind, is_ours, leads_to, library_of
-from pumas.links.planning import is_away
+from pumas.links.planning import is_away, is_unreadable
 from pumas.links.store import Link, LinkStore, Replaced, new_link
 from pumas.links.values import Plan, Unneeded
+
+_UNREAD = "The model cannot be read"
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Examiner:
     def examine(self, plan: Plan | None) -> Health:
         """All registered links of versions that are there, and the folder of one version when its plan is given."""
         health = Health()
-        away = external = 0
+        away = external = unread = 0
         for row in self._store.all():
             if not os.path.isdir(self._version_folder(row)):
                 continue
@@ -61,12 +63,16 @@ class Examiner:
             gone = not os.path.lexists(target) and os.path.isdir(os.path.dirname(target))
             if not gone and is_away(self._store.absolute(row.source_path), self._library):
                 away += 1
+            elif reason == _UNREAD:
+                unread += 1
             else:
                 health.broken.append(Unneeded(row, target, _text(target), reason))
         if external:
             health.warnings.append(f"{external} links lead to another volume and break when the library is moved.")
         if away:
             health.warnings.append(f"{away} links lead to files on a drive that is away.")
+        if unread:
+            health.warnings.append(f"{unread} links are of models that cannot be read.")
         if plan is not None:
             self._look_for_orphans(plan, health)
         health.replaced = [r for r in self._store.replaced() if os.path.lexists(self._store.absolute(r.kept_path))]
@@ -84,8 +90,9 @@ class Examiner:
             return "The link is gone"
         if not is_ours(row, target, source):
             return "Something else is there now; it stays"
-        if not os.path.exists(target if row.link_type == LinkKind.SYMLINK else source):
-            return "The model's file is gone"
+        file = target if row.link_type == LinkKind.SYMLINK else source
+        if not os.path.exists(file):
+            return _UNREAD if is_unreadable(file) else "The model's file is gone"
         return None
 
     def _look_for_orphans(self, plan: Plan, health: Health) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pumas.config import Layout
@@ -54,7 +54,7 @@ class LinkKeeper:
     def count(self, model_ids: Sequence[str]) -> int:
         return len(self._store.of_models(model_ids))
 
-    def used_by(self) -> dict[str, list[str]]:
+    def used_by(self) -> Mapping[str, Sequence[str]]:
         return self._store.models_by_app()
 
     @contextlib.contextmanager

@@ -33,6 +33,7 @@ from pumas.storage import json_file
 from pumas.storage.paths import contained, display_name, relative_path, slug
 
 _SHOWN = 20
+_GONE = (FileNotFoundError, NotADirectoryError)
 # Names that are usable at a glance: what Windows reserves is shorter.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{7,}[A-Za-z0-9._+-]{0,180}[A-Za-z0-9]")
 
@@ -117,6 +118,7 @@ class _Run:
         self._folders: dict[str, _Folder | None] = {}
         self._plan = Plan(place)
         self._excluded: list[str] = []
+        self._unread: set[str] = set()
 
     def plan(self, models: Sequence[Mappable], model_ids: Collection[str] | None) -> Plan:
         plan, place = self._plan, self._place
@@ -211,15 +213,25 @@ class _Run:
         seen: set[tuple[str, str]] = set()
         for model in models:
             chosen = choose(model)
-            if not chosen or not self._allowed(model):
+            if not chosen or (device := self._device(model)) is None or not self._allowed(model):
                 continue
-            for file in self._files(model, deep=any(rule.deep for rule in chosen)):
+            for file in self._files(model, device, deep=any(rule.deep for rule in chosen)):
                 for rule in chosen:
                     if rule.matches(file.name) and (key := (rule.folder, file.source)) not in seen:
                         folder = self._folder(rule.folder)
                         if folder is not None:
                             seen.add(key)
                             yield file, folder
+
+    def _device(self, model: Mappable) -> int | None:
+        """Of its folder; None when that is gone or cannot be looked at."""
+        try:
+            return os.stat(f"{self._library}/{model.id}").st_dev
+        except _GONE:
+            return None
+        except OSError:
+            self._leave_unread(model)
+            return None
 
     def _allowed(self, model: Mappable) -> bool:
         """Whether the model's overrides let this version have it. What cannot be understood does not."""
@@ -236,13 +248,16 @@ class _Run:
             self._excluded.append(f"{model.id}: {problem}")
         return problem is None
 
-    def _files(self, model: Mappable, *, deep: bool) -> Iterator[_File]:
+    def _files(self, model: Mappable, device: int, *, deep: bool) -> Iterator[_File]:
         folder = f"{self._library}/{model.id}"
         try:
-            device = os.stat(folder).st_dev
-        except OSError:
+            names = list(_deep_names(folder)) if deep else _names(folder)
+        except _GONE:
             return
-        for name in _deep_names(folder) if deep else _names(folder):
+        except OSError:
+            self._leave_unread(model)
+            return
+        for name in names:
             try:
                 name.encode()
             except UnicodeEncodeError:
@@ -257,7 +272,8 @@ class _Run:
         """The files of a model that lie in another program's store."""
         try:
             metadata = json_file.load(self._layout.library / model.id / METADATA).value or {}
-        except PumasError:
+        except CorruptState:
+            self._leave_unread(model)
             return
         for reference in references(metadata.get(REFERENCES)):
             try:
@@ -266,6 +282,11 @@ class _Run:
                 continue
             if is_linkable(os.path.basename(reference.name)):
                 yield _File(model, reference.name, reference.path, "", device)
+
+    def _leave_unread(self, model: Mappable) -> None:
+        """What it has is not known, so neither is which of its links are wanted."""
+        self._unread.add(model.id)
+        self._excluded.append(f"{model.id}: it cannot be read")
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
@@ -334,17 +355,20 @@ class _Run:
 
     def _look_at_rest(self, by_target: dict[str, Link], model_ids: Collection[str] | None) -> None:
         wanted = {link.target for link in self._plan.links}
-        away = 0
+        away = unread = 0
         for target, row in by_target.items():
             if target in wanted or (model_ids is not None and row.model_id not in model_ids):
                 continue
             source = self._store.absolute(row.source_path)
             unneeded = Unneeded(row, target, _text_of(target), "")
+            file = target if row.link_type == LinkKind.SYMLINK else source
             if self._plan.models_link or not os.path.lexists(target):
                 self._plan.broken.append(_because(unneeded, "The link is gone"))
             elif not is_ours(row, target, source):
                 self._plan.broken.append(_because(unneeded, "Something else is there now; it stays"))
-            elif os.path.exists(target if row.link_type == LinkKind.SYMLINK else source):
+            elif row.model_id in self._unread or is_unreadable(file):
+                unread += 1
+            elif os.path.exists(file):
                 self._plan.unwanted.append(_because(unneeded, "No rule wants it any more"))
             elif is_away(source, self._library):
                 away += 1
@@ -352,6 +376,8 @@ class _Run:
                 self._plan.broken.append(_because(unneeded, "The model's file is gone"))
         if away:
             self._plan.warnings.append(f"{away} links lead to files on a drive that is away; they stay.")
+        if unread:
+            self._plan.warnings.append(f"{unread} links are of models that cannot be read; they stay.")
 
     def _warn(self) -> None:
         plan = self._plan
@@ -364,7 +390,7 @@ class _Run:
         for text in self._excluded[:_SHOWN]:
             plan.warnings.append(f"Left out: {text}.")
         if len(self._excluded) > _SHOWN:
-            plan.warnings.append(f"{len(self._excluded) - _SHOWN} more models are left out by their overrides.")
+            plan.warnings.append(f"{len(self._excluded) - _SHOWN} more models are left out.")
         copies = plan.of(Action.COPY)
         if copies:
             plan.warnings.append(
@@ -441,6 +467,17 @@ def is_away(source: str, library: str) -> bool:
     return not os.path.isdir(os.path.dirname(source))
 
 
+def is_unreadable(path: str) -> bool:
+    """Whether something may be there that cannot be looked at: it is not known to be gone."""
+    try:
+        os.stat(path)
+    except _GONE:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def is_there(library: str) -> bool:
     """Whether the library's drive is: a folder in which nothing is may be the place where it should be mounted."""
     try:
@@ -458,17 +495,15 @@ def _entries(path: str) -> dict[str, bool]:
         return {}
 
 
-def _names(folder: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from sorted(e.name for e in entries if is_linkable(e.name) and e.is_file())
-    except OSError:
-        return
+def _names(folder: str) -> list[str]:
+    """Raises OSError."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if is_linkable(e.name) and e.is_file())
 
 
 def _deep_names(folder: str) -> Iterator[str]:
-    """Files below a model, but for hidden folders and for models that lie in it."""
-    for path, folders, names in os.walk(folder):
+    """Files below a model, but for hidden folders and for models that lie in it. Raises OSError."""
+    for path, folders, names in os.walk(folder, onerror=_raise):
         if path != folder and METADATA in names:
             folders.clear()
             continue
@@ -476,6 +511,10 @@ def _deep_names(folder: str) -> Iterator[str]:
         for name in sorted(names):
             if is_linkable(name) and os.path.isfile(f"{path}/{name}"):
                 yield f"{path}/{name}"[len(folder) + 1 :]
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _read_small(path: str) -> bytes | None:

@@ -79,6 +79,10 @@ class LinkService:
         """Finish what a killed process left half done. Call after the library is open."""
         await asyncio.to_thread(self._keeper.recover)
 
+    async def go_on(self) -> None:
+        """Go on with what a kill interrupted. Call after the library and the versions are open."""
+        await self._jobs.go_on(APPLY)
+
     @property
     def work(self) -> LinkWork:
         """Loads much at its first use: from worker threads only."""
@@ -176,6 +180,8 @@ class LinkService:
     async def _run_apply(self, context: JobContext, params: Json) -> Json:
         """Also after a restart: the plans are made anew then, and what was done is not done again."""
         known = [self._plans.pop(plan_id, None) for plan_id in params["plan_ids"]]
+        if any(plan is None for plan in known):
+            await self._catalog.fresh()
 
         def work() -> dict[str, Applied]:
             plans = [plan or self._plan_again(params, tag) for plan, tag in zip(known, params["tags"], strict=True)]

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +89,9 @@ class LinkStore:
         )
         self._ready = False
         self._preparing = threading.Lock()
+        # Another object after every change.
+        self._content = object()
+        self._by_app: tuple[object, dict[str, list[str]]] | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -104,6 +107,7 @@ class LinkStore:
             f"The registry of links was damaged ({reason}) and was kept as {kept.name}; "
             "links that lead into the library are registered again.",
         )
+        self._content = object()
 
     def prepare(self) -> None:
         """Take over what older sidecars wrote, once per run. Raises the disk's failures."""
@@ -122,9 +126,9 @@ class LinkStore:
                 self._troubles.report(self._json.name, "damaged_registry", str(error))
             try:
                 if self.database.path.exists() and self.database.read_sync(legacy.has_absolute):
-                    self.database.write_sync(lambda c: legacy.make_relative(c, self._roots))
+                    self._write(lambda c: legacy.make_relative(c, self._roots))
                 if rows:
-                    self.database.write_sync(lambda c: legacy.take_over(c, rows, stamp))
+                    self._write(lambda c: legacy.take_over(c, rows, stamp))
             except ReadOnly:
                 if rows and not self.database.path.exists():
                     raise
@@ -173,10 +177,17 @@ class LinkStore:
             found += self._select(f"model_id IN ({', '.join('?' * len(part))}) ORDER BY target_path", *part)
         return found
 
-    def models_by_app(self) -> dict[str, list[str]]:
-        """Ids of the models that links were made to, in order, by the id of their app."""
+    def models_by_app(self) -> Mapping[str, Sequence[str]]:
+        """Ids of the models that links were made to, in order, by the id of their app; remembered while no link
+        changes. Nobody else writes while we own the root."""
         if not self._filled():
             return {}
+        content, known = self._content, self._by_app
+        if known is None or known[0] is not content:
+            self._by_app = known = content, self._read_models_by_app()
+        return known[1]
+
+    def _read_models_by_app(self) -> dict[str, list[str]]:
         sql = "SELECT DISTINCT app_id, model_id FROM links WHERE state = 'made' ORDER BY 1, 2"
         found: dict[str, list[str]] = {}
         for app_id, model_id in self.database.read_sync(lambda c: c.execute(sql).fetchall()):
@@ -208,6 +219,13 @@ class LinkStore:
 
     # -- writing: when a call returns, it is on disk -------------------------------------------------------------------
 
+    def _write(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            self.database.write_sync(change)
+        finally:
+            # Afterwards: who asked before may have been given what was there before.
+            self._content = object()
+
     def begin(self, links: Sequence[Link], replaced: Sequence[Replaced] = ()) -> None:
         """Note links that are about to be made, and what will be moved aside for them."""
         self.prepare()
@@ -221,7 +239,7 @@ class LinkStore:
                 "INSERT INTO replaced (target_path, kept_path, model_id, moved_at) VALUES (?, ?, ?, ?)", replaced
             )
 
-        self.database.write_sync(write)
+        self._write(write)
 
     def finish(self, failed: Sequence[str] = (), unreplaced: Sequence[str] = ()) -> None:
         """All links that were begun are made, but for those at the `failed` places, whose rows go.
@@ -234,12 +252,12 @@ class LinkStore:
             c.executemany("DELETE FROM replaced WHERE kept_path = ?", [(path,) for path in unreplaced])
             c.execute("UPDATE links SET state = 'made' WHERE state = 'making'")
 
-        self.database.write_sync(write)
+        self._write(write)
 
     def forget(self, link_ids: Iterable[int]) -> None:
         ids = [(link_id,) for link_id in link_ids]
         if ids:
-            self.database.write_sync(lambda c: c.executemany("DELETE FROM links WHERE link_id = ?", ids).rowcount)
+            self._write(lambda c: c.executemany("DELETE FROM links WHERE link_id = ?", ids).rowcount)
 
     def forget_below(self, folder: str) -> None:
         """Forget all that is noted of a folder (absolute): links, those of deleted models, and what was moved aside."""
@@ -254,7 +272,7 @@ class LinkStore:
                     (f"{kept}/", f"{kept}0"),
                 )
 
-        self.database.write_sync(write)
+        self._write(write)
 
     # -- links of deleted models ---------------------------------------------------------------------------------------
 
@@ -265,7 +283,7 @@ class LinkStore:
             for link in links
         ]
         sql = f"INSERT OR REPLACE INTO parked VALUES ({', '.join('?' * len(Parked._fields))})"  # noqa: S608
-        self.database.write_sync(lambda c: c.executemany(sql, rows).rowcount)
+        self._write(lambda c: c.executemany(sql, rows).rowcount)
 
     def parked(self, trash_id: str | None = None) -> list[Parked]:
         if not self._filled():
@@ -281,7 +299,7 @@ class LinkStore:
             gone = [(trash_id, target) for (target,) in rows if target not in keep]
             c.executemany("DELETE FROM parked WHERE trash_id = ? AND target_path = ?", gone)
 
-        self.database.write_sync(write)
+        self._write(write)
 
     # -- what was moved aside, and marks -------------------------------------------------------------------------------
 
@@ -299,7 +317,7 @@ class LinkStore:
         return self.database.read_sync(_setting(key))
 
     def set(self, key: str, value: str) -> None:
-        self.database.write_sync(lambda c: c.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value)))
+        self._write(lambda c: c.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, value)))
 
     def put_aside(self) -> Iterator[str]:
         """Names of registries that were damaged and kept."""
