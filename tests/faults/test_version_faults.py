@@ -140,9 +140,9 @@ class Bench:
 
     def check(self, before: set[str], *, may_be_cancelled: bool = False) -> None:
         for job in self.sidecar.result("list_jobs", {"kind": "install"})["jobs"]:
-            state = self.ended(job["job_id"])["state"]
-            fits = state == "completed" or (may_be_cancelled and state == "cancelled")
-            assert fits or job["job_id"] in self.past, job
+            ended = self.ended(job["job_id"])
+            fits = ended["state"] == "completed" or (may_be_cancelled and ended["state"] == "cancelled")
+            assert fits or job["job_id"] in self.past, (ended["state"], ended["error"])
             self.past.add(job["job_id"])
         for name, data in OWN.items():
             assert (self.folder / name).read_bytes() == data

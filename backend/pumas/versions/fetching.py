@@ -36,6 +36,7 @@ _SILENCE_S = 20.0
 _CHUNK = 256 * 1024
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,9 @@ class ArchiveFetch:
         place = self._folder / NAME
         digest_file = self._folder / f"{NAME}.sha256"
         with contextlib.suppress(OSError):
+            # A power cut may have taken its content.
             digest = digest_file.read_text(encoding="ascii")
+            digest = digest if _SHA256.fullmatch(digest) else _sha256(place)
             if place.is_file() and self._archive.sha256 in (None, digest):
                 return place, digest
         if self._archive.size is not None:

@@ -7,6 +7,7 @@ blocks in a thread of its own. Knows apps by their descriptions alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -42,7 +43,7 @@ from pumas.versions.archive import extract, kind_of, single_folder
 from pumas.versions.fetching import Archive, ArchiveFetch
 from pumas.versions.filling import Filling, Resolution
 from pumas.versions.packages import Packages, Resolved, Wish, relocate
-from pumas.versions.places import Places, remove_tree, write_lightly
+from pumas.versions.places import Places, remove_tree, sync, write_lightly
 from pumas.versions.placing import Placing
 from pumas.versions.progress import Progress
 from pumas.versions.requirements import digest
@@ -173,27 +174,40 @@ class Install:
         programs = Programs(work / "running.json", self._log, self._job.check)
         programs.end_leftover()
         packages = Packages(self._tools.layout.data / "cache", programs)
-        done: list[str] = self._kept.get("steps", []) if self._tree.is_dir() else []
+        done: list[str] = self._kept.get("steps", [])
+        if "extract" not in done or not self._tree.is_dir():
+            done = []
         self._kept = {**self._kept, "steps": done}
-        if "extract" not in self._kept["steps"]:
-            archive = self._download(work)
-            self._step("extract", lambda: self._unpack(archive, work))
-        if self._app.python is not None:
-            self._build_environment(self._app.python, packages, work)
-        self._progress.stage("setup", "Trying to start it")
-        self._set_up(programs)
+        with ThreadPoolExecutor(1, thread_name_prefix="install-sync") as aside:
+            if "extract" not in done:
+                archive = self._download(work)
+                self._step("extract", lambda: self._unpack(archive, work))
+                aside.submit(self._keep_done, "extract", archive)
+            if self._app.python is not None and "dependencies" not in done:
+                self._build_environment(self._app.python, packages, work)
+                aside.submit(self._keep_done, "dependencies")
+            self._progress.stage("setup", "Trying to start it")
+            self._set_up(programs)
+
+    def _keep_done(self, step: str, needless: Path | None = None) -> None:
+        """Keep that a step is done, once a power cut would take nothing that it made, and remove what it was made of.
+
+        Meanwhile the work goes on; little is left to write then when the version takes its place.
+        """
+        with contextlib.suppress(OSError, PumasError):  # a step that is not kept is done again
+            sync(self._tree)
+            self._kept = {**self._kept, "steps": [*self._kept["steps"], step]}
+            self._job.save_checkpoint_sync(self._kept)
+            if needless is not None:
+                needless.unlink(missing_ok=True)
 
     def _step(self, name: str, work: Callable[[], None]) -> None:
-        """Do a step once; after a restart only those that were not finished."""
-        if name in self._kept["steps"]:
-            return
         self._job.check()
         began = time.monotonic()
         self._progress.stage(name)
         self._log.say(f"Stage {name}.")
         work()
         self._log.say(f"Stage {name} took {time.monotonic() - began:.1f} s.")
-        self._keep(steps=[*self._kept["steps"], name])
 
     def _download(self, work: Path) -> Path:
         self._progress.stage("download", self._plan.archive.name)
@@ -211,7 +225,7 @@ class Install:
         verified = "as published" if self._plan.archive.sha256 else "no digest is published"
         self._log.say(f"{size:,} bytes, sha256 {sha256} ({verified}).")
         self._progress.arrived(self._plan.archive.name, "archive", size)
-        self._keep(sha256=sha256, size=size)
+        self._kept = {**self._kept, "sha256": sha256, "size": size}  # it is there still when this is not kept
         return archive
 
     def _unpack(self, archive: Path, work: Path) -> None:
@@ -227,7 +241,6 @@ class Install:
             top.chmod(0o755)
             os.rename(top, self._tree)
         remove_tree(fresh)
-        archive.unlink(missing_ok=True)
 
     def _extract(self, archive: Path, fresh: Path) -> None:
         size, done = max(1, archive.stat().st_size), 0
@@ -253,11 +266,10 @@ class Install:
             target.chmod(0o755)
 
     def _build_environment(self, python: Python, packages: Packages, work: Path) -> None:
-        """Make the environment and fill it. What it will hold is found out meanwhile, where the tool allows."""
-        if "dependencies" in self._kept["steps"]:
-            return
-        # One that was being filled when a kill came may hold halves of packages: it is made anew.
-        self._kept["steps"] = [step for step in self._kept["steps"] if step != "venv"]
+        """Make the environment and fill it. What it will hold is found out meanwhile, where the tool allows.
+
+        One that was being filled when a kill came may hold halves of packages: it is made anew.
+        """
         requirements = self._tree / python.requirements
         wish = Wish(requirements if requirements.is_file() else None, python.extra, before=self._plan.published_at)
         programs = Programs(work / "resolving.json", self._log, self._job.check)
@@ -360,10 +372,6 @@ class Install:
         return {"app_id": self._app.id, "tag": tag, "path": str(place), "warnings": list(self._warnings)}
 
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    def _keep(self, **values: object) -> None:
-        self._kept = {**self._kept, **values}
-        self._job.save_checkpoint_sync(self._kept)
 
     def _discard(self) -> None:
         """Never what took its place already: then the tree is the former build."""

@@ -25,6 +25,7 @@ import orjson
 from pumas.apps.command import child_environment, python_of
 from pumas.errors import DependencyFailed, InstallFailed
 from pumas.storage.files import disk_errors
+from pumas.versions.places import remove_tree
 from pumas.versions.running import OnLine, Programs
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class Packages:
         Raises:
             InstallFailed: stage `venv`.
         """
+        remove_tree(venv)  # uv refuses to clear one that a kill left half made
         if self._uv:
             argv = [self._uv, "venv", "--quiet", "--no-project", "--clear", "--python", sys.executable, str(venv)]
         else:

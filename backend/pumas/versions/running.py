@@ -114,6 +114,10 @@ class Running:
                 self.tail.append(text)
                 self._log.line(text)
                 self._lines.put(text)
+        if sys.platform == "linux":
+            # Its end is then noticed at once, too; the status is left to those who wait.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
 
 class Programs:

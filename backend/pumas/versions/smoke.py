@@ -22,7 +22,7 @@ from pumas.versions.running import Programs, Running
 HOST = "127.0.0.1"
 _PROBE_S = 2.0
 _LARGEST_ANSWER = 1024 * 1024
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _PAUSE_GROWTH = 0.01, 0.5, 1.1
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _PAUSE_GROWTH = 0.01, 0.5, 1.02
 
 
 def smoke_launch(app: AppDescription, folder: Path, root: Path, programs: Programs) -> float:
@@ -95,11 +95,16 @@ def listens(pid: int, port: int) -> bool:
     """Whether this process or one of its children listens on the port."""
     import psutil
 
+    def has_it(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+                for connection in process.net_connections(kind="tcp")
+            )
+        return False
+
     with contextlib.suppress(psutil.Error):
         leader = psutil.Process(pid)
-        for process in (leader, *leader.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                for connection in process.net_connections(kind="tcp"):
-                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                        return True
+        # To know its children every process of the machine has to be looked at.
+        return has_it(leader) or any(map(has_it, leader.children(recursive=True)))
     return False
