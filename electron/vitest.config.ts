@@ -6,7 +6,12 @@ export default defineConfig({
   test: {
     projects: [
       {
-        test: { name: "renderer", environment: "jsdom", include: ["src/renderer/**/*.test.{ts,tsx}"] },
+        test: {
+          name: "renderer",
+          environment: "jsdom",
+          include: ["src/renderer/**/*.test.{ts,tsx}"],
+          testTimeout: 60_000,
+        },
       },
       {
         resolve: { alias: { electron: fileURLToPath(new URL("src/main/testing/electron.ts", import.meta.url)) } },
@@ -15,7 +20,8 @@ export default defineConfig({
           environment: "node",
           include: ["src/{main,preload}/**/*.test.ts"],
           globalSetup: "src/main/testing/build.ts",
-          testTimeout: 40_000,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
     ],

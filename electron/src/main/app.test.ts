@@ -33,7 +33,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   if (world.handlers.size > 0 && !world.exited) app.quit();
-  if (world.handlers.size > 0) await eventually(() => world.exited, "the end", 20_000);
+  if (world.handlers.size > 0) await eventually(() => world.exited, "the end");
   app.removeAllListeners();
   standIn.defaultSession.removeAllListeners();
   for (const list of [world.windows, world.trays, world.notifications, world.opened, world.schemes]) list.length = 0;
@@ -44,11 +44,7 @@ afterEach(async () => {
 const window = () => eventually(() => world.windows[0], "a window");
 const state = async () => (await ask(ASK.sidecar)) as SidecarState;
 const running = () =>
-  eventually(
-    async () => (world.windows.length > 0 ? (await state()).phase === "running" : false),
-    "the sidecar",
-    30_000,
-  );
+  eventually(async () => (world.windows.length > 0 ? (await state()).phase === "running" : false), "the sidecar");
 const call = async (method: Parameters<typeof rpcChannel>[0], params: object = {}) =>
   (await ask(rpcChannel(method), params)) as Answer;
 const heard = () =>

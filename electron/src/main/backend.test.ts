@@ -18,6 +18,7 @@ function checkout(...files: string[]): { code: string; root: string } {
 
 const PYTHON = ["backend/rpc_server.py", ".venv/bin/python"];
 const RUST = "rust/target/release/pumas-rpc";
+const PACKAGED = ["backend/rpc_server.py", "bin/pumas-rpc"];
 
 describe("which backend is started", () => {
   test("Python by default, out of the checkout's own environment", () => {
@@ -64,6 +65,24 @@ describe("which backend is started", () => {
     for (const left of [[], [PYTHON[0]], [PYTHON[1]]] as string[][]) {
       expect(() => chooseBackend(checkout(...left), {})).toThrow(/\.\/launcher setup/);
     }
+  });
+
+  test("a package starts the Rust program that it brings", () => {
+    const places = { ...checkout(...PACKAGED), packaged: true };
+    for (const wanted of [undefined, "", "1"]) {
+      const backend = chooseBackend(places, { PUMAS_RUST_BACKEND: wanted });
+      expect(backend).toMatchObject({ name: "rust", command: join(places.code, "bin/pumas-rpc") });
+    }
+    const broken = { ...checkout("backend/rpc_server.py"), packaged: true };
+    expect(() => chooseBackend(broken, {})).toThrow(/bin\/pumas-rpc\)\. Install Pumas again/);
+  });
+
+  test("a package starts Python for who asks for it and has its packages", () => {
+    const places = { ...checkout(...PACKAGED, "venv/bin/python"), packaged: true };
+    const named = join(places.code, "venv/bin/python");
+    const asked = { PUMAS_RUST_BACKEND: "0" };
+    expect(chooseBackend(places, { ...asked, PUMAS_PYTHON: named })).toMatchObject({ name: "python", command: named });
+    expect(() => chooseBackend(places, asked)).toThrow(/PUMAS_PYTHON/);
   });
 
   test("an interpreter that is named is used", () => {

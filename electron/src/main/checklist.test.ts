@@ -40,7 +40,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   app.quit();
-  await eventually(() => world.exited, "the end", 20_000);
+  await eventually(() => world.exited, "the end");
   rmSync(root, { recursive: true, force: true });
 });
 

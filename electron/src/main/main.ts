@@ -8,13 +8,14 @@ import { run } from "./app";
 
 const dist = join(dirname(fileURLToPath(import.meta.url)), "..");
 // In a package the backend and the contracts are its resources; in a checkout they lie beside `electron/`.
-const code = electron.app.isPackaged ? process.resourcesPath : join(dist, "..", "..");
-const root = process.env.PUMAS_ROOT ?? (electron.app.isPackaged ? dataFolder() : code);
+const packaged = electron.app.isPackaged;
+const code = packaged ? process.resourcesPath : join(dist, "..", "..");
+const root = process.env.PUMAS_ROOT ?? (packaged ? dataFolder() : code);
 
 run(electron, {
-  places: { code, root },
+  places: { code, root, packaged },
   dist,
-  icon: electron.app.isPackaged ? join(process.resourcesPath, "icon.png") : join(dist, "..", "resources", "icon.png"),
+  icon: packaged ? join(process.resourcesPath, "icon.png") : join(dist, "..", "resources", "icon.png"),
   arguments: process.argv,
   variables: process.env,
 });

@@ -44,6 +44,21 @@ test("what the shell looks for in a package is put there", async () => {
   }
 });
 
+test("the backend that a package starts is built before it is packed", async () => {
+  const { scripts } = JSON.parse(readFileSync(join(ELECTRON, "package.json"), "utf8")) as {
+    scripts: { package: string };
+  };
+  const steps = scripts.package.split(" && ");
+  const builds = steps.findIndex((step) => step.endsWith("rust_backend.py"));
+  expect(builds).toBeGreaterThanOrEqual(0);
+  expect(steps.findIndex((step) => step.startsWith("electron-builder"))).toBeGreaterThan(builds);
+  const { extraResources } = await read();
+  expect(extraResources.find(({ to }) => to === "bin")).toMatchObject({
+    from: "../rust/target/release",
+    filter: ["pumas-rpc"],
+  });
+});
+
 test("what it names is there once the page and the shell are built", async () => {
   const { files } = await read();
   const wanted = files.flatMap((one) => (typeof one === "string" ? [one] : one.filter));

@@ -1,11 +1,9 @@
 // The event stream of whichever sidecar runs at the time: read again after each end, from the cursor on.
 import type { StreamMessage } from "../preload/bridge";
+import { LOAD_TOPIC, TOPICS } from "../renderer/client/topics";
 import type { Connection, Emit } from "./connection";
 import type { Sidecar } from "./sidecar";
 
-export const TOPICS = ["job", "model", "library", "download", "install", "version", "releases", "process", "network"];
-/** Costs the sidecar work, so it is followed only while somebody looks. */
-const LOAD_TOPIC = "system";
 const RETRY_MS = 500;
 
 export class Stream {

@@ -22,7 +22,7 @@ export function folder(): string {
 export async function eventually<T>(
   check: () => T | Promise<T>,
   what: string,
-  timeoutMs = 15_000,
+  timeoutMs = 60_000,
 ): Promise<NonNullable<T>> {
   const end = Date.now() + timeoutMs;
   for (;;) {
@@ -44,12 +44,13 @@ export function lives(pid: number): boolean {
   return !existsSync(stat) || !/\) [ZX] /.test(readFileSync(stat, "utf8"));
 }
 
+/** Short waits between tries; what ends a wait is given long, since the machine may be busy. */
 export const QUICK: Limits = {
-  startMs: 600,
+  startMs: 60_000,
   restartAfterMs: [20, 40],
   calmMs: 60_000,
   silenceMs: 300,
-  healthMs: 200,
+  healthMs: 60_000,
   askedMs: 300,
   termMs: 300,
 };

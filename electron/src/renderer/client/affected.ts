@@ -21,7 +21,7 @@ const LINKS = [
   "search_models_fts",
 ] as const satisfies MethodName[];
 
-const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
+export const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
   "model.added": LIBRARY,
   "model.changed": LIBRARY,
   "model.removed": LIBRARY,

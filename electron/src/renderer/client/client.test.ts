@@ -1,10 +1,11 @@
 import { QueryObserver } from "@tanstack/react-query";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { affectedBy } from "./affected";
+import { OF_TOPIC, affectedBy } from "./affected";
 import { Client } from "./client";
 import { CallError } from "./errors";
 import { callOptions } from "./hooks";
+import { TOPICS } from "./topics";
 import type { MethodName, PumasEvent, StreamHandlers, Transport } from "./types";
 
 class FakeTransport implements Transport {
@@ -169,3 +170,8 @@ it.each(["job.progress", "download.progress", "install.progress", "process.log",
     expect(affectedBy(topic, {})).toEqual([]);
   },
 );
+
+it("follows every topic that makes an answer out of date", () => {
+  const groups = Object.keys(OF_TOPIC).map((topic) => topic.split(".")[0]);
+  expect(TOPICS).toEqual(expect.arrayContaining([...new Set(groups)]));
+});

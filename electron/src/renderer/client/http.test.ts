@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { HttpTransport, TOPICS } from "./http";
+import { HttpTransport } from "./http";
 import type { Session } from "./session";
+import { TOPICS } from "./topics";
 import type { PumasEvent, StreamHandlers } from "./types";
 
 interface Request {
@@ -80,6 +81,9 @@ function recorder() {
   return { heard, handlers };
 }
 
+/** Wait for what must come true; the bound only ends the test. */
+const soon = (check: () => void) => vi.waitFor(check, { timeout: 30_000, interval: 5 });
+
 let sidecar: Sidecar;
 beforeEach(() => {
   sidecar = new Sidecar();
@@ -138,18 +142,18 @@ describe("the event stream", () => {
     sidecar.answers.push(first.answer, second.answer);
     const { heard, handlers } = recorder();
     const end = new HttpTransport(session("secret")).follow(handlers);
-    await vi.waitFor(() => expect(sidecar.requests).toHaveLength(1));
+    await soon(() => expect(sidecar.requests).toHaveLength(1));
     expect(sidecar.last.path).toBe(`events?topics=${TOPICS.join(",")}`);
     expect(sidecar.last.headers).toEqual({ Authorization: "Bearer secret" });
     first.emit('id: 5\nevent: ready\ndata: {}\n\nid: 6\nevent: job.state\ndata: {"job_id":"a"}\n\n');
-    await vi.waitFor(() => expect(heard).toEqual(["opened", "job.state 6"]));
+    await soon(() => expect(heard).toEqual(["opened", "job.state 6"]));
     first.end();
-    await vi.waitFor(() => expect(sidecar.requests).toHaveLength(2));
+    await soon(() => expect(sidecar.requests).toHaveLength(2));
     expect(sidecar.last.headers).toMatchObject({ "Last-Event-ID": "6" });
     second.emit("id: 9\nevent: ready\ndata: {}\n\nid: 9\nevent: resync\ndata: {}\n\n");
-    await vi.waitFor(() => expect(heard).toEqual(["opened", "job.state 6", "unreachable", "opened", "gap"]));
+    await soon(() => expect(heard).toEqual(["opened", "job.state 6", "unreachable", "opened", "gap"]));
     end();
-    await vi.waitFor(() => expect(sidecar.last.signal?.aborted).toBe(true));
+    await soon(() => expect(sidecar.last.signal?.aborted).toBe(true));
   });
 
   it("names the load's topic only while it is wanted, without losing a word", async () => {
@@ -158,15 +162,15 @@ describe("the event stream", () => {
     const { heard, handlers } = recorder();
     const transport = new HttpTransport(session(null));
     const end = transport.follow(handlers);
-    await vi.waitFor(() => expect(sidecar.requests).toHaveLength(1));
+    await soon(() => expect(sidecar.requests).toHaveLength(1));
     streams[0]?.emit("id: 3\nevent: ready\ndata: {}\n\n");
-    await vi.waitFor(() => expect(heard).toEqual(["opened"]));
+    await soon(() => expect(heard).toEqual(["opened"]));
     transport.followLoad(true);
-    await vi.waitFor(() => expect(sidecar.requests).toHaveLength(2));
+    await soon(() => expect(sidecar.requests).toHaveLength(2));
     expect(sidecar.last.path).toBe(`events?topics=${TOPICS.join(",")},system`);
     expect(sidecar.last.headers).toEqual({ "Last-Event-ID": "3" });
     transport.followLoad(false);
-    await vi.waitFor(() => expect(sidecar.requests).toHaveLength(3));
+    await soon(() => expect(sidecar.requests).toHaveLength(3));
     expect(sidecar.last.path).not.toContain("system");
     expect(heard, "a change of topics is no lost connection").toEqual(["opened"]);
     end();
@@ -176,7 +180,7 @@ describe("the event stream", () => {
     sidecar.answers.push(() => new Response("", { status: 401 }));
     const { heard, handlers } = recorder();
     const end = new HttpTransport(session("wrong")).follow(handlers);
-    await vi.waitFor(() => expect(heard).toEqual(["unauthorized"]));
+    await soon(() => expect(heard).toEqual(["unauthorized"]));
     end();
   });
 });

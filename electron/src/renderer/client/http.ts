@@ -2,21 +2,9 @@
 import { CallError } from "./errors";
 import type { Session } from "./session";
 import { MessageParser } from "./sse";
+import { LOAD_TOPIC, TOPICS } from "./topics";
 import type { ClosedReason, MethodName, PumasEvent, StreamHandlers, Transport } from "./types";
 
-export const TOPICS = [
-  "job",
-  "model",
-  "library",
-  "download",
-  "install",
-  "version",
-  "links",
-  "releases",
-  "process",
-  "network",
-];
-const LOAD_TOPIC = "system";
 const RETRY_MS = [250, 500, 1000, 2000, 4000];
 /** The sidecar sends something every 20 s; a stream that is silent for longer is dead. */
 const SILENCE_MS = 50_000;
