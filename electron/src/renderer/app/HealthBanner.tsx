@@ -34,22 +34,45 @@ function Unreachable() {
 }
 
 function Health() {
-  const { t, formats } = useTexts();
-  const act = useAct();
-  const later = { enabled: useSettled() };
+  const { t } = useTexts();
+  const settled = useSettled();
   const library = useCall("get_library_status", {});
-  const status = useCall("get_status", {}, later);
-  const network = useCall("get_network_settings", {}, later);
-  const disk = useCall("get_disk_space", {}, later);
-  const install = useChange("install_deps");
   const [showing, setShowing] = useState(false);
   const [seen, setSeen] = useState(0);
   const troubles = library.data?.trouble_count ?? 0;
-  const missing = status.data?.missing_deps ?? [];
   return (
     <>
       {library.data?.state === "offline" && <Line serious text={t("health.library_offline")} />}
       {library.data?.state === "read_only" && <Line text={t("health.library_read_only")} />}
+      {settled && <MachineHealth />}
+      {troubles > seen && (
+        <Line text={t("health.troubles", { count: troubles })}>
+          <Button onClick={() => setShowing(true)}>{t("health.troubles.show")}</Button>
+          <Button look="quiet" onClick={() => setSeen(troubles)}>
+            {t("common.dismiss")}
+          </Button>
+        </Line>
+      )}
+      {showing && (
+        <Suspense fallback={null}>
+          <TroubleList troubles={library.data?.troubles ?? []} onClose={() => setShowing(false)} />
+        </Suspense>
+      )}
+    </>
+  );
+}
+
+/** What is around the library; asked for once the first view is there. */
+function MachineHealth() {
+  const { t, formats } = useTexts();
+  const act = useAct();
+  const status = useCall("get_status", {});
+  const network = useCall("get_network_settings", {});
+  const disk = useCall("get_disk_space", {});
+  const install = useChange("install_deps");
+  const missing = status.data?.missing_deps ?? [];
+  return (
+    <>
       {disk.data && disk.data.free < LOW_BYTES && (
         <Line text={t("health.disk_low", { size: formats.bytes(disk.data.free) })} hint={t("error.disk_full")} />
       )}
@@ -64,19 +87,6 @@ function Health() {
             {t("health.missing.install")}
           </Button>
         </Line>
-      )}
-      {troubles > seen && (
-        <Line text={t("health.troubles", { count: troubles })}>
-          <Button onClick={() => setShowing(true)}>{t("health.troubles.show")}</Button>
-          <Button look="quiet" onClick={() => setSeen(troubles)}>
-            {t("common.dismiss")}
-          </Button>
-        </Line>
-      )}
-      {showing && (
-        <Suspense fallback={null}>
-          <TroubleList troubles={library.data?.troubles ?? []} onClose={() => setShowing(false)} />
-        </Suspense>
       )}
     </>
   );

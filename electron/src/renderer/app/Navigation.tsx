@@ -19,8 +19,7 @@ export function Navigation({ current, onCommands }: { current: View; onCommands:
   const { t } = texts;
   useFollowDownloads();
   useFollowLoad();
-  const downloads = useCall("list_model_downloads", {}, { enabled: useSettled() });
-  const moving = downloads.data?.downloads.filter((one) => MOVING.has(one.status)).length ?? 0;
+  const settled = useSettled();
   return (
     <nav className={css.nav} aria-label={t("nav.label")}>
       <div className={css.brand}>
@@ -39,7 +38,7 @@ export function Navigation({ current, onCommands }: { current: View; onCommands:
           >
             <Icon aria-hidden />
             <span>{t(`nav.${view}`)}</span>
-            {view === "downloads" && moving > 0 && <Badge tone="accent">{moving}</Badge>}
+            {view === "downloads" && settled && <Moving />}
           </a>
         );
       })}
@@ -51,4 +50,11 @@ export function Navigation({ current, onCommands }: { current: View; onCommands:
       </button>
     </nav>
   );
+}
+
+/** How many downloads are under way. */
+function Moving() {
+  const downloads = useCall("list_model_downloads", {});
+  const count = downloads.data?.downloads.filter((one) => MOVING.has(one.status)).length ?? 0;
+  return count > 0 && <Badge tone="accent">{count}</Badge>;
 }

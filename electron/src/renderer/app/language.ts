@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 
 import { usePageSettings } from "../lib/settings";
 import { en } from "../texts/en";
-import { Texts, type Table } from "../texts/texts";
+import { ENGLISH, Texts, type Table } from "../texts/texts";
 
 type Language = "en" | "de";
 
@@ -21,7 +21,7 @@ export function chosenLanguage(setting: Language | "auto", languages: readonly s
 export function useLanguage(): Texts {
   const { language: setting } = usePageSettings();
   const language = chosenLanguage(setting, navigator.languages);
-  const [texts, setTexts] = useState(() => new Texts("en", en));
+  const [texts, setTexts] = useState(ENGLISH);
   useEffect(() => {
     let wanted = true;
     void TABLES[language]().then((table) => {

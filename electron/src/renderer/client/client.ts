@@ -1,5 +1,5 @@
 // One client for the page: typed calls, and the events that keep the query cache true. Nothing here polls.
-import { QueryClient } from "@tanstack/react-query";
+import { QueryClient, notifyManager } from "@tanstack/react-query";
 
 import { affectedBy, CHANGED_BY } from "./affected";
 import { checked } from "./errors";
@@ -11,6 +11,9 @@ const CHANNEL = "pumas-changes";
 
 export type Connection = "connecting" | "open" | ClosedReason;
 type Listener = (event: PumasEvent) => void;
+
+// An answer is shown in the frame in which it comes; by default the library puts it off with a timer.
+notifyManager.setScheduler(queueMicrotask);
 
 export class Client {
   readonly queries = new QueryClient({

@@ -1,6 +1,6 @@
 // Failures of calls, whichever way they were answered.
 
-/** `kind` is an entry of contracts/errors.json, or one of the page's own: `unreachable`, `unauthorized`. */
+/** `kind` is an entry of contracts/errors.json, or one of the page's own: `unreachable`, `unauthorized`, or JSON-RPC's. */
 export class CallError extends Error {
   override readonly name = "CallError";
 

@@ -1,29 +1,36 @@
 // Numbers as people read them. All sizes are bytes unless a name says otherwise.
+import { shortNumber, wholeNumber } from "./numbers";
 
+const DIGITS = 3;
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-export class Formats {
-  private readonly whole: Intl.NumberFormat;
-  private readonly short: Intl.NumberFormat;
-  private readonly compact: Intl.NumberFormat;
-  private readonly moment: Intl.DateTimeFormat;
-  private readonly relative: Intl.RelativeTimeFormat;
+/** `make`, called at the first call of the result and never again. */
+export function once<T>(make: () => T): () => T {
+  let made: { value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
 
-  constructor(readonly language: string) {
-    this.whole = new Intl.NumberFormat(language);
-    this.short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
-    // Without the region: model sizes are written 8B also where a billion is bn.
-    this.compact = new Intl.NumberFormat(language.slice(0, 2), { notation: "compact", maximumFractionDigits: 1 });
-    this.moment = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
-    this.relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
-  }
+export class Formats {
+  // Each takes a browser milliseconds to make, so each is made when it is first needed.
+  private readonly whole = once(() => new Intl.NumberFormat(this.language));
+  private readonly short = once(() => new Intl.NumberFormat(this.language, { maximumSignificantDigits: DIGITS }));
+  // Without the region: model sizes are written 8B also where a billion is bn.
+  private readonly compact = once(
+    () => new Intl.NumberFormat(this.language.slice(0, 2), { notation: "compact", maximumFractionDigits: 1 }),
+  );
+  private readonly moment = once(
+    () => new Intl.DateTimeFormat(this.language, { dateStyle: "medium", timeStyle: "short" }),
+  );
+  private readonly relative = once(() => new Intl.RelativeTimeFormat(this.language, { numeric: "auto" }));
+
+  constructor(readonly language: string) {}
 
   count(value: number): string {
-    return this.whole.format(value);
+    return wholeNumber(this.language, value) ?? this.whole().format(value);
   }
 
   compactCount(value: number): string {
-    return this.compact.format(value);
+    return this.compact().format(value);
   }
 
   bytes(size: number): string {
@@ -32,15 +39,15 @@ export class Formats {
       size /= 1024;
       unit++;
     }
-    return `${this.short.format(unit === 0 ? Math.round(size) : size)} ${UNITS[unit] ?? ""}`;
+    return `${this.decimal(unit === 0 ? Math.round(size) : size)} ${UNITS[unit] ?? ""}`;
   }
 
   percent(part: number): string {
-    return `${this.whole.format(Math.floor(part * 100))} %`;
+    return `${this.count(Math.floor(part * 100))} %`;
   }
 
   decimal(value: number): string {
-    return this.short.format(value);
+    return shortNumber(this.language, value, DIGITS) ?? this.short().format(value);
   }
 
   /** A length of time, in its two largest units. */
@@ -55,13 +62,13 @@ export class Formats {
     const first = parts.findIndex(([value]) => value > 0);
     if (first < 0) return "0 s";
     const shown = parts.slice(first, first + 2).filter(([value]) => value > 0);
-    return shown.map(([value, unit]) => `${this.whole.format(value)} ${unit}`).join(" ");
+    return shown.map(([value, unit]) => `${this.count(value)} ${unit}`).join(" ");
   }
 
   /** A time stamp of the sidecar (ISO-8601, UTC) in the reader's own time zone. */
   date(iso: string): string {
     const date = new Date(iso);
-    return Number.isNaN(date.getTime()) ? iso : this.moment.format(date);
+    return Number.isNaN(date.getTime()) ? iso : this.moment().format(date);
   }
 
   ago(iso: string, now = Date.now()): string {
@@ -73,6 +80,6 @@ export class Formats {
       ["minute", 60],
     ];
     const [unit, length] = steps.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
-    return this.relative.format(Math.round(seconds / length), unit);
+    return this.relative().format(Math.round(seconds / length), unit);
   }
 }

@@ -15,12 +15,14 @@ export interface View {
   height: number;
 }
 
-/** More than are in view on each side, so that a quick scroll shows no gap. */
+/** More than are in view on each side, so that a quick scroll shows no gap; fewer where each letter draws all anew. */
 const MORE = 8;
+const MORE_AT_START = 3;
 
 export function rangeOf({ top, height }: View, rowHeight: number, total: number): Range {
-  const first = Math.min(Math.max(0, Math.floor(top / rowHeight) - MORE), total);
-  const end = Math.min(total, Math.ceil((top + height) / rowHeight) + MORE);
+  const more = top > 0 ? MORE : MORE_AT_START;
+  const first = Math.min(Math.max(0, Math.floor(top / rowHeight) - more), total);
+  const end = Math.min(total, Math.ceil((top + height) / rowHeight) + more);
   return { first, end: Math.max(first, end) };
 }
 
@@ -31,7 +33,6 @@ export function revealing(row: number, { top, height }: View, rowHeight: number)
 }
 
 export interface Rows extends Range {
-  rowHeight: number;
   /** At most so many rows exist at a time. */
   places: number;
   /** How many rows are in view at most, at least one. */
@@ -39,9 +40,12 @@ export interface Rows extends Range {
   reveal: (row: number) => void;
 }
 
+/** What the font is before the document says so: asking takes time that the first view does not have. */
+const USUAL_FONT = 14;
+
 /** `rem` is a row's height as the style sheet has it, so that rows grow with the font. */
 export function useRows(scroller: RefObject<HTMLElement | null>, total: number, rem: number): Rows {
-  const [rowHeight, setRowHeight] = useState(() => rem * rootFont());
+  const [rowHeight, setRowHeight] = useState(rem * USUAL_FONT);
   const [view, setView] = useState<View>({ top: 0, height: window.innerHeight });
   const range = rangeOf(view, rowHeight, total);
   const { first, end } = range;
@@ -62,7 +66,7 @@ export function useRows(scroller: RefObject<HTMLElement | null>, total: number, 
     };
     const sizes = new ResizeObserver(() => {
       setRowHeight(rem * rootFont());
-      setView(look());
+      setView((now) => (now.top === element.scrollTop && now.height === element.clientHeight ? now : look()));
     });
     sizes.observe(element);
     element.addEventListener("scroll", scrolled, { passive: true });
@@ -77,7 +81,7 @@ export function useRows(scroller: RefObject<HTMLElement | null>, total: number, 
     const element = scroller.current;
     element?.scrollTo({ top: revealing(row, { top: element.scrollTop, height: element.clientHeight }, rowHeight) });
   };
-  return { first, end, rowHeight, page, places: page + 2 + 2 * MORE, reveal };
+  return { first, end, page, places: page + 2 + 2 * MORE, reveal };
 }
 
 function rootFont(): number {

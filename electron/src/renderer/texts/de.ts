@@ -52,6 +52,8 @@ export const de: Table = {
 
   "error.unreachable": "Der Dienst antwortet nicht. Vielleicht startet er gerade neu.",
   "error.unauthorized": "Die Seite mit `pumas open` neu öffnen.",
+  "error.method_not_found":
+    "Der laufende Dienst kann das nicht. Der Python-Dienst kann es: Pumas ohne PUMAS_RUST_BACKEND=1 starten.",
   "error.disk_full": "Platz schaffen, zum Beispiel den Papierkorb leeren, und noch einmal versuchen.",
   "error.read_only": "Die Rechte des Ordners prüfen, oder ob sein Laufwerk schreibgeschützt eingehängt ist.",
   "error.offline": "Das Laufwerk anschließen und noch einmal versuchen.",
@@ -331,6 +333,7 @@ export const de: Table = {
   "apps.stale": "Diese Liste ist nicht frisch: {error}",
   "apps.active": "aktiv",
   "apps.default": "bevorzugt",
+  "apps.prefer": "Diese Version bevorzugen",
   "apps.activate": "Aktiv machen",
   "apps.run": "Starten",
   "apps.stop": "Anhalten",
@@ -397,13 +400,18 @@ export const de: Table = {
   "monitor.no_gpu": "Keine NVIDIA-GPU gefunden.",
   "monitor.apps": "Laufende Apps",
   "monitor.apps.none": "Keine App läuft.",
-  "monitor.app": "App",
   "monitor.used": "{used} von {total}",
   "monitor.waiting": "Die ersten Zahlen kommen gleich.",
   "monitor.temp": "{value} °C",
   "monitor.curve": "{name} in den letzten Minuten",
   "monitor.jobs": "Laufende Arbeit",
   "monitor.jobs.none": "Im Augenblick ist nichts zu tun.",
+  "monitor.job.queued": "wartet",
+  "monitor.job.running": "läuft",
+  "monitor.job.paused": "angehalten",
+  "monitor.job.completed": "fertig",
+  "monitor.job.failed": "gescheitert",
+  "monitor.job.cancelled": "abgebrochen",
 
   "stores.title": "Speicherorte",
   "stores.hint":
@@ -480,6 +488,13 @@ export const de: Table = {
   "settings.update.apply": "Aktualisieren",
   "settings.restart": "Dienst neu starten",
   "settings.library": "Bibliothek",
-  "settings.sandbox": "Läuft in einer Sandbox ({kind}): {limits}",
+  "settings.sandbox.flatpak":
+    "Pumas läuft als Flatpak: Nur Ordner, die es erlaubt, sind sichtbar. Weitere erlaubt `flatpak override --filesystem=PFAD`. Links auf Dateien außerhalb davon gehen innen ins Leere.",
+  "settings.sandbox.snap":
+    "Pumas läuft als Snap: Nur der persönliche Ordner ist sichtbar, ohne seine versteckten Ordner. Andere Laufwerke brauchen die Schnittstelle removable-media.",
+  "settings.sandbox.docker":
+    "Pumas läuft in einem Container: Nur eingehängte Volumes sind sichtbar, also die Ordner mit den Modellen einhängen. Links, die aus einem Volume hinausführen, gehen außerhalb ins Leere.",
+  "settings.sandbox.appimage":
+    "Pumas läuft als AppImage: Sein eigener Ordner ist schreibgeschützt und liegt bei jedem Start woanders. Die Bibliothek liegt nicht darin.",
   "settings.saved": "Gespeichert.",
 };

@@ -46,6 +46,8 @@ export const en = {
 
   "error.unreachable": "The sidecar does not answer. It may be starting again.",
   "error.unauthorized": "Open the page anew with `pumas open`.",
+  "error.method_not_found":
+    "The backend that runs does not serve this. The Python backend does: start Pumas without PUMAS_RUST_BACKEND=1.",
   "error.disk_full": "Free some space, for example by emptying the trash, and try again.",
   "error.read_only": "Check the permissions of the folder, or whether its drive is mounted read-only.",
   "error.offline": "Connect the drive and try again.",
@@ -316,6 +318,7 @@ export const en = {
   "apps.stale": "This list is not fresh: {error}",
   "apps.active": "active",
   "apps.default": "preferred",
+  "apps.prefer": "Prefer this version",
   "apps.activate": "Make active",
   "apps.run": "Run",
   "apps.stop": "Stop",
@@ -382,13 +385,18 @@ export const en = {
   "monitor.no_gpu": "No NVIDIA GPU was found.",
   "monitor.apps": "Running apps",
   "monitor.apps.none": "No app runs.",
-  "monitor.app": "App",
   "monitor.used": "{used} of {total}",
   "monitor.waiting": "The first figures come in a moment.",
   "monitor.temp": "{value} °C",
   "monitor.curve": "{name} over the last minutes",
   "monitor.jobs": "Work under way",
   "monitor.jobs.none": "Nothing to do at the moment.",
+  "monitor.job.queued": "waiting",
+  "monitor.job.running": "running",
+  "monitor.job.paused": "paused",
+  "monitor.job.completed": "complete",
+  "monitor.job.failed": "failed",
+  "monitor.job.cancelled": "cancelled",
 
   "stores.title": "Stores",
   "stores.hint": "Models that other programs keep on this machine. Taking them over copies nothing: files are shared.",
@@ -464,6 +472,13 @@ export const en = {
   "settings.update.apply": "Update",
   "settings.restart": "Restart the sidecar",
   "settings.library": "Library",
-  "settings.sandbox": "Runs in a sandbox ({kind}): {limits}",
+  "settings.sandbox.flatpak":
+    "Pumas runs as a Flatpak: only folders that it permits are visible. Permit others with `flatpak override --filesystem=PATH`. Links to files outside of them are broken inside.",
+  "settings.sandbox.snap":
+    "Pumas runs as a snap: only the home folder is visible, without its hidden folders. Other drives need the removable-media interface.",
+  "settings.sandbox.docker":
+    "Pumas runs in a container: only mounted volumes are visible, so mount the folders with your models. Links that leave a volume are broken outside.",
+  "settings.sandbox.appimage":
+    "Pumas runs as an AppImage: its own folder is read-only and lies elsewhere at every start. Your library is not in it.",
   "settings.saved": "Saved.",
 } as const satisfies Record<string, string | { one: string; other: string }>;

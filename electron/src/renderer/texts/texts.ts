@@ -2,7 +2,7 @@
 // one thing and one for more.
 import { createContext, use } from "react";
 
-import { Formats } from "../lib/format";
+import { Formats, once } from "../lib/format";
 import { en } from "./en";
 
 export type TextKey = keyof typeof en;
@@ -12,7 +12,7 @@ export type Values = Readonly<Record<string, string | number>>;
 
 export class Texts {
   readonly formats: Formats;
-  private readonly plural: Intl.PluralRules;
+  private readonly plural = once(() => new Intl.PluralRules(this.language));
 
   constructor(
     readonly language: string,
@@ -21,7 +21,6 @@ export class Texts {
     // The region (24 hours or 12, which date order) is the system's where the language is the same.
     const region = navigator.languages.find((one) => one.slice(0, 2) === language);
     this.formats = new Formats(region ?? language);
-    this.plural = new Intl.PluralRules(language);
   }
 
   /** `count` chooses between the form for one and for more, and is shown grouped. */
@@ -38,11 +37,13 @@ export class Texts {
   readonly find = (key: string): string | undefined => (key in this.table ? this.t(key as TextKey) : undefined);
 
   private form(count: number): "one" | "other" {
-    return this.plural.select(count) === "one" ? "one" : "other";
+    return this.plural().select(count) === "one" ? "one" : "other";
   }
 }
 
-export const TextsContext = createContext(new Texts("en", en));
+export const ENGLISH = new Texts("en", en);
+
+export const TextsContext = createContext(ENGLISH);
 
 export function useTexts(): Texts {
   return use(TextsContext);

@@ -76,7 +76,7 @@ export function AppVersions({ app }: { app: AppInfo }) {
                 <Menu
                   label={`${t("common.actions")}: ${tag}`}
                   items={[
-                    { label: t("apps.default"), run: () => act(() => preferring.mutateAsync({ app_id, tag })) },
+                    { label: t("apps.prefer"), run: () => act(() => preferring.mutateAsync({ app_id, tag })) },
                     {
                       label: t("apps.reinstall"),
                       run: () => act(() => reinstalling.mutateAsync({ tag, app_id, reinstall: true })),

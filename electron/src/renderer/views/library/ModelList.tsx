@@ -28,8 +28,8 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(0);
   const total = found.total_count;
-  const { first, end, rowHeight, places, page, reveal } = useRows(scroller, total, ROW_REM);
-  const rowAt = useFoundModels(search, found.models, first, end - 1);
+  const { first, end, places, page, reveal } = useRows(scroller, total, ROW_REM);
+  const rowAt = useFoundModels(search, found, first, end - 1);
   const words = useMemo(() => queryWords(search.query), [search.query]);
   const remove = useDelete();
 
@@ -89,7 +89,7 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
       tabIndex={0}
       onKeyDown={press}
     >
-      <div className={css.rows} role="presentation" style={{ height: total * rowHeight }}>
+      <div className={css.rows} role="presentation" style={{ height: `${total * ROW_REM}rem` }}>
         {Array.from({ length: end - first }, (_, place) => {
           const index = first + place;
           const model = rowAt(index);
@@ -100,7 +100,7 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
               words={words}
               index={index}
               total={total}
-              start={index * rowHeight}
+              start={index * ROW_REM}
               selected={model?.model_id === current}
               active={index === active}
               onOpen={open}

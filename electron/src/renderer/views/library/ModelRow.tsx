@@ -11,6 +11,7 @@ interface Props {
   words: readonly string[];
   index: number;
   total: number;
+  /** Where it begins in the list, in rem. */
   start: number;
   /** The model that is open. */
   selected: boolean;
@@ -32,7 +33,7 @@ export const ModelRow = memo(function ModelRow({ model, words, index, total, sta
       aria-selected={selected}
       aria-setsize={total}
       aria-posinset={index + 1}
-      style={{ transform: `translateY(${start}px)` }}
+      style={{ top: `${start}rem` }}
       onClick={() => onOpen(index)}
     >
       {model === undefined ? <div className={css.pending} /> : <Summary model={model} words={words} />}

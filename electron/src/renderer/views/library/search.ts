@@ -3,6 +3,7 @@ import { keepPreviousData, useQueries } from "@tanstack/react-query";
 
 import type { FoundModel } from "@contract";
 import { callOptions, useCall, useClient } from "../../client/hooks";
+import type { Ok } from "../../client/types";
 import { furtherPages, PAGE, searchParams, type Search } from "./params";
 
 /** The first page of an answer; while the next one is on its way, the one before stays. */
@@ -10,18 +11,21 @@ export function useFirstPage(search: Search) {
   return useCall("search_models_fts", searchParams(search, 0), { placeholderData: keepPreviousData });
 }
 
+/** Rows before and behind those in view are asked for too, so that a quick scroll seldom meets an empty one. */
+const AHEAD = PAGE / 2;
+
 export type RowAt = (index: number) => FoundModel | undefined;
 
 /** Rows of an answer by their place; undefined while their page is on its way. */
-export function useFoundModels(search: Search, firstPage: readonly FoundModel[], first: number, last: number): RowAt {
+export function useFoundModels(search: Search, found: Ok<"search_models_fts">, first: number, last: number): RowAt {
   const client = useClient();
-  const pages = furtherPages(first, last);
+  const pages = furtherPages(first - AHEAD, Math.min(last + AHEAD, found.total_count - 1));
   const answers = useQueries({
     queries: pages.map((page) => callOptions(client, "search_models_fts", searchParams(search, page))),
   });
   return (index) => {
     const page = Math.floor(index / PAGE);
-    if (page === 0) return firstPage[index];
+    if (page === 0) return found.models[index];
     return answers[pages.indexOf(page)]?.data?.models[index % PAGE];
   };
 }

@@ -48,7 +48,7 @@ export function Jobs() {
             <span>
               {job.title} <span className={parts.hint}>{job.item}</span>
             </span>
-            <Badge>{job.state}</Badge>
+            <Badge>{t(`monitor.job.${job.state}`)}</Badge>
             <Button
               look="quiet"
               icon={<X aria-hidden />}

@@ -2,7 +2,6 @@ import { Cpu, Gauge, HardDrive, MemoryStick, MonitorDot } from "lucide-react";
 import type { ReactNode } from "react";
 
 import type { History } from "../../lib/history";
-import { Bar } from "../../parts/Bar";
 import Curve from "../../parts/Curve";
 import parts from "../../parts/parts.module.css";
 import { useTexts } from "../../texts/texts";
@@ -67,18 +66,16 @@ export default function Monitor() {
                 />
               </>
             )}
-            <section className={parts.card} aria-label={t("monitor.disk")}>
-              <h2 className={parts.row}>
-                <HardDrive aria-hidden size={18} /> {t("monitor.disk")}
-              </h2>
-              <p>{used(machine.disk.used, machine.disk.total)}</p>
-              <Bar value={machine.disk.usage / 100} label={t("monitor.disk")} />
-              <p className={parts.hint}>{t("common.free", { size: size(machine.disk.free) })}</p>
-            </section>
+            <Card
+              icon={<HardDrive aria-hidden size={18} />}
+              name={t("monitor.disk")}
+              value={`${used(machine.disk.used, machine.disk.total)} · ${t("common.free", { size: size(machine.disk.free) })}`}
+              curve={{ history: curves.disk, version, max: machine.disk.total, format: size }}
+            />
           </div>
         )}
         {machine?.gpus.length === 0 && <p className={parts.hint}>{t("monitor.no_gpu")}</p>}
-        <AppsLoad apps={load?.apps ?? []} />
+        <AppsLoad apps={load?.apps ?? []} version={version} />
         <Jobs />
       </div>
     </div>

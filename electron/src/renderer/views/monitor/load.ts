@@ -27,21 +27,45 @@ export const curves = {
   ram: new History(1, POINTS),
   gpu: new History(1, POINTS),
   vram: new History(1, POINTS),
+  disk: new History(1, POINTS),
 };
+
+interface AppCurves {
+  cpu: History;
+  /** Of the machine, of the GPU. */
+  memory: History;
+}
+
+const ofApps = new Map<number, AppCurves>();
+
+/** Of the app whose first process has this id. */
+export function curvesOf(pid: number): AppCurves {
+  const known = ofApps.get(pid) ?? { cpu: new History(1, POINTS), memory: new History(2, POINTS) };
+  ofApps.set(pid, known);
+  return known;
+}
 
 let current: { load: Load | null; version: number } = { load: null, version: 0 };
 const watchers = new Set<() => void>();
 
-function remember({ data }: PumasEvent): void {
+export function remember({ data }: Pick<PumasEvent, "data">): void {
   const load = data as unknown as Load;
   const now = Date.now() / 1000;
-  const { cpu, ram, gpu, gpus } = load.resources;
+  const { cpu, ram, gpu, gpus, disk } = load.resources;
   curves.cpu.add(now, [cpu.usage]);
   curves.ram.add(now, [ram.used]);
+  curves.disk.add(now, [disk.used]);
   if (gpus.length > 0) {
     curves.gpu.add(now, [gpu.usage]);
     curves.vram.add(now, [gpus.reduce((sum, one) => sum + one.memory, 0)]);
   }
+  for (const { pid, cpu_usage, ram_memory, gpu_memory } of load.apps) {
+    const { cpu: ofCpu, memory } = curvesOf(pid);
+    ofCpu.add(now, [cpu_usage]);
+    memory.add(now, [ram_memory, gpu_memory]);
+  }
+  const running = new Set(load.apps.map(({ pid }) => pid));
+  for (const pid of ofApps.keys()) if (!running.has(pid)) ofApps.delete(pid);
   current = { load, version: current.version + 1 };
   for (const watcher of watchers) watcher();
 }

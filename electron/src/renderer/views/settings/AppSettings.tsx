@@ -7,7 +7,7 @@ import { useTexts } from "../../texts/texts";
 const CHOICES = ["stop", "keep"] as const;
 
 export function AppSettings() {
-  const { t } = useTexts();
+  const { t, find } = useTexts();
   const act = useAct();
   const answer = useCall("get_process_settings", {});
   const change = useChange("set_process_settings");
@@ -36,7 +36,7 @@ export function AppSettings() {
       </Field>
       {sandbox?.is_sandboxed && (
         <p className={parts.hint}>
-          {t("settings.sandbox", { kind: sandbox.sandbox_type, limits: sandbox.limitations.join(" ") })}
+          {find(`settings.sandbox.${sandbox.sandbox_type}`) ?? sandbox.limitations.join(" ")}
         </p>
       )}
     </section>
