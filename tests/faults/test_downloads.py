@@ -25,7 +25,21 @@ from typing import Any
 import pytest
 
 import sidecar as running_sidecar
-from fixtures.hub import Claims, Cut, Flip, Generated, Hub, HubContent, HubFile, Options, Repo, Stall, Status, User
+from fixtures.hub import (
+    Claims,
+    Cut,
+    Flip,
+    Generated,
+    Gzip,
+    Hub,
+    HubContent,
+    HubFile,
+    Options,
+    Repo,
+    Stall,
+    Status,
+    User,
+)
 from fixtures.hub.content import HOSTILE_NAMES
 from fixtures.hub.repositories import GATED, HOSTILE, TOKENS, guarded_repositories, hostile_repository
 from library.model_disk import safetensors
@@ -321,6 +335,12 @@ def test_polls_answer_at_once_while_the_hub_is_a_black_hole(launch: Launch, tmp_
             thread.join()
         assert {code for code, _seconds in answers} == {"connection_failed"}
         assert max(seconds for _code, seconds in answers) < 10, "no call takes longer"
+
+
+def test_small_files_may_come_compressed_although_nobody_asked(client: Client) -> None:
+    repo_id = fresh(client, SMALL)
+    client.hub.fault(Gzip(), kind="file", path=f"{repo_id}/config.json", times=None)
+    client.whole(client.start(repo_id))
 
 
 def test_a_status_never_lies_for_long(client: Client) -> None:

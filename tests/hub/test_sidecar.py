@@ -124,19 +124,6 @@ def test_nothing_is_asked_or_written_that_the_user_did_not_ask_for(hub: Hub, tmp
     assert not (tmp_path / "home").exists()
 
 
-def test_nothing_of_the_hub_is_loaded_before_it_is_asked(server: Sidecar) -> None:
-    before = memory_of(server)
-    server.result("search_hf_models", {"query": "lumen"})
-    assert memory_of(server) - before > 5_000_000  # the client library came only now
-
-
-def memory_of(server: Sidecar) -> int:
-    for line in Path(f"/proc/{server.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmRSS")
-
-
 @pytest.mark.parametrize(
     ("method", "params"),
     [

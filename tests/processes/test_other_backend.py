@@ -7,24 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-import sidecar as running
-from contract.served import rust_is_built
 from library.model_disk import make_model, safetensors
+from orders import ORDERS, switched
 from sidecar import Sidecar, eventually
 
 from .programs import Root, runs
 
 Launch = Callable[..., Sidecar]
-# Without the Rust backend Python takes its place.
-OTHER = "rust" if rust_is_built() else "python"
-ORDERS = pytest.mark.parametrize(("first", "second"), [("python", OTHER), (OTHER, "python")])
 TAG = {"version_tag": "v1.0"}
 
 
 def started(launch: Launch, root: Root, backend: str) -> Sidecar:
-    return launch(root=root.path, env={running.RUST_SWITCH: "1" if backend == "rust" else "0"})
+    return launch(root=root.path, env=switched(backend))
 
 
 @ORDERS

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import pytest
 
 from fixtures.releases import Release, ReleaseServer
 from fixtures.releases.archives import Member
-from fixtures.releases.content import COMFYUI, comfyui
+from fixtures.releases.content import COMFYUI, OLLAMA, comfyui, ollama
 from sidecar import Sidecar, eventually
 
 from .setup import server
 
 __all__ = ["server"]
 Launch = Callable[..., Sidecar]
+MIB = 1 << 20
 
 FOURTH = {
     "id": "tiny",
@@ -78,6 +80,22 @@ def test_a_fourth_app_is_a_file(server: ReleaseServer, launch: Launch, tmp_path:
     assert status["versions"]["r12"]["dependencies"]["installed"] == ["tiny-colors"]
     progress = sidecar.result("get_installation_progress", of_tiny)
     assert (progress["tag"], progress["success"]) == ("r12", True)
+
+
+@pytest.mark.parametrize("digests", [True, False], ids=["in blocks", "in one stream"])
+def test_an_archive_minds_the_limit_of_downloads(server: ReleaseServer, launch: Launch, *, digests: bool) -> None:
+    release = ollama("v0.13.1", padding=3 * MIB)
+    release.digests = digests
+    server.releases[OLLAMA] = [release]
+    sidecar = launch(env=environment(server))
+    sidecar.result("get_available_versions", {"app_id": "ollama", "force_refresh": True})
+    sidecar.result("set_download_limits", {"bytes_per_second": MIB})
+    began = time.monotonic()
+    started = sidecar.result("install_version", {"app_id": "ollama", "tag": "v0.13.1"})
+    assert wait_for(sidecar, started["job_id"])["error"] is None
+    assert time.monotonic() - began > 2.5
+    progress = sidecar.result("get_installation_progress", {"app_id": "ollama"})
+    assert progress["downloaded_bytes"] == progress["total_size"] > 3 * MIB
 
 
 def test_an_app_of_the_default_kind_lives_on_the_desktop(

@@ -84,6 +84,7 @@ class ArchiveFetch:
         self._meter = Meter([(NAME, archive.size or 0)])
         self._shared = Shared(self._meter, bandwidth, Gate(), self._look, Patience(patience_s))
         self._told = 0.0
+        self._streamed = 0
 
     def run(self) -> tuple[Path, str]:
         """The archive's place and its SHA-256; at once when it is there already.
@@ -139,8 +140,10 @@ class ArchiveFetch:
         self._check()
         if time.monotonic() - self._told > 0.2:
             self._told = time.monotonic()
-            now = self._meter.snapshot()
-            self._report(now.downloaded, self._archive.size, now.speed, now.eta_s)
+            now, size = self._meter.snapshot(), self._archive.size
+            # Of a size that nobody says, nobody knows what is left; the meter counts no more than there is to come.
+            done = max(now.downloaded, self._streamed)
+            self._report(done, size, now.speed, None if size is None else now.eta_s)
 
     # -- archives without ----------------------------------------------------------------------------------------------
 
@@ -173,8 +176,7 @@ class ArchiveFetch:
             if reply.status >= 400:
                 raise reply.failure()
             start, total = _extent(reply, have)
-            if start == 0:
-                self._meter.arrived(NAME, 0)
+            self._streamed = start
             if total is not None:
                 require_space(self._folder, total - start)
             with disk_errors("Writing the archive"), open(part, "ab" if start else "wb") as file:
@@ -199,7 +201,7 @@ class ArchiveFetch:
                 raise NotEnoughSpace(done, free_space(self._folder))
             self._meter.received(NAME, count)
             self._meter.dropped(NAME, count)
-            self._meter.arrived(NAME, done)
+            self._streamed = done
             self._shared.patience.progressed()
             self._shared.bandwidth.take(count, self._shared.stop)
             self._shared.stop()

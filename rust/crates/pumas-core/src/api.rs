@@ -108,6 +108,7 @@ impl PumasApi {
             events.clone(),
             &jobs,
             network.client.clone(),
+            downloads.bandwidth(),
         );
         let installed: Arc<dyn Installed> = Arc::new(versions.clone());
         let links = LinkService::new(

@@ -44,6 +44,15 @@ impl Reply {
         &self.ended
     }
 
+    pub(super) fn status(&self) -> u16 {
+        self.response.status
+    }
+
+    /// What a status from 400 on means.
+    pub(super) fn failure(&self) -> Error {
+        self.response.failure()
+    }
+
     /// "" when it is not there.
     pub(super) fn header(&self, name: &str) -> &str {
         self.response.header(name)
@@ -79,6 +88,22 @@ impl Reply {
         let count = target.len().min(self.rest.len());
         self.rest.copy_to_slice(&mut target[..count]);
         Ok(count)
+    }
+
+    /// The whole body, unpacked; nothing of it was read before.
+    ///
+    /// # Errors
+    /// As [`Response::read`], and `ConnectionFailed` when another thread has ended it.
+    pub(super) fn read(&mut self, limit: usize) -> Result<Bytes> {
+        let (response, ended) = (&mut self.response, &self.ended);
+        let body = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = ended.asked() => None,
+                body = response.read(limit) => Some(body),
+            }
+        });
+        body.ok_or_else(|| self.closed_here())?
     }
 
     /// Whether nothing comes any more.

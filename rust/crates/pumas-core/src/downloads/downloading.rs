@@ -37,7 +37,7 @@ use crate::library::hashing::{Digests, Stamp};
 use crate::library::publishing::size_of;
 use crate::library::service::LibraryParts;
 use crate::library::staging::Staging;
-use crate::net::NetworkClient;
+use crate::net::{NetworkClient, Timeouts};
 use crate::storage::files::{During as _, FOLDER_MODE, make_folders};
 use crate::storage::json_file::JsonObject;
 use crate::storage::locked;
@@ -46,6 +46,9 @@ use crate::storage::paths::contained;
 /// How long to look away before looking again whether the disk has room.
 const SPACE_LOOK: Duration = Duration::from_secs(1);
 const LONGEST_SPACE_LOOK: Duration = Duration::from_secs(4);
+const SILENCE: Timeouts = Timeouts {
+    read: Duration::from_secs(15),
+};
 
 /// What all downloads use together.
 pub(super) struct Tools {
@@ -333,14 +336,15 @@ impl<'a> Run<'a> {
     // -- fetching ----------------------------------------------------------------------------------------------------
 
     fn fetch(&self, folder: &Path, parts: &Path) -> Result<()> {
-        let tools = self.tools;
+        let (tools, context) = (self.tools, self.context.clone());
         let around = Surroundings {
             meter: Arc::clone(&self.meter),
             bandwidth: Arc::clone(&tools.bandwidth),
             gate: Arc::clone(&tools.gate),
-            context: self.context.clone(),
+            check: Arc::new(move || context.check()),
             network: tools.network.clone(),
-            hub: tools.hub.clone(),
+            hub: Some(tools.hub.clone()),
+            silence: SILENCE,
             runtime: self.runtime.clone(),
         };
         let shared = Arc::new(Shared::new(around, tools.patience));

@@ -305,8 +305,12 @@ impl<'a> Fetch<'a> {
     fn read(&self, reply: &mut Reply, content: &Content) -> Result<Vec<u8>> {
         let (shared, path, size) = (&*self.shared, &content.wanted.path, content.wanted.size);
         if reply.is_encoded() {
-            let reason = format!("{path} in a compressed form, although it was asked not to");
-            return Err(reply.invalid(reason));
+            let data = reply.read(usize::try_from(size).unwrap_or_default())?;
+            shared.meter.received(path, data.len());
+            shared.meter.dropped(path, data.len());
+            shared.patience.progressed();
+            shared.bandwidth.take(data.len(), &|| shared.stop())?;
+            return Ok(data.into());
         }
         let mut data = vec![0; usize::try_from(size).unwrap_or_default()];
         fill(shared, reply, path, &mut data)?;

@@ -15,7 +15,6 @@ use super::patience::{Asked, Patience};
 use super::schedule::Gate;
 use crate::error::{Error, Result};
 use crate::hub::HubClient;
-use crate::jobs::JobContext;
 use crate::net::{NetworkClient, Timeouts};
 use crate::stop::Stop;
 use crate::storage::locked;
@@ -24,14 +23,13 @@ use crate::storage::locked;
 pub(super) const LOOK: Duration = Duration::from_millis(200);
 const OFFLINE: Duration = Duration::from_secs(2);
 const SHORTEST: Duration = Duration::from_millis(100);
-/// A connection that brings nothing for so long is given up for a new one.
-const SILENCE: Timeouts = Timeouts {
-    read: Duration::from_secs(15),
-};
 /// HTTP answers that may be another one next time (RFC 9110 §15; 408, 425, 429 and the 5xx family).
 const PASSING: [u16; 14] = [
     408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529,
 ];
+
+/// Fails when the work should stop.
+pub(super) type Check = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 /// A call for those who wait to look again. What it is about is under locks of its own.
 #[derive(Default)]
@@ -123,10 +121,11 @@ pub(super) struct Shared {
     pub gate: Arc<Gate>,
     pub patience: Patience,
     pub connections: Connections,
-    pub context: JobContext,
     pub network: NetworkClient,
-    pub hub: HubClient,
     pub runtime: Handle,
+    check: Check,
+    hub: Option<HubClient>,
+    silence: Timeouts,
     changed: Bell,
     failure: Mutex<Option<Error>>,
     ended: Stop,
@@ -137,9 +136,12 @@ pub(super) struct Surroundings {
     pub meter: Arc<Meter>,
     pub bandwidth: Arc<Bandwidth>,
     pub gate: Arc<Gate>,
-    pub context: JobContext,
+    pub check: Check,
     pub network: NetworkClient,
-    pub hub: HubClient,
+    /// Who knows the token for an address; None where none is sent.
+    pub hub: Option<HubClient>,
+    /// A connection that brings nothing for so long is given up for a new one.
+    pub silence: Timeouts,
     pub runtime: Handle,
 }
 
@@ -149,10 +151,11 @@ impl Shared {
             meter: around.meter,
             bandwidth: around.bandwidth,
             gate: around.gate,
-            context: around.context,
             network: around.network,
-            hub: around.hub,
             runtime: around.runtime,
+            check: around.check,
+            hub: around.hub,
+            silence: around.silence,
             patience: Patience::new(patience),
             connections: Connections::default(),
             changed: Bell::default(),
@@ -169,7 +172,7 @@ impl Shared {
         if self.ended.is_asked() {
             return Err(Error::Interrupted("The download has ended.".to_owned()));
         }
-        self.context.check()
+        (self.check)()
     }
 
     pub(super) fn failure(&self) -> Option<Error> {
@@ -247,12 +250,14 @@ impl Shared {
     /// # Errors
     /// As [`NetworkClient::send`] and [`Shared::stop`].
     pub(super) fn send(&self, url: &str, headers: &[(&str, String)]) -> Result<Reply> {
-        let mut request = self.network.get(url)?.timeouts(SILENCE).once().unchecked();
+        let mut request = self.network.get(url)?.timeouts(self.silence).once().unchecked();
         for (name, value) in headers {
             request = request.header(name, value)?;
         }
         let asked = async {
-            if let Some(token) = self.hub.token_for(url).await? {
+            if let Some(hub) = &self.hub
+                && let Some(token) = hub.token_for(url).await?
+            {
                 request = request.header("authorization", &format!("Bearer {token}"))?;
             }
             self.network.send(request).await

@@ -6,6 +6,7 @@
 mod address;
 mod breaker;
 mod client;
+mod encoding;
 mod hosts;
 mod ratelimit;
 mod response;

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
 
+use super::encoding::Forms;
 use super::hosts::Host;
 use super::transport::translate;
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::stop::Stop;
 use crate::text::grouped;
@@ -17,6 +19,8 @@ use crate::text::grouped;
 const WHOLE_BODY: Duration = Duration::from_mins(5);
 /// A rest that is cheaper to read than a new connection.
 const DRAIN: usize = 64 * 1024;
+/// What a compressed form may be longer than the body: the heads and checksums of short or random ones.
+const PACKING: usize = 64 * 1024;
 /// JSON documents are at most so long.
 const JSON_LIMIT: usize = 32 * 1024 * 1024;
 
@@ -99,22 +103,41 @@ impl Response {
         Err(failed)
     }
 
-    /// The whole body.
+    /// The whole body, unpacked.
     ///
     /// # Errors
-    /// As [`Response::chunk`], and `InvalidReply` when it is longer than `limit` bytes.
+    /// As [`Response::chunk`], and `InvalidReply` when it is longer than `limit` bytes, or not packed as it says.
     pub async fn read(&mut self, limit: usize) -> Result<Bytes> {
-        let host = self.host.origin.netloc();
+        let body = match self.body.take() {
+            Some(body) => body,
+            None => self.unpacked(limit).await?,
+        };
+        if body.len() > limit {
+            return Err(self.too_long(limit));
+        }
+        Ok(body)
+    }
+
+    async fn unpacked(&mut self, limit: usize) -> Result<Bytes> {
+        let forms = Forms::of(self.header("content-encoding"));
+        if forms.is_plain() {
+            return self.arrived(limit, limit).await;
+        }
+        let body = self.arrived(limit.saturating_add(PACKING), limit).await?;
+        let plain = blocking(move || Ok(forms.undone(&body, limit))).await?;
+        plain
+            .map(Bytes::from)
+            .map_err(|_| self.invalid("it is not well-formed HTTP".to_owned()))
+    }
+
+    /// The body as it comes, `most` bytes of it; who asks has room for `limit`.
+    async fn arrived(&mut self, most: usize, limit: usize) -> Result<Bytes> {
         let whole = async {
             let mut body = Vec::new();
             while let Some(chunk) = self.chunk().await? {
                 body.extend_from_slice(&chunk);
-                if body.len() > limit {
-                    let reason = format!("it is longer than {} bytes", grouped(limit as u64));
-                    return Err(Error::InvalidReply {
-                        host: host.clone(),
-                        reason,
-                    });
+                if body.len() > most {
+                    return Err(self.too_long(limit));
                 }
             }
             Ok(Bytes::from(body))
@@ -122,10 +145,21 @@ impl Response {
         match tokio::time::timeout(WHOLE_BODY, whole).await {
             Ok(read) => read,
             Err(_) => Err(Error::ConnectionFailed {
-                host,
+                host: self.host.origin.netloc(),
                 reason: "sends too slowly".to_owned(),
                 cause: "timeout",
             }),
+        }
+    }
+
+    fn too_long(&self, limit: usize) -> Error {
+        self.invalid(format!("it is longer than {} bytes", grouped(limit as u64)))
+    }
+
+    fn invalid(&self, reason: String) -> Error {
+        Error::InvalidReply {
+            host: self.host.origin.netloc(),
+            reason,
         }
     }
 
@@ -137,10 +171,7 @@ impl Response {
         let body = self.read(JSON_LIMIT).await?;
         let parsed =
             serde_json::from_slice(&body).or_else(|_| serde_json::from_slice(&without_halves(&body)));
-        parsed.map_err(|_| Error::InvalidReply {
-            host: self.host.origin.netloc(),
-            reason: looks_like(&body).to_owned(),
-        })
+        parsed.map_err(|_| self.invalid(looks_like(&body).to_owned()))
     }
 
     /// Read the body now; it is then there to be read.

@@ -29,6 +29,7 @@ use super::setup_links::make;
 use super::smoke::smoke_launch;
 use super::state::MARKER;
 use crate::apps::{PackageKind, Python as PythonPart, VENV, missing_of, python_of};
+use crate::downloads::Way;
 use crate::error::{Error, Result};
 use crate::jobs::JobContext;
 use crate::storage::clock;
@@ -195,12 +196,17 @@ impl Install<'_> {
         let fetch = ArchiveFetch {
             archive,
             folder: work,
-            network: &self.known.network,
-            check: self.check,
-            report: &|done, total, speed, eta_s| self.progress.download(done, total, speed, eta_s),
         };
-        let (place, sha256) = fetch.run(self.runtime)?;
+        let (progress, total) = (Arc::clone(self.progress), archive.size);
+        let (place, sha256) = fetch.run(Way {
+            network: self.known.network.clone(),
+            bandwidth: Arc::clone(&self.known.bandwidth),
+            runtime: self.runtime.clone(),
+            check: Arc::clone(self.check),
+            report: Box::new(move |done, speed, eta_s| progress.download(done, total, Some(speed), eta_s)),
+        })?;
         let size = place.metadata().during("Installing")?.len();
+        self.progress.download(size, Some(size), None, None);
         let verified = match archive.sha256 {
             Some(_) => "as published",
             None => "no digest is published",

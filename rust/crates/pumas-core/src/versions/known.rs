@@ -15,6 +15,7 @@ use super::state::VersionState;
 use crate::apps::{AppDescription, Apps};
 use crate::blocking::blocking;
 use crate::config::Layout;
+use crate::downloads::Bandwidth;
 use crate::error::Result;
 use crate::events::EventStream;
 use crate::net::NetworkClient;
@@ -63,6 +64,7 @@ pub(super) struct Known {
     pub(super) troubles: Arc<Troubles>,
     pub(super) events: EventStream,
     pub(super) network: NetworkClient,
+    pub(super) bandwidth: Arc<Bandwidth>,
     file_lock: StateLock,
     made: Mutex<IndexMap<String, Arc<OneApp>>>,
     in_use: Mutex<Vec<InUse>>,
@@ -76,6 +78,7 @@ impl Known {
         troubles: Arc<Troubles>,
         events: EventStream,
         network: NetworkClient,
+        bandwidth: Arc<Bandwidth>,
     ) -> Self {
         Self {
             file_lock: StateLock::new(layout.state_lock()),
@@ -84,6 +87,7 @@ impl Known {
             troubles,
             events,
             network,
+            bandwidth,
             made: Mutex::default(),
             in_use: Mutex::default(),
             closed: Stop::default(),

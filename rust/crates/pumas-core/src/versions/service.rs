@@ -24,6 +24,7 @@ use super::undoing;
 use crate::apps::{AppDescription, Apps};
 use crate::blocking::blocking;
 use crate::config::Layout;
+use crate::downloads::Bandwidth;
 use crate::error::{Error, Result};
 use crate::events::EventStream;
 use crate::jobs::{Job, JobService};
@@ -110,9 +111,10 @@ impl VersionService {
         events: EventStream,
         jobs: &JobService,
         network: NetworkClient,
+        bandwidth: Arc<Bandwidth>,
     ) -> Self {
         let (layout, apps, troubles) = (Arc::clone(layout), Arc::clone(apps), Arc::clone(troubles));
-        let known = Arc::new(Known::new(layout, apps, troubles, events, network));
+        let known = Arc::new(Known::new(layout, apps, troubles, events, network, bandwidth));
         let rates = Arc::new(Rates::default());
         Self {
             offers: Offers::new(Arc::clone(&known)),
