@@ -8,6 +8,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -70,13 +71,21 @@ def _rows(database: sqlite3.Connection, table: str, neutral: Neutral) -> list[An
 
 def _value(value: Any) -> Any:
     if isinstance(value, bytes):
-        return value.hex()
+        return _unpacked(value)
     if isinstance(value, str) and value[:1] in "{[":
         try:
             return json.loads(value)
         except ValueError:
             return value
     return value
+
+
+def _unpacked(data: bytes) -> Any:
+    """What was packed is compared as it was: no two packers need to agree on the bytes between."""
+    try:
+        return zlib.decompress(data).decode()
+    except (zlib.error, UnicodeDecodeError):
+        return data.hex()
 
 
 def _order(row: dict[str, Any]) -> str:
