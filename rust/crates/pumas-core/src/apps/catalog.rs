@@ -14,6 +14,7 @@ use crate::config::Layout;
 use crate::contracts;
 use crate::error::{Error, Result};
 use crate::storage::files::reason;
+use crate::storage::listing::json_files;
 use crate::storage::locked;
 use crate::storage::troubles::Troubles;
 
@@ -95,24 +96,11 @@ impl Apps {
     }
 
     fn own_files(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(&self.own) else {
-            return Vec::new();
-        };
-        let is_json = |path: &PathBuf| {
-            path.extension().is_some_and(|end| end == "json")
-                && !path
-                    .file_name()
-                    .unwrap_or_default()
-                    .as_encoded_bytes()
-                    .starts_with(b".")
-        };
-        let mut files: Vec<PathBuf> = entries
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .filter(is_json)
-            .collect();
-        files.sort();
-        files
+        json_files(&self.own).unwrap_or_else(|error| {
+            let text = format!("{error} Apps of your own are not known.");
+            self.troubles.report("launcher-data/apps", error.kind(), &text);
+            Vec::new()
+        })
     }
 }
 
@@ -157,5 +145,16 @@ mod tests {
         assert_eq!(troubles.count(), 2);
         assert_eq!(apps.get(" Tiny ").unwrap().name, "Tiny");
         assert!(matches!(apps.get("nothing"), Err(Error::UnknownApp(_))));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_told_and_hides_no_shipped_app() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        fs::create_dir_all(layout.apps().parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("gone", layout.apps()).unwrap();
+        let troubles = Arc::new(Troubles::default());
+        assert_eq!(Apps::new(&layout, Arc::clone(&troubles)).all().unwrap().len(), 3);
+        assert_eq!(troubles.count(), 1);
     }
 }

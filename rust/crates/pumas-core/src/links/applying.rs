@@ -18,7 +18,8 @@ use crate::links::linking::{
 };
 use crate::links::paths::{name, parent, read_link};
 use crate::links::planning::looking::stamp_of;
-use crate::links::store::{Link, LinkStore, Replaced, new_link};
+use crate::links::rows::{Link, Replaced, new_link};
+use crate::links::store::LinkStore;
 use crate::links::values::{Action, Applied, Kept, Plan, PlannedLink, Resolution, Unneeded};
 use crate::links::volumes::{Volumes, device_of};
 use crate::storage::clock::now;

@@ -15,7 +15,8 @@ use crate::links::applying::KEPT_FOLDER;
 use crate::links::linking::{LinkKind, is_ours, leads_to, library_of};
 use crate::links::paths::{parent, read_link, real, text};
 use crate::links::planning::is_away;
-use crate::links::store::{Link, LinkStore, Replaced, new_link};
+use crate::links::rows::{Link, Replaced, new_link};
+use crate::links::store::LinkStore;
 use crate::links::values::{Action, Plan, Unneeded};
 use crate::storage::files::exists;
 

@@ -18,7 +18,8 @@ use crate::library::facets::UsedBy;
 use crate::library::trash::MODEL;
 use crate::links::linking::{LinkKind, MakeFailure, is_ours, make, symlink_text, take_away};
 use crate::links::paths::{name, parent, real};
-use crate::links::store::{Link, LinkStore, Parked, new_link};
+use crate::links::rows::{Link, Parked, new_link};
+use crate::links::store::LinkStore;
 use crate::links::volumes::device_of;
 use crate::storage::files::{
     During as _, FOLDER_MODE, disk_error, exists, fsync_folder, make_folders, remove_stale_temporaries,

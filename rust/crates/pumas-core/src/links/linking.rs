@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::links::paths::{name, normal, parent, read_link, real, relative};
-use crate::links::store::Link;
+use crate::links::rows::Link;
 use crate::storage::files::{During as _, MARGIN, rename_new, require_space, temporary_name};
 
 /// What is said of a link that the disk refused.

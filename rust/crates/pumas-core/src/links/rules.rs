@@ -5,8 +5,6 @@
 //! and said so; so is a file that cannot be read.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use caseless::default_case_fold_str;
@@ -18,8 +16,9 @@ use crate::error::Result;
 use crate::library::metadata::OWN_FILES;
 use crate::library::store::Mappable;
 use crate::links::globs::Glob;
-use crate::storage::files::{During as _, FOLDER_MODE, TEMP_SUFFIX, exists, make_folders};
+use crate::storage::files::{During as _, FOLDER_MODE, TEMP_SUFFIX, make_folders};
 use crate::storage::json_file::{self, JsonObject, Readers};
+use crate::storage::listing::json_files;
 use crate::storage::paths::{display_name, relative_path};
 use crate::text::cut;
 
@@ -231,26 +230,6 @@ impl RuleFile {
     fn specificity(&self) -> u32 {
         100 * u32::from(!self.is_for_any()) + 10 * u32::from(self.variant != DEFAULT)
     }
-}
-
-/// # Errors
-/// `DiskError`: it is there and cannot be read, or is a link that leads nowhere.
-fn json_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !exists(folder) => return Ok(Vec::new()),
-        entries => entries.during(&format!(
-            "Looking into {}",
-            folder.file_name().unwrap_or_default().to_string_lossy()
-        ))?,
-    };
-    let is_rules = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        name.ends_with(b".json") && !name.starts_with(b".")
-    };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = paths.filter(is_rules).collect();
-    files.sort();
-    Ok(files)
 }
 
 fn read(path: &Path, into: &mut Rules) {

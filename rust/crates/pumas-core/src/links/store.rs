@@ -1,4 +1,4 @@
-//! The link registry: one row per link that we made, written before the link is. SQL stands here and nowhere else.
+//! The link registry: one row per link that we made, written before the link is. SQL stands here and in `noting`.
 //!
 //! Paths are kept relative to the launcher root where they lie below it, so that the root can be moved. What older
 //! sidecars wrote into the same file, with absolute paths, is taken over; what they wrote into `link_registry.json` too
@@ -16,8 +16,8 @@ use crate::contracts::schema;
 use crate::error::{Error, Result};
 use crate::library::facets::UsedBy;
 use crate::links::legacy;
-use crate::links::linking::LinkKind;
 use crate::links::paths::{real, text};
+use crate::links::rows::{Link, Replaced};
 use crate::storage::clock::now;
 use crate::storage::database::{Content, Database, Schema, Synchronous};
 use crate::storage::locked;
@@ -27,99 +27,6 @@ const MANY: usize = 500;
 const NAME: &str = "link_registry.db";
 const COLUMNS: &str = "link_id, model_id, source_path, target_path, link_type, app_id, app_version, is_external, \
                        created_at, state, link_text, inode, size, mtime_ns";
-const PARKED: &str =
-    "trash_id, model_id, source_path, target_path, link_type, app_id, app_version, created_at";
-
-/// One row, in the order of the columns of `contracts/schema/link_registry.sql`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Link {
-    /// 0 for one that was not written yet.
-    pub link_id: i64,
-    /// Whose file it is.
-    pub model_id: String,
-    /// The model's file, in the stored form.
-    pub source_path: String,
-    /// The link, in the stored form.
-    pub target_path: String,
-    /// See [`Link::kind`].
-    pub link_type: String,
-    /// The app.
-    pub app_id: String,
-    /// The tag without a leading v.
-    pub app_version: String,
-    /// Link and file lie on different volumes.
-    pub is_external: bool,
-    /// ISO-8601 UTC.
-    pub created_at: String,
-    /// What a symlink holds.
-    pub link_text: String,
-    /// Of a hard link or a copy.
-    pub inode: i64,
-    /// Bytes of a copy.
-    pub size: i64,
-    /// Nanoseconds since 1970, of a copy.
-    pub mtime_ns: i64,
-}
-
-impl Link {
-    /// What it is.
-    #[must_use]
-    pub fn kind(&self) -> LinkKind {
-        LinkKind::of(&self.link_type)
-    }
-
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            link_id: row.get(0)?,
-            model_id: row.get(1)?,
-            source_path: row.get(2)?,
-            target_path: row.get(3)?,
-            link_type: row.get(4)?,
-            app_id: row.get(5)?,
-            app_version: row.get(6)?,
-            is_external: row.get::<_, i64>(7)? != 0,
-            created_at: row.get(8)?,
-            link_text: row.get(10)?,
-            inode: row.get(11)?,
-            size: row.get(12)?,
-            mtime_ns: row.get(13)?,
-        })
-    }
-}
-
-/// A link that went with its model: a row of `parked`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parked {
-    /// The trash's entry.
-    pub trash_id: String,
-    /// Whose file it was.
-    pub model_id: String,
-    /// As in [`Link`].
-    pub source_path: String,
-    /// As in [`Link`].
-    pub target_path: String,
-    /// As in [`Link`].
-    pub link_type: String,
-    /// As in [`Link`].
-    pub app_id: String,
-    /// As in [`Link`].
-    pub app_version: String,
-    /// As in [`Link`].
-    pub created_at: String,
-}
-
-/// Something that was moved aside for a link; paths in the stored form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
-    /// Where it was.
-    pub target_path: String,
-    /// Where it is.
-    pub kept_path: String,
-    /// For whose link.
-    pub model_id: String,
-    /// ISO-8601 UTC.
-    pub moved_at: String,
-}
 
 /// The registry.
 pub struct LinkStore {
@@ -222,7 +129,7 @@ impl LinkStore {
     }
 
     /// Whether there is a registry to ask, once what older sidecars wrote is in it. Asking makes none.
-    fn filled(&self) -> Result<bool> {
+    pub(super) fn filled(&self) -> Result<bool> {
         self.prepare()?;
         Ok(self.database.path().exists())
     }
@@ -274,7 +181,7 @@ impl LinkStore {
     }
 
     /// What lies in a folder, as a span of stored paths: "0" follows "/" in the alphabet.
-    fn inside(&self, folder: &str) -> (String, String) {
+    pub(super) fn inside(&self, folder: &str) -> (String, String) {
         let kept = self.kept(folder);
         (format!("{kept}/"), format!("{kept}0"))
     }
@@ -358,155 +265,6 @@ impl LinkStore {
         let sql = format!("SELECT {COLUMNS} FROM links WHERE {condition}");
         self.database.read_sync(None, |c| {
             c.prepare(&sql)?.query_map(values, Link::read)?.collect()
-        })
-    }
-
-    // -- writing: when a call returns, it is on disk -----------------------------------------------------------------
-
-    /// Note links that are about to be made, and what will be moved aside for them.
-    ///
-    /// # Errors
-    /// Nothing was written; so with all that write.
-    pub fn begin(&self, links: &[Link], replaced: &[Replaced]) -> Result<()> {
-        self.prepare()?;
-        self.database.write_sync(|c| {
-            let mut insert = c.prepare_cached(
-                "INSERT OR REPLACE INTO links (model_id, source_path, target_path, link_type, app_id, app_version, \
-                 is_external, created_at, state, link_text, inode, size, mtime_ns) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'making', ?, ?, ?, ?)",
-            )?;
-            for link in links {
-                insert.execute(params![
-                    link.model_id,
-                    link.source_path,
-                    link.target_path,
-                    link.link_type,
-                    link.app_id,
-                    link.app_version,
-                    i64::from(link.is_external),
-                    link.created_at,
-                    link.link_text,
-                    link.inode,
-                    link.size,
-                    link.mtime_ns,
-                ])?;
-            }
-            for one in replaced {
-                // A kill may have come after such a row was written and before anything was moved.
-                c.execute("DELETE FROM replaced WHERE kept_path = ?", [&one.kept_path])?;
-                c.execute(
-                    "INSERT INTO replaced (target_path, kept_path, model_id, moved_at) VALUES (?, ?, ?, ?)",
-                    params![one.target_path, one.kept_path, one.model_id, one.moved_at],
-                )?;
-            }
-            Ok(())
-        })
-    }
-
-    /// All links that were begun are made, but for those at the `failed` places, whose rows go.
-    ///
-    /// `unreplaced` are `kept_path`s where nothing was moved to.
-    pub fn finish(&self, failed: &[String], unreplaced: &[String]) -> Result<()> {
-        self.database.write_sync(|c| {
-            for target in failed {
-                c.execute(
-                    "DELETE FROM links WHERE state = 'making' AND target_path = ?",
-                    [target],
-                )?;
-            }
-            for kept in unreplaced {
-                c.execute("DELETE FROM replaced WHERE kept_path = ?", [kept])?;
-            }
-            c.execute("UPDATE links SET state = 'made' WHERE state = 'making'", [])?;
-            Ok(())
-        })
-    }
-
-    /// Forget these rows.
-    pub fn forget(&self, link_ids: &[i64]) -> Result<()> {
-        if link_ids.is_empty() {
-            return Ok(());
-        }
-        self.database.write_sync(|c| {
-            let mut delete = c.prepare_cached("DELETE FROM links WHERE link_id = ?")?;
-            link_ids
-                .iter()
-                .try_for_each(|id| delete.execute([id]).map(|_| ()))
-        })
-    }
-
-    /// Forget all that is noted of a folder (absolute): links, those of deleted models, and what was moved aside.
-    pub fn forget_below(&self, folder: &str) -> Result<()> {
-        let (from, to) = self.inside(folder);
-        self.prepare()?;
-        self.database.write_sync(|c| {
-            for table in ["links", "parked", "replaced"] {
-                let sql = format!("DELETE FROM {table} WHERE target_path >= ? AND target_path < ?");
-                c.execute(&sql, [&from, &to])?;
-            }
-            Ok(())
-        })
-    }
-
-    // -- links of deleted models -------------------------------------------------------------------------------------
-
-    /// Note which links go with a model, before they do.
-    pub fn park(&self, trash_id: &str, links: &[&Link]) -> Result<()> {
-        self.database.write_sync(|c| {
-            let mut insert =
-                c.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
-            for link in links {
-                insert.execute(params![
-                    trash_id,
-                    link.model_id,
-                    link.source_path,
-                    link.target_path,
-                    link.link_type,
-                    link.app_id,
-                    link.app_version,
-                    link.created_at,
-                ])?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Those of one entry of the trash, or all.
-    pub fn parked(&self, trash_id: Option<&str>) -> Result<Vec<Parked>> {
-        if !self.filled()? {
-            return Ok(Vec::new());
-        }
-        let sql = format!("SELECT {PARKED} FROM parked WHERE ?1 IS NULL OR trash_id = ?1");
-        let read = |row: &Row<'_>| {
-            Ok(Parked {
-                trash_id: row.get(0)?,
-                model_id: row.get(1)?,
-                source_path: row.get(2)?,
-                target_path: row.get(3)?,
-                link_type: row.get(4)?,
-                app_id: row.get(5)?,
-                app_version: row.get(6)?,
-                created_at: row.get(7)?,
-            })
-        };
-        self.database
-            .read_sync(None, |c| c.prepare(&sql)?.query_map([trash_id], read)?.collect())
-    }
-
-    /// Forget an entry's links, but for those at the places to `keep`.
-    pub fn unpark(&self, trash_id: &str, keep: &HashSet<String>) -> Result<()> {
-        self.database.write_sync(|c| {
-            let mut listed = c.prepare("SELECT target_path FROM parked WHERE trash_id = ?")?;
-            let targets: Vec<String> = listed
-                .query_map([trash_id], |row| row.get(0))?
-                .collect::<rusqlite::Result<_>>()?;
-            for target in targets.iter().filter(|target| !keep.contains(*target)) {
-                c.execute(
-                    "DELETE FROM parked WHERE trash_id = ? AND target_path = ?",
-                    [trash_id, target],
-                )?;
-            }
-            Ok(())
         })
     }
 
@@ -595,31 +353,4 @@ fn setting(c: &Connection, key: &str) -> rusqlite::Result<String> {
         })
         .optional()?;
     Ok(value.unwrap_or_default())
-}
-
-/// A row that was not written yet; paths in the stored form.
-#[must_use]
-pub fn new_link(
-    model_id: &str,
-    source: String,
-    target: String,
-    link_type: &str,
-    (app_id, app_version): (&str, &str),
-    external: bool,
-) -> Link {
-    Link {
-        link_id: 0,
-        model_id: model_id.to_owned(),
-        source_path: source,
-        target_path: target,
-        link_type: link_type.to_owned(),
-        app_id: app_id.to_owned(),
-        app_version: app_version.to_owned(),
-        is_external: external,
-        created_at: now(),
-        link_text: String::new(),
-        inode: 0,
-        size: 0,
-        mtime_ns: 0,
-    }
 }

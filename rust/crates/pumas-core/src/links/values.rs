@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::links::linking::LinkKind;
 use crate::links::places::Place;
-use crate::links::store::Link;
+use crate::links::rows::Link;
 use crate::storage::files::hex;
 
 /// What would be done about one file in one place.

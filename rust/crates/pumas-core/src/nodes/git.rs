@@ -1,118 +1,25 @@
-//! git as a program: argument vectors, an allow list of protocols and addresses, no prompts, no hooks, time limits.
+//! What is asked of git: a clone, a step forward of a branch, and the way back, also from a step that a kill cut off.
 //!
-//! What the user's and the machine's git settings say does not count here: they can name programs, rewrite addresses and
-//! allow protocols. Blocks; call from worker threads. What a checkout is for is not known here.
+//! Blocks; call from worker threads. What is let through to git is in `addresses`, how it is run in `program`. What a
+//! checkout is for is not known here.
 
 use std::collections::HashSet;
-use std::env;
-use std::ffi::OsString;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use caseless::default_case_fold_str;
-use regex_lite::Regex;
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
 
-use crate::apps::child_environment;
-use crate::contracts::tables;
+use super::addresses::{check_commit, check_url, is_plain_branch};
+use super::program::{Call, Check};
 use crate::error::{Error, Result};
-use crate::storage::files::{During as _, exists, reason};
-use crate::storage::unicode::is_printable;
-use crate::system::dependencies::find_program;
-use crate::text::cut;
-use crate::versions::running::note_running;
+use crate::storage::files::{During as _, exists};
 
-/// `loopback`: http is allowed to this machine alone, for tests.
-const HTTP_VARIABLE: &str = "PUMAS_GIT_HTTP";
 const CLONE: Duration = Duration::from_mins(5);
 const FETCH: Duration = Duration::from_mins(1);
 const LOCAL: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(100);
-/// Most commands of git take a few milliseconds.
-const POLL: Duration = Duration::from_millis(5);
-const LONGEST_URL: usize = 500;
-const MOST_OUTPUT: u64 = 256 * 1024;
 const WHO: [&str; 4] = ["-c", "user.name=pumas", "-c", "user.email=pumas"];
-
-#[derive(Deserialize)]
-#[serde(bound(deserialize = "'de: 'static"))]
-struct Safety {
-    settings: Vec<&'static str>,
-}
-
-static SAFETY: LazyLock<Option<Safety>> = LazyLock::new(|| serde_json::from_str(tables::GIT).ok());
-
-static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    const LABEL: &str = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
-    Regex::new(&format!(
-        r"^(https?)://({LABEL}(?:\.{LABEL})*)(?::([0-9]{{1,5}}))?((?:/[A-Za-z0-9_~][A-Za-z0-9._~-]*)+)/?$"
-    ))
-    .ok()
-});
-
-/// The trimmed address of a repository.
-///
-/// # Errors
-/// `InvalidInput`: not https, or with anything but a plain host, port and path in it.
-pub(crate) fn check_url<'a>(text: &'a str, field: &str) -> Result<&'a str> {
-    let url = text.trim();
-    let refused = || {
-        Error::invalid(
-            field,
-            "must be https://host/path of a repository, without user, query or special signs",
-        )
-    };
-    let found = URL
-        .as_ref()
-        .filter(|_| url.len() <= LONGEST_URL && !url.contains('\n'));
-    let parts = found
-        .and_then(|pattern| pattern.captures(url))
-        .ok_or_else(refused)?;
-    if parts[4].contains("..") || (&parts[1] == "http" && !is_http_allowed(&parts[2])) {
-        return Err(refused());
-    }
-    match parts.get(3).map(|port| port.as_str().parse::<u16>()) {
-        None | Some(Ok(1..)) => Ok(url),
-        Some(_) => Err(Error::invalid(field, "must name a port that exists")),
-    }
-}
-
-fn is_http_allowed(host: &str) -> bool {
-    ["127.0.0.1", "localhost"].contains(&host.to_lowercase().as_str())
-        && env::var_os(HTTP_VARIABLE).is_some_and(|value| value == "loopback")
-}
-
-/// A full commit id.
-///
-/// # Errors
-/// `InvalidInput`: it is none.
-pub(crate) fn check_commit<'a>(text: &'a str, field: &str) -> Result<&'a str> {
-    let is_digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-    if text.len() == 40 && text.bytes().all(is_digit) {
-        return Ok(text);
-    }
-    let reason = "must be a full commit id of 40 digits from 0-9a-f";
-    Err(Error::invalid(field, reason))
-}
-
-fn is_plain_branch(name: &str) -> bool {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);
-    (1..=201).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.bytes().all(plain)
-        && !name.contains("..")
-}
-
-/// Fails when the work should stop.
-pub(crate) type Check = Box<dyn Fn() -> Result<()> + Send + Sync>;
 
 /// Runs git. `check` is asked several times a second meanwhile, and ends it by failing; `note` is where the running git is
 /// written down, so that a start after a kill can end it.
@@ -364,49 +271,16 @@ impl Git {
         url: &str,
         index: Option<&Path>,
     ) -> Result<String> {
-        let safety = SAFETY
-            .as_ref()
-            .ok_or_else(|| Error::GitFailed("The safe settings of git cannot be read.".to_owned()))?;
-        let program = env::var_os("PATH")
-            .and_then(|paths| find_program("git", &paths))
-            .ok_or_else(|| {
-                Error::GitFailed("git is not installed; custom nodes and updates need it.".to_owned())
-            })?;
-        let failed =
-            |error: &std::io::Error| Error::GitFailed(format!("git cannot be started: {}.", reason(error)));
-        // A pipe would have to be read meanwhile; what is too much for a message is never read.
-        let output = Output::new().map_err(|error| failed(&error))?;
-        let mut command = Command::new(program);
-        let allowed = url.starts_with("http:").then_some("protocol.http.allow=always");
-        for setting in safety.settings.iter().copied().chain(allowed) {
-            command.args(["-c", setting]);
-        }
-        command
-            .args(words)
-            .current_dir(folder)
-            .env_clear()
-            .envs(environment(folder))
-            .envs(index.map(|index| ("GIT_INDEX_FILE", index)))
-            .stdin(Stdio::null())
-            .stdout(output.writer().map_err(|error| failed(&error))?)
-            .stderr(output.writer().map_err(|error| failed(&error))?)
-            .process_group(0);
-        let child = command.spawn().map_err(|error| failed(&error))?;
-        let running = Running {
-            child,
+        let call = Call {
+            folder,
+            words,
+            limit,
+            url,
+            index,
             note: self.note.as_deref(),
+            check: &self.check,
         };
-        let status = running.wait(limit, &self.check)?;
-        let said = output.read();
-        let verb = verb(words);
-        match status {
-            None => Err(Error::GitFailed(format!(
-                "git {verb} took longer than {} s and was ended.",
-                limit.as_secs()
-            ))),
-            Some(true) => Ok(said),
-            Some(false) => Err(Error::GitFailed(format!("git {verb} failed: {}", why(&said)))),
-        }
+        call.run()
     }
 }
 
@@ -415,83 +289,6 @@ fn optional(said: Result<String>) -> Result<Option<String>> {
     match said {
         Err(Error::GitFailed(_)) => Ok(None),
         said => said.map(Some),
-    }
-}
-
-/// A file without a name that a program writes into.
-struct Output {
-    path: PathBuf,
-}
-
-impl Output {
-    fn new() -> std::io::Result<Self> {
-        let name = format!("pumas-git-{}", crate::storage::files::random_hex(8));
-        let path = env::temp_dir().join(name);
-        fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self { path })
-    }
-
-    fn writer(&self) -> std::io::Result<fs::File> {
-        fs::OpenOptions::new().append(true).open(&self.path)
-    }
-
-    fn read(&self) -> String {
-        let mut data = Vec::new();
-        let _ = fs::File::open(&self.path).and_then(|file| file.take(MOST_OUTPUT).read_to_end(&mut data));
-        String::from_utf8_lossy(&data).into_owned()
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// git, with the helpers that it leaves behind when it is ended alone. Ended when this is dropped.
-struct Running<'a> {
-    child: Child,
-    note: Option<&'a Path>,
-}
-
-impl Running<'_> {
-    /// Whether it succeeded; None when the time was over.
-    fn wait(mut self, limit: Duration, check: &Check) -> Result<Option<bool>> {
-        if let Some(note) = self.note {
-            // Where that fails it ends by itself, after its time limits.
-            let _ = note
-                .parent()
-                .map_or(Ok(()), fs::create_dir_all)
-                .and_then(|()| note_running(note, self.child.id()));
-        }
-        let began = Instant::now();
-        let mut checked = began;
-        while began.elapsed() < limit {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Ok(Some(status.success()));
-            }
-            if checked.elapsed() >= LOOK {
-                check()?;
-                checked = Instant::now();
-            }
-            thread::sleep(POLL);
-        }
-        Ok(None)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-            if let Some(group) = group {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            let _ = self.child.wait();
-        }
-        if let Some(note) = self.note {
-            let _ = fs::remove_file(note);
-        }
     }
 }
 
@@ -513,124 +310,4 @@ fn is_there(folder: &Path, name: &str) -> bool {
         .filter(|parent| !parent.as_os_str().is_empty())
         .any(|parent| folder.join(parent).is_symlink());
     !is_behind_link && exists(&folder.join(name))
-}
-
-/// Which of git's commands it is, its general options left out.
-fn verb<'a>(words: &[&'a str]) -> &'a str {
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        if ["-c", "--git-dir", "--work-tree"].contains(word) {
-            words.next();
-        } else {
-            return word;
-        }
-    }
-    ""
-}
-
-fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
-    let is_kept = |name: &OsString| {
-        let name = name.as_encoded_bytes();
-        !name.starts_with(b"GIT_") && !name.starts_with(b"SSH_")
-    };
-    let ours = child_environment::<OsString, OsString>([]);
-    let mut kept: Vec<(OsString, OsString)> = ours.into_iter().filter(|(name, _)| is_kept(name)).collect();
-    let fixed = [
-        ("GIT_TERMINAL_PROMPT", "0"),
-        // Looking must leave no lock behind when it is ended.
-        ("GIT_OPTIONAL_LOCKS", "0"),
-        ("GIT_ASKPASS", ""),
-        ("SSH_ASKPASS", ""),
-        ("GCM_INTERACTIVE", "never"),
-        ("GIT_CONFIG_NOSYSTEM", "1"),
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
-        ("GIT_LFS_SKIP_SMUDGE", "1"),
-        ("GIT_PAGER", ""),
-        ("LC_ALL", "C"),
-    ];
-    kept.extend(fixed.map(|(name, value)| (name.into(), value.into())));
-    // A folder without a repository of its own is not a part of the one around it.
-    let above = folder.parent().unwrap_or(folder);
-    kept.push(("GIT_CEILING_DIRECTORIES".into(), above.as_os_str().to_owned()));
-    kept
-}
-
-fn why(said: &str) -> String {
-    let lines: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let is_telling = |line: &&&str| line.starts_with("fatal:") || line.starts_with("error:");
-    let telling = lines.iter().find(is_telling).or(lines.last());
-    let text = telling.copied().unwrap_or("it said nothing");
-    let text = text
-        .strip_prefix("fatal: ")
-        .or_else(|| text.strip_prefix("error: "))
-        .unwrap_or(text);
-    let shown: String = text
-        .chars()
-        .map(|c| if is_printable(c) { c } else { '?' })
-        .collect();
-    cut(&shown, 300).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_call_begins_with_the_safe_settings() {
-        let settings = &SAFETY.as_ref().unwrap().settings;
-        for needed in [
-            "protocol.allow=never",
-            "core.hooksPath=/dev/null",
-            "core.fsmonitor=false",
-        ] {
-            assert!(settings.contains(&needed), "{needed}");
-        }
-    }
-
-    #[test]
-    fn only_plain_https_addresses_pass() {
-        for good in [
-            "https://github.com/a/b",
-            " https://git.example.org:8443/x/y.git/ ",
-            "https://a/~me/b",
-        ] {
-            assert!(check_url(good, "git_url").is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "http://github.com/a/b",
-            "ssh://git@a/b",
-            "git@github.com:a/b",
-            "https://u@a/b",
-            "https://a/b?x",
-            "https://a/../b",
-            "https://a/b/..c/..",
-            "https://a",
-            "https://-a/b",
-            "https://a/-b",
-            "https://a:0/b",
-            "https://a:70000/b",
-            "https://a/b\nhttps://c/d",
-            "ext::sh -c x",
-            "file:///a",
-        ] {
-            assert!(check_url(bad, "git_url").is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn reasons_are_short_and_printable() {
-        assert_eq!(why("x\nfatal: no \u{1b}[31mway\nlast"), "no ?[31mway");
-        assert_eq!((why(""), why("a\nb\n")), ("it said nothing".into(), "b".into()));
-    }
-
-    #[test]
-    fn the_command_is_named_without_its_options() {
-        assert_eq!(verb(&["-c", "x=y", "stash", "create"]), "stash");
-        assert_eq!(verb(&[]), "");
-    }
 }

@@ -10,9 +10,12 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::git::{Git, check_commit, check_url};
+use super::addresses::{check_commit, check_url};
+use super::git::Git;
+use super::naming::{check_name, name_of};
 use super::record::NAME;
-use super::work::{InstallRequirements, Node, Nodes, RemovedNode, STAGING, TRASH, check_name, name_of};
+use super::trash::RemovedNode;
+use super::work::{InstallRequirements, Node, Nodes, STAGING, TRASH};
 use crate::apps::{Apps, DEFAULT_APP};
 use crate::blocking::blocking;
 use crate::config::Layout;

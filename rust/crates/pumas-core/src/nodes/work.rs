@@ -1,26 +1,28 @@
-//! Custom nodes of one version on disk: listed, cloned, updated, moved to the trash and back. Blocks.
+//! Custom nodes of one version on disk: listed, cloned, updated, and put in order after a kill. Blocks.
 //!
 //! A node is cloned into a hidden folder of the version and takes its place by one rename. Where it came from and at which
 //! commit it is stands in the version's record, which is written before anything is moved or checked out: [`Nodes::tidy`]
 //! finishes or takes back what a kill cut off. Nodes are programs: nothing of them is run here, and their requirements are
 //! installed only when that is asked for.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::git::{Git, check_commit, check_url};
-use super::record::{Known, Record, facts, text};
+use super::addresses::check_commit;
+use super::git::Git;
+use super::naming::{check_name, is_name, name_in};
+use super::record::{Record, facts, text};
 use crate::error::{Error, Result};
 use crate::storage::clock::now;
 use crate::storage::files::{
     During as _, FOLDER_MODE, PRIVATE_FOLDER_MODE, exists, make_folders, random_hex, rename_new,
 };
 use crate::storage::json_file::JsonObject;
-use crate::storage::paths::{contained, relative_path};
+use crate::storage::listing::entries;
+use crate::storage::paths::contained;
 use crate::versions::places::{remove_tree, sync};
 
 /// In a version's folder: what is being cloned or removed for good.
@@ -28,8 +30,6 @@ pub(super) const STAGING: &str = ".pumas-nodes";
 /// In a version's folder.
 pub(super) const TRASH: &str = ".pumas-nodes-trash";
 const REQUIREMENTS: &str = "requirements.txt";
-const LISTING: &str = "list_removed_custom_nodes";
-const LONGEST_NAME: usize = 100;
 const UPDATING: &str = "updating";
 
 /// Installs what a file of requirements names.
@@ -54,63 +54,14 @@ pub struct Node {
     pub is_checkout: bool,
 }
 
-/// A custom node in the trash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RemovedNode {
-    /// For restoring it.
-    pub trash_id: String,
-    /// Of its folder.
-    pub name: String,
-    /// As of [`Node`].
-    pub url: Option<String>,
-    /// As of [`Node`].
-    pub commit: Option<String>,
-    /// None when nobody wrote it down.
-    pub removed_at: Option<String>,
-}
-
-fn is_name(text: &str) -> bool {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
-    (1..=LONGEST_NAME).contains(&text.len())
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.bytes().all(plain)
-}
-
-/// # Errors
-/// `InvalidInput`: not made of letters, digits, `.`, `_` and `-`, or no name for a folder everywhere.
-pub(super) fn check_name(text: &str) -> Result<&str> {
-    if !is_name(text) {
-        let reason = "must be made of letters, digits, '.', '_' and '-', beginning with the former";
-        return Err(Error::invalid("node_name", reason));
-    }
-    relative_path(text, "node_name")
-}
-
-/// What a repository's folder is called by itself.
-///
-/// # Errors
-/// `InvalidInput`.
-pub(super) fn name_of(url: &str) -> Result<String> {
-    let url = check_url(url, "git_url")?.trim_end_matches('/');
-    let last = url.rsplit('/').next().unwrap_or_default();
-    check_name(last.strip_suffix(".git").unwrap_or(last)).map(str::to_owned)
-}
-
-/// The name inside an id of the trash; None when it is none of ours.
-fn name_in(trash_id: &str) -> Option<&str> {
-    let (name, digits) = trash_id.rsplit_once('-')?;
-    let is_digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-    (is_name(name) && digits.len() == 8 && digits.bytes().all(is_digit)).then_some(name)
-}
-
 /// Of one version.
 pub(super) struct Nodes {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     tag: String,
     git: Git,
-    place: PathBuf,
-    trash: PathBuf,
-    record: Record,
+    pub(super) place: PathBuf,
+    pub(super) trash: PathBuf,
+    pub(super) record: Record,
 }
 
 impl Nodes {
@@ -129,7 +80,7 @@ impl Nodes {
         })
     }
 
-    fn place_name(&self) -> String {
+    pub(super) fn place_name(&self) -> String {
         let name = self.place.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
@@ -303,116 +254,6 @@ impl Nodes {
         Ok(known)
     }
 
-    // -- trash -------------------------------------------------------------------------------------------------------
-
-    /// Move it to the version's trash, a link as the link it is; its name there.
-    ///
-    /// # Errors
-    /// `NodeNotFound`, `CorruptState`, and what the disk refuses.
-    pub(super) fn remove(&self, name: &str) -> Result<String> {
-        let what = format!("Removing {name}");
-        let place = self.there(name)?;
-        let mut known = self.record.read()?;
-        let trash_id = format!("{name}-{}", random_hex(4));
-        let node = known.nodes.shift_remove(name).unwrap_or_default();
-        let entry = object([
-            ("name", json!(name)),
-            ("removed_at", json!(now())),
-            ("node", json!(node)),
-        ]);
-        known.trash.insert(trash_id.clone(), entry);
-        make_folders(&self.trash, PRIVATE_FOLDER_MODE).during(&what)?;
-        self.record.save(&known)?;
-        let target = self.trash.join(&trash_id);
-        if let Err(failure) = rename_new(&place, &target) {
-            // Else the next start does it.
-            let _ = self.tidy();
-            return Err(failure.into_error(&target, &what));
-        }
-        Ok(trash_id)
-    }
-
-    /// What lies in the trash, newest first.
-    ///
-    /// # Errors
-    /// `CorruptState`.
-    pub(super) fn removed(&self) -> Result<Vec<RemovedNode>> {
-        let known = self.record.read()?;
-        let ids = self.in_trash()?;
-        let mut found: Vec<RemovedNode> = ids.iter().filter_map(|id| described(id, &known)).collect();
-        found.sort_by(|one, other| {
-            (&other.removed_at, &other.trash_id).cmp(&(&one.removed_at, &one.trash_id))
-        });
-        Ok(found)
-    }
-
-    /// Put a node back; its name.
-    ///
-    /// # Errors
-    /// `TrashEntryNotFound`, `AlreadyExists`, `CorruptState`, and what the disk refuses.
-    pub(super) fn restore(&self, trash_id: &str) -> Result<String> {
-        let mut known = self.record.read()?;
-        let one = self.find(trash_id, &known)?;
-        let what = format!("Restoring {}", one.name);
-        let place = self.where_of(&one.name)?;
-        let entry = facts(&known.trash.shift_remove(trash_id).unwrap_or_default(), "node");
-        if exists(&place) {
-            return Err(Error::AlreadyExists(format!(
-                "{} already exists in {}; remove it first.",
-                one.name,
-                self.place_name()
-            )));
-        }
-        make_folders(&self.place, FOLDER_MODE).during(&what)?;
-        rename_new(&self.trash.join(trash_id), &place)
-            .map_err(|failure| failure.into_error(&place, &what))?;
-        if !entry.is_empty() {
-            known.nodes.insert(one.name.clone(), entry);
-        }
-        self.record.save(&known)?;
-        Ok(one.name)
-    }
-
-    /// Remove a node from the trash for good.
-    ///
-    /// # Errors
-    /// `TrashEntryNotFound`, `CorruptState`, and what the disk refuses.
-    pub(super) fn purge(&self, trash_id: &str) -> Result<()> {
-        const WHAT: &str = "Emptying the trash of custom nodes";
-        let mut known = self.record.read()?;
-        self.find(trash_id, &known)?;
-        // What is half removed must not look like something that can be restored.
-        let staging = self.folder.join(STAGING);
-        make_folders(&staging, PRIVATE_FOLDER_MODE).during(WHAT)?;
-        let target = staging.join(trash_id);
-        rename_new(&self.trash.join(trash_id), &target)
-            .map_err(|failure| failure.into_error(&target, WHAT))?;
-        if known.trash.shift_remove(trash_id).is_some() {
-            self.record.save(&known)?;
-        }
-        remove_tree(&staging);
-        Ok(())
-    }
-
-    fn in_trash(&self) -> Result<Vec<String>> {
-        let mut names = names_in(&self.trash).during("Looking into the trash of custom nodes")?;
-        names.retain(|name| name_in(name).is_some());
-        Ok(names)
-    }
-
-    fn find(&self, trash_id: &str, known: &Known) -> Result<RemovedNode> {
-        let is_there = self.in_trash()?.iter().any(|name| name == trash_id);
-        let found = if is_there {
-            described(trash_id, known)
-        } else {
-            None
-        };
-        found.ok_or_else(|| Error::TrashEntryNotFound {
-            trash_id: trash_id.to_owned(),
-            listing: LISTING,
-        })
-    }
-
     // -- after a kill ------------------------------------------------------------------------------------------------
 
     /// Finish or take back what a killed process left half done; what is not recorded is not touched.
@@ -455,11 +296,11 @@ impl Nodes {
 
     // -- one node ----------------------------------------------------------------------------------------------------
 
-    fn where_of(&self, name: &str) -> Result<PathBuf> {
+    pub(super) fn where_of(&self, name: &str) -> Result<PathBuf> {
         contained(&self.place, check_name(name)?, "node_name")
     }
 
-    fn there(&self, name: &str) -> Result<PathBuf> {
+    pub(super) fn there(&self, name: &str) -> Result<PathBuf> {
         let path = self.place.join(check_name(name)?);
         if path.is_dir() {
             return Ok(path);
@@ -496,18 +337,6 @@ fn install_needs(folder: &Path, requirements: Option<InstallRequirements<'_>>) -
     }
 }
 
-fn described(trash_id: &str, known: &Known) -> Option<RemovedNode> {
-    let entry = known.trash.get(trash_id).cloned().unwrap_or_default();
-    let node = facts(&entry, "node");
-    Some(RemovedNode {
-        trash_id: trash_id.to_owned(),
-        name: name_in(trash_id)?.to_owned(),
-        url: text(&node, "url"),
-        commit: text(&node, "commit"),
-        removed_at: text(&entry, "removed_at"),
-    })
-}
-
 /// With a repository inside: a `.git` file would lead somewhere else.
 fn is_checkout(path: &Path) -> bool {
     let git = path.join(".git");
@@ -515,26 +344,16 @@ fn is_checkout(path: &Path) -> bool {
 }
 
 /// In order; none where there is no such folder.
-fn names_in(folder: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(Vec::new());
-        }
-        entries => entries?,
-    };
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
+pub(super) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let named = entries(folder)?
+        .into_iter()
+        .map(|entry| entry.file_name().into_string());
+    let mut names: Vec<String> = named.filter_map(std::result::Result::ok).collect();
     names.sort();
     Ok(names)
 }
 
-fn object<const N: usize>(values: [(&str, serde_json::Value); N]) -> JsonObject {
+pub(super) fn object<const N: usize>(values: [(&str, serde_json::Value); N]) -> JsonObject {
     values
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -543,19 +362,9 @@ fn object<const N: usize>(values: [(&str, serde_json::Value); N]) -> JsonObject 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    #[test]
-    fn names() {
-        assert_eq!(name_of("https://github.com/x/y.git/").unwrap(), "y");
-        for bad in ["", ".hidden", "-x", "a/b", "a b", "..", "con", "a."] {
-            assert!(check_name(bad).is_err(), "{bad}");
-        }
-        assert_eq!(name_in("my-node-0123abcd"), Some("my-node"));
-        for bad in ["my-node", "my-node-0123ABCD", "-0123abcd", "../x-0123abcd"] {
-            assert_eq!(name_in(bad), None, "{bad}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn what_is_removed_comes_back_as_it_was() {

@@ -17,7 +17,8 @@ use url::Url;
 use crate::apps::child_environment;
 use crate::error::{Error, Result};
 use crate::net::{NetworkClient, Timeouts};
-use crate::nodes::git::{Git, check_commit};
+use crate::nodes::addresses::check_commit;
+use crate::nodes::git::Git;
 use crate::storage::files::{
     During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, make_folders, write_durably,
 };

@@ -20,6 +20,7 @@ use crate::storage::files::{
     remove_stale_temporaries, rename_new, temporary_name,
 };
 use crate::storage::json_file::{self, JsonObject, Readers};
+use crate::storage::listing::entries;
 use crate::storage::paths::contained;
 
 const BUILD: &str = ".pumas-build-";
@@ -159,7 +160,7 @@ impl Places {
 
     /// Newest first.
     pub(super) fn trash(&self) -> Result<Vec<Removed>> {
-        let mut found = self.entries()?;
+        let mut found = self.noted()?;
         found.retain(|one| self.content(one).is_dir());
         found.sort_by(|one, other| other.removed_at.cmp(&one.removed_at));
         Ok(found)
@@ -236,13 +237,13 @@ impl Places {
 
     /// Entries without a version: a crash came before it was moved in, or after it was moved out.
     pub(super) fn half_done(&self) -> Result<Vec<Removed>> {
-        let mut found = self.entries()?;
+        let mut found = self.noted()?;
         found.retain(|one| !self.content(one).exists());
         Ok(found)
     }
 
     /// What cannot be read is not among them, and stays.
-    fn entries(&self) -> Result<Vec<Removed>> {
+    fn noted(&self) -> Result<Vec<Removed>> {
         let trash = self.folder.join(TRASH);
         let read = |name: String| {
             let value = json_file::parse_object(&trash.join(&name).join(ENTRY)).ok()?;
@@ -347,18 +348,7 @@ fn exchange_names(one: &Path, other: &Path) -> io::Result<()> {
 /// The disk's failures: nobody can say, which is not the same as nothing.
 pub(super) fn entries_of(folder: &Path) -> Result<Vec<fs::DirEntry>> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let listed = match fs::read_dir(folder) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(Vec::new());
-        }
-        listed => listed.and_then(Iterator::collect),
-    };
-    listed.during(&format!("Looking into {name}"))
+    entries(folder).during(&format!("Looking into {name}"))
 }
 
 /// The names of ours in a folder, sorted.

@@ -11,7 +11,7 @@ use super::folders::Folder;
 use super::{ByTarget, Run, is_away};
 use crate::links::linking::{LinkKind, is_ours, is_same, leads_to, mtime_ns, same_place};
 use crate::links::paths::read_link;
-use crate::links::store::Link;
+use crate::links::rows::Link;
 use crate::links::values::{Action, Unneeded};
 use crate::storage::files::exists;
 
