@@ -64,7 +64,7 @@ class Installs:
         jobs.register(INSTALL, self._run, turns=Slots(2))
 
     def after(self, call: AfterInstall) -> None:
-        """Have `call` done at the end of each installation (mapping models, patching, …)."""
+        """Have `call` done at the end of each installation (mapping models, patching, …), with the others at once."""
         self._after.append(call)
 
     async def unfinished(self) -> set[str]:
@@ -258,14 +258,16 @@ class Installs:
 
     async def _follow_up(self, one: OneApp, tag: str) -> list[str]:
         version = await asyncio.to_thread(lambda: one.state.get(tag))
-        warnings: list[str] = []
-        for call in self._after:
+
+        async def warning(call: AfterInstall) -> str:
             try:
                 await call(version)
             except PumasError as error:
                 log.warning("after installing %s %s: %s", one.app.id, tag, error)
-                warnings.append(str(error))
-        return warnings
+                return str(error)
+            return ""
+
+        return [text for text in await asyncio.gather(*map(warning, self._after)) if text]
 
     def _prune_logs(self) -> None:
         with contextlib.suppress(OSError):

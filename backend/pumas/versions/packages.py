@@ -218,12 +218,13 @@ def relocate(venv: Path, new_parent: Path) -> None:
     """
     old, new = str(venv).encode(), str(new_parent / venv.name).encode()
     with disk_errors("Preparing the Python environment"):
-        for folder in (venv, venv / "bin", venv / "Scripts"):
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                if path.is_file() and not path.is_symlink() and path.stat().st_size <= _RELOCATED_BYTES:
-                    data = path.read_bytes()
-                    if old in data and b"\0" not in data[:512]:
-                        path.write_bytes(data.replace(old, new))
+        for folder in filter(os.path.isdir, (venv, venv / "bin", venv / "Scripts")):
+            with os.scandir(folder) as entries:
+                scripts = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+            for path in (Path(entry) for entry in scripts if entry.stat().st_size <= _RELOCATED_BYTES):
+                data = path.read_bytes()
+                if old in data and b"\0" not in data[:512]:
+                    path.write_bytes(data.replace(old, new))
 
 
 def distributions(venv: Path) -> dict[str, str]:

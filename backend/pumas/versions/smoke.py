@@ -17,6 +17,8 @@ import orjson
 from pumas.apps.command import command_of
 from pumas.apps.description import AppDescription, Ready
 from pumas.errors import InstallFailed, SmokeLaunchFailed
+from pumas.processes import kernel
+from pumas.processes.ports import Holder, holder
 from pumas.versions.running import Programs, Running
 
 HOST = "127.0.0.1"
@@ -92,19 +94,9 @@ def answers(ready: Ready, port: int, host: str = HOST) -> bool:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Whether this process or one of its children listens on the port."""
-    import psutil
-
-    def has_it(process: psutil.Process) -> bool:
-        with contextlib.suppress(psutil.Error):
-            return any(
-                connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-                for connection in process.net_connections(kind="tcp")
-            )
-        return False
-
-    with contextlib.suppress(psutil.Error):
-        leader = psutil.Process(pid)
-        # To know its children every process of the machine has to be looked at.
-        return has_it(leader) or any(map(has_it, leader.children(recursive=True)))
-    return False
+    """Whether this process or its children listen on the port, and nobody else."""
+    if holder(port, (pid,)) is Holder.OURS:
+        return True
+    # To know its children every process of the machine has to be looked at.
+    children = kernel.descendants(pid, kernel.table())
+    return holder(port, (pid, *(child.pid for child in children))) is Holder.OURS
