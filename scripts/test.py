@@ -114,10 +114,12 @@ RUST_SIDECAR = {
 
 # Tests that start a sidecar and need no Python of it: what they ask of one backend they ask of the other.
 FROM_OUTSIDE = [
+    "tests/adoption/test_service.py",
     "tests/rpc/test_http.py",
     "tests/rpc/test_uploads.py",
     "tests/events",
     "tests/client",
+    "tests/cli/test_adopt.py",
     "tests/cli/test_apps.py",
     "tests/cli/test_commands.py",
     "tests/cli/test_library.py",
@@ -138,6 +140,7 @@ FROM_OUTSIDE = [
     "tests/faults/test_state_files.py",
     "tests/faults/test_version_faults.py",
     "tests/hub/test_sidecar.py",
+    "tests/links/test_sidecar.py",
     "tests/links/test_sidecar_kill.py",
     "tests/nodes/test_kill.py",
     "tests/processes/test_sidecar.py",

@@ -234,6 +234,12 @@ def test_odd_folders_are_no_repositories(tmp_path: Path, name: str) -> None:
     assert read(tmp_path).models == []
 
 
+def test_a_repository_that_leads_to_itself_hides_nothing(tmp_path: Path) -> None:
+    hf_file(tmp_path, "acme/Rocket", "rocket.gguf", gguf(1))
+    (tmp_path / "models--acme--Loop").symlink_to("models--acme--Loop")
+    assert [model.repo_id for model in read(tmp_path).models] == ["acme/Rocket"]
+
+
 SAFE = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=30).filter(
     lambda text: text not in (".", "..")
 )

@@ -100,6 +100,8 @@ def test_a_named_folder_is_known_by_what_it_holds(tmp_path: Path, inside: str, e
         ),
         ("a:\n  vae: /abs/vae\n", ["/abs/vae"]),
         ("a:\n  vae: relative\n", ["$T/relative"]),
+        ("a:\n  base_path: drive\n  vae: relative\n", ["$T/drive/relative"]),
+        ("a:\n  base_path: ~nobody-at-all/x\n  vae: v\n", ["$T/~nobody-at-all/x/v"]),
         ("a:\n  base_path: 5\n  is_default: true\n  custom_nodes: x\n  vae: [1]\n", []),
         ("", []),
         ("- 1\n- 2", []),

@@ -11,7 +11,9 @@ from compare.pair import Step
 from contract.replay import gguf
 
 Known = dict[str, list[str]]
-"""What earlier replies named: `model_id`, `trash_id`, `job_id`."""
+"""What earlier replies named, by the keys of `_NAMED`."""
+
+_NAMED = ("model_id", "trash_id", "job_id", "adoption_id")
 
 _NAMES = ("Tiny Llama", "Naïve Model 7B", "a.b-c_d", "Ünïcode", "UPPER lower", "Flux Dev")
 _FAMILIES = ("llama", "qwen3", "sdxl", "Family X")
@@ -51,6 +53,24 @@ def _import(rng: random.Random, _known: Known) -> Step:
     return Step("import_model", params)
 
 
+def _adopt(rng: random.Random, _known: Known) -> Step:
+    name = rng.choice([*(f"file-{n}" for n in range(FILES)), "broken", "absent"])
+    item: dict[str, Any] = {"store": "$root/source", "name": name}
+    if rng.random() < 0.4:
+        item["official_name"] = rng.choice(_NAMES)
+    if rng.random() < 0.3:
+        item["allow_duplicate"] = True
+    params: dict[str, Any] = {"items": [item], "mode": rng.choice(["auto", "hardlink", "reference", "reference"])}
+    if rng.random() < 0.2:
+        params["dry_run"] = True
+    return Step("adopt_models", params)
+
+
+def _undo(rng: random.Random, known: Known) -> Step:
+    key = rng.choice(["model_id", "adoption_id", "adoption_id"])
+    return Step("undo_adoption", {key: _some(rng, known, key), "dry_run": rng.random() < 0.2})
+
+
 def _delete(rng: random.Random, known: Known) -> Step:
     return Step("delete_model_with_cascade", {"model_id": _some(rng, known, "model_id"), "dry_run": rng.random() < 0.2})
 
@@ -85,6 +105,10 @@ def _plain(method: str) -> Callable[[random.Random, Known], Step]:
 
 _MAKERS: list[tuple[int, Callable[[random.Random, Known], Step]]] = [
     (6, _import),
+    (4, _adopt),
+    (2, _undo),
+    (1, lambda rng, _known: Step("list_adoptions", {"undone": rng.random() < 0.5})),
+    (1, lambda _rng, _known: Step("scan_model_stores", {"folders": ["$root/source"], "known": False})),
     (3, _delete),
     (2, _restore),
     (1, _empty),
@@ -113,7 +137,7 @@ def learn(known: Known, reply: Any) -> None:
             learn(known, item)
     elif isinstance(reply, dict):
         for key, item in reply.items():
-            if key in ("model_id", "trash_id", "job_id") and isinstance(item, str) and item:
+            if key in _NAMED and isinstance(item, str) and item:
                 names = known.setdefault(key, [])
                 if item not in names:
                     names.append(item)

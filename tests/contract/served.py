@@ -1,4 +1,4 @@
-"""Which methods the Rust sidecar serves, asked of a real one. Whatever it does not serve yet is listed by a test."""
+"""Which methods the Rust sidecar serves, asked of a real one; where it is not built, its examples are left out."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def read_cache(look: Look, root: str) -> Store:
     store = Store(StoreKind.HUGGINGFACE, root)
     try:
         for entry in look.names(store, root):
-            if entry.name.startswith(_PREFIX) and entry.is_dir():
+            if entry.name.startswith(_PREFIX) and os.path.isdir(entry.path):
                 # A repository that was moved to another drive and linked from here is the user's own doing.
                 _Repository(look, store, os.path.realpath(entry.path), entry.name.removeprefix(_PREFIX)).read()
             if len(store.models) >= MAX_MODELS:

@@ -195,7 +195,7 @@ def extra_model_paths(path: Path) -> Iterator[Path]:
     """The folders that a ComfyUI is told to look into besides its own.
 
     https://github.com/comfyanonymous/ComfyUI/blob/master/extra_model_paths.yaml.example: sections with an optional
-    `base_path`, and for each kind of model one folder or several, one per line.
+    `base_path`, relative to the file, and for each kind of model one folder or several, one per line.
     """
     import yaml
 
@@ -207,7 +207,7 @@ def extra_model_paths(path: Path) -> Iterator[Path]:
     for section in list(sections)[:50]:
         fields = cast(dict[object, object], section) if isinstance(section, dict) else {}
         base: object = fields.get("base_path")
-        top = Path(base).expanduser() if isinstance(base, str) else path.parent
+        top = path.parent / os.path.expanduser(base) if isinstance(base, str) else path.parent
         for key, text in list(fields.items())[:100]:
             if key in ("base_path", "is_default", "custom_nodes") or not isinstance(text, str):
                 continue

@@ -152,12 +152,12 @@ def _is_unchanged(file: _Adopted) -> bool:
 def _reasons_to_keep(folder: Path, metadata: Json, adopted: Sequence[str]) -> list[str]:
     """Why the folder must not be removed for good: what in it is not of the adoption's making."""
     expected = {*adopted, *OWN_FILES}
-    others = [
+    others = sorted(
         name
         for path, _folders, names in os.walk(folder)
         for name in (Path(path, n).relative_to(folder).as_posix() for n in names)
         if name not in expected
-    ]
+    )
     reasons = [f"{display_name(name)} was not adopted." for name in others[:10]]
     if metadata.get("updated_date") != metadata.get("added_date"):
         reasons.append("Its metadata was changed by hand.")

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::adoption::AdoptionService;
 use crate::apps::Apps;
 use crate::config::Layout;
 use crate::connections::{follow_runs, follow_versions};
@@ -49,6 +50,8 @@ pub struct PumasApi {
     pub system: Arc<SystemService>,
     /// The models.
     pub library: LibraryService,
+    /// Models of other programs.
+    pub adoption: AdoptionService,
     /// Asks hosts outside.
     pub network: NetworkService,
     /// Asks the Hugging Face hub.
@@ -89,6 +92,7 @@ impl PumasApi {
         let keeper = LinkKeeper::new(&layout, &registry);
         let companions = Arc::new(keeper.clone());
         let library = LibraryService::new(&layout, events.clone(), &troubles, &jobs, companions);
+        let adoption = AdoptionService::new(&layout, library.parts.clone(), &jobs, &troubles)?;
         let network = NetworkService::new(&layout, events.clone(), &troubles)?;
         let hub = HubService::new(&layout, network.client.clone(), library.clone(), &jobs)?;
         let downloads = DownloadService::new(
@@ -145,6 +149,7 @@ impl PumasApi {
             troubles,
             jobs,
             library,
+            adoption,
             network,
             hub,
             links,
@@ -168,6 +173,7 @@ impl PumasApi {
         self.opened("jobs.db", self.jobs.open().await);
         self.opened("library", self.library.open().await);
         self.opened("links", self.links.open().await);
+        self.opened("adoption", self.adoption.open().await);
         self.opened("network", self.network.open().await);
         self.opened("downloads", self.downloads.open().await);
         self.opened("versions", self.versions.open().await);
@@ -203,5 +209,6 @@ impl PumasApi {
         self.jobs.close_files_sync();
         self.hub.close_files_sync();
         self.links.close_files_sync();
+        self.adoption.close_files_sync();
     }
 }

@@ -5,6 +5,7 @@
 //! plain values and fail with [`Error`]. They know nothing of HTTP or JSON-RPC, and they never block the async runtime:
 //! disk and SQLite work runs in threads of its own.
 
+pub mod adoption;
 pub mod apps;
 pub mod blocking;
 pub mod config;

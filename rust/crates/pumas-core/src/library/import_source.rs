@@ -327,7 +327,9 @@ fn read_folder(path: &Path, real: &Path) -> Result<Source> {
     })
 }
 
-fn is_mark(name: &str) -> bool {
+/// Whether a file of this name at a folder's top makes the folder one model.
+#[must_use]
+pub fn is_mark(name: &str) -> bool {
     MODEL_MARKS.contains(&name)
         || WEIGHT_LISTS
             .iter()

@@ -2,6 +2,7 @@
 
 use crate::registry::{Methods, Row};
 
+mod adoption;
 mod builtin;
 mod desktop;
 mod downloads;
@@ -21,7 +22,8 @@ mod versions;
 /// Every method that this server serves.
 #[must_use]
 pub fn all() -> Methods {
-    let domains: [Vec<Row>; 15] = [
+    let domains: [Vec<Row>; 16] = [
+        adoption::rows(),
         builtin::rows(),
         files::rows(),
         imports::rows(),
