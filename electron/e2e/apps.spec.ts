@@ -4,30 +4,31 @@ import { join } from "node:path";
 
 import type { Page } from "@playwright/test";
 
-import { expect, test } from "./fixtures";
+import { expect, test, watchFor } from "./fixtures";
 
-test.describe.configure({ mode: "serial", timeout: 180_000 });
+test.describe.configure({ mode: "serial", timeout: 600_000 });
 
 const app = (page: Page) => page.getByRole("region", { name: "ComfyUI" });
 const installed = (page: Page, tag: string) => app(page).getByRole("listitem", { name: tag, exact: true });
 
 async function install(page: Page, tag: string): Promise<void> {
   await app(page).getByRole("button", { name: "Ask GitHub" }).click();
+  const wasShown = await watchFor(page, `[aria-label="Installing ${tag}"] [role="progressbar"]`);
   await app(page)
     .getByRole("button", { name: `Install ${tag}` })
     .click();
-  const progress = page.getByRole("region", { name: `Installing ${tag}` });
-  await expect(progress.getByRole("progressbar")).toBeVisible();
-  await expect(progress).toHaveCount(0, { timeout: 120_000 });
-  await expect(installed(page, tag).getByRole("button", { name: `Actions: ${tag}` })).toBeVisible();
+  await expect(installed(page, tag).getByRole("button", { name: `Actions: ${tag}` })).toBeVisible({ timeout: 300_000 });
+  await wasShown();
+  await expect(page.getByRole("region", { name: `Installing ${tag}` })).toHaveCount(0);
 }
 
 test("a version is installed, also when the page is loaded anew in the middle", async ({ open }) => {
   const page = await open("#/apps");
+  const wasShown = await watchFor(page, '[aria-label="Installing v0.5.0"]');
   await app(page).getByRole("button", { name: "Install v0.5.0" }).click();
-  await expect(page.getByRole("region", { name: "Installing v0.5.0" })).toBeVisible();
+  await wasShown();
   await page.reload();
-  await expect(installed(page, "v0.5.0").getByText("active", { exact: true })).toBeVisible({ timeout: 120_000 });
+  await expect(installed(page, "v0.5.0").getByText("active", { exact: true })).toBeVisible({ timeout: 300_000 });
 });
 
 test("the library finds what it uses", async ({ open, stage }) => {
@@ -44,7 +45,7 @@ test("the library finds what it uses", async ({ open, stage }) => {
 test("it runs, tells what it prints while it prints it, and stops", async ({ open }) => {
   const page = await open("#/apps");
   await app(page).getByRole("button", { name: "Run", exact: true }).click();
-  await expect(app(page).getByText("running", { exact: true })).toBeVisible({ timeout: 60_000 });
+  await expect(app(page).getByText("running", { exact: true })).toBeVisible({ timeout: 120_000 });
   await app(page).getByRole("tab", { name: "Log" }).click();
   await expect(app(page).getByRole("log")).not.toHaveText("Nothing printed yet.");
   await page.getByRole("link", { name: "Monitor" }).click();
@@ -56,7 +57,7 @@ test("it runs, tells what it prints while it prints it, and stops", async ({ ope
   ).toBeVisible();
   await page.goBack();
   await app(page).getByRole("button", { name: "Stop" }).click();
-  await expect(app(page).getByRole("button", { name: "Run", exact: true })).toBeVisible({ timeout: 30_000 });
+  await expect(app(page).getByRole("button", { name: "Run", exact: true })).toBeVisible({ timeout: 120_000 });
 });
 
 test("its own file in the way of a model is a conflict, which is resolved by choice and never in silence", async ({

@@ -26,7 +26,7 @@ export const test = base.extend<PerTest, Shared>({
       await use(stage);
       await stage.strike();
     },
-    { scope: "worker", timeout: 60_000 },
+    { scope: "worker", timeout: 240_000 },
   ],
 
   complaints: [
@@ -53,4 +53,30 @@ export const test = base.extend<PerTest, Shared>({
   },
 });
 
-export { expect };
+/** Wait until the page has asked for nothing for a while: what it shows is complete. */
+export async function silence(page: Page, ms: number, timeout = 120_000): Promise<void> {
+  let last = Date.now();
+  const asked = () => (last = Date.now());
+  page.on("request", asked);
+  await expect.poll(() => Date.now() - last, { timeout, intervals: [100] }).toBeGreaterThan(ms);
+  page.off("request", asked);
+}
+
+declare global {
+  interface Window {
+    glimpsed: boolean;
+  }
+}
+
+/** Watch for something that may be gone before anybody looks; call the result to see that it was there. */
+export async function watchFor(page: Page, selector: string): Promise<() => Promise<void>> {
+  await page.evaluate((css) => {
+    const look = () => (window.glimpsed ||= document.querySelector(css) !== null);
+    window.glimpsed = false;
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+    look();
+  }, selector);
+  return () => expect.poll(() => page.evaluate(() => window.glimpsed), { message: selector }).toBe(true);
+}
+
+export { expect, type Page };

@@ -21,7 +21,17 @@ async function drop(page: Page, target: Locator, ...paths: string[]): Promise<vo
     }
     return data;
   }, files);
-  for (const type of ["dragenter", "dragover", "drop"]) await target.dispatchEvent(type, { dataTransfer: transfer });
+  const tell = (type: string) => target.dispatchEvent(type, { dataTransfer: transfer });
+  await hover(page, () => tell("dragenter"));
+  for (const type of ["dragover", "drop"]) await tell(type);
+}
+
+/** Hold something over the page until the page says that it may be dropped. */
+async function hover(page: Page, enter: () => Promise<unknown>): Promise<void> {
+  await expect(async () => {
+    await enter();
+    await expect(page.getByText("Drop to import")).toBeVisible({ timeout: 2000 });
+  }).toPass({ timeout: 60_000 });
 }
 
 test("a file that is dropped is recognised, imported and found", async ({ open, stage }) => {
@@ -86,7 +96,10 @@ test("a folder that is dropped comes with what is in it", async ({ open, stage }
 async function dragIn(page: Page, path: string): Promise<void> {
   const session = await page.context().newCDPSession(page);
   const data = { items: [], files: [path], dragOperationsMask: 1 };
-  for (const type of ["dragEnter", "dragOver", "drop"] as const)
-    await session.send("Input.dispatchDragEvent", { type, x: 400, y: 400, data });
+  const tell = (type: "dragEnter" | "dragOver" | "drop") =>
+    session.send("Input.dispatchDragEvent", { type, x: 400, y: 400, data });
+  await hover(page, () => tell("dragEnter"));
+  await tell("dragOver");
+  await tell("drop");
   await session.detach();
 }

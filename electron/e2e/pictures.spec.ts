@@ -52,9 +52,13 @@ test("downloads with their speed, and what was verified", async ({ open, stage }
 
 test("apps and their versions", async ({ open, stage }) => {
   const page = await open("#/apps");
-  await expect(page.getByRole("button", { name: "Install v0.5.0" })).toBeVisible();
-  expect(await stage.call("install_version", { tag: "v0.5.0", app_id: "comfyui" })).toMatchObject({ success: true });
-  await expect(page.getByRole("button", { name: "Actions: v0.5.0" })).toBeVisible({ timeout: 60_000 });
+  const { apps } = await stage.call<{ apps: { app_id: string; installed: string[] }[] }>("list_apps");
+  // Other tests on this stage may have installed it.
+  if (!apps.some(({ app_id, installed }) => app_id === "comfyui" && installed.includes("v0.5.0"))) {
+    await expect(page.getByRole("button", { name: "Install v0.5.0" })).toBeVisible();
+    expect(await stage.call("install_version", { tag: "v0.5.0", app_id: "comfyui" })).toMatchObject({ success: true });
+  }
+  await expect(page.getByRole("button", { name: "Actions: v0.5.0" })).toBeVisible({ timeout: 180_000 });
   await expect(page.getByRole("region", { name: /Installing/ })).toHaveCount(0);
   await picture(page, "apps", "light");
 });

@@ -28,7 +28,8 @@ export interface Fault {
   actions: ({ action: string } & Record<string, unknown>)[];
   kind?: string;
   path?: string;
-  times?: number;
+  /** null: always. */
+  times?: number | null;
 }
 
 export class Stage {
@@ -40,10 +41,12 @@ export class Stage {
     readonly facts: Facts,
   ) {}
 
-  static async set(models = 0): Promise<Stage> {
+  /** With so many small models beside those that are shown; `empty` leaves the latter out. */
+  static async set({ models = 0, empty = false } = {}): Promise<Stage> {
     const python = pythonOf(CHECKOUT);
     const script = join(CHECKOUT, "tests", "page", "stage.py");
-    const process_ = spawn(python, [script, "--models", String(models)], { stdio: ["pipe", "pipe", "inherit"] });
+    const words = [script, "--models", String(models), ...(empty ? ["--empty"] : [])];
+    const process_ = spawn(python, words, { stdio: ["pipe", "pipe", "inherit"] });
     const lines = createInterface({ input: process_.stdout });
     const line = await new Promise<string>((resolve, reject) => {
       lines.once("line", resolve);
@@ -62,7 +65,7 @@ export class Stage {
     const args = port === undefined ? chosen.args : chosen.args.map((word) => (word === "0" ? String(port) : word));
     const token = this.child?.token ?? randomBytes(32).toString("base64url");
     this.child = new Child({ ...chosen, args }, token, variables);
-    this.link = new Connection(await this.child.port(30_000), token);
+    this.link = new Connection(await this.child.port(120_000), token);
     await this.call("health_check");
   }
 
@@ -108,13 +111,18 @@ export class Stage {
     await fetch(`${this.facts.hub}/_test/rules`, { method: "POST", body: JSON.stringify(fault) });
   }
 
+  /** The hub works again, and has forgotten what it was asked. */
+  async resetHub(): Promise<void> {
+    await fetch(`${this.facts.hub}/_test/reset`, { method: "POST", body: "{}" });
+  }
+
   async hubRequests(): Promise<{ kind: string; path: string }[]> {
     return (await (await fetch(`${this.facts.hub}/_test/requests`)).json()) as { kind: string; path: string }[];
   }
 
   async strike(): Promise<void> {
     this.link?.close();
-    await this.child?.stop(() => this.call("shutdown"), { askedMs: 5000, termMs: 5000 });
+    await this.child?.stop(() => this.call("shutdown"), { askedMs: 30_000, termMs: 10_000 });
     const gone = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.stdin?.end();
     await gone;

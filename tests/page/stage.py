@@ -1,6 +1,6 @@
 """What surrounds the page in its tests: a prepared library, stores of other programs, a hub and a release server.
 
-    python tests/page/stage.py [--models N]
+    python tests/page/stage.py [--models N] [--empty]
 
 Prints one line of JSON: folders, files to import, the environment for a sidecar, where the hub is steered. Runs until
 stdin ends and then removes everything. The sidecar is started by the tests themselves (`electron/e2e/`).
@@ -84,8 +84,9 @@ LIBRARY = [
 ]
 
 
-def write_library(library: Path) -> None:
-    for number, model in enumerate(LIBRARY):
+def write_library(library: Path, models: list[Shown]) -> None:
+    library.mkdir(parents=True)
+    for number, model in enumerate(models):
         folder = library / model.model_type / model.family / model.folder
         folder.mkdir(parents=True)
         _with_hole(folder / model.file, header_of(model, number), model.size)
@@ -207,6 +208,7 @@ def sidecar_environment(home: Path, hub: Hub, releases: ReleaseServer) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=0, help="so many small models beside those that are shown")
+    parser.add_argument("--empty", action="store_true", help="a library with no model in it")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the folder is removed then, too
     with (
@@ -218,7 +220,8 @@ def main() -> None:
         root, home = folder / "root", folder / "home"
         library = root / "shared-resources" / "models"
         home.mkdir()
-        write_library(library)
+        shown = [] if given.empty else LIBRARY
+        write_library(library, shown)
         write_many(library, given.models)
         write_stores(home)
         facts = {
@@ -229,7 +232,7 @@ def main() -> None:
             "files": write_imports(folder / "Downloads"),
             "environment": sidecar_environment(home, hub, releases),
             "python": sys.executable,
-            "models": len(LIBRARY) + given.models,
+            "models": len(shown) + given.models,
             "largeRepo": LARGE_REPO,
             "pid": os.getpid(),
         }

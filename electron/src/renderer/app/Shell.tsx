@@ -1,7 +1,8 @@
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 
 import { useConnection } from "../client/hooks";
 import { VIEWS, go, useRoute } from "../lib/route";
+import { useSettled } from "../lib/useSettled";
 import { useTexts } from "../texts/texts";
 import { HealthBanner } from "./HealthBanner";
 import { LockedOutMessage } from "./LockedOut";
@@ -10,7 +11,7 @@ import { Notices } from "./Notices";
 import css from "./Shell.module.css";
 import { useShortcuts } from "./shortcuts";
 import { ViewBoundary } from "./ViewBoundary";
-import { VIEW_COMPONENTS } from "./views";
+import { VIEW_COMPONENTS, fetchViews } from "./views";
 
 const ShellState = lazy(() => import("./ShellState"));
 const ShortcutList = lazy(() => import("./ShortcutList"));
@@ -25,6 +26,10 @@ export function Shell() {
   const connection = useConnection();
   const [open, setOpen] = useState<Open>(null);
   const close = () => setOpen(null);
+  const settled = useSettled();
+  useEffect(() => {
+    if (settled) void fetchViews();
+  }, [settled]);
   useShortcuts({
     palette: () => setOpen((now) => (now === "palette" ? null : "palette")),
     help: () => setOpen("shortcuts"),

@@ -1,6 +1,6 @@
 import * as Radix from "@radix-ui/react-dialog";
 import { X } from "lucide-react";
-import type { ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 
 import { useTexts } from "../texts/texts";
 import { Button } from "./Button";
@@ -16,11 +16,17 @@ interface Props {
 /** A dialog over the page. The overlay is our own: Radix's injects a style element, which the page's CSP refuses. */
 export function Dialog({ title, onClose, children, foot }: Props) {
   const { t } = useTexts();
+  const [before] = useState(() => document.activeElement);
+  /** Radix knows only its own triggers: whatever had the focus before gets it back. */
+  const giveFocusBack = (event: Event) => {
+    event.preventDefault();
+    if (before instanceof HTMLElement && before.isConnected) before.focus();
+  };
   return (
     <Radix.Root open onOpenChange={(open) => !open && onClose()}>
       <Radix.Portal>
         <div className={css.overlay}>
-          <Radix.Content className={css.dialog} aria-describedby={undefined}>
+          <Radix.Content className={css.dialog} aria-describedby={undefined} onCloseAutoFocus={giveFocusBack}>
             <header className={css.dialogHead}>
               <Radix.Title asChild>
                 <h2>{title}</h2>

@@ -59,6 +59,8 @@ export const de: Table = {
   "error.offline": "Das Laufwerk anschließen und noch einmal versuchen.",
   "error.network_offline": "Den Offline-Modus in den Einstellungen ausschalten.",
   "error.connection_failed": "Die Netzverbindung und den Proxy in den Einstellungen prüfen.",
+  "error.model_not_found": "Es wurde inzwischen verschoben oder gelöscht. Vielleicht liegt es im Papierkorb.",
+  "error.http_error": "Die Gegenseite hat selbst ein Problem. Später noch einmal versuchen.",
   "error.rate_limited": "Die Gegenseite bittet zu warten. In ein paar Minuten noch einmal versuchen.",
   "error.circuit_open": "Die Gegenseite ist mehrmals ausgefallen und hat kurz Ruhe. Bald noch einmal versuchen.",
   "error.gated_repo": "Zuerst auf der Seite des Modells den Bedingungen zustimmen und HF_TOKEN setzen.",

@@ -53,6 +53,8 @@ export const en = {
   "error.offline": "Connect the drive and try again.",
   "error.network_offline": "Switch offline mode off in the settings.",
   "error.connection_failed": "Check the network connection and the proxy in the settings.",
+  "error.model_not_found": "It was moved or deleted meanwhile. Perhaps it lies in the trash.",
+  "error.http_error": "The site has trouble of its own. Try again later.",
   "error.rate_limited": "The site asked to wait. Try again in a few minutes.",
   "error.circuit_open": "The site failed repeatedly and is left alone for a moment. Try again soon.",
   "error.gated_repo": "Accept the terms on the model's page first, and set HF_TOKEN.",

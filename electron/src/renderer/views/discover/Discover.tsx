@@ -68,7 +68,7 @@ export default function Discover({ item }: { item: string }) {
             ? t("common.loading")
             : query === ""
               ? t("discover.popular")
-              : t("library.count", { count: results.length })}
+              : answer.data && t("library.count", { count: results.length })}
           {answer.data?.stale &&
             answer.data.fetched_at &&
             ` · ${t("discover.stale", { when: formats.ago(answer.data.fetched_at) })}`}

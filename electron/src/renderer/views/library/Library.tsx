@@ -12,7 +12,7 @@ import { EmptyLibrary } from "./EmptyLibrary";
 import { Facets } from "./Facets";
 import css from "./Library.module.css";
 import { ModelList } from "./ModelList";
-import { SearchBox } from "./SearchBox";
+import { RESULTS_ID, SearchBox } from "./SearchBox";
 import { openImport } from "./dropped";
 import { EVERYTHING, hasFilters, type Filters, type Search } from "./params";
 import { useFirstPage } from "./search";
@@ -54,9 +54,12 @@ export function Library({ item }: { item: string }) {
         </Button>
       </header>
       {facetsAfterRows && <Facets filters={search.filters} counted={counted} onChange={setFilters} />}
-      <section className={css.results} aria-label={t("library.list")}>
+      <section id={RESULTS_ID} className={css.results} aria-label={t("library.list")}>
         <p className={css.count} role="status">
-          {found && t(found.matched === "any" ? "library.count.any" : "library.count", { count: found.total_count })}
+          {found &&
+            t(found.matched === "any" && found.total_count > 0 ? "library.count.any" : "library.count", {
+              count: found.total_count,
+            })}
           {status.data?.indexing && status.data.last_scan === null && ` · ${t("library.indexing")}`}
         </p>
         {answer.isError && <Problem error={answer.error} />}

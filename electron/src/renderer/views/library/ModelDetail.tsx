@@ -32,7 +32,9 @@ export default function ModelDetail({ modelId, onClose }: { modelId: string; onC
       </header>
       {model.isError && (
         <div className={css.detailBody}>
-          <Problem error={model.error} />
+          <div>
+            <Problem error={model.error} />
+          </div>
         </div>
       )}
       {model.data && (

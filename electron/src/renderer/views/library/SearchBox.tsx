@@ -7,6 +7,8 @@ import { useTexts } from "../../texts/texts";
 import css from "./Library.module.css";
 
 export const LIST_ID = "models";
+/** What the search changes: the list, or why there is none. */
+export const RESULTS_ID = "results";
 
 export function SearchBox({ value, onChange }: { value: string; onChange: (value: string) => void }) {
   const { t } = useTexts();
@@ -29,7 +31,7 @@ export function SearchBox({ value, onChange }: { value: string; onChange: (value
         autoFocus
         value={value}
         aria-label={t("library.search")}
-        aria-controls={LIST_ID}
+        aria-controls={RESULTS_ID}
         placeholder={t("library.search.placeholder")}
         spellCheck={false}
         onChange={(event) => onChange(event.target.value)}

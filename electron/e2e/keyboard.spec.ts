@@ -1,0 +1,107 @@
+// All that the page does without a pointer: views, dialogs, a model's way into the trash and back, the queue's order.
+import { type Page, expect, test } from "./fixtures";
+
+const focused = (page: Page) => page.locator(":focus");
+
+test("views have numbers, keys have a list, and dialogs give the focus back", async ({ open }) => {
+  const page = await open();
+  for (const [number, heading] of [
+    [2, "Discover"],
+    [3, "Downloads"],
+    [4, "Apps"],
+    [5, "Monitor"],
+    [6, "Stores"],
+    [7, "Settings"],
+    [1, "Library"],
+  ] as const) {
+    await page.keyboard.press(`Alt+${number}`);
+    await expect(page.getByRole("heading", { level: 1, name: heading })).toBeAttached();
+  }
+  const trash = page.getByRole("button", { name: "Trash" });
+  await trash.focus();
+  await page.keyboard.press("?");
+  const keys = page.getByRole("dialog", { name: "Keyboard shortcuts" });
+  await expect(keys.getByText("Alt 1–7")).toBeVisible();
+  await page.keyboard.press("Escape");
+  await expect(keys).toHaveCount(0);
+  await expect(trash).toBeFocused();
+
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog", { name: "Trash" });
+  await expect(dialog).toBeVisible();
+  for (let step = 0; step < 6; step++) {
+    await page.keyboard.press("Tab");
+    await expect(dialog.locator(":focus")).toHaveCount(1); // the page behind it cannot be reached
+  }
+  await page.keyboard.press("Escape");
+  await expect(trash).toBeFocused();
+});
+
+test("the first key leads past the navigation", async ({ open }) => {
+  const page = await open("#/settings");
+  await page.reload(); // nothing had the focus yet
+  await expect(page.getByRole("combobox", { name: "Language" })).toBeVisible();
+  await page.keyboard.press("Tab");
+  await expect(focused(page)).toHaveText("Skip to content");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("main")).toBeFocused();
+  await page.keyboard.press("Tab");
+  await expect(page.getByRole("combobox", { name: "Language" })).toBeFocused();
+  expect(page.url()).toContain("#/settings");
+});
+
+test("a list is walked through with its details open, and what is deleted is taken back", async ({ open }) => {
+  const page = await open();
+  const list = page.getByRole("listbox", { name: "Models" });
+  await page.getByRole("searchbox", { name: "Search models" }).fill("refiner");
+  await expect(list.getByRole("option")).toHaveCount(1);
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Delete");
+  await expect(page.getByText("No model matches.")).toBeVisible();
+  await page.getByRole("button", { name: "Undo" }).focus();
+  await page.keyboard.press("Enter");
+  await expect(list.getByRole("option")).toHaveCount(1);
+
+  await page.getByRole("searchbox", { name: "Search models" }).fill("llama");
+  await expect(list.getByRole("option").nth(2)).toBeVisible();
+  await list.focus();
+  await page.keyboard.press("Home");
+  await page.keyboard.press("Enter");
+  const details = page.getByRole("complementary", { name: /^Details of / });
+  for (const key of ["ArrowDown", "ArrowDown", "ArrowUp", "End", "Home"]) {
+    await page.keyboard.press(key);
+    const active = (await list.getAttribute("aria-activedescendant")) ?? "";
+    const name = await page.locator(`#${active} span`).first().innerText();
+    await expect(details).toHaveAccessibleName(`Details of ${name}`);
+    await expect(page.locator(`#${active}`)).toHaveAttribute("aria-selected", "true");
+  }
+});
+
+test("downloads are put into another order", async ({ open, stage }) => {
+  await stage.call("set_download_limits", { bytes_per_second: 100_000, at_once: 1 });
+  for (const quant of ["q4_k_m", "q8_0"])
+    await stage.call("start_model_download_from_hf", { repo_id: stage.facts.largeRepo, quant, allow_duplicate: true });
+  const page = await open("#/downloads");
+  const cards = page.getByRole("region", { name: "Queue" }).getByRole("article");
+  const order = async () => (await cards.allInnerTexts()).map((text) => /Q\d\w*/.exec(text)?.[0]);
+  await expect(cards).toHaveCount(2);
+  expect(await order()).toEqual(["Q4_K_M", "Q8_0"]);
+  await cards
+    .nth(1)
+    .getByRole("button", { name: /^Move / })
+    .focus();
+  await page.keyboard.press("Space");
+  await expect(page.getByRole("status").filter({ hasText: "Cedar" }).first()).toBeAttached();
+  await page.keyboard.press("ArrowUp");
+  await expect(page.getByText(/is now number 1/)).toBeAttached();
+  await page.keyboard.press("Space");
+  await expect.poll(order).toEqual(["Q8_0", "Q4_K_M"]);
+  await page.reload();
+  await expect.poll(order).toEqual(["Q8_0", "Q4_K_M"]);
+  const { downloads } = await stage.call<{ downloads: { download_id: string; status: string }[] }>(
+    "list_model_downloads",
+  );
+  for (const { download_id, status } of downloads)
+    if (status !== "completed") await stage.call("cancel_model_download", { download_id });
+  await stage.call("set_download_limits", { bytes_per_second: 0, at_once: 3 });
+});
