@@ -311,9 +311,14 @@ _SHARED = open_index()
 fill(_SHARED, LIBRARY)
 
 
-def test_counts_of_facets_are_what_filters_find(index: sqlite3.Connection) -> None:
+# Both ways of counting: from memory, and by reading the row of each match.
+COUNTED = [0, 1_000_000]
+
+
+@pytest.mark.parametrize("many", COUNTED)
+def test_counts_of_facets_are_what_filters_find(index: sqlite3.Connection, many: int) -> None:
     fill(index, LIBRARY)
-    counts = Searcher().facets(index, "", Filters(), {})
+    counts = Searcher(many=many).facets(index, "", Filters(), {})
     assert counts.types == {"llm": 3, "diffusion": 1, "audio": 1}
     assert counts.tags == {"chat": 1, "Chat": 1, "café": 1, "llama": 1, "ÉCOLE": 1}
     assert (counts.formats, counts.quants, counts.sizes) == ({"safetensors": 1}, {"Q8_0": 1}, {"0": 1})
@@ -351,8 +356,11 @@ MIXED = {
 }
 
 
+@pytest.mark.parametrize("many", COUNTED)
 @pytest.mark.parametrize(("text", "filters"), NARROWED)
-def test_a_count_is_what_choosing_the_value_finds(index: sqlite3.Connection, text: str, filters: Filters) -> None:
+def test_a_count_is_what_choosing_the_value_finds(
+    index: sqlite3.Connection, text: str, filters: Filters, many: int
+) -> None:
     fill(
         index,
         {
@@ -376,7 +384,7 @@ def test_a_count_is_what_choosing_the_value_finds(index: sqlite3.Connection, tex
 
     found = Searcher().search(index, text, filters=filters)
     match = found.match
-    counts = Searcher().facets(index, text, filters, used_by)
+    counts = Searcher(many=many).facets(index, text, filters, used_by)
     for kind, field in FIELDS.items():
         values = {value for one in NARROWED for value in getattr(one[1], field)} | set(getattr(counts, kind))
         for value in values - {"LLAMA", "q4_k_m"}:
@@ -387,6 +395,35 @@ def test_a_count_is_what_choosing_the_value_finds(index: sqlite3.Connection, tex
     for app, ids in used_by.items():
         assert counts.apps.get(app, 0) == total(ids=ids), app
     assert "none" not in counts.apps
+
+
+@pytest.mark.parametrize("text", ["", "harb", "harbor m", "zzz even", "m1"])
+@pytest.mark.parametrize("filters", [Filters(), Filters(model_types=["llm"], sizes=["0"]), Filters(ids=["llm/fam/m6"])])
+def test_counts_from_memory_are_those_of_the_rows(index: sqlite3.Connection, text: str, filters: Filters) -> None:
+    models = many(900)
+    for n, model in enumerate(models.values()):
+        # More tags than are shown, many of them on equally many models, some twice on one.
+        model["tags"] = [*model.get("tags", []), f"t{n % 150}", f"t{n % 40}"]
+        model["size_bytes"] = None if n % 3 else n << 24
+        model["files"] = [{"name": f"m.{'gguf' if n % 2 else 'safetensors'}", "size": 1}]
+    fill(index, models)
+    index.execute("DELETE FROM models WHERE row % 7 = 3")
+    used_by = {
+        "comfyui": [f"llm/fam/m{n}" for n in range(0, 900, 3)],
+        "other": ["llm/fam/m6", "gone"],
+        "none": ["gone"],
+    }
+    from_memory, from_rows = (Searcher(many=many).facets(index, text, filters, used_by) for many in COUNTED)
+    for kind, counts, expected in zip(from_rows._fields, from_memory, from_rows, strict=True):
+        assert list(counts.items()) == list(expected.items()), kind
+
+
+def test_counts_from_memory_follow_the_library(index: sqlite3.Connection) -> None:
+    fill(index, LIBRARY)
+    searcher = Searcher(many=0)
+    assert searcher.facets(index, "", Filters(), {}).types["llm"] == 3
+    fill(index, {"llm/x/new": {"official_name": "new", "model_type": "llm"}})
+    assert searcher.facets(index, "", Filters(), {}).types["llm"] == 4
 
 
 @pytest.mark.parametrize(

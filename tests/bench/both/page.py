@@ -21,7 +21,7 @@ on {machine}.
 
 ## Figures
 
-`ratio` is Rust to Python (in the line about curl: Rust to curl).
+`ratio` is Rust to Python (in the lines about curl: Rust to curl).
 
 """
 _AS_FAST = """

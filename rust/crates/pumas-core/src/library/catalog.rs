@@ -32,6 +32,10 @@ const SHALLOW_EVERY: Duration = Duration::from_secs(1);
 const FULL_EVERY: Duration = Duration::from_secs(10);
 /// A full look at a huge library may take at most one part in so many of one processor.
 const FULL_SHARE: u32 = 20;
+/// A question waits so long for what makes it fast and is being read; then the index answers.
+const LEARNING_WAIT: Duration = Duration::from_millis(300);
+/// A library that keeps changing may have its words read anew for at most one part in so many of one processor.
+const LEARNING_SHARE: u32 = 10;
 /// Counting all models of a huge library by everything takes most of a second on a slow machine.
 const FACETS_DEADLINE: Duration = Duration::from_secs(9);
 
@@ -81,6 +85,14 @@ struct Looking {
     full_took: Duration,
 }
 
+/// Reading what helps searches: `running` ends when its sender does.
+#[derive(Default)]
+struct Learning {
+    running: Option<watch::Receiver<()>>,
+    ended: Option<Instant>,
+    took: Duration,
+}
+
 /// Counts of all models, with the revision and the links that they are of.
 struct Counted {
     question: (i64, UsedBy),
@@ -98,6 +110,7 @@ struct Shared {
     layout: Arc<Layout>,
     searcher: Searcher,
     looking: Mutex<Looking>,
+    learning: Mutex<Learning>,
     known: Mutex<Option<Known>>,
     facets: Mutex<Option<Counted>>,
     models: tokio::sync::Mutex<Option<Listing>>,
@@ -113,6 +126,7 @@ impl Catalog {
             layout,
             searcher: Searcher::default(),
             looking: Mutex::default(),
+            learning: Mutex::default(),
             known: Mutex::default(),
             facets: Mutex::default(),
             models: tokio::sync::Mutex::default(),
@@ -169,9 +183,12 @@ impl Catalog {
         offset: i64,
     ) -> Result<Page> {
         self.fresh().await?;
+        self.learned().await;
         let shared = Arc::clone(&self.shared);
         let query = move |c: &Connection| shared.searcher.search(c, &text, &filters, limit, offset);
-        self.read(Some(DEADLINE), query).await
+        let page = self.read(Some(DEADLINE), query).await;
+        self.learn();
+        page
     }
 
     /// All models, as the text of a reply.
@@ -204,9 +221,12 @@ impl Catalog {
         {
             return Ok(Arc::clone(&known.counts));
         }
+        self.learned().await;
         let shared = Arc::clone(&self.shared);
         let query = move |c: &Connection| shared.searcher.facets(c, &text, &filters, &used_by);
-        let counts = Arc::new(self.read(Some(FACETS_DEADLINE), query).await?);
+        let counts = self.read(Some(FACETS_DEADLINE), query).await;
+        self.learn();
+        let counts = Arc::new(counts?);
         if whole {
             *locked(&self.shared.facets) = Some(Counted {
                 question,
@@ -366,6 +386,44 @@ impl Catalog {
             told.send_replace(Some(outcome));
         });
         look
+    }
+
+    // -- what makes searches fast ------------------------------------------------------------------------------------
+
+    /// Waits a moment for what is being read.
+    async fn learned(&self) {
+        let running = locked(&self.shared.learning).running.clone();
+        if let Some(mut running) = running {
+            // An error says that the sender is gone: it has ended.
+            let _ = tokio::time::timeout(LEARNING_WAIT, running.changed()).await;
+        }
+    }
+
+    /// Starts to read what the last question lacked, when the library keeps still.
+    fn learn(&self) {
+        if !self.shared.searcher.is_behind() || self.shared.index.is_busy() {
+            return;
+        }
+        let mut learning = locked(&self.shared.learning);
+        let pause = learning.took * LEARNING_SHARE;
+        if learning.running.is_some() || learning.ended.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        let (until_ended, running) = watch::channel(());
+        learning.running = Some(running);
+        let catalog = self.clone();
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let shared = Arc::clone(&catalog.shared);
+            let read = move |c: &Connection| shared.searcher.learn(c, &|| shared.index.is_stopped());
+            if let Err(error) = catalog.read(None, read).await {
+                tracing::warn!("searches stay slower than they could be: {error}");
+            }
+            let mut learning = locked(&catalog.shared.learning);
+            let now = Instant::now();
+            (learning.running, learning.ended, learning.took) = (None, Some(now), now - started);
+            drop(until_ended);
+        });
     }
 
     // -- reading -----------------------------------------------------------------------------------------------------

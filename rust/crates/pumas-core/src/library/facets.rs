@@ -108,56 +108,105 @@ impl Counter {
     }
 }
 
+/// What models have in common that are counted together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Group {
+    pub(super) model_type: String,
+    pub(super) family: String,
+    /// As the index has them: subtype, file formats and quantisations.
+    pub(super) kinds: String,
+    /// Whole GiB.
+    pub(super) gib: Option<i64>,
+}
+
+/// A tag, and on how many models it is.
+pub(super) type TagCount<'a> = (&'a str, i64);
+
 /// Counts the kinds of [`Kind`]. `matching` holds all filters but those that are `chosen`.
 pub(super) fn properties(c: &Connection, matching: &Matching, chosen: &Chosen) -> Result<FacetCounts> {
-    let mut counters: [Counter; 5] = std::array::from_fn(|_| Counter::default());
     let mut statement = c.prepare(&format!(
         "SELECT model_type, family, kinds, size_bytes / 1073741824, count(*) FROM models WHERE {} \
          GROUP BY 1, 2, 3, 4",
         matching.condition
     ))?;
-    let mut rows = statement.query(params_from_iter(&matching.values))?;
-    while let Some(row) = rows.next()? {
-        let (model_type, family, kinds): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let (gib, count): (Option<i64>, i64) = (row.get(3)?, row.get(4)?);
-        let (formats, quants) = formats_and_quantizations(&kinds);
-        let band = gib.map(|gib| size_band(gib << 30));
+    let groups = statement.query_map(params_from_iter(&matching.values), |row| {
+        let group = Group {
+            model_type: row.get(0)?,
+            family: row.get(1)?,
+            kinds: row.get(2)?,
+            gib: row.get(3)?,
+        };
+        Ok((group, row.get(4)?))
+    })?;
+    let mut counting = Counting::new(chosen);
+    for group in groups {
+        let (group, count) = group?;
+        counting.add(&group, count);
+    }
+    Ok(counting.finish())
+}
+
+/// As [`properties`], of groups that were counted already; they come in order.
+pub(super) fn of_groups<'a>(groups: impl Iterator<Item = (&'a Group, i64)>, chosen: &Chosen) -> FacetCounts {
+    let mut counting = Counting::new(chosen);
+    for (group, count) in groups {
+        counting.add(group, count);
+    }
+    counting.finish()
+}
+
+/// Groups become counts of each kind.
+struct Counting<'a> {
+    chosen: &'a Chosen,
+    counters: [Counter; 5],
+}
+
+impl<'a> Counting<'a> {
+    fn new(chosen: &'a Chosen) -> Self {
+        Self {
+            chosen,
+            counters: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+
+    fn add(&mut self, group: &Group, count: i64) {
+        let (formats, quants) = formats_and_quantizations(&group.kinds);
+        let band = group.gib.map(|gib| size_band(gib << 30));
         let values = [
-            vec![model_type],
-            vec![family],
+            vec![group.model_type.clone()],
+            vec![group.family.clone()],
             formats,
             quants,
             band.into_iter().collect(),
         ];
-        let failed: Vec<Kind> = chosen
-            .iter()
-            .filter(|(kind, wanted)| {
-                !values[*kind as usize]
-                    .iter()
-                    .any(|value| wanted.contains(&kind.form(value)))
-            })
-            .map(|(kind, _)| *kind)
-            .collect();
+        let fails = |(kind, wanted): &&(Kind, HashSet<String>)| {
+            let has_wanted = |value: &String| wanted.contains(&kind.form(value));
+            !values[*kind as usize].iter().any(has_wanted)
+        };
+        let failed: Vec<Kind> = self.chosen.iter().filter(fails).map(|(kind, _)| *kind).collect();
         let counted: &[Kind] = match failed.len() {
             0 => &Kind::ALL,
             1 => &failed,
-            _ => continue,
+            _ => return,
         };
         for kind in counted {
             for value in &values[*kind as usize] {
-                counters[*kind as usize].add(value, count);
+                self.counters[*kind as usize].add(value, count);
             }
         }
     }
-    let [types, families, formats, quants, sizes] = counters.map(Counter::most_common);
-    Ok(FacetCounts {
-        types,
-        families,
-        formats,
-        quants,
-        sizes,
-        ..FacetCounts::default()
-    })
+
+    fn finish(self) -> FacetCounts {
+        let [types, families, formats, quants, sizes] = self.counters.map(Counter::most_common);
+        FacetCounts {
+            types,
+            families,
+            formats,
+            quants,
+            sizes,
+            ..FacetCounts::default()
+        }
+    }
 }
 
 /// Counts tags.
@@ -174,18 +223,35 @@ pub(super) fn tags(c: &Connection, matching: &Matching) -> Result<Map<String, Va
         .collect()
 }
 
+/// As [`tags`], of tags that were counted already.
+pub(super) fn most_tags(mut counted: Vec<TagCount<'_>>) -> Map<String, Value> {
+    counted.sort_unstable_by_key(|(tag, count)| (std::cmp::Reverse(*count), *tag));
+    let most = counted.into_iter().take(MOST_VALUES);
+    most.map(|(tag, count)| (tag.to_owned(), count.into())).collect()
+}
+
 /// Counts apps; one without a match is left out.
 pub(super) fn apps(c: &Connection, matching: &Matching, used_by: &UsedBy) -> Result<Map<String, Value>> {
     let sql = format!(
         "SELECT count(*) FROM models WHERE id IN (SELECT value FROM json_each(?)) AND {}",
         matching.condition
     );
-    let mut counter = Counter::default();
     let mut statement = c.prepare(&sql)?;
-    for (app, ids) in used_by {
+    apps_with(used_by, |ids| {
         let ids = serde_json::to_string(ids).unwrap_or_default();
         let values = std::iter::once(&ids).chain(&matching.values);
-        let count: i64 = statement.query_row(params_from_iter(values), |row| row.get(0))?;
+        statement.query_row(params_from_iter(values), |row| row.get(0))
+    })
+}
+
+/// As [`apps`], where `count` says how many of some models match.
+pub(super) fn apps_with(
+    used_by: &UsedBy,
+    mut count: impl FnMut(&[String]) -> Result<i64>,
+) -> Result<Map<String, Value>> {
+    let mut counter = Counter::default();
+    for (app, ids) in used_by {
+        let count = count(ids)?;
         if count > 0 {
             counter.add(app, count);
         }

@@ -21,8 +21,9 @@ use crate::storage::files::{During as _, hex, reason};
 /// Bytes of a block.
 pub const BLOCK: usize = 1024 * 1024;
 const BLOCKS_UNDER_WAY: usize = 6;
-/// How far threads that hash stand behind those that answer calls, as nice(2) counts.
-const BEHIND: i32 = 5;
+/// How far threads that hash stand behind those that answer calls, as nice(2) counts: those are woken first, and when the
+/// processors are busy with other programs' work this one still gets its share.
+const BEHIND: i32 = 1;
 
 /// Which file it is and whether it was written since: what fstat(2) says about identity, size and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +170,11 @@ fn station(name: &str, work: impl FnOnce() -> String + Send + 'static) -> Result
 
 /// Let threads that answer calls come first. Each thread has a priority of its own on Linux (sched(7)).
 pub fn give_way() {
-    let _ = rustix::process::setpriority_process(None, BEHIND);
+    // Behind the main thread, whose number is the process's: a sidecar may have been started behind others.
+    let process = rustix::process::getpid();
+    if let Ok(before) = rustix::process::getpriority_process(Some(process)) {
+        let _ = rustix::process::setpriority_process(None, before + BEHIND);
+    }
 }
 
 fn pass_on(inbox: &Receiver<Block>, outbox: &Sender<Block>, mut hash: impl FnMut(&[u8])) {
@@ -280,6 +285,18 @@ mod tests {
             assert_eq!(found.blake3, blake3::hash(&data).to_hex().to_string());
             assert_eq!(found.size, size as u64);
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn threads_that_hash_stand_behind_those_that_answer() {
+        use rustix::process::{getpid, getpriority_process};
+        let behind = thread::spawn(|| {
+            give_way();
+            getpriority_process(None).unwrap()
+        });
+        let first = getpriority_process(Some(getpid())).unwrap();
+        assert_eq!(behind.join().unwrap(), first + BEHIND);
     }
 
     #[test]

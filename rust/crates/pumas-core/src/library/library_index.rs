@@ -156,6 +156,12 @@ impl LibraryIndex {
         self.flags.busy.load(Ordering::Acquire)
     }
 
+    /// It is being closed.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.flags.stopped.load(Ordering::Acquire)
+    }
+
     /// The index when it is open already; never waits.
     #[must_use]
     pub fn opened(&self) -> Option<Database> {

@@ -8,6 +8,7 @@ pub mod entry;
 pub mod facets;
 pub mod formats;
 pub mod hashing;
+mod held;
 pub mod holdings;
 pub mod import_plan;
 pub mod import_source;

@@ -6,10 +6,13 @@
 //! `NARROW` matches are weighed one by one inside that order. More than that are taken newest first, because weighing
 //! all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times longer than finding them.
 //!
-//! Filters are words too ([`crate::library::words::facet`]), so that counting stays one pass over the search table.
+//! Filters are words too ([`crate::library::words::facet`]), so that counting stays one pass over the search table. Of a
+//! large library the words are held in memory ([`crate::library::held`]), once somebody has searched it; the search table
+//! answers until then, and again from a change of the library on until they are read anew. Both find the same.
 //! Nothing here writes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,7 @@ use serde::Serialize;
 
 use crate::library::facets::{self, Chosen, FacetCounts, Kind, Matching, UsedBy};
 use crate::library::formats::quantization::detect_quantization;
+use crate::library::held::{Asked, Held};
 use crate::library::words::{facet, same, words};
 use crate::storage::locked;
 use crate::text::cut;
@@ -37,8 +41,13 @@ const MAX_FILTERS: usize = 64;
 const NARROW: usize = 256;
 /// A filter that keeps fewer rows is read and sorted; one that keeps more is met soon by walking from the newest on.
 const SORTED: i64 = 2000;
+/// Of a library with fewer models the search table finds everything in a moment.
+const LEAST_HELD: i64 = 5000;
 const REMEMBERED: usize = 2000;
 
+/// Between the words of an expression.
+const ALL: &str = " AND ";
+const ANY: &str = " OR ";
 const NAME: &str = "{official_name other_names}";
 const SHORT: &str = "{official_name other_names model_type tags family kinds}";
 const FOUND: &str = "row IN (SELECT rowid FROM model_search WHERE model_search MATCH ?)";
@@ -120,6 +129,13 @@ impl Filters {
             (kind, forms.collect())
         })
         .collect()
+    }
+
+    fn of_any_app(&self) -> Self {
+        Self {
+            ids: None,
+            ..self.clone()
+        }
     }
 
     fn without_chosen(&self) -> Self {
@@ -214,13 +230,69 @@ pub fn terms(text: &str) -> Vec<String> {
     found
 }
 
-/// Stateless but for the totals it remembers until the library changes. Any thread may call it.
-#[derive(Debug, Default)]
+/// What is held of one revision of the library; nothing of a small one.
+#[derive(Debug)]
+struct Learned {
+    revision: i64,
+    held: Option<Arc<Held>>,
+}
+
+/// What a search knows of the library before it asks the search table.
+#[derive(Clone)]
+struct Known {
+    counts: Arc<Counts>,
+    held: Option<Arc<Held>>,
+}
+
+/// Stateless but for what it remembers until the library changes: totals, and all words once it was told to [`learn`].
+/// Any thread may call it.
+///
+/// [`learn`]: Self::learn
+#[derive(Debug)]
 pub struct Searcher {
     counts: Mutex<Arc<Counts>>,
+    learned: Mutex<Option<Learned>>,
+    behind: AtomicBool,
+    least_held: i64,
+}
+
+impl Default for Searcher {
+    fn default() -> Self {
+        Self::holding_from(LEAST_HELD)
+    }
 }
 
 impl Searcher {
+    /// One that holds the words of a library that has at least so many models.
+    #[must_use]
+    pub fn holding_from(models: i64) -> Self {
+        Self {
+            counts: Mutex::default(),
+            learned: Mutex::default(),
+            behind: AtomicBool::new(false),
+            least_held: models,
+        }
+    }
+
+    /// Whether a question came since the library changed, so that [`Self::learn`] would help the next.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire)
+    }
+
+    /// Reads what helps all questions until the library changes; for 100,000 models that takes a second or two.
+    ///
+    /// `stop` is asked now and then.
+    pub fn learn(&self, c: &Connection, stop: &dyn Fn() -> bool) -> Result<()> {
+        // What is held of another revision is of no use, and both would be one too many.
+        *locked(&self.learned) = None;
+        let revision = revision(c)?;
+        let held = Held::read(c, self.least_held, stop)?.map(Arc::new);
+        *locked(&self.learned) = Some(Learned { revision, held });
+        self.behind.store(false, Ordering::Release);
+        Ok(())
+    }
+
     /// Finds models. `limit` None means [`DEFAULT_LIMIT`]; it is kept within 1 to [`MAX_LIMIT`], `offset` from 0 on.
     pub fn search(
         &self,
@@ -235,17 +307,17 @@ impl Searcher {
             limit: limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT),
             offset: offset.clamp(0, MAX_OFFSET),
         };
-        let look = Look::new(c, self.current(c)?, filters);
+        let look = Look::new(c, self.known(c)?, filters);
         let found = terms(text);
         let mut matched = Match::All;
         let mut listing = if found.is_empty() {
             look.newest(span)?
         } else {
-            look.find(&found, " AND ", span)?
+            look.find(&found, ALL, span)?
         };
         if listing.total == 0 && found.len() > 1 {
             matched = Match::Any;
-            listing = look.find(&found, " OR ", span)?;
+            listing = look.find(&found, ANY, span)?;
         }
         let hits = look.hits(&listing.rows)?;
         let took_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
@@ -266,30 +338,42 @@ impl Searcher {
         filters: &Filters,
         used_by: &UsedBy,
     ) -> Result<FacetCounts> {
-        let (known, found) = (self.current(c)?, terms(text));
-        let look = |filters: &Filters| Look::new(c, Arc::clone(&known), filters);
-        let whole = look(filters);
-        let operator = if found.len() > 1 && !whole.has_any(&found, " AND ")? {
-            " OR "
+        let (known, found) = (self.known(c)?, terms(text));
+        if let Some(held) = &known.held
+            && let Some(counts) = held_facets(held, c, &found, filters, used_by)?
+        {
+            return Ok(counts);
+        }
+        let whole = Look::new(c, known.clone(), filters);
+        let operator = if found.len() > 1 && !whole.has_any(&found, ALL)? {
+            ANY
         } else {
-            " AND "
+            ALL
         };
-        let of_any_app = Filters {
-            ids: None,
-            ..filters.clone()
-        };
-        let others = look(&filters.without_chosen()).condition(&found, operator);
+        let (others, of_any_app) = (filters.without_chosen(), filters.of_any_app());
+        let others = Look::new(c, known.clone(), &others).condition(&found, operator);
+        let of_any_app = Look::new(c, known, &of_any_app).condition(&found, operator);
         Ok(FacetCounts {
             tags: facets::tags(c, &whole.condition(&found, operator))?,
-            apps: facets::apps(c, &look(&of_any_app).condition(&found, operator), used_by)?,
+            apps: facets::apps(c, &of_any_app, used_by)?,
             ..facets::properties(c, &others, &filters.chosen())?
         })
     }
 
-    fn current(&self, c: &Connection) -> Result<Arc<Counts>> {
-        let revision = c
-            .prepare_cached("SELECT revision FROM library_state")?
-            .query_row([], |row| row.get::<_, i64>(0))?;
+    fn known(&self, c: &Connection) -> Result<Known> {
+        let revision = revision(c)?;
+        let learned = locked(&self.learned);
+        let current = learned.as_ref().filter(|learned| learned.revision == revision);
+        if current.is_none() {
+            self.behind.store(true, Ordering::Release);
+        }
+        Ok(Known {
+            counts: self.counts_of(revision),
+            held: current.and_then(|learned| learned.held.clone()),
+        })
+    }
+
+    fn counts_of(&self, revision: i64) -> Arc<Counts> {
         let mut counts = locked(&self.counts);
         if counts.revision != revision || locked(&counts.known).len() > REMEMBERED {
             *counts = Arc::new(Counts {
@@ -297,8 +381,49 @@ impl Searcher {
                 known: Mutex::default(),
             });
         }
-        Ok(Arc::clone(&counts))
+        Arc::clone(&counts)
     }
+}
+
+fn revision(c: &Connection) -> Result<i64> {
+    c.prepare_cached("SELECT revision FROM library_state")?
+        .query_row([], |row| row.get(0))
+}
+
+/// As [`Searcher::facets`]; `None` when what is held cannot tell.
+fn held_facets(
+    held: &Held,
+    c: &Connection,
+    found: &[String],
+    filters: &Filters,
+    used_by: &UsedBy,
+) -> Result<Option<FacetCounts>> {
+    let matching = |filters: &Filters, all: bool| -> Result<Option<_>> {
+        let within = held.within(c, &filters.facets(), filters.ids.as_deref())?;
+        Ok(held.matching(Asked { words: found, all }, within.as_ref()))
+    };
+    let mut all = true;
+    let Some(mut whole) = matching(filters, all)? else {
+        return Ok(None);
+    };
+    if found.len() > 1 && whole.count() == 0 {
+        all = false;
+        let Some(any) = matching(filters, all)? else {
+            return Ok(None);
+        };
+        whole = any;
+    }
+    let (Some(others), Some(of_any_app)) = (
+        matching(&filters.without_chosen(), all)?,
+        matching(&filters.of_any_app(), all)?,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(FacetCounts {
+        tags: held.tags(&whole),
+        apps: held.apps(c, &of_any_app, used_by)?,
+        ..held.properties(&others, &filters.chosen())
+    }))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -308,10 +433,15 @@ struct Span {
 }
 
 impl Span {
+    /// How many to skip, and how many to take then.
+    fn whole(self) -> (usize, usize) {
+        let whole = |count: i64| usize::try_from(count).unwrap_or_default();
+        (whole(self.offset), whole(self.limit))
+    }
+
     fn cut<T>(self, items: Vec<T>) -> Vec<T> {
-        let (skip, take) = (self.offset.unsigned_abs(), self.limit.unsigned_abs());
-        let whole = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        items.into_iter().skip(whole(skip)).take(whole(take)).collect()
+        let (skip, take) = self.whole();
+        items.into_iter().skip(skip).take(take).collect()
     }
 }
 
@@ -325,7 +455,8 @@ struct Listing {
 /// One search over one snapshot of the index.
 struct Look<'c> {
     c: &'c Connection,
-    counts: Arc<Counts>,
+    known: Known,
+    filters: &'c Filters,
     groups: Vec<Vec<String>>,
     filter: String,
     /// A further condition, for both tables, and its value.
@@ -334,7 +465,7 @@ struct Look<'c> {
 }
 
 impl<'c> Look<'c> {
-    fn new(c: &'c Connection, counts: Arc<Counts>, filters: &Filters) -> Self {
+    fn new(c: &'c Connection, known: Known, filters: &'c Filters) -> Self {
         let groups = filters.facets();
         let either = |group: &Vec<String>| {
             group
@@ -350,7 +481,8 @@ impl<'c> Look<'c> {
             .join(" AND ");
         Self {
             c,
-            counts,
+            known,
+            filters,
             groups,
             filter,
             within: if filters.ids.is_some() { WITHIN } else { "" },
@@ -389,6 +521,9 @@ impl<'c> Look<'c> {
     // -- with words --------------------------------------------------------------------------------------------------
 
     fn find(&self, found: &[String], operator: &str, span: Span) -> Result<Listing> {
+        if let Some(listing) = self.find_held(found, operator, span)? {
+            return Ok(listing);
+        }
         let query = joined(found, operator, "*");
         let few = i64::try_from(NARROW + 1).unwrap_or(i64::MAX);
         let matching = self.matching(
@@ -407,6 +542,30 @@ impl<'c> Look<'c> {
         let rows = self.tiers(found, operator, span)?;
         let total = self.count(&self.filtered(&query))?;
         Ok(Listing { query, rows, total })
+    }
+
+    /// As [`Self::find`], without the search table; `None` when what is held cannot tell.
+    fn find_held(&self, found: &[String], operator: &str, span: Span) -> Result<Option<Listing>> {
+        let Some(held) = &self.known.held else {
+            return Ok(None);
+        };
+        let within = held.within(self.c, &self.groups, self.filters.ids.as_deref())?;
+        let all = operator == ALL;
+        let Some(matches) = held.matches(Asked { words: found, all }, within.as_ref()) else {
+            return Ok(None);
+        };
+        let count = matches.count();
+        let rows = if count <= NARROW {
+            span.cut(self.weighed(&matches.rows(), found)?)
+        } else {
+            let (skip, take) = span.whole();
+            matches.page(&self.named(found)?, skip, take)
+        };
+        Ok(Some(Listing {
+            query: joined(found, operator, "*"),
+            rows,
+            total: i64::try_from(count).unwrap_or(i64::MAX),
+        }))
     }
 
     fn filtered(&self, expression: &str) -> String {
@@ -448,7 +607,7 @@ impl<'c> Look<'c> {
     /// Totals among some models are not remembered: which models they are is nobody's to say here.
     fn counted(&self, key: &str, sql: &str, expression: Option<&str>) -> Result<i64> {
         if self.ids.is_none()
-            && let Some(count) = locked(&self.counts.known).get(key)
+            && let Some(count) = locked(&self.known.counts.known).get(key)
         {
             return Ok(*count);
         }
@@ -458,7 +617,7 @@ impl<'c> Look<'c> {
             .prepare_cached(&format!("{sql}{}", self.within))?
             .query_row(params_from_iter(values), |row| row.get(0))?;
         if self.ids.is_none() {
-            locked(&self.counts.known).insert(key.to_owned(), count);
+            locked(&self.known.counts.known).insert(key.to_owned(), count);
         }
         Ok(count)
     }
@@ -556,7 +715,7 @@ impl<'c> Look<'c> {
         let total = if self.filter.is_empty() {
             self.counted("", "SELECT count(*) FROM models WHERE 1", None)?
         } else {
-            self.count(&self.filter)?
+            self.count_filtered()?
         };
         let Matching { condition, values } = if !self.filter.is_empty() && total <= SORTED {
             self.condition(&[], "")
@@ -578,6 +737,15 @@ impl<'c> Look<'c> {
             rows,
             total,
         })
+    }
+
+    fn count_filtered(&self) -> Result<i64> {
+        if let Some(held) = &self.known.held
+            && let Some(rows) = held.within(self.c, &self.groups, self.filters.ids.as_deref())?
+        {
+            return Ok(i64::try_from(rows.count()).unwrap_or(i64::MAX));
+        }
+        self.count(&self.filter)
     }
 
     // -- rows --------------------------------------------------------------------------------------------------------
