@@ -91,7 +91,10 @@ def page_suites() -> list[Suite]:
 
 
 # What the page does with either backend.
-OF_BOTH = ["e2e/session.spec.ts", "e2e/library.spec.ts", "e2e/import.spec.ts", "e2e/quiet.spec.ts"]
+OF_BOTH = [
+    f"e2e/{name}.spec.ts"
+    for name in ("session", "library", "import", "downloads", "apps", "states", "keyboard", "quiet")
+]
 
 
 def both_suites() -> list[Suite]:

@@ -17,16 +17,19 @@ interface PerTest {
 /** A network that breaks on purpose is no fault of the page. */
 const EXPECTED = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED|status of 401|ERR_EMPTY_RESPONSE/;
 
+const STAGE_MS = 240_000;
+
+async function playOn(stage: Stage, use: (stage: Stage) => Promise<void>): Promise<void> {
+  await stage.start();
+  await use(stage);
+  await stage.strike();
+}
+
 export const test = base.extend<PerTest, Shared>({
   stage: [
     // eslint-disable-next-line no-empty-pattern -- Playwright reads the pattern
-    async ({}, use) => {
-      const stage = await Stage.set();
-      await stage.start();
-      await use(stage);
-      await stage.strike();
-    },
-    { scope: "worker", timeout: 240_000 },
+    async ({}, use) => playOn(await Stage.set(), use),
+    { scope: "worker", timeout: STAGE_MS },
   ],
 
   complaints: [
@@ -52,6 +55,17 @@ export const test = base.extend<PerTest, Shared>({
     });
   },
 });
+
+/** The same on a stage that no other file has changed; `empty`: with no model in it. */
+export function onOwnStage(made: { empty?: boolean } = {}): typeof test {
+  return test.extend<object, Shared>({
+    stage: [
+      // eslint-disable-next-line no-empty-pattern -- Playwright reads the pattern
+      async ({}, use) => playOn(await Stage.set(made), use),
+      { scope: "worker", timeout: STAGE_MS },
+    ],
+  });
+}
 
 /** Wait until the page has asked for nothing for a while: what it shows is complete. */
 export async function silence(page: Page, ms: number, timeout = 120_000): Promise<void> {

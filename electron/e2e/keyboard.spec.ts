@@ -1,5 +1,7 @@
 // All that the page does without a pointer: views, dialogs, a model's way into the trash and back, the queue's order.
-import { type Page, expect, test } from "./fixtures";
+import { type Page, expect, onOwnStage } from "./fixtures";
+
+const test = onOwnStage();
 
 const focused = (page: Page) => page.locator(":focus");
 

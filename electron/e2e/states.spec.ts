@@ -7,21 +7,10 @@ import type { Page } from "@playwright/test";
 import { de } from "../src/renderer/texts/de";
 import { en } from "../src/renderer/texts/en";
 import type { TextKey } from "../src/renderer/texts/texts";
-import { expect, silence, test as shared } from "./fixtures";
-import { Stage } from "./stage";
+import { expect, onOwnStage, silence } from "./fixtures";
+import type { Stage } from "./stage";
 
-const test = shared.extend<object, { stage: Stage }>({
-  stage: [
-    // eslint-disable-next-line no-empty-pattern -- Playwright reads the pattern
-    async ({}, use) => {
-      const stage = await Stage.set({ empty: true });
-      await stage.start();
-      await use(stage);
-      await stage.strike();
-    },
-    { scope: "worker", timeout: 240_000 },
-  ],
-});
+const test = onOwnStage({ empty: true });
 
 interface Look {
   language: "en" | "de";
