@@ -443,6 +443,26 @@ async def test_one_that_ends_while_the_list_is_read_is_shown_as_it_ended(
     assert [one.state for one in await bench.jobs.list()] == [S.COMPLETED]
 
 
+async def test_one_that_has_ended_is_listed_as_ended_before_that_is_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await bench.jobs.start("test", {"name": "a"}, title="a")
+    await bench.until(job.id, S.RUNNING)
+    save, go = JobStore.save, asyncio.Event()
+
+    async def late(store: JobStore, ended: Job) -> None:
+        await go.wait()
+        await save(store, ended)
+
+    monkeypatch.setattr(JobStore, "save", late)
+    bench.gates["a"].set()
+    await bench.until(job.id, S.COMPLETED)
+    assert await bench.jobs.list(states=(S.RUNNING,)) == []
+    assert [one.id for one in await bench.jobs.list(states=(S.COMPLETED, S.FAILED))] == [job.id]
+    go.set()
+    await bench.settled(job.id)
+
+
 # -- any order ---------------------------------------------------------------------------------------------------------
 
 

@@ -250,7 +250,9 @@ class JobService:
         """Newest first, with the live progress of running ones."""
         # One that ends while the rows are read may stand in them as it was.
         at_first = dict(self._active)
-        rows = await self._store.list(kind=kind, states=states, limit=limit, offset=offset)
+        # Nor does a row hold a state before it is written.
+        also = [job_id for job_id, active in at_first.items() if active.job.state in states]
+        rows = await self._store.list(kind=kind, states=states, also=also, limit=limit, offset=offset)
         live = at_first | self._active
         jobs = [live[job.id].job if job.id in live else job for job in rows]
         return [job for job in jobs if not states or job.state in states]

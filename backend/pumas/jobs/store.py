@@ -6,6 +6,7 @@ import datetime
 import enum
 import logging
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,15 +101,17 @@ class JobStore:
         except (ValueError, TypeError):
             raise CorruptState(job_id, "its row in jobs.db is damaged") from None
 
-    async def list(self, *, kind: str | None, states: tuple[JobState, ...], limit: int, offset: int) -> list[Job]:
-        """Newest first."""
+    async def list(
+        self, *, kind: str | None, states: tuple[JobState, ...], also: Sequence[str] = (), limit: int, offset: int
+    ) -> list[Job]:
+        """Newest first. `also` are ids of those to be listed whatever their state is here."""
         where, values = ["1"], list[object]()
         if kind is not None:
             where.append("kind = ?")
             values.append(kind)
         if states:
-            where.append(f"state IN ({', '.join('?' * len(states))})")
-            values.extend(states)
+            where.append(f"(state IN ({', '.join('?' * len(states))}) OR id IN ({', '.join('?' * len(also))}))")
+            values += [*states, *also]
 
         def query(c: sqlite3.Connection) -> list[Job]:
             sql = (

@@ -208,10 +208,13 @@ impl JobService {
         } = wanted;
         // One that ends while the rows are read may stand in them as it was.
         let mut live = locked(&self.shared.active).clone();
+        // Nor does a row hold a state before it is written.
+        let also = live.iter().filter(|(_, one)| states.contains(&one.job().state));
+        let also = also.map(|(id, _)| id.clone()).collect();
         let rows = self
             .shared
             .store
-            .list(kind, states.clone(), limit, offset)
+            .list(kind, states.clone(), also, limit, offset)
             .await?;
         live.extend(locked(&self.shared.active).clone());
         Ok(rows

@@ -200,11 +200,13 @@ impl JobStore {
         }
     }
 
-    /// Newest first. One damaged row does not hide the others.
+    /// Newest first. One damaged row does not hide the others. `also` are ids of those to be listed whatever their state is
+    /// here.
     pub(super) async fn list(
         &self,
         kind: Option<String>,
         states: Vec<JobState>,
+        also: Vec<String>,
         limit: u32,
         offset: u32,
     ) -> Result<Vec<Job>> {
@@ -216,9 +218,11 @@ impl JobStore {
                 wanted.push(kind.into());
             }
             if !states.is_empty() {
-                let places = vec!["?"; states.len()].join(", ");
-                conditions = format!("{conditions} AND state IN ({places})");
+                let places = |count| vec!["?"; count].join(", ");
+                let (of_state, by_id) = (places(states.len()), places(also.len()));
+                conditions = format!("{conditions} AND (state IN ({of_state}) OR id IN ({by_id}))");
                 wanted.extend(states.iter().map(|state| state.as_str().to_owned().into()));
+                wanted.extend(also.into_iter().map(Into::into));
             }
             wanted.extend([i64::from(limit).into(), i64::from(offset).into()]);
             let sql = format!(
