@@ -266,7 +266,7 @@ class VersionService:
                 raise Busy(f"A version of {one.app.name} is being installed; wait for it or cancel it.")
             tag = await asyncio.to_thread(lambda: undoing.roll_back(one, self._known.runs))
         self._known.tell(app_id, "active", tag)
-        self._known.spawn(self._returned(one, tag), f"return of {tag}")
+        await self._returned(one, tag)
         return tag
 
     # -- removing ----------------------------------------------------------------------------------------------------

@@ -411,9 +411,7 @@ impl VersionService {
             blocking(move || undoing::roll_back(&one, |app_id, tag| known.runs(app_id, tag))).await?
         };
         self.known.tell(app_id, "active", &tag);
-        let (service, back) = (self.clone(), tag.clone());
-        self.known
-            .spawn(async move { service.returned(&one, &back).await });
+        self.returned(&one, &tag).await;
         Ok(tag)
     }
 
