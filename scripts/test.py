@@ -169,6 +169,12 @@ def rust_suites() -> list[Suite]:
         Suite("rust: docs", [cargo, "doc", "-q", *locked, "--no-deps"], no_cargo, warnings),
         Suite("rust: licences", [str(BIN / "python"), "scripts/rust_licences.py"], no_cargo),
         pytest_suite("rust: from outside", ["-n", "2", *FROM_OUTSIDE], no_cargo, RUST_SIDECAR),
+        Suite(
+            "rust: the same answers and files as Python",
+            [str(BIN / "python"), "scripts/compare.py", "--count", "100", "--examples", "12", "--jobs", "2"],
+            no_cargo,
+            RUST_SIDECAR,
+        ),
     ]
 
 

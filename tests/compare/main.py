@@ -37,7 +37,7 @@ from fixtures.releases import ReleaseServer
 from generated import LEFT_OUT, schema_driven
 from sidecar import PROJECT
 
-STEPS = 12
+STEPS = 16
 CHUNK = 100
 """Generated calls on one pair of roots; a sequence comes with each such chunk."""
 DOCUMENT: dict[str, Any] = json.loads((PROJECT / "contracts" / "openrpc.json").read_text(encoding="utf-8"))

@@ -125,6 +125,8 @@ def pair(
             shutil.copytree(prepared, root, symlinks=True)
             switch = {running.RUST_SWITCH: "1" if backend == "rust" else "0", "HOME": str(root.parent / "home")}
             sides.append(Side(backend, root, running.start(root, env={**env, **switch})))
+            # It waits for the first look at the library, which goes on aside.
+            sides[-1].sidecar.result("get_models", {})
         yield Pair((sides[0], sides[1]))
     finally:
         for side in sides:

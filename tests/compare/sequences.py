@@ -1,4 +1,4 @@
-"""Random sequences of calls that change a library, and the shortest part of one that shows a difference."""
+"""Random sequences of calls that change things, and the shortest part of one that shows a difference."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from compare.pair import Step
 from contract.replay import gguf
+from fixtures.hub.repositories import GATED, GGUF, LORA
+from library.model_disk import make_model, safetensors
 
 Known = dict[str, list[str]]
 """What earlier replies named, by the keys of `_NAMED`."""
@@ -19,10 +21,24 @@ _NAMES = ("Tiny Llama", "Naïve Model 7B", "a.b-c_d", "Ünïcode", "UPPER lower"
 _FAMILIES = ("llama", "qwen3", "sdxl", "Family X")
 _ARCHITECTURES = ("llama", "qwen3", "flux", "bert", "clip")
 FILES = 6
+TAGS = ("v1.0", "v1.1")
+NODES = ("tools", "more-tools")
+_SUBTYPES = ("checkpoints", "loras", "vae")
 
 
 def prepare(root: Path) -> None:
-    """A root with files to import beside the library."""
+    """A root with some models, files to import beside the library, and two versions of an app with custom nodes."""
+    for number, subtype in enumerate(_SUBTYPES):
+        files = {f"{subtype}.safetensors": safetensors(number)}
+        make_model(root / "shared-resources" / "models", f"diffusion/sdxl/{subtype}", files, subtype=subtype)
+    for tag in TAGS:
+        version = root / "comfyui-versions" / tag
+        (version / "venv" / "bin").mkdir(parents=True)
+        (version / "venv" / "bin" / "python").touch()
+        (version / "main.py").touch()
+        for node in NODES:
+            (version / "custom_nodes" / node).mkdir(parents=True)
+            (version / "custom_nodes" / node / "node.py").write_text(f"{tag} {node}")
     source = root / "source"
     source.mkdir()
     for number in range(FILES):
@@ -103,6 +119,40 @@ def _plain(method: str) -> Callable[[random.Random, Known], Step]:
     return lambda _rng, _known: Step(method, {})
 
 
+def _of_version(method: str, key: str = "tag") -> Callable[[random.Random, Known], Step]:
+    return lambda rng, _known: Step(method, {key: rng.choice([*TAGS, *TAGS, "v9"])})
+
+
+def _from_trash(method: str) -> Callable[[random.Random, Known], Step]:
+    return lambda rng, known: Step(method, {"trash_id": _some(rng, known, "trash_id")})
+
+
+def _default(rng: random.Random, _known: Known) -> Step:
+    return Step("set_default_version", {"tag": rng.choice([*TAGS, None, "v9"])})
+
+
+def _remove_node(rng: random.Random, _known: Known) -> Step:
+    return Step(
+        "remove_custom_node", {"version_tag": rng.choice(TAGS), "node_name": rng.choice([*NODES, "../x", "absent"])}
+    )
+
+
+def _node_from_trash(method: str) -> Callable[[random.Random, Known], Step]:
+    return lambda rng, known: Step(method, {"version_tag": rng.choice(TAGS), "trash_id": _some(rng, known, "trash_id")})
+
+
+def _limits(rng: random.Random, _known: Known) -> Step:
+    changes = {"bytes_per_second": rng.choice([0, 5, 10**8]), "at_once": rng.choice([0, 1, 4])}
+    return Step("set_download_limits", {key: changes[key] for key in rng.sample(sorted(changes), rng.randrange(1, 3))})
+
+
+def _download(rng: random.Random, _known: Known) -> Step:
+    params: dict[str, Any] = {"repo_id": rng.choice([LORA, LORA, GGUF, GATED, "acme/absent"])}
+    if params["repo_id"] == GGUF:
+        params["quant"] = rng.choice(["Q4_K_M", "Q6_K", "absent"])
+    return Step("start_model_download_from_hf", params)
+
+
 _MAKERS: list[tuple[int, Callable[[random.Random, Known], Step]]] = [
     (6, _import),
     (4, _adopt),
@@ -121,6 +171,30 @@ _MAKERS: list[tuple[int, Callable[[random.Random, Known], Step]]] = [
     (1, _plain("refresh_model_index")),
     (1, _plain("get_library_status")),
     (1, _plain("scan_shared_storage")),
+    (2, _of_version("switch_version")),
+    (1, _default),
+    (1, _of_version("remove_version")),
+    (2, _from_trash("restore_version")),
+    (1, _from_trash("purge_removed_version")),
+    (1, _plain("rollback_version")),
+    (1, _plain("get_version_status")),
+    (1, _plain("list_removed_versions")),
+    (3, _of_version("apply_model_mapping", "version_tag")),
+    (1, _of_version("preview_model_mapping", "version_tag")),
+    (1, _of_version("get_link_health", "version_tag")),
+    (1, _of_version("remove_orphaned_links", "version_tag")),
+    (1, _plain("refresh_model_mappings")),
+    (1, _plain("list_links")),
+    (1, _plain("clean_broken_links")),
+    (1, _about_model("get_links_for_model")),
+    (2, _remove_node),
+    (1, _node_from_trash("restore_custom_node")),
+    (1, _node_from_trash("purge_removed_custom_node")),
+    (1, _of_version("list_removed_custom_nodes", "version_tag")),
+    (1, _of_version("get_custom_nodes", "version_tag")),
+    (1, _limits),
+    (1, _download),
+    (1, _plain("list_model_downloads")),
     (1, lambda rng, _known: Step("search_models_fts", {"query": rng.choice(["ti", "model", "ü", "7b q", ""])})),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -18,16 +19,24 @@ from compare.pair import MAY_DIFFER
 from contract.replay import VOLATILE
 
 Neutral = Callable[[Any], Any]
+_IDS = re.compile(MAY_DIFFER["ids"])
 
 
 def held(root: Path, neutral: Neutral) -> dict[str, Any]:
-    """Path -> content of everything below `root`, except what `contracts/compare.json` leaves out."""
+    """Path -> content of everything below `root`, except what `contracts/compare.json` leaves out.
+
+    Ids that `neutral` has no name for, because no reply told them, are only said to be there.
+    """
+
+    def named(value: Any) -> Any:
+        return json.loads(_IDS.sub(r"<\1>", json.dumps(neutral(value), ensure_ascii=False)))
+
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in MAY_DIFFER["files"]):
             continue
-        found[neutral(name)] = _content(path, neutral)
+        found[named(name)] = _content(path, named)
     return found
 
 
