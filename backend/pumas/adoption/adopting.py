@@ -100,7 +100,7 @@ class Adopter:
                 work.report(stage="adopting", done=number, total=len(requests), item=request.name, unit="models")
                 results.append(self._result(work, number, request, stores))
                 # The journal has each result; the checkpoint grows with all of them and is written now and then.
-                if time.monotonic() - saved > _CHECKPOINT_EVERY_S:
+                if len(results) < len(requests) and time.monotonic() - saved > _CHECKPOINT_EVERY_S:
                     work.save_checkpoint_sync({"results": results})
                     saved = time.monotonic()
         except (Cancelled, Interrupted) as stopped:

@@ -2,7 +2,7 @@
 //!
 //! One item: read its store again, plan, share the files into staging by clone or hard link (or only name them), write the
 //! journal, publish by one rename. A killed item leaves a row in the journal, by which the next start finishes it or takes
-//! it back ([`Adopter::recover`]), and a resumed job finds what was done. The owner's store is never written.
+//! it back (`settling`), and a resumed job finds what was done. The owner's store is never written.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -103,7 +103,7 @@ impl Adopter {
             work.report("adopting", number as u64, total, &request.name);
             results.push(Value::Object(self.result(work, number, request, &mut stores)?));
             // The journal has each result; the checkpoint grows with all of them and is written now and then.
-            if saved.elapsed() > CHECKPOINT_EVERY {
+            if results.len() < requests.len() && saved.elapsed() > CHECKPOINT_EVERY {
                 work.save_checkpoint(checkpoint(results))?;
                 saved = Instant::now();
             }

@@ -7,7 +7,7 @@
 //! all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times longer than finding them.
 //!
 //! Filters are words too ([`crate::library::words::facet`]), so that counting stays one pass over the search table. Of a
-//! large library the words are held in memory ([`crate::library::held`]), once somebody has searched it; the search table
+//! large library the words are held in memory (`library::held`), once somebody has searched it; the search table
 //! answers until then, and again from a change of the library on until they are read anew. Both find the same.
 //! Nothing here writes.
 

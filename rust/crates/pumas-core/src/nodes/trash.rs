@@ -25,9 +25,9 @@ pub struct RemovedNode {
     pub trash_id: String,
     /// Of its folder.
     pub name: String,
-    /// As of [`Node`].
+    /// As of [`Node`](super::work::Node).
     pub url: Option<String>,
-    /// As of [`Node`].
+    /// As of [`Node`](super::work::Node).
     pub commit: Option<String>,
     /// None when nobody wrote it down.
     pub removed_at: Option<String>,
