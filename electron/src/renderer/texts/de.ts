@@ -53,7 +53,7 @@ export const de: Table = {
   "error.unreachable": "Der Dienst antwortet nicht. Vielleicht startet er gerade neu.",
   "error.unauthorized": "Die Seite mit `pumas open` neu öffnen.",
   "error.method_not_found":
-    "Der laufende Dienst kann das nicht. Der Python-Dienst kann es: Pumas ohne PUMAS_RUST_BACKEND=1 starten.",
+    "Seite und Dienst haben verschiedene Versionen. Die Seite neu laden; hilft das nicht, Pumas neu starten.",
   "error.disk_full": "Platz schaffen, zum Beispiel den Papierkorb leeren, und noch einmal versuchen.",
   "error.read_only": "Die Rechte des Ordners prüfen, oder ob sein Laufwerk schreibgeschützt eingehängt ist.",
   "error.offline": "Das Laufwerk anschließen und noch einmal versuchen.",

@@ -47,7 +47,7 @@ export const en = {
   "error.unreachable": "The sidecar does not answer. It may be starting again.",
   "error.unauthorized": "Open the page anew with `pumas open`.",
   "error.method_not_found":
-    "The backend that runs does not serve this. The Python backend does: start Pumas without PUMAS_RUST_BACKEND=1.",
+    "The page and the sidecar are of different versions. Load the page anew; if that does not help, restart Pumas.",
   "error.disk_full": "Free some space, for example by emptying the trash, and try again.",
   "error.read_only": "Check the permissions of the folder, or whether its drive is mounted read-only.",
   "error.offline": "Connect the drive and try again.",

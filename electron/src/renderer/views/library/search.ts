@@ -11,7 +11,7 @@ export function useFirstPage(search: Search) {
   return useCall("search_models_fts", searchParams(search, 0), { placeholderData: keepPreviousData });
 }
 
-/** Rows before and behind those in view are asked for too, so that a quick scroll seldom meets an empty one. */
+/** While scrolling, rows before and behind are asked for too, so that a quick scroll seldom meets an empty one. */
 const AHEAD = PAGE / 2;
 
 export type RowAt = (index: number) => FoundModel | undefined;
@@ -19,7 +19,8 @@ export type RowAt = (index: number) => FoundModel | undefined;
 /** Rows of an answer by their place; undefined while their page is on its way. */
 export function useFoundModels(search: Search, found: Ok<"search_models_fts">, first: number, last: number): RowAt {
   const client = useClient();
-  const pages = furtherPages(first - AHEAD, Math.min(last + AHEAD, found.total_count - 1));
+  const ahead = first > 0 ? AHEAD : 0;
+  const pages = furtherPages(first - ahead, Math.min(last + ahead, found.total_count - 1));
   const answers = useQueries({
     queries: pages.map((page) => callOptions(client, "search_models_fts", searchParams(search, page))),
   });
