@@ -216,7 +216,9 @@ def test_a_tool_that_is_killed_or_refused(world: World, tmp_path: Path) -> None:
             fault = faults[number % len(faults)]
             try:
                 error, was_met = world.disturbed(call, point, fault, tmp_path / "fault.log")
-                assert error is not None or not was_met or not fault.startswith("signal"), "killed, and all is well"
+                # What is installed is only listed by it when uv has done its work.
+                is_vital = fault.startswith("signal") and (world.tool, call) != ("uv", "resolve")
+                assert error is not None or not was_met or not is_vital, "killed, and all is well"
                 world.check(error)
             except BaseException as bad:
                 bad.add_note(f"{call} at {point} of {len(found)}, {fault}")
@@ -234,8 +236,8 @@ def test_a_tool_that_outlives_the_sidecar_is_ended_by_the_next_one(world: World,
         return log.exists() and "stopped by SIGSTOP" in log.read_text(errors="replace")
 
     for call in CALLS[world.tool]:
-        found = world.points(call, tmp_path / f"{call}.log")
-        point = found[len(found) // 2]
+        # A call that it surely makes, and late: threads share the others as it happens.
+        point = [point for point in world.points(call, tmp_path / f"{call}.log") if point.when == 1][-1]
         job = world.job()
         with world.traced(call, *point.inject("signal=STOP")[2:], "-o", str(log)):
             pid = os.fork()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,8 @@ from pumas.apps.command import VENV
 from pumas.errors import DependencyFailed
 from pumas.versions.packages import Arrivals, Packages, Resolved, Wish
 from pumas.versions.progress import Progress
+
+_LONG_S = 1.0
 
 Resolution = tuple[list[Resolved], str]
 """What will be installed, and the `before` of the wish that could be kept; of `Packages.resolve_dated`."""
@@ -22,6 +26,9 @@ class Filling:
         self._tree, self._packages, self._wish, self._progress = tree, packages, wish, progress
         self._sizes: dict[str, int | None] | None = None
         self._arrivals = Arrivals(tree / VENV, self._arrived)
+        self._resolve: Callable[[], Future[Resolution]] | None = None
+        self._resolving: Future[Resolution] | None = None
+        self._began = 0.0
 
     def fill(self, resolved: list[Resolved], constraints: Path) -> None:
         """Install exactly what was resolved."""
@@ -29,25 +36,42 @@ class Filling:
         self._install(self._wish, constraints)
         self._arrivals.look(at_once=True)
 
-    def fill_meanwhile(self, resolution: Future[Resolution]) -> list[Resolved]:
-        """Install with a tool that resolves by itself, while the list is still being made; the list.
+    def fill_by_itself(self, resolve: Callable[[], Future[Resolution]]) -> str:
+        """Install with a tool that resolves by itself; the `before` of the wish that could be kept.
 
-        Raises:
-            DependencyFailed: also when the list could not be made.
+        Finding out twice what will be installed costs a small installation half its time, so `resolve` is called once
+        it takes long, and who waits would know what is still to come; at its end (see `listed`); or when it fails.
         """
-        resolution.add_done_callback(self._know)
+        self._resolve, self._began = resolve, time.monotonic()
         try:
             self._install(self._wish, None)
         except DependencyFailed:
             # The words of the resolution say best what cannot be had.
-            _, before = resolution.result()
+            _, before = self._resolution().result()
             if before == self._wish.before:
                 raise
             self._install(replace(self._wish, before=before), None)
-        resolved, _ = resolution.result()
+            return before
+        self._resolution()
+        return self._wish.before
+
+    def listed(self) -> list[Resolved]:
+        """Everything that was installed by `fill_by_itself`; tells of what has arrived of it.
+
+        Raises:
+            DependencyFailed: the list could not be made; it is installed all the same.
+        """
+        resolved, _ = self._resolution().result()
         self._plan(resolved)
         self._arrivals.look(at_once=True)
         return resolved
+
+    def _resolution(self) -> Future[Resolution]:
+        if self._resolving is None:
+            assert self._resolve is not None
+            self._resolving = self._resolve()
+            self._resolving.add_done_callback(self._know)
+        return self._resolving
 
     def _know(self, resolution: Future[Resolution]) -> None:
         if not resolution.cancelled() and resolution.exception() is None:
@@ -63,6 +87,8 @@ class Filling:
         )
 
     def _look(self) -> None:
+        if self._resolve is not None and time.monotonic() - self._began > _LONG_S:
+            self._resolution()
         if self._sizes is not None:
             self._arrivals.look()
 

@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +23,7 @@ from pumas.apps.description import AppDescription, Python
 from pumas.config import Layout
 from pumas.errors import (
     Cancelled,
+    DependencyFailed,
     InstallFailed,
     Interrupted,
     PumasError,
@@ -36,7 +37,6 @@ from pumas.storage.files import (
     has_no_room,
     make_folders,
     remove_stale_temporaries,
-    write_durably,
 )
 from pumas.storage.json_file import JsonObject
 from pumas.versions.archive import extract, kind_of, single_folder
@@ -47,7 +47,7 @@ from pumas.versions.places import Places, remove_tree, sync, write_lightly
 from pumas.versions.placing import Placing
 from pumas.versions.progress import Progress
 from pumas.versions.requirements import digest
-from pumas.versions.running import InstallLog, Programs
+from pumas.versions.running import InstallLog, Programs, end_noted
 from pumas.versions.setup_links import make
 from pumas.versions.smoke import smoke_launch
 from pumas.versions.state import MARKER, VersionState
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from pumas.downloads.bandwidth import Bandwidth
     from pumas.net.client import NetworkClient
 
+_RESOLVING = "resolving.json"
 _PROGRAM_STARTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ", b"#!")
 
 
@@ -132,7 +133,8 @@ class Install:
         self._placing = Placing(state, self._places, plan.tag, work.job_id)
         self._warnings: list[str] = []
         self._kept: Json = work.checkpoint
-        self._folder: Path | None = None
+        # Waits for the list of what was installed, which is made while the version is tried.
+        self._list: Callable[[], None] = lambda: None
 
     def run(self) -> Json:
         """The job's result: `app_id`, `tag`, `path`, `warnings`.
@@ -170,21 +172,22 @@ class Install:
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        work = self._folder = self._places.work(self._job.job_id)
+        work = self._places.work(self._job.job_id)
         programs = Programs(work / "running.json", self._log, self._job.check)
         programs.end_leftover()
+        end_noted(work / _RESOLVING)
         packages = Packages(self._tools.layout.data / "cache", programs)
         done: list[str] = self._kept.get("steps", [])
         if "extract" not in done or not self._tree.is_dir():
             done = []
         self._kept = {**self._kept, "steps": done}
-        with ThreadPoolExecutor(1, thread_name_prefix="install-sync") as aside:
+        with ThreadPoolExecutor(1, "install-sync") as aside, ThreadPoolExecutor(1, "resolve") as resolving:
             if "extract" not in done:
                 archive = self._download(work)
                 self._step("extract", lambda: self._unpack(archive, work))
                 aside.submit(self._keep_done, "extract", archive)
             if self._app.python is not None and "dependencies" not in done:
-                self._build_environment(self._app.python, packages, work)
+                self._build_environment(self._app.python, packages, work, resolving)
                 aside.submit(self._keep_done, "dependencies")
             self._progress.stage("setup", "Trying to start it")
             self._set_up(programs)
@@ -265,47 +268,46 @@ class Install:
             shutil.copyfile(file, target)
             target.chmod(0o755)
 
-    def _build_environment(self, python: Python, packages: Packages, work: Path) -> None:
-        """Make the environment and fill it. What it will hold is found out meanwhile, where the tool allows.
+    def _build_environment(self, python: Python, packages: Packages, work: Path, resolving: Executor) -> None:
+        """Make the environment and fill it.
 
         One that was being filled when a kill came may hold halves of packages: it is made anew.
         """
         requirements = self._tree / python.requirements
         wish = Wish(requirements if requirements.is_file() else None, python.extra, before=self._plan.published_at)
-        programs = Programs(work / "resolving.json", self._log, self._job.check)
-        programs.end_leftover()
+        programs = Programs(work / _RESOLVING, self._log, self._job.check)
 
-        def resolve() -> Resolution:
-            own = python_of(self._tree)
+        def resolve() -> Future[Resolution]:
             aside = Packages(self._tools.layout.data / "cache", programs)
-            return aside.resolve_dated(wish, build=True, python=own)
+            return resolving.submit(aside.resolve_dated, wish, build=True, python=python_of(self._tree))
 
         def make() -> None:
             self._log.say(f"Python {platform.python_version()} by {packages.tool}.")
             packages.make(self._tree / VENV)
 
-        with ThreadPoolExecutor(1, thread_name_prefix="resolve") as aside:
-            early = aside.submit(resolve) if packages.needs_no_environment else None
-            self._step("venv", make)
-            self._step(
-                "dependencies", lambda: self._install_dependencies(packages, wish, early or aside.submit(resolve))
-            )
+        self._step("venv", make)
+        self._step("dependencies", lambda: self._install_dependencies(packages, wish, resolve))
 
-    def _install_dependencies(self, packages: Packages, wish: Wish, resolution: Future[Resolution]) -> None:
+    def _install_dependencies(self, packages: Packages, wish: Wish, resolve: Callable[[], Future[Resolution]]) -> None:
         if wish.requirements is None and not wish.extra:
             return
         self._progress.at(0.0, "Resolving")
         filling = Filling(self._tree, packages, wish, self._progress)
-        if packages.needs_no_environment:
-            # It resolves by itself as it installs, the same: nothing waits for the list.
-            resolved = filling.fill_meanwhile(resolution)
-            self._keep_constraints(wish.requirements, resolved)
+        if packages.resolves_by_itself:
+            before = filling.fill_by_itself(resolve)
+            self._list = lambda: self._keep_list(filling, wish)
         else:
-            resolved = resolution.result()[0]
+            resolved, before = resolve().result()
             filling.fill(resolved, self._keep_constraints(wish.requirements, resolved))
-        if wish.before and not resolution.result()[1]:
+        if wish.before and not before:
             self._log.say(packages.why_undated)
             self._warnings.append(packages.why_undated)
+
+    def _keep_list(self, filling: Filling, wish: Wish) -> None:
+        try:
+            self._keep_constraints(wish.requirements, filling.listed())
+        except DependencyFailed as error:  # the environment is whole: nothing depends on it
+            self._log.say(f"What was installed cannot be listed. {error}")
 
     def _keep_constraints(self, requirements: Path | None, resolved: list[Resolved]) -> Path:
         """Exactly what was resolved, kept for a look; named by what it was made from, so that it is never stale."""
@@ -325,6 +327,7 @@ class Install:
         if self._tools.smoke:
             seconds = smoke_launch(self._app, self._tree, self._tools.layout.root, programs)
             self._log.say(f"Started and answered after {seconds:.1f} s.")
+        self._list()
         self._progress.at(0.6, "Finishing")
         place = self._state.place(self._plan.tag)
         for link in self._app.links:
@@ -346,7 +349,8 @@ class Install:
         value: JsonObject = {"app": self._app.id, "tag": self._plan.tag, "job": self._job.job_id, "info": self._info()}
         with disk_errors("Preparing the version"):
             remove_stale_temporaries(self._tree)  # of an earlier run that was killed here
-            write_durably(self._tree / MARKER, json_file.encode(value))
+            # It comes to the disk with all else before the version takes its place.
+            write_lightly(self._tree / MARKER, json_file.encode(value))
 
     def _info(self) -> JsonObject:
         info: JsonObject = {

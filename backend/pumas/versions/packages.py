@@ -88,8 +88,8 @@ class Packages:
         return "uv" if self._uv else "pip"
 
     @property
-    def needs_no_environment(self) -> bool:
-        """Whether `resolve` works before `make`."""
+    def resolves_by_itself(self) -> bool:
+        """Whether `install` needs no constraints to come to what `resolve` says."""
         return self._uv is not None
 
     def make(self, venv: Path) -> None:
