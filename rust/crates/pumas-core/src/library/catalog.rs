@@ -120,11 +120,20 @@ impl Catalog {
     /// Nothing is opened before the first use.
     #[must_use]
     pub fn new(layout: Arc<Layout>, events: EventStream, troubles: Arc<Troubles>) -> Self {
+        Self::with_searcher(layout, events, troubles, Searcher::default())
+    }
+
+    fn with_searcher(
+        layout: Arc<Layout>,
+        events: EventStream,
+        troubles: Arc<Troubles>,
+        searcher: Searcher,
+    ) -> Self {
         let index = LibraryIndex::new(Arc::clone(&layout), events, troubles);
         let shared = Shared {
             index: Arc::new(index),
             layout,
-            searcher: Searcher::default(),
+            searcher,
             looking: Mutex::default(),
             learning: Mutex::default(),
             known: Mutex::default(),
@@ -498,4 +507,62 @@ fn count(folder: &Path, counts: impl Fn(&Path) -> bool) -> usize {
         .flatten()
         .filter_map(io::Result::ok);
     entries.filter(|entry| counts(&entry.path())).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends a test that hangs.
+    const BOUND: Duration = Duration::from_secs(30);
+
+    fn add(layout: &Layout, name: &str) {
+        let folder = layout.library().join("llm/x").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let metadata = serde_json::json!({"official_name": name, "model_type": "llm"});
+        fs::write(folder.join("metadata.json"), metadata.to_string()).unwrap();
+    }
+
+    async fn total(catalog: &Catalog, text: &str) -> i64 {
+        let page = catalog.search(text.to_owned(), Filters::default(), None, 0);
+        page.await.unwrap().total
+    }
+
+    async fn until_learned(catalog: &Catalog) {
+        let learned = async {
+            while catalog.shared.searcher.is_behind() {
+                total(catalog, "harbor").await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, learned).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn searches_learn_the_library_and_follow_its_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Arc::new(Layout::new(folder.path()));
+        add(&layout, "Harbor");
+        let catalog = Catalog::with_searcher(
+            Arc::clone(&layout),
+            EventStream::new(),
+            Arc::new(Troubles::default()),
+            Searcher::holding_from(1),
+        );
+        assert_eq!(total(&catalog, "harb").await, 1);
+        until_learned(&catalog).await;
+        assert_eq!(total(&catalog, "harb").await, 1);
+        assert!(!catalog.shared.searcher.is_behind());
+        add(&layout, "Harbor of old");
+        catalog.reconcile().await.unwrap();
+        assert_eq!(total(&catalog, "harb").await, 2);
+        until_learned(&catalog).await;
+        assert_eq!(
+            (total(&catalog, "harb").await, total(&catalog, "old").await),
+            (2, 1)
+        );
+        let counts = catalog.facets("harb".to_owned(), Filters::default(), UsedBy::new());
+        assert_eq!(counts.await.unwrap().types["llm"], 2);
+        catalog.close().await;
+    }
 }
