@@ -77,20 +77,16 @@ class _Tree:
             if any(is_weights(file.name) for file in files):
                 self._add(relative, groups(files))
                 return
-        here = [e for e in entries if is_weights(e.name) and not self._is_folder(e, depth)]
+        here = [e for e in entries if is_weights(e.name) and not _is_folder(e)]
         self._add(relative, groups([file for entry in here if (file := self._file(entry, entry.name))]))
         for entry in entries:
-            if self._is_folder(entry, depth):
+            if _is_folder(entry) and self._enters(entry, depth):
                 below = f"{relative}/{entry.name}" if relative else entry.name
                 self.folder(entry.path, below, depth + 1)
 
-    def _is_folder(self, entry: os.DirEntry[str], depth: int) -> bool:
-        try:
-            if not entry.is_dir():
-                return False
-            linked = entry.is_symlink() and (depth > 0 or _is_around(self._store.path, entry.path))
-        except OSError:
-            return False
+    def _enters(self, entry: os.DirEntry[str], depth: int) -> bool:
+        """Whether a folder is looked into."""
+        linked = entry.is_symlink() and (depth > 0 or _is_around(self._store.path, entry.path))
         if linked:
             self._store.problem(entry.path, "link_to_folder", "A link to a folder is not followed; scan it by itself.")
         elif depth >= MAX_DEPTH:
@@ -178,6 +174,14 @@ class _Tree:
                 model_type=text.get("model_type", ""),
             )
         )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one; a link that leads to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_around(path: str, link: str) -> bool:

@@ -83,25 +83,22 @@ impl Tree<'_> {
             }
         }
         let mut here = Vec::new();
-        for entry in entries.iter().filter(|entry| is_weights(&entry.name)) {
-            if !self.enters(entry, depth) {
+        for entry in &entries {
+            if is_weights(&entry.name) && !entry.is_folder() {
                 here.extend(self.file(entry, &entry.name));
             }
         }
         self.add(relative, groups(here))?;
         for entry in &entries {
-            if self.enters(entry, depth) {
+            if entry.is_folder() && self.enters(entry, depth) {
                 self.folder(&entry.path, &joined(relative, &entry.name), depth + 1)?;
             }
         }
         Ok(())
     }
 
-    /// Whether an entry is a folder to look into.
+    /// Whether a folder is looked into.
     fn enters(&mut self, entry: &Entry, depth: usize) -> bool {
-        if !entry.is_folder() {
-            return false;
-        }
         if entry.is_symlink() && (depth > 0 || is_around(&self.store.path, &entry.path)) {
             let message = "A link to a folder is not followed; scan it by itself.";
             self.store.problem(&entry.path, "link_to_folder", message);
