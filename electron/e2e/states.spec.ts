@@ -7,7 +7,7 @@ import type { Page } from "@playwright/test";
 import { de } from "../src/renderer/texts/de";
 import { en } from "../src/renderer/texts/en";
 import type { TextKey } from "../src/renderer/texts/texts";
-import { expect, onOwnStage, silence } from "./fixtures";
+import { expect, onOwnStage } from "./fixtures";
 import type { Stage } from "./stage";
 
 const test = onOwnStage({ empty: true });
@@ -63,6 +63,12 @@ class Shown {
       path: join(process.env.PUMAS_PICTURES, "states", `${name}-${language}-${theme}.png`),
     });
   }
+}
+
+/** The code of the other views comes after the first one is shown, one after the other. */
+async function lastViewIsHere(page: Page): Promise<void> {
+  const fetched = () => performance.getEntriesByType("resource").map(({ name }) => name);
+  await expect.poll(async () => (await page.evaluate(fetched)).join()).toMatch(/\/assets\/Settings-/);
 }
 
 for (const look of LOOKS) {
@@ -163,7 +169,7 @@ for (const look of LOOKS) {
     test("a sidecar that is gone is said in every view, and forgotten when it is back", async ({ page, stage }) => {
       const shown = await opened(page, stage);
       await shown.says("library.empty");
-      await silence(page, 3000); // the code of the other views comes after the first one
+      await lastViewIsHere(page);
       const { port } = stage;
       await stage.kill();
       await shown.says("health.unreachable", "health.unreachable.hint");

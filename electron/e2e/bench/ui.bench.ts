@@ -89,6 +89,7 @@ test("first useful paint", async ({ browser, stage }) => {
 
 test("typing", async ({ page, stage }) => {
   await openPage(page, stage);
+  await page.waitForTimeout(BROWSER_SETTLES_MS);
   const box = page.getByRole("searchbox", { name: "Search models" });
   const words = ["llama q4", "qwen 7b", "sdxl", "mistral", "gemma 2 9b", "bf16", "phi", "flux dev"];
   const times: number[] = [];
@@ -127,6 +128,7 @@ test("typing", async ({ page, stage }) => {
 
 test("scrolling", async ({ page, stage }) => {
   await openPage(page, stage);
+  await page.waitForTimeout(BROWSER_SETTLES_MS);
   const list = page.getByRole("listbox", { name: "Models" });
   const place = await list.boundingBox();
   if (place === null) throw new Error("no list");

@@ -38,5 +38,8 @@ export const VIEW_COMPONENTS: Record<View, ComponentType<{ item: string }>> = {
 
 /** Fetch the code of all views, so that each opens at once, also while the sidecar is away. */
 export async function fetchViews(): Promise<void> {
-  for (const load of Object.values(LATER)) await load().catch(() => undefined); // whoever opens it is told
+  for (const load of Object.values(LATER)) {
+    await new Promise((resolve) => requestIdleCallback(resolve)); // running it must not be felt
+    await load().catch(() => undefined); // whoever opens it is told
+  }
 }
