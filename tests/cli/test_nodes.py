@@ -57,7 +57,10 @@ def test_installed_updated_removed_and_back(pumas: Run, server: GitServer, sidec
     assert (name, commit, origin) == ("sunny", second[:12], url)
     pinned = pumas("nodes", "install", url, "--ref", first, "--name", "old", "--tag", OTHER, "--json", root=root)
     assert (pinned.json["name"], pinned.json["commit"], pinned.json["pending"]) == ("old", first, False)
-    assert pumas("nodes", "list", "--tag", OTHER, "--json", root=root).json["nodes"] == ["old"]
+    server.publish("sunny", "refs/tags/v1.0", first)
+    done = pumas("nodes", "install", url, "--ref", "v1.0", "--name", "tagged", "--tag", OTHER, root=root)
+    assert (done.status, done.out) == (exits.OK, f"tagged is installed at {first[:12]}.\n")
+    assert pumas("nodes", "list", "--tag", OTHER, "--json", root=root).json["nodes"] == ["old", "tagged"]
     removed = pumas("nodes", "remove", "sunny", root=root)
     trash_id = removed.out.split("restore ")[1].split()[0]
     assert rows(pumas("nodes", "trash", "list", root=root).out)[0][:3] == [trash_id, "sunny", second[:12]]
@@ -72,7 +75,7 @@ def test_installed_updated_removed_and_back(pumas: Run, server: GitServer, sidec
     ("words", "says"),
     [
         (("install", "ext::sh -c id"), "must be https"),
-        (("install", "https://host/a/b", "--ref", "main"), "full commit id"),
+        (("install", "https://host/a/b", "--ref", "a..b"), "a branch, a tag or a commit id"),
         (("install", "https://host/a/b", "--tag", "v9"), "not installed"),
         (("update", "nothing"), "no custom node"),
         (("remove", "../x"), "must be made of"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,99 @@ def test_clone_and_forward(server: GitServer, tmp_path: Path) -> None:
     assert (folder / "a.py").read_text() == "1"
 
 
-def test_a_commit_can_be_chosen(server: GitServer, tmp_path: Path) -> None:
-    first = server.commit("sunny", {"a.py": "1"})
-    server.commit("sunny", {"a.py": "2"})
-    assert Git().clone(f"{server.url}/sunny.git", tmp_path / "clone", first) == first
-    with pytest.raises(GitFailed):
-        Git().clone(f"{server.url}/sunny.git", tmp_path / "other", "0" * 40)
+class Refs:
+    """A repository whose main branch has two commits, a branch and tags beside it that have others."""
+
+    def __init__(self, server: GitServer) -> None:
+        self.url, source = f"{server.url}/sunny.git", server.source("sunny")
+        self.first = server.commit("sunny", {"a.py": "1"})
+        self.newest = server.commit("sunny", {"a.py": "2"})
+        run_git(source, "switch", "--quiet", "--create", "side")
+        (source / "a.py").write_text("side")
+        run_git(source, "commit", "--quiet", "--all", "--message", "Side")
+        self.side = run_git(source, "rev-parse", "HEAD")
+        run_git(source, "tag", "--annotate", "--message", "Released", "noted", self.side)
+        for name in ("dev/next", "both", self.first[:8]):
+            server.publish("sunny", f"refs/heads/{name}", self.side)
+        for name, commit in (("v1.0", self.first), ("noted", "refs/tags/noted"), ("both", self.first)):
+            server.publish("sunny", f"refs/tags/{name}", commit)
+        # What ends like a wanted name is another one.
+        server.publish("sunny", "refs/heads/x/refs/tags/v3.0", self.first)
+        run_git(source, "switch", "--quiet", "main")
+
+
+def test_a_branch_a_tag_or_a_commit_can_be_chosen(server: GitServer, tmp_path: Path) -> None:
+    refs = Refs(server)
+    wanted = {
+        "main": (refs.newest, "main"),
+        "dev/next": (refs.side, "dev/next"),
+        "both": (refs.side, "both"),  # a branch goes before a tag
+        "v1.0": (refs.first, "main"),
+        "noted": (refs.side, "main"),  # of no branch that was cloned, and a name with words of its own
+        refs.first: (refs.first, "main"),
+        refs.first[:7]: (refs.first, "main"),
+        refs.newest[:12]: (refs.newest, "main"),
+        refs.first[:8]: (refs.side, refs.first[:8]),  # a name goes before the beginning of an id
+    }
+    for number, (ref, (commit, branch)) in enumerate(wanted.items()):
+        folder = tmp_path / str(number)
+        assert (ref, Git().clone(refs.url, folder, ref)) == (ref, commit)
+        assert Git().branch(folder) == branch
+        assert (folder / "a.py").read_text() == {refs.first: "1", refs.newest: "2", refs.side: "side"}[commit]
+        assert not Git().changed(folder)
+
+
+def test_what_a_repository_does_not_have(server: GitServer, tmp_path: Path) -> None:
+    refs = Refs(server)
+    ids = ("0" * 40, "0" * 7, refs.first[:6], refs.side, refs.side[:7])
+    for ref in ("v3.0", "v9", "next", "HEAD", "refs/heads/main", "heads/main", "origin/main", "main/", *ids):
+        with pytest.raises(GitFailed, match=f"has no branch, no tag and no commit of its main branch called {ref}"):
+            Git().clone(refs.url, tmp_path / "clone", ref)
+        shutil.rmtree(tmp_path / "clone", ignore_errors=True)
+
+
+REFUSED = [
+    "",
+    "-x",
+    "--upload-pack=touch x",
+    ".x",
+    "/x",
+    "a..b",
+    "..",
+    "a b",
+    "a:b",
+    "+a",
+    "a~1",
+    "a^",
+    "a@{1}",
+    "a*",
+    "a?",
+    "a[b",
+    "a\\b",
+    "a\nb",
+    "a\0",
+    "$(x)",
+    "`x`",
+    "a;b",
+    "ünder",
+    "x" * 201,
+    "v1.0\n",
+    " v1.0",
+]
+
+
+@pytest.mark.parametrize("ref", REFUSED)
+def test_what_is_no_name_never_comes_to_git(server: GitServer, tmp_path: Path, ref: str) -> None:
+    with pytest.raises(InvalidInput, match="must be a branch, a tag or a commit id"):
+        Git().clone(f"{server.url}/sunny.git", tmp_path / "clone", ref)
+    assert (server.requests, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_chosen_branch_is_followed(server: GitServer, tmp_path: Path) -> None:
+    refs = Refs(server)
+    Git().clone(refs.url, tmp_path / "clone", "dev/next")
+    server.publish("sunny", "refs/heads/dev/next", refs.side)
+    assert Git().fetch(tmp_path / "clone", refs.url, "dev/next") == refs.side
 
 
 def test_a_rewritten_branch_is_refused(server: GitServer, tmp_path: Path) -> None:

@@ -111,6 +111,24 @@ def test_a_failed_install_leaves_nothing(server: GitServer, nodes: Nodes, folder
     assert list(folder.iterdir()) == []
 
 
+def test_the_branch_that_was_chosen_is_followed(server: GitServer, nodes: Nodes) -> None:
+    first = server.commit("sunny", {"a.py": "1"})
+    server.publish("sunny", "refs/heads/dev")
+    assert nodes.install(f"{server.url}/sunny.git", "sunny", "dev", None).commit == first
+    second = server.commit("sunny", {"a.py": "2"})
+    assert nodes.update("sunny", None) == (first, first), "not the main branch"
+    server.publish("sunny", "refs/heads/dev")
+    assert nodes.update("sunny", None) == (first, second)
+
+
+def test_what_was_installed_by_a_tag_goes_forward_with_the_main_branch(server: GitServer, nodes: Nodes) -> None:
+    first = server.commit("sunny", {"a.py": "1"})
+    server.publish("sunny", "refs/tags/v1.0")
+    second = server.commit("sunny", {"a.py": "2"})
+    assert nodes.install(f"{server.url}/sunny.git", "sunny", "v1.0", None).commit == first
+    assert nodes.update("sunny", None) == (first, second)
+
+
 def test_requirements_only_on_request(server: GitServer, nodes: Nodes) -> None:
     server.commit("sunny", {"requirements.txt": "x"})
     seen: list[str] = []

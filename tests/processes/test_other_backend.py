@@ -69,6 +69,32 @@ def test_links_of_one_backend_go_and_come_back_with_the_other(
 
 
 @ORDERS
+def test_links_of_a_model_that_cannot_be_read_stay_with_either(
+    launch: Launch, root: Root, first: str, second: str
+) -> None:
+    folder = root.install_comfyui()
+    library = root.path / "shared-resources/models"
+    for name in "ab":
+        make_model(library, f"diffusion/sdxl/{name}", {f"{name}.safetensors": safetensors(1)}, subtype="loras")
+    one = started(launch, root, first)
+    assert one.result("apply_model_mapping", TAG)["links_created"] == 2
+    one.kill()
+    place = library / "diffusion/sdxl/a"
+    place.rename(place.with_name(".aside"))
+    place.symlink_to(place.name)  # nobody can look behind a link that leads to itself, root neither
+    other = started(launch, root, second)
+    plan = other.result("preview_model_mapping", TAG)
+    assert (plan["broken_to_remove"], plan["to_create"]) == ([], [])
+    assert any("cannot be read; they stay" in text for text in plan["warnings"]), plan["warnings"]
+    assert other.result("clean_broken_links")["cleaned"] == 0
+    assert other.result("remove_orphaned_links", TAG)["removed"] == 0
+    assert other.result("apply_model_mapping", TAG)["links_removed"] == 0
+    health = other.result("get_link_health", TAG)
+    assert (health["status"], health["broken_links"], health["orphaned_links"]) == ("warnings", [], [])
+    assert sorted(os.listdir(folder / "models/loras")) == ["a.safetensors", "b.safetensors"]
+
+
+@ORDERS
 def test_a_node_that_one_backend_removed_comes_back_with_the_other(
     launch: Launch, root: Root, first: str, second: str
 ) -> None:

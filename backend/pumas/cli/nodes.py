@@ -87,7 +87,8 @@ def install(
         str | None, typer.Option("--name", metavar="NAME", help="Of its folder; by default the end of URL.")
     ] = None,
     ref: Annotated[
-        str | None, typer.Option("--ref", metavar="COMMIT", help="This commit, by its full id; by default the newest.")
+        str | None,
+        typer.Option("--ref", metavar="REF", help="A branch, a tag, or a commit id; by default the newest commit."),
     ] = None,
     requirements: RequirementsOption = False,
 ) -> int:

@@ -1047,7 +1047,8 @@ class Methods:
             version_tag: Of an installed ComfyUI version.
             git_url: https://host/path of a git repository.
             node_name: Left out: the last part of the address.
-            commit: A full commit id of its main branch. Left out: the newest.
+            commit: A branch, which is then followed, a tag, or a commit of its main branch by 7 digits of its id or
+            more. Left out: the newest commit of its main branch.
             install_requirements: Also install its requirements into the version's environment; that may run their
             code.
 

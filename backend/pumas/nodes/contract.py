@@ -24,8 +24,10 @@ class InstallNode(OfVersion):
 
     git_url: Annotated[str, Field(max_length=1000, description="https://host/path of a git repository.")]
     node_name: NodeName | None = Field(None, description="Left out: the last part of the address.")
-    commit: Annotated[str, Field(max_length=100)] | None = Field(
-        None, description="A full commit id of its main branch. Left out: the newest."
+    commit: Annotated[str, Field(max_length=200)] | None = Field(
+        None,
+        description="A branch, which is then followed, a tag, or a commit of its main branch by 7 digits of its id or "
+        "more. Left out: the newest commit of its main branch.",
     )
     install_requirements: Requirements = False
 

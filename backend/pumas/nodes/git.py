@@ -31,7 +31,9 @@ _MOST_OUTPUT = 256 * 1024
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 _URL = re.compile(rf"(https?)://({_HOST})(?::[0-9]{{1,5}})?((?:/[A-Za-z0-9_~][A-Za-z0-9._~-]*)+)/?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}")
+_SHORT = re.compile(r"[0-9a-f]{7,40}")
+_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+_HEADS, _TAGS = "refs/heads/", "refs/tags/"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 _ALWAYS: Sequence[str] = table("git")["settings"]
 
@@ -59,6 +61,15 @@ def check_commit(text: str, field: str = "commit") -> str:
     return text
 
 
+def check_ref(text: str, field: str = "commit") -> str:
+    """Raises InvalidInput: it cannot be the name of a branch or a tag that we would use, nor a commit id."""
+    if not _is_plain(text):
+        raise InvalidInput(
+            field, "must be a branch, a tag or a commit id, made of letters, digits, '.', '_', '/' and '-'"
+        )
+    return text
+
+
 def find() -> str | None:
     return shutil.which("git")
 
@@ -73,18 +84,48 @@ class Git:
         self._check = check
         self._note = note
 
-    def clone(self, url: str, folder: Path, commit: str | None = None) -> str:
-        """Clone a repository into a folder that is not there yet, at a commit of its main branch; the commit id.
+    def clone(self, url: str, folder: Path, ref: str | None = None) -> str:
+        """Clone a repository into a folder that is not there yet; the id of the commit that is checked out.
+
+        Args:
+            ref: a branch, which is then the one to follow; else a tag, else a commit of the main branch by its id or
+                the first 7 digits of that and more. None: the main branch.
 
         Raises:
             GitFailed: nothing usable is left in `folder`.
         """
         url = check_url(url)
+        full = None if ref is None else self._full_name(folder.parent, url, check_ref(ref))
+        branch = (f"--branch={ref}",) if full is not None and full.startswith(_HEADS) else ()
         self._run(folder.parent, "clone", "--quiet", "--no-recurse-submodules", "--single-branch", "--no-tags",
-                  "--template=", "--", url, str(folder), timeout_s=CLONE_S, url=url)  # fmt: skip
-        if commit is not None:
-            self._run(folder, "reset", "--quiet", "--hard", check_commit(commit), "--")
+                  "--template=", *branch, "--", url, str(folder), timeout_s=CLONE_S, url=url)  # fmt: skip
+        if ref is not None and not branch:
+            commit = self._bring(folder, url, full) if full is not None else self._commit(folder, ref)
+            self._run(folder, "reset", "--quiet", "--hard", commit, "--")
         return self.head(folder)
+
+    def _full_name(self, folder: Path, url: str, ref: str) -> str | None:
+        """What a repository calls the branch of this name, or else the tag; None: neither, but it may be a commit.
+
+        Raises:
+            GitFailed.
+        """
+        if _COMMIT.fullmatch(ref):
+            return None
+        wanted = (f"{_HEADS}{ref}", f"{_TAGS}{ref}")
+        listed = self._run(folder, "ls-remote", "--refs", "--", url, *wanted, timeout_s=FETCH_S, url=url)
+        # git finds longer names too that end like these.
+        names = {line.partition("\t")[2] for line in listed.splitlines()}
+        found = next((name for name in wanted if name in names), None)
+        if found is None and not _SHORT.fullmatch(ref):
+            raise _unknown(ref)
+        return found
+
+    def _commit(self, folder: Path, ref: str) -> str:
+        """The full id of a commit. Raises GitFailed."""
+        with contextlib.suppress(GitFailed, InvalidInput):
+            return check_commit(self._run(folder, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip())
+        raise _unknown(ref)
 
     def head(self, folder: Path) -> str:
         """The commit that is checked out. Raises GitFailed."""
@@ -94,7 +135,7 @@ class Git:
         """None: no branch is checked out, or one whose name is not plain. Raises GitFailed."""
         with contextlib.suppress(GitFailed):
             name = self._run(folder, "symbolic-ref", "--short", "HEAD").strip()
-            return name if _BRANCH.fullmatch(name) and ".." not in name else None
+            return name if _is_plain(name) else None
         return None
 
     def remote(self, folder: Path) -> str | None:
@@ -109,9 +150,11 @@ class Git:
 
     def fetch(self, folder: Path, url: str, branch: str) -> str:
         """Bring the newest commits of a branch, and change no file; the id of the last one. Raises GitFailed."""
-        url = check_url(url)
-        self._run(folder, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", url,
-                  f"refs/heads/{branch}", timeout_s=FETCH_S, url=url)  # fmt: skip
+        return self._bring(folder, check_url(url), f"{_HEADS}{branch}")
+
+    def _bring(self, folder: Path, url: str, full_name: str) -> str:
+        self._run(folder, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", url, full_name,
+                  timeout_s=FETCH_S, url=url)  # fmt: skip
         return check_commit(self._run(folder, "rev-parse", "--verify", "FETCH_HEAD^{commit}").strip())
 
     def lay_out(self, folder: Path, commit: str, target: Path) -> None:
@@ -228,6 +271,15 @@ class Git:
                 return process.wait(_LOOK_S)
             self._check()
         return None
+
+
+def _unknown(ref: str) -> GitFailed:
+    return GitFailed(f"The repository has no branch, no tag and no commit of its main branch called {ref}.")
+
+
+def _is_plain(ref: str) -> bool:
+    """Whether a name of a branch or a tag can be nothing else to git, and to nobody else."""
+    return _REF.fullmatch(ref) is not None and ".." not in ref
 
 
 def _is_there(folder: Path, name: str) -> bool:

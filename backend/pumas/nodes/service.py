@@ -93,7 +93,7 @@ class NodeService:
 
         Args:
             name: of its folder; None: the last part of the address.
-            commit: a full id on its main branch; None: the newest.
+            commit: a branch, a tag, or a commit of the main branch (see `Git.clone`); None: the newest.
             requirements: install its requirements into the version's environment.
 
         Raises:
@@ -104,7 +104,7 @@ class NodeService:
             from pumas.nodes import git, work
 
             if commit is not None:
-                git.check_commit(commit)
+                git.check_ref(commit)
             return git.check_url(url), work.check_name(name) if name is not None else work.name_of(url)
 
         checked, folder = await asyncio.to_thread(check)

@@ -104,9 +104,10 @@ class Nodes:
     # -- install and update ------------------------------------------------------------------------------------------
 
     def install(
-        self, url: str, name: str, commit: str | None, requirements: InstallRequirements | None, job_id: str = ""
+        self, url: str, name: str, ref: str | None, requirements: InstallRequirements | None, job_id: str = ""
     ) -> Node:
-        """Clone into the place of a new node. One that the same job had put there before a kill is taken for done.
+        """Clone into the place of a new node, at `ref` (see `Git.clone`). One that the same job had put there before a
+        kill is taken for done.
 
         Raises:
             InvalidInput, AlreadyExists, GitFailed, InstallFailed, CorruptState and the disk's failures.
@@ -124,7 +125,7 @@ class Nodes:
         with disk_errors("Preparing the custom node"):
             make_folders(staging.parent, 0o700)
         try:
-            found = self._git.clone(url, staging, commit)
+            found = self._git.clone(url, staging, ref)
             if requirements is not None and (staging / REQUIREMENTS).is_file():
                 requirements(staging / REQUIREMENTS)
             entry = {"url": url, "commit": found, "installed_at": now(), "job_id": job_id}

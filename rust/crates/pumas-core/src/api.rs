@@ -177,6 +177,7 @@ impl PumasApi {
         self.opened("network", self.network.open().await);
         self.opened("downloads", self.downloads.open().await);
         self.opened("versions", self.versions.open().await);
+        self.opened("links", self.links.go_on().await);
         self.opened("custom nodes", self.nodes.open().await);
         self.opened("processes", self.processes.open().await);
         self.opened("launcher update", self.updates.open().await);

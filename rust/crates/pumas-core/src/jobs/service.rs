@@ -25,6 +25,7 @@ const PARK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long `resume` waits for a job that was told to pause and has not stopped yet.
 const STOP: Duration = Duration::from_secs(5);
 const ID_BYTES: usize = 8;
+const MOST_INTERRUPTED: u32 = 10_000;
 const PARKED: &str = "Interrupted: the sidecar stopped while this job ran. Resume it to go on.";
 const STOPPED: &str = "Interrupted: the sidecar stopped. Resume it to go on.";
 const BUG: &str = "Internal error; the log has the details.";
@@ -327,6 +328,34 @@ impl JobService {
         job.updated_at = clock::now();
         self.shared.store.save(job.clone()).await?;
         Ok(self.launch(job, false, Wish::None).job())
+    }
+
+    /// Resume what a stop or a kill interrupted, in the order it came; what the user paused stays paused. Whether there was
+    /// something to resume.
+    ///
+    /// Call at a start.
+    ///
+    /// # Errors
+    /// The list of jobs cannot be read or written.
+    pub async fn go_on(&self, kind: &str) -> Result<bool> {
+        let wanted = ListJobs {
+            kind: Some(kind.to_owned()),
+            states: vec![JobState::Paused],
+            limit: MOST_INTERRUPTED,
+            offset: 0,
+        };
+        let interrupted = Error::Interrupted(String::new()).kind();
+        let mut found = false;
+        for job in self.list(wanted).await?.into_iter().rev() {
+            if job.error_code.as_deref() == Some(interrupted) {
+                found = true;
+                match self.resume(&job.id).await {
+                    Ok(_) | Err(Error::WrongJobState(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
     }
 
     // -- running -----------------------------------------------------------------------------------------------------

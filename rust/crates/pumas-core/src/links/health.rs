@@ -14,11 +14,13 @@ use crate::error::Result;
 use crate::links::applying::KEPT_FOLDER;
 use crate::links::linking::{LinkKind, is_ours, leads_to, library_of};
 use crate::links::paths::{parent, read_link, real, text};
-use crate::links::planning::is_away;
+use crate::links::planning::{is_away, is_unreadable};
 use crate::links::rows::{Link, Replaced, new_link};
 use crate::links::store::LinkStore;
 use crate::links::values::{Action, Plan, Unneeded};
 use crate::storage::files::exists;
+
+const UNREAD: &str = "The model cannot be read";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -77,7 +79,7 @@ impl Examiner {
     /// The registry cannot be read.
     pub fn examine(&self, plan: Option<&Plan>) -> Result<Health> {
         let mut health = Health::default();
-        let (mut away, mut external) = (0, 0);
+        let (mut away, mut external, mut unread) = (0, 0, 0);
         for row in self.store.all()? {
             if !Path::new(&self.version_folder(&row)).is_dir() {
                 continue;
@@ -94,6 +96,8 @@ impl Examiner {
             let gone = !exists(Path::new(&target)) && Path::new(parent(&target)).is_dir();
             if !gone && is_away(&source, &self.library) {
                 away += 1;
+            } else if reason == UNREAD {
+                unread += 1;
             } else {
                 health.broken.push(Unneeded {
                     link: row,
@@ -112,6 +116,11 @@ impl Examiner {
             health
                 .warnings
                 .push(format!("{away} links lead to files on a drive that is away."));
+        }
+        if unread > 0 {
+            health
+                .warnings
+                .push(format!("{unread} links are of models that cannot be read."));
         }
         if let Some(plan) = plan {
             self.look_for_orphans(plan, &mut health)?;
@@ -166,7 +175,14 @@ fn trouble(row: &Link, target: &str, source: &str) -> Option<&'static str> {
     } else {
         source
     };
-    (!Path::new(looked_at).exists()).then_some("The model's file is gone")
+    if Path::new(looked_at).exists() {
+        return None;
+    }
+    Some(if is_unreadable(looked_at) {
+        UNREAD
+    } else {
+        "The model's file is gone"
+    })
 }
 
 /// Whether a symbolic link leads into the library, be its file there or not.

@@ -9,6 +9,7 @@ mod folders;
 pub(crate) mod looking;
 
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::library::store::Mappable;
 use crate::links::linking::{LinkKind, library_of};
 use crate::links::paths::text;
 use crate::links::places::Place;
-use crate::links::planning::files::{Chooser, File, Files};
+use crate::links::planning::files::{Chooser, File, Files, Notes};
 use crate::links::planning::folders::{Folder, Folders};
 use crate::links::rows::Link;
 use crate::links::rules::{Rules, load_rules};
@@ -133,19 +134,19 @@ impl Run<'_> {
         let wanted = models
             .into_iter()
             .filter(|model| model_ids.is_none_or(|ids| ids.contains(model.id.as_str())));
-        let excluded = self.add_links(wanted, &rules, &by_target);
-        self.look_at_rest(&by_target, model_ids);
-        self.warn(&excluded);
+        let notes = self.add_links(wanted, &rules, &by_target);
+        self.look_at_rest(&by_target, model_ids, &notes.unread);
+        self.warn(&notes.excluded);
         Ok(self.plan)
     }
 
-    /// Plans what the rules want. Returns which models are left out by their overrides, and why.
+    /// Plans what the rules want. Returns which models are left out.
     fn add_links(
         &mut self,
         models: impl Iterator<Item = Mappable>,
         rules: &Rules,
         by_target: &ByTarget,
-    ) -> Vec<String> {
+    ) -> Notes {
         let known = self.known_names(by_target);
         let mut folders = Folders::new(
             self.planner.layout.root(),
@@ -157,8 +158,8 @@ impl Run<'_> {
         );
         let mut files = Files::new(&self.planner.layout, &self.plan.place);
         let mut wanted = wanted(models, rules, &mut files, &mut folders);
-        let (warnings, excluded) = files.into_notes();
-        self.plan.warnings.extend(warnings);
+        let mut notes = files.into_notes();
+        self.plan.warnings.append(&mut notes.warnings);
         self.plan.warnings.extend(folders.take_warnings());
         wanted.sort_by_key(|(file, folder)| !folders.at(*folder).known.contains_key(&file.source));
         for (file, folder) in wanted {
@@ -168,7 +169,7 @@ impl Run<'_> {
         self.plan
             .links
             .sort_by(|one, other| one.target.cmp(&other.target));
-        excluded
+        notes
     }
 
     /// A link keeps the name that it was once given: by folder and source.
@@ -239,10 +240,8 @@ impl Run<'_> {
         plan.warnings
             .extend(shown.map(|text| format!("Left out: {text}.")));
         if excluded.len() > SHOWN {
-            plan.warnings.push(format!(
-                "{} more models are left out by their overrides.",
-                excluded.len() - SHOWN
-            ));
+            plan.warnings
+                .push(format!("{} more models are left out.", excluded.len() - SHOWN));
         }
         let copies: Vec<u64> = plan.of(&[Action::Copy]).map(|link| link.size).collect();
         if !copies.is_empty() {
@@ -277,11 +276,16 @@ fn wanted(
     let mut found = Vec::new();
     for model in models {
         let chosen = chooser.choose(&model);
-        if chosen.is_empty() || !files.is_allowed(&model) {
+        let device = if chosen.is_empty() {
+            None
+        } else {
+            files.device(&model)
+        };
+        let Some(device) = device.filter(|_| files.is_allowed(&model)) else {
             continue;
-        }
+        };
         let deep = chosen.iter().any(|rule| rule.deep);
-        for file in files.of(&Arc::new(model), deep) {
+        for file in files.of(&Arc::new(model), device, deep) {
             for rule in chosen.iter().filter(|rule| rule.matches(&file.name)) {
                 let Some(folder) = folders.open(&rule.folder) else {
                     continue;
@@ -315,6 +319,19 @@ pub fn is_away(source: &str, library: &str) -> bool {
         return !is_there(Path::new(library));
     }
     !Path::new(source).parent().is_some_and(Path::is_dir)
+}
+
+/// Whether something may be there that cannot be looked at: it is not known to be gone.
+#[must_use]
+pub fn is_unreadable(path: &str) -> bool {
+    std::fs::metadata(path).is_err_and(|error| !is_gone(&error))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Whether the library's drive is: a folder in which nothing is may be the place where it should be mounted.

@@ -169,6 +169,14 @@ impl LinkService {
         blocking(move || keeper.recover()).await
     }
 
+    /// Go on with what a kill interrupted. Call after the library and the versions are open.
+    ///
+    /// # Errors
+    /// The list of jobs cannot be read or written.
+    pub async fn go_on(&self) -> Result<()> {
+        self.shared.jobs.go_on(APPLY).await.map(|_| ())
+    }
+
     /// Close the file, last of all.
     pub fn close_files_sync(&self) {
         self.shared.store.database.close_sync();
@@ -333,6 +341,10 @@ impl LinkService {
         let params: Params = serde_json::from_value(params)
             .map_err(|error| Error::Bug(format!("a job of {APPLY} cannot be read: {error}")))?;
         let job_id = context.job_id();
+        let is_known = |id: &String| locked(&self.shared.plans).contains_key(id);
+        if !params.plan_ids.iter().all(is_known) {
+            self.shared.catalog.fresh().await?;
+        }
         let done = self
             .with_work(move |links| links.run_apply_sync(&context, &params))
             .await;

@@ -64,10 +64,28 @@ pub(crate) fn check_commit<'a>(text: &'a str, field: &str) -> Result<&'a str> {
     Err(Error::invalid(field, reason))
 }
 
+/// The name of a branch or a tag that we would use, or a commit id.
+///
+/// # Errors
+/// `InvalidInput`: it cannot be one.
+pub(crate) fn check_ref<'a>(text: &'a str, field: &str) -> Result<&'a str> {
+    if is_plain(text) {
+        return Ok(text);
+    }
+    let reason = "must be a branch, a tag or a commit id, made of letters, digits, '.', '_', '/' and '-'";
+    Err(Error::invalid(field, reason))
+}
+
+/// Whether it can be a commit id or its beginning.
+pub(super) fn is_short(text: &str) -> bool {
+    let is_digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    (7..=40).contains(&text.len()) && text.bytes().all(is_digit)
+}
+
 /// Whether it is no option, no path out of the branches, and no reference of another kind.
-pub(super) fn is_plain_branch(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);
-    (1..=201).contains(&name.len())
+    (1..=200).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(plain)
         && !name.contains("..")
@@ -76,6 +94,39 @@ pub(super) fn is_plain_branch(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_plain_names_pass() {
+        for good in ["main", "dev/next", "v1.0", "0123456", "a_b-c.d"] {
+            assert!(check_ref(good, "commit").is_ok(), "{good}");
+        }
+        let long = "x".repeat(201);
+        for bad in [
+            "",
+            "-x",
+            "--upload-pack=x",
+            ".x",
+            "/x",
+            "a..b",
+            "a b",
+            "a:b",
+            "+a",
+            "a~1",
+            "a^",
+            "a@{1}",
+            "a*",
+            "a?",
+            "a\\b",
+            "a\nb",
+            "a\0",
+            "$(x)",
+            "\u{fc}nder",
+            &long,
+        ] {
+            assert!(check_ref(bad, "commit").is_err(), "{bad}");
+        }
+        assert!(is_short("0123abc") && !is_short("0123ab") && !is_short("0123abg"));
+    }
 
     #[test]
     fn only_plain_https_addresses_pass() {

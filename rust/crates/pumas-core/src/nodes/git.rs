@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use caseless::default_case_fold_str;
 
-use super::addresses::{check_commit, check_url, is_plain_branch};
+use super::addresses::{check_commit, check_ref, check_url, is_plain, is_short};
 use super::program::{Call, Check};
 use crate::error::{Error, Result};
 use crate::storage::files::{During as _, exists};
@@ -19,6 +19,8 @@ use crate::storage::files::{During as _, exists};
 const CLONE: Duration = Duration::from_mins(5);
 const FETCH: Duration = Duration::from_mins(1);
 const LOCAL: Duration = Duration::from_secs(30);
+const HEADS: &str = "refs/heads/";
+const TAGS: &str = "refs/tags/";
 const WHO: [&str; 4] = ["-c", "user.name=pumas", "-c", "user.email=pumas"];
 
 /// Runs git. `check` is asked several times a second meanwhile, and ends it by failing; `note` is where the running git is
@@ -39,31 +41,77 @@ impl Git {
         Self { check, note }
     }
 
-    /// Clone a repository into a folder that is not there yet, at a commit of its main branch; the commit id.
+    /// Clone a repository into a folder that is not there yet; the id of the commit that is checked out.
+    ///
+    /// `reference`: a branch, which is then the one to follow; else a tag, else a commit of the main branch by its id or
+    /// the first 7 digits of that and more. None: the main branch.
     ///
     /// # Errors
     /// `GitFailed`: nothing usable is left in `folder`.
-    pub(crate) fn clone(&self, url: &str, folder: &Path, commit: Option<&str>) -> Result<String> {
+    pub(crate) fn clone(&self, url: &str, folder: &Path, reference: Option<&str>) -> Result<String> {
         let url = check_url(url, "git_url")?;
+        let above = folder.parent().unwrap_or(folder);
+        let named = match reference {
+            Some(name) => self.full_name(above, url, check_ref(name, "commit")?)?,
+            None => None,
+        };
+        let branch = named.as_deref().and_then(|full| full.strip_prefix(HEADS));
+        let branch = branch.map(|name| format!("--branch={name}"));
         let target = folder.to_string_lossy();
-        let words = [
+        let mut words = vec![
             "clone",
             "--quiet",
             "--no-recurse-submodules",
             "--single-branch",
             "--no-tags",
             "--template=",
-            "--",
-            url,
-            &target,
         ];
-        let above = folder.parent().unwrap_or(folder);
+        words.extend(branch.as_deref());
+        words.extend(["--", url, &target]);
         self.run(above, &words, CLONE, url)?;
-        if let Some(commit) = commit {
-            let commit = check_commit(commit, "commit")?;
-            self.local(folder, &["reset", "--quiet", "--hard", commit, "--"])?;
+        if let Some(name) = reference
+            && branch.is_none()
+        {
+            let commit = match &named {
+                Some(full) => self.bring(folder, url, full)?,
+                None => self.commit(folder, name)?,
+            };
+            self.local(folder, &["reset", "--quiet", "--hard", &commit, "--"])?;
         }
         self.head(folder)
+    }
+
+    /// What a repository calls the branch of this name, or else the tag; None: it has neither, but may have a commit.
+    ///
+    /// # Errors
+    /// `GitFailed`.
+    fn full_name(&self, folder: &Path, url: &str, name: &str) -> Result<Option<String>> {
+        if check_commit(name, "commit").is_ok() {
+            return Ok(None);
+        }
+        let wanted = [HEADS, TAGS].map(|kind| format!("{kind}{name}"));
+        let words = ["ls-remote", "--refs", "--", url, &wanted[0], &wanted[1]];
+        let listed = self.run(folder, &words, FETCH, url)?;
+        // git finds longer names too that end like these.
+        let names: HashSet<&str> = listed
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .map(|(_, name)| name)
+            .collect();
+        let found = wanted.into_iter().find(|full| names.contains(full.as_str()));
+        if found.is_none() && !is_short(name) {
+            return Err(unknown(name));
+        }
+        Ok(found)
+    }
+
+    /// The full id of a commit.
+    fn commit(&self, folder: &Path, name: &str) -> Result<String> {
+        let words = ["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")];
+        let said = optional(self.local(folder, &words))?.unwrap_or_default();
+        check_commit(said.trim(), "commit")
+            .map(str::to_owned)
+            .map_err(|_| unknown(name))
     }
 
     /// The commit that is checked out.
@@ -79,7 +127,7 @@ impl Git {
     pub(crate) fn branch(&self, folder: &Path) -> Result<Option<String>> {
         let said = optional(self.local(folder, &["symbolic-ref", "--short", "HEAD"]))?;
         let name = said.map(|said| said.trim().to_owned());
-        Ok(name.filter(|name| is_plain_branch(name)))
+        Ok(name.filter(|name| is_plain(name)))
     }
 
     /// The address that it was cloned from, when that is one we would use.
@@ -108,8 +156,10 @@ impl Git {
     /// # Errors
     /// `GitFailed`.
     pub(crate) fn fetch(&self, folder: &Path, url: &str, branch: &str) -> Result<String> {
-        let url = check_url(url, "git_url")?;
-        let reference = format!("refs/heads/{branch}");
+        self.bring(folder, check_url(url, "git_url")?, &format!("{HEADS}{branch}"))
+    }
+
+    fn bring(&self, folder: &Path, url: &str, full_name: &str) -> Result<String> {
         let words = [
             "fetch",
             "--quiet",
@@ -117,7 +167,7 @@ impl Git {
             "--no-recurse-submodules",
             "--",
             url,
-            &reference,
+            full_name,
         ];
         self.run(folder, &words, FETCH, url)?;
         let said = self.local(folder, &["rev-parse", "--verify", "FETCH_HEAD^{commit}"])?;
@@ -282,6 +332,12 @@ impl Git {
         };
         call.run()
     }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::GitFailed(format!(
+        "The repository has no branch, no tag and no commit of its main branch called {name}."
+    ))
 }
 
 /// A failure of git alone is an answer, too.

@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::addresses::{check_commit, check_url};
+use super::addresses::{check_ref, check_url};
 use super::git::Git;
 use super::naming::{check_name, name_of};
 use super::record::NAME;
@@ -21,7 +21,7 @@ use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::installed::{Installed, Version};
-use crate::jobs::{JobContext, JobService, JobState, Kind, ListJobs, Progress};
+use crate::jobs::{JobContext, JobService, JobState, Kind, Progress};
 use crate::library::service::ANSWER_WITHIN;
 use crate::storage::files::exists;
 use crate::storage::locked;
@@ -31,7 +31,6 @@ use crate::versions::running::end_noted;
 /// The kind of its jobs.
 pub const KIND: &str = "custom_node";
 const KEPT_FAILURES: usize = 20;
-const MOST_INTERRUPTED: u32 = 1000;
 
 /// What was done, or that it goes on.
 #[derive(Debug, Clone)]
@@ -151,24 +150,7 @@ impl NodeService {
     pub async fn open(&self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.tidy()).await?;
-        let wanted = ListJobs {
-            kind: Some(KIND.to_owned()),
-            states: vec![JobState::Paused],
-            limit: MOST_INTERRUPTED,
-            offset: 0,
-        };
-        let jobs = &self.shared.parts.jobs;
-        let interrupted = Error::Interrupted(String::new()).kind();
-        for job in jobs.list(wanted).await?.into_iter().rev() {
-            // What the user paused stays paused.
-            if job.error_code.as_deref() == Some(interrupted) {
-                match jobs.resume(&job.id).await {
-                    Ok(_) | Err(Error::WrongJobState(_)) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
+        self.shared.parts.jobs.go_on(KIND).await.map(|_| ())
     }
 
     /// Whether nodes of a version are being changed: it must stay where it is.
@@ -201,7 +183,7 @@ impl NodeService {
     /// refuses.
     pub async fn install(&self, wish: InstallNode) -> Result<Answer> {
         if let Some(commit) = &wish.commit {
-            check_commit(commit, "commit")?;
+            check_ref(commit, "commit")?;
         }
         let url = check_url(&wish.url, "git_url")?.to_owned();
         let name = match &wish.name {

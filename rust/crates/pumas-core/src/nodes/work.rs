@@ -103,7 +103,8 @@ impl Nodes {
 
     // -- install and update ------------------------------------------------------------------------------------------
 
-    /// Clone into the place of a new node. One that the same job had put there before a kill is taken for done.
+    /// Clone into the place of a new node, at `reference` (see [`Git::clone`]). One that the same job had put there before
+    /// a kill is taken for done.
     ///
     /// # Errors
     /// `InvalidInput`, `AlreadyExists`, `GitFailed`, `InstallFailed`, `CorruptState`, and what the disk refuses.
@@ -111,7 +112,7 @@ impl Nodes {
         &self,
         url: &str,
         name: &str,
-        commit: Option<&str>,
+        reference: Option<&str>,
         requirements: Option<InstallRequirements<'_>>,
         job_id: &str,
     ) -> Result<Node> {
@@ -134,7 +135,7 @@ impl Nodes {
             &staging.join(random_hex(8)),
             url,
             name,
-            commit,
+            reference,
             requirements,
             job_id,
         );
@@ -147,12 +148,12 @@ impl Nodes {
         staging: &Path,
         url: &str,
         name: &str,
-        commit: Option<&str>,
+        reference: Option<&str>,
         requirements: Option<InstallRequirements<'_>>,
         job_id: &str,
     ) -> Result<JsonObject> {
         const WHAT: &str = "Putting the custom node in place";
-        let found = self.git.clone(url, staging, commit)?;
+        let found = self.git.clone(url, staging, reference)?;
         install_needs(staging, requirements)?;
         let entry = object([
             ("url", json!(url)),

@@ -15,7 +15,7 @@ use super::restarter;
 use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::{Error, Result};
-use crate::jobs::{JobContext, JobService, JobState, Kind, ListJobs, Progress};
+use crate::jobs::{JobContext, JobService, JobState, Kind, Progress};
 use crate::library::service::ANSWER_WITHIN;
 use crate::net::NetworkClient;
 use crate::storage::clock;
@@ -25,7 +25,6 @@ use crate::storage::locked;
 
 const KIND: &str = "update_launcher";
 const FRESH_S: f64 = 3600.0;
-const MOST_JOBS: u32 = 1000;
 
 /// What is newer. `commits` are those that came after the current one, newest first; `stale`: of an earlier look.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +106,7 @@ impl UpdateService {
         let at = self.workplace();
         let (is_begun, is_prepared) =
             blocking(move || Ok((is_begun(&place()), at.staging.exists() || at.note.exists()))).await?;
-        let goes_on = is_begun && self.go_on().await?;
+        let goes_on = is_begun && self.jobs.go_on(KIND).await?;
         if (is_begun || is_prepared) && !goes_on {
             // What was only prepared is thrown away.
             let at = self.workplace();
@@ -120,23 +119,6 @@ impl UpdateService {
             .await?;
         }
         Ok(())
-    }
-
-    /// Whether there is a job that does.
-    async fn go_on(&self) -> Result<bool> {
-        let wanted = ListJobs {
-            kind: Some(KIND.to_owned()),
-            states: vec![JobState::Paused],
-            limit: MOST_JOBS,
-            offset: 0,
-        };
-        let mut found = false;
-        for job in self.jobs.list(wanted).await?.into_iter().rev() {
-            if job.error_code.as_deref() == Some("interrupted") {
-                found |= self.jobs.resume(&job.id).await.is_ok();
-            }
-        }
-        Ok(found)
     }
 
     /// Which version of the launcher runs.

@@ -93,7 +93,10 @@ impl ArchiveFetch<'_> {
     pub(super) fn run(&self, way: Way) -> Result<(PathBuf, String)> {
         let (place, digest_file) = (self.folder.join(NAME), self.folder.join("archive.sha256"));
         let expected = self.archive.sha256.as_deref();
-        if let Ok(digest) = fs::read_to_string(&digest_file)
+        // A power cut may have taken its content.
+        let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let known = fs::read_to_string(&digest_file).ok().filter(is_digest);
+        if let Some(digest) = known
             && place.is_file()
             && expected.is_none_or(|expected| expected == digest)
         {

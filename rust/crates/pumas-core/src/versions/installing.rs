@@ -20,7 +20,7 @@ use super::fetching::{Archive, ArchiveFetch};
 use super::filling::{Filling, Resolving};
 use super::known::{Known, OneApp};
 use super::packages::{Packages, Resolved, Wish, relocate};
-use super::places::{remove_tree, write_lightly};
+use super::places::{remove_tree, sync, write_lightly};
 use super::placing::Placing;
 use super::progress::Progress;
 use super::requirements::digest;
@@ -144,12 +144,14 @@ impl Install<'_> {
         let tree = self.one.places.tree(job_id)?;
         let programs = self.programs(work.join("running.json"));
         programs.end_leftover();
-        if !tree.is_dir() {
+        if !tree.is_dir() || !self.is_done("extract") {
             self.kept.insert("steps".to_owned(), json!([]));
         }
         if !self.is_done("extract") {
             let archive = self.download(&work)?;
-            self.step("extract", |install| install.unpack(&archive, &work, &tree))?;
+            self.stage("extract", |install| install.unpack(&archive, &work, &tree))?;
+            self.keep_done("extract", &tree)?;
+            let _ = fs::remove_file(&archive);
         }
         if let Some(python) = self.one.app.python.clone() {
             self.build_environment(&python, &programs, &work, &tree)?;
@@ -172,11 +174,7 @@ impl Install<'_> {
         self.steps().iter().any(|done| done == step)
     }
 
-    /// Do a step once; after a restart only those that were not finished.
-    fn step(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        if self.is_done(name) {
-            return Ok(());
-        }
+    fn stage(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         (self.check)()?;
         let began = Instant::now();
         self.progress.stage(name, None);
@@ -184,6 +182,14 @@ impl Install<'_> {
         work(self)?;
         let seconds = began.elapsed().as_secs_f64();
         self.log.say(&format!("Stage {name} took {seconds:.1} s."));
+        Ok(())
+    }
+
+    /// Keep that a step is done, once a power cut would take nothing that it made.
+    fn keep_done(&mut self, name: &'static str, tree: &Path) -> Result<()> {
+        if sync(tree).is_err() {
+            return Ok(()); // it is done again when it has to be
+        }
         let mut steps = self.steps();
         steps.push(name.to_owned());
         self.keep([("steps", json!(steps))])
@@ -240,7 +246,6 @@ impl Install<'_> {
         };
         placed().during(UNPACKING)?;
         remove_tree(&fresh);
-        let _ = fs::remove_file(archive);
         Ok(())
     }
 
@@ -286,6 +291,8 @@ impl Install<'_> {
     }
 
     /// Make the environment and fill it. What it will hold is found out meanwhile, where the tool allows.
+    ///
+    /// One that was being filled when a kill came may hold halves of packages: it is made anew.
     fn build_environment(
         &mut self,
         python: &PythonPart,
@@ -296,10 +303,6 @@ impl Install<'_> {
         if self.is_done("dependencies") {
             return Ok(());
         }
-        // One that was being filled when a kill came may hold halves of packages: it is made anew.
-        let mut steps = self.steps();
-        steps.retain(|step| step != "venv");
-        self.kept.insert("steps".to_owned(), json!(steps));
         let requirements = Some(tree.join(&python.requirements)).filter(|path| path.is_file());
         let wish = Wish {
             requirements,
@@ -320,7 +323,7 @@ impl Install<'_> {
             if packages.needs_no_environment() {
                 scope.spawn(resolve);
             }
-            self.step("venv", |install| {
+            self.stage("venv", |install| {
                 let version = &packages.python().version;
                 install
                     .log
@@ -330,7 +333,7 @@ impl Install<'_> {
             if !packages.needs_no_environment() {
                 scope.spawn(resolve);
             }
-            self.step("dependencies", |install| {
+            self.stage("dependencies", |install| {
                 install.install_dependencies(
                     &packages,
                     &wish,
@@ -341,7 +344,8 @@ impl Install<'_> {
                     tree,
                 )
             })
-        })
+        })?;
+        self.keep_done("dependencies", tree)
     }
 
     fn install_dependencies(

@@ -75,30 +75,19 @@ impl Installs {
 
     /// Ids of the jobs that may go on.
     pub(super) async fn unfinished(&self) -> Result<HashSet<String>> {
-        let states = vec![JobState::Queued, JobState::Running, JobState::Paused];
-        let jobs = self.listed(states).await?;
-        Ok(jobs.into_iter().map(|job| job.id).collect())
-    }
-
-    async fn listed(&self, states: Vec<JobState>) -> Result<Vec<Job>> {
         let wanted = ListJobs {
             kind: Some(INSTALL.to_owned()),
-            states,
+            states: vec![JobState::Queued, JobState::Running, JobState::Paused],
             limit: MOST_JOBS,
             offset: 0,
         };
-        self.jobs.list(wanted).await
+        let jobs = self.jobs.list(wanted).await?;
+        Ok(jobs.into_iter().map(|job| job.id).collect())
     }
 
-    /// Resume what a stop or a kill interrupted; what the user paused stays paused.
+    /// Resume what a stop or a kill interrupted.
     pub(super) async fn go_on(&self) -> Result<()> {
-        for job in self.listed(vec![JobState::Paused]).await?.into_iter().rev() {
-            if job.error_code.as_deref() == Some("interrupted") {
-                // One that was cancelled meanwhile needs no resuming.
-                let _ = self.jobs.resume(&job.id).await;
-            }
-        }
-        Ok(())
+        self.jobs.go_on(INSTALL).await.map(|_| ())
     }
 
     // -- calls -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::places::remove_tree;
 use super::python::{Python, find_uv};
 use super::requirements::normalised;
 use super::running::{Programs, failed};
@@ -88,6 +89,8 @@ impl Packages {
     /// # Errors
     /// `InstallFailed`: stage `venv`.
     pub(crate) fn make(&self, venv: &Path) -> Result<()> {
+        // uv refuses to clear one that a kill left half made.
+        remove_tree(venv);
         let python = self.python.executable.as_str();
         let mut argv = match &self.uv {
             Some(uv) => words(&[

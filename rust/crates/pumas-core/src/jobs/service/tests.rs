@@ -284,6 +284,23 @@ async fn closing_parks_and_opening_resumes() {
 }
 
 #[tokio::test]
+async fn what_was_interrupted_goes_on_and_what_was_paused_stays() {
+    let bench = Bench::new().await;
+    let paused = bench.start("a").await;
+    bench.until(&paused, JobState::Running).await;
+    bench.jobs.pause(&paused).await.unwrap();
+    bench.settled(&paused).await;
+    let interrupted = bench.start("b").await;
+    bench.until(&interrupted, JobState::Running).await;
+    let bench = bench.reopened().await;
+    bench.open_gate("b");
+    assert!(bench.jobs.go_on("test").await.unwrap());
+    assert_eq!(bench.settled(&interrupted).await.state, JobState::Completed);
+    assert_eq!(bench.jobs.get(&paused).await.unwrap().state, JobState::Paused);
+    assert!(!bench.jobs.go_on("test").await.unwrap());
+}
+
+#[tokio::test]
 async fn two_calls_at_once_start_one_run() {
     let bench = Bench::new().await;
     let id = bench.start("a").await;

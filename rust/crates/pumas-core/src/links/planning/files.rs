@@ -1,9 +1,9 @@
 //! Which files of which models the rules are about.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::library::references::{REFERENCES, references};
 use crate::library::store::Mappable;
 use crate::links::paths::{name as last, text};
 use crate::links::places::Place;
+use crate::links::planning::is_gone;
 use crate::links::rules::{Rule, is_linkable};
 use crate::links::version_sets::excluded;
 use crate::storage::json_file;
@@ -41,14 +42,24 @@ pub(super) struct File {
     pub(super) device: u64,
 }
 
+/// What was left out.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// For the user.
+    pub(super) warnings: Vec<String>,
+    /// Which models are left out, and why.
+    pub(super) excluded: Vec<String>,
+    /// Of which models it is not known what they have, and so neither which of their links are wanted.
+    pub(super) unread: HashSet<String>,
+}
+
 /// Finds them, and notes what was left out.
 pub(super) struct Files<'a> {
     layout: &'a Layout,
     library: String,
     app_id: &'a str,
     version: &'a str,
-    warnings: Vec<String>,
-    excluded: Vec<String>,
+    notes: Notes,
 }
 
 impl<'a> Files<'a> {
@@ -58,14 +69,39 @@ impl<'a> Files<'a> {
             library: text(&layout.library()),
             app_id: &place.app.id,
             version: place.version(),
-            warnings: Vec::new(),
-            excluded: Vec::new(),
+            notes: Notes::default(),
         }
     }
 
-    /// (warnings, which models their overrides exclude)
-    pub(super) fn into_notes(self) -> (Vec<String>, Vec<String>) {
-        (self.warnings, self.excluded)
+    pub(super) fn into_notes(self) -> Notes {
+        self.notes
+    }
+
+    /// `st_dev` of the model's folder; None when that is gone or cannot be looked at.
+    pub(super) fn device(&mut self, model: &Mappable) -> Option<u64> {
+        match fs::metadata(self.folder(model)) {
+            Ok(status) => Some(status.dev()),
+            Err(error) => {
+                self.leave(model, &error);
+                None
+            }
+        }
+    }
+
+    fn folder(&self, model: &Mappable) -> String {
+        format!("{}/{}", self.library, model.id)
+    }
+
+    fn leave(&mut self, model: &Mappable, error: &io::Error) {
+        if !is_gone(error) {
+            self.leave_unread(model);
+        }
+    }
+
+    fn leave_unread(&mut self, model: &Mappable) {
+        self.notes.unread.insert(model.id.clone());
+        let note = format!("{}: it cannot be read", model.id);
+        self.notes.excluded.push(note);
     }
 
     /// Whether the model's overrides let this version have it. What cannot be understood does not.
@@ -79,27 +115,31 @@ impl<'a> Files<'a> {
             Err(_) => Some("its overrides cannot be read".to_owned()),
         };
         let Some(problem) = problem else { return true };
-        self.excluded.push(format!("{}: {problem}", model.id));
+        self.notes.excluded.push(format!("{}: {problem}", model.id));
         false
     }
 
     /// The model's files that may be linked; `deep` ones below its own folder too.
-    pub(super) fn of(&mut self, model: &Arc<Mappable>, deep: bool) -> Vec<File> {
-        let folder = format!("{}/{}", self.library, model.id);
-        let Ok(status) = fs::metadata(&folder) else {
-            return Vec::new();
-        };
+    pub(super) fn of(&mut self, model: &Arc<Mappable>, device: u64, deep: bool) -> Vec<File> {
+        let folder = self.folder(model);
         let names = if deep {
             deep_names(Path::new(&folder))
         } else {
             names(Path::new(&folder))
+        };
+        let names = match names {
+            Ok(names) => names,
+            Err(error) => {
+                self.leave(model, &error);
+                return Vec::new();
+            }
         };
         let mut files = Vec::with_capacity(names.len());
         for name in names {
             let Some(name) = name.to_str() else {
                 let shown = display_name(&name);
                 let text = format!("{}: {} has no usable name.", model.id, cut(&shown, 100));
-                self.warnings.push(text);
+                self.notes.warnings.push(text);
                 continue;
             };
             files.push(File {
@@ -107,7 +147,7 @@ impl<'a> Files<'a> {
                 name: name.to_owned(),
                 source: format!("{folder}/{name}"),
                 inside: format!("{}/{name}", model.id),
-                device: status.dev(),
+                device,
             });
         }
         if model.storage == REFERENCE {
@@ -117,9 +157,10 @@ impl<'a> Files<'a> {
     }
 
     /// The files of a model that lie in another program's store.
-    fn referenced(&self, model: &Arc<Mappable>) -> Vec<File> {
+    fn referenced(&mut self, model: &Arc<Mappable>) -> Vec<File> {
         let path = self.layout.library().join(&model.id).join(METADATA);
         let Ok(loaded) = json_file::load(&path) else {
+            self.leave_unread(model);
             return Vec::new();
         };
         let metadata = loaded.value.unwrap_or_default();
@@ -150,31 +191,32 @@ fn is_empty_object(path: &Path) -> bool {
     matches!(file.read(&mut start), Ok(length) if &start[..length] == b"{}")
 }
 
-fn names(folder: &Path) -> Vec<OsString> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn names(folder: &Path) -> io::Result<Vec<OsString>> {
+    let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     let mut names: Vec<OsString> = entries
+        .into_iter()
         .filter(|entry| is_linkable(&entry.file_name()) && entry.path().is_file())
         .map(|entry| entry.file_name())
         .collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 /// Files below a model, but for hidden folders and for models that lie in it. Links to folders are not followed.
-fn deep_names(folder: &Path) -> Vec<OsString> {
+fn deep_names(folder: &Path) -> io::Result<Vec<OsString>> {
     let mut found = Vec::new();
     let mut waiting: Vec<PathBuf> = vec![folder.to_path_buf()];
     while let Some(at) = waiting.pop() {
         if at != folder && at.join(METADATA).is_file() {
             continue;
         }
-        for name in names(&at) {
+        for name in names(&at)? {
             let path = at.join(name);
             if let Ok(name) = path.strip_prefix(folder) {
                 found.push(name.as_os_str().to_owned());
             }
         }
-        let entries = fs::read_dir(&at).into_iter().flatten().flatten();
+        let entries = fs::read_dir(&at)?.flatten();
         let is_folder = |entry: &fs::DirEntry| {
             !entry.file_name().as_encoded_bytes().starts_with(b".")
                 && entry.file_type().is_ok_and(|kind| kind.is_dir())
@@ -183,7 +225,7 @@ fn deep_names(folder: &Path) -> Vec<OsString> {
         folders.sort();
         waiting.extend(folders.into_iter().rev());
     }
-    found
+    Ok(found)
 }
 
 /// The rules that want a model. Most models are alike in what rules ask.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::files::File;
 use super::folders::Folder;
-use super::{ByTarget, Run, is_away};
+use super::{ByTarget, Run, is_away, is_unreadable};
 use crate::links::linking::{LinkKind, is_ours, is_same, leads_to, mtime_ns, same_place};
 use crate::links::paths::read_link;
 use crate::links::rows::Link;
@@ -131,9 +131,14 @@ impl Run<'_> {
     }
 
     /// Rows that no wanted file has.
-    pub(super) fn look_at_rest(&mut self, by_target: &ByTarget, model_ids: Option<&HashSet<&str>>) {
+    pub(super) fn look_at_rest(
+        &mut self,
+        by_target: &ByTarget,
+        model_ids: Option<&HashSet<&str>>,
+        unread: &HashSet<String>,
+    ) {
         let wanted: HashSet<String> = self.plan.links.iter().map(|link| link.target.clone()).collect();
-        let mut away = 0;
+        let (mut away, mut unread_links) = (0, 0);
         for (target, row) in by_target {
             let is_asked = model_ids.is_none_or(|ids| ids.contains(row.model_id.as_str()));
             if wanted.contains(target) || !is_asked {
@@ -146,13 +151,10 @@ impl Run<'_> {
                 existing: read_link(target).unwrap_or_default(),
                 reason,
             };
-            let works = || {
-                let looked_at = if row.kind() == LinkKind::Symlink {
-                    target
-                } else {
-                    &source
-                };
-                Path::new(looked_at).exists()
+            let file = if row.kind() == LinkKind::Symlink {
+                target
+            } else {
+                &source
             };
             if !self.plan.models_link.is_empty() || !exists(Path::new(target)) {
                 self.plan.broken.push(unneeded("The link is gone"));
@@ -160,7 +162,9 @@ impl Run<'_> {
                 self.plan
                     .broken
                     .push(unneeded("Something else is there now; it stays"));
-            } else if works() {
+            } else if unread.contains(&row.model_id) || is_unreadable(file) {
+                unread_links += 1;
+            } else if Path::new(file).exists() {
                 self.plan.unwanted.push(unneeded("No rule wants it any more"));
             } else if is_away(&source, &self.library) {
                 away += 1;
@@ -171,6 +175,11 @@ impl Run<'_> {
         if away > 0 {
             self.plan.warnings.push(format!(
                 "{away} links lead to files on a drive that is away; they stay."
+            ));
+        }
+        if unread_links > 0 {
+            self.plan.warnings.push(format!(
+                "{unread_links} links are of models that cannot be read; they stay."
             ));
         }
     }
