@@ -16,6 +16,7 @@ mod part;
 mod patience;
 mod plan;
 mod queue;
+mod running;
 mod schedule;
 mod service;
 mod settings;
