@@ -29,7 +29,7 @@ def held(root: Path, neutral: Neutral) -> dict[str, Any]:
     """
 
     def named(value: Any) -> Any:
-        return json.loads(_IDS.sub(r"<\1>", json.dumps(neutral(value), ensure_ascii=False)))
+        return _without_ids(neutral(value))
 
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
@@ -38,6 +38,16 @@ def held(root: Path, neutral: Neutral) -> dict[str, Any]:
             continue
         found[named(name)] = _content(path, named)
     return found
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, str):
+        return _IDS.sub(r"<\1>", value)
+    if isinstance(value, list):
+        return [_without_ids(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_ids(key): _without_ids(item) for key, item in value.items()}
+    return value
 
 
 def _content(path: Path, neutral: Neutral) -> Any:

@@ -85,3 +85,16 @@ def test_what_differs_is_made_short(seed: int) -> None:
         return culprits <= {int(step.method) for step in some}
 
     assert {int(step.method) for step in sequences.shrink(steps, differs)} == culprits
+
+
+def test_ids_that_nobody_told_are_said_to_be_there(tmp_path: Path) -> None:
+    def same(value: Any) -> Any:
+        return value
+
+    for name, made_up in (("one", "0" * 32), ("other", "f" * 32)):
+        (tmp_path / name).mkdir()
+        for file in ("plan.json", f"plan-{made_up}.json"):
+            (tmp_path / name / file).write_text(json.dumps({f"plan-{made_up}": f"\nnode-{made_up[:16]}", "x": "ab-12"}))
+    found = held(tmp_path / "one", same)
+    assert found == held(tmp_path / "other", same)
+    assert found["plan.json"] == found["<plan>.json"] == {"<plan>": "\n<node>", "x": "ab-12"}

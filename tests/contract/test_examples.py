@@ -76,3 +76,13 @@ def test_the_comparison_sees_differences(expected: Any, got: Any) -> None:
 
 def test_the_comparison_lets_volatile_fields_pass() -> None:
     assert replay.differences({"created_at": "2026-01-01T00:00:00Z"}, {"created_at": "2027-01-01T00:00:00.5Z"}) == []
+
+
+def test_what_an_example_leaves_open_differs_in_nothing() -> None:
+    example = {"pid": {"$matches": "number"}, "tags": [{"at": 1, "run": {"$matches": "text"}}], "name": "a"}
+    one = {"pid": 1, "tags": [{"at": 1, "run": "x"}], "name": "b", "more": 1}
+    other = {"pid": 2, "tags": [{"at": 1, "run": "y"}], "name": "b", "more": 1}
+    assert replay.differences(one, other)
+    assert replay.differences(replay.left_open(example, one), other) == []
+    assert replay.differences(replay.left_open(example, one), other | {"name": "a"})
+    assert replay.differences(replay.left_open(example, one), other | {"pid": "2"})
