@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from sidecar import PROJECT
 MAY_DIFFER: dict[str, Any] = json.loads((PROJECT / "contracts" / "compare.json").read_text(encoding="utf-8"))
 WRAPPERS: dict[str, Any] = json.loads((PROJECT / "contracts" / "response_wrappers.json").read_text(encoding="utf-8"))
 _REFERENCES: tuple[str, ...] = tuple(MAY_DIFFER["references"])
+_MOMENTS = re.compile(MAY_DIFFER["moments"])
+"""Times in names of files."""
 _ACTIVE = ("queued", "running")
 
 
@@ -50,7 +53,7 @@ class Side:
         text = json.dumps(value, ensure_ascii=False).replace(str(self.root), "$root")
         for own, name in self.names.items():
             text = text.replace(own, name)
-        return json.loads(text)
+        return json.loads(_MOMENTS.sub("<moment>", text))
 
     def _own(self, value: Any) -> Any:
         text = json.dumps(value, ensure_ascii=False)

@@ -29,7 +29,7 @@ def held(root: Path, neutral: Neutral) -> dict[str, Any]:
     """
 
     def named(value: Any) -> Any:
-        return _without_ids(neutral(value))
+        return _plain(neutral(value))
 
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
@@ -40,13 +40,13 @@ def held(root: Path, neutral: Neutral) -> dict[str, Any]:
     return found
 
 
-def _without_ids(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return _IDS.sub(r"<\1>", value)
     if isinstance(value, list):
-        return [_without_ids(item) for item in value]
+        return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {_without_ids(key): _without_ids(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     return value
 
 
