@@ -41,9 +41,11 @@ impl Default for DownloadSettings {
 }
 
 impl DownloadSettings {
+    /// Whether the numbers are possible ones.
+    ///
     /// # Errors
     /// `InvalidInput`.
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         check_rate(self.bytes_per_second)?;
         check_at_once(self.at_once)
     }

@@ -244,6 +244,8 @@ fn change(settings: &mut DownloadSettings, p: SetLimits) -> Result<(), Error> {
     if let Some(at_once) = p.at_once {
         settings.at_once = at_once;
     }
+    // What is wrong with a number is told before what is wrong with the hours.
+    settings.check()?;
     match (p.schedule, p.any_time) {
         (Some(_), true) => {
             let reason = "cannot be true together with a schedule";
