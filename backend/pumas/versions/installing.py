@@ -42,7 +42,7 @@ from pumas.storage.json_file import JsonObject
 from pumas.versions.archive import extract, kind_of, single_folder
 from pumas.versions.fetching import Archive, ArchiveFetch
 from pumas.versions.filling import Filling, Resolution
-from pumas.versions.packages import Packages, Resolved, Wish, prepare_move, relocate
+from pumas.versions.packages import Packages, Resolved, Wish, relocate
 from pumas.versions.places import Places, remove_tree, sync, write_lightly
 from pumas.versions.placing import Placing
 from pumas.versions.progress import Progress
@@ -188,7 +188,6 @@ class Install:
                 aside.submit(self._keep_done, "extract", archive)
             if self._app.python is not None and "dependencies" not in done:
                 self._build_environment(self._app.python, packages, work, resolving)
-                prepare_move(self._tree / VENV, self._state.place(self._plan.tag))
                 aside.submit(self._keep_done, "dependencies")
             self._progress.stage("setup", "Trying to start it")
             self._set_up(programs)

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import stat
 import sys
 import tempfile
 import time
@@ -39,7 +38,6 @@ INSTALL_S = 4 * 3600.0
 _CAUSE = re.compile(r"(?i)error\b|×|╰─▶")
 _DATED_PIP = 26
 _RELOCATED_BYTES = 256 * 1024
-_MOVED = ".pumas-moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,41 +211,20 @@ class Packages:
         return child_environment({"PYTHONUNBUFFERED": "1"} | ours | uv)
 
 
-def prepare_move(venv: Path, new_parent: Path) -> None:
-    """Lay beside each script of an environment what it will hold once its parent folder was moved (see `relocate`).
+def relocate(venv: Path, new_parent: Path) -> None:
+    """Make the scripts of an environment name the place to which its parent folder will be moved.
 
     Interpreters find their environment by themselves; the scripts that pip and uv write name it in their first lines.
     """
     old, new = str(venv).encode(), str(new_parent / venv.name).encode()
     with disk_errors("Preparing the Python environment"):
-        for script in _files(venv):
-            moved = script.with_name(f"{script.name}{_MOVED}")
-            if script.suffix == _MOVED or moved.exists() or script.stat().st_size > _RELOCATED_BYTES:
-                continue
-            data = script.read_bytes()
-            if old in data and b"\0" not in data[:512]:
-                moved.write_bytes(data.replace(old, new))
-                moved.chmod(stat.S_IMODE(script.stat().st_mode))
-
-
-def relocate(venv: Path, new_parent: Path) -> None:
-    """Make the scripts of an environment name the place to which its parent folder will be moved.
-
-    Quick when that was prepared: to rewrite a file that is on the disk already, the disk is waited for.
-    """
-    prepare_move(venv, new_parent)
-    with disk_errors("Preparing the Python environment"):
-        for moved in _files(venv):
-            if moved.suffix == _MOVED:
-                moved.replace(moved.with_suffix(""))
-
-
-def _files(venv: Path) -> list[Path]:
-    found: list[Path] = []
-    for folder in filter(os.path.isdir, (venv, venv / "bin", venv / "Scripts")):
-        with os.scandir(folder) as entries:
-            found += [Path(entry) for entry in entries if entry.is_file(follow_symlinks=False)]
-    return found
+        for folder in filter(os.path.isdir, (venv, venv / "bin", venv / "Scripts")):
+            with os.scandir(folder) as entries:
+                scripts = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+            for path in (Path(entry) for entry in scripts if entry.stat().st_size <= _RELOCATED_BYTES):
+                data = path.read_bytes()
+                if old in data and b"\0" not in data[:512]:
+                    path.write_bytes(data.replace(old, new))
 
 
 def distributions(venv: Path) -> dict[str, str]:
