@@ -250,8 +250,10 @@ def run_failed_again(outcomes: list[Outcome], report: Callable[[Outcome], None])
     for outcome in outcomes:
         suite = outcome.suite
         if outcome.status == FAILED_TESTS and suite.again is not None:
-            outcome = run(replace(suite, name=f"{suite.name}, UNSTEADY: what failed, alone", command=suite.again))
+            outcome = run(replace(suite, name=f"{suite.name}: what failed, alone", command=suite.again))
             report(outcome)
+            if outcome.status == 0:
+                print(f"UNSTEADY: {suite.name}: what is named above failed beside other suites and passed alone")
         settled.append(outcome)
     return settled
 

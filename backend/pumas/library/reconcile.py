@@ -344,7 +344,7 @@ class _Run:
             self.summary.seen += 1
             self._go_below(path, row, inside)
         else:
-            self.look(path, FolderStamp._make(row), inside)
+            self.look(path, FolderStamp._make(row), inside, forced=True)
 
     def _go_below(self, path: str, row: tuple[Any, ...], inside: int) -> None:
         if row[_HAS_CHILDREN]:

@@ -181,16 +181,19 @@ class Install:
         if "extract" not in done or not self._tree.is_dir():
             done = []
         self._kept = {**self._kept, "steps": done}
+        keeping: list[Future[None]] = []
         with ThreadPoolExecutor(1, "install-sync") as aside, ThreadPoolExecutor(1, "resolve") as resolving:
             if "extract" not in done:
                 archive = self._download(work)
                 self._step("extract", lambda: self._unpack(archive, work))
-                aside.submit(self._keep_done, "extract", archive)
+                keeping.append(aside.submit(self._keep_done, "extract", archive))
             if self._app.python is not None and "dependencies" not in done:
                 self._build_environment(self._app.python, packages, work, resolving)
-                aside.submit(self._keep_done, "dependencies")
+                keeping.append(aside.submit(self._keep_done, "dependencies"))
             self._progress.stage("setup", "Trying to start it")
             self._set_up(programs)
+            for kept in keeping:
+                kept.result()
 
     def _keep_done(self, step: str, needless: Path | None = None) -> None:
         """Keep that a step is done, once a power cut would take nothing that it made, and remove what it was made of.

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::library::import_source::{is_junk, is_mark};
 use crate::library::metadata::{METADATA, OWN_FILES, digest_text, file_entries};
 use crate::library::references::REFERENCES;
-use crate::storage::json_file::JsonObject;
+use crate::storage::json_file::{JsonObject, is_true};
 use crate::storage::paths::resolved;
 
 const METADATA_FORM: [&str; 5] = [
@@ -197,7 +197,7 @@ impl Tree<'_> {
         if known.count() < 2 {
             return Ok(());
         }
-        if metadata.get(REFERENCES).is_some_and(says_something) {
+        if metadata.get(REFERENCES).is_some_and(is_true) {
             let message = "It is only referenced there; adopt it from the store that has it.";
             self.store.problem(path, "outside", message);
             return Ok(());
@@ -243,18 +243,6 @@ fn joined(relative: &str, name: &str) -> String {
 /// Whether a link to a folder leads to `path` or to a folder that it lies in.
 fn is_around(path: &str, link: &str) -> bool {
     Path::new(path).starts_with(resolved(Path::new(link)))
-}
-
-/// False for nothing at all: null, false, 0, and what is empty.
-fn says_something(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-    }
 }
 
 /// File name -> SHA-256, of which only that library knows whether it hashed the bytes.

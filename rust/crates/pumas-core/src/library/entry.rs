@@ -12,7 +12,7 @@ use crate::library::formats::quantization::detect_quantization;
 use crate::library::moments::{timestamp, utc_text};
 use crate::library::repo_ids::{names_a_repository, repo_id};
 use crate::library::words::{facet, same, size_band, words};
-use crate::storage::json_file::JsonObject;
+use crate::storage::json_file::{JsonObject, is_true};
 use crate::text::cut;
 
 /// Longest text of one field, in characters.
@@ -421,18 +421,6 @@ fn check_types(metadata: &JsonObject) -> Result<(), DamagedMetadata> {
     check("files", Value::is_array)?;
     check("model_card", Value::is_object)?;
     check("size_bytes", Value::is_number)
-}
-
-/// Neither null, false, zero nor empty.
-fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-    }
 }
 
 fn clean_text(value: Option<&Value>, limit: usize) -> String {

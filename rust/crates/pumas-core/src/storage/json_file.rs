@@ -25,6 +25,19 @@ pub const MAX_STATE_BYTES: u64 = 64 * 1024 * 1024;
 /// One JSON object with its keys in order.
 pub type JsonObject = Map<String, Value>;
 
+/// Neither null, false, zero nor empty.
+#[must_use]
+pub fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
 /// What [`load`] found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Loaded {
