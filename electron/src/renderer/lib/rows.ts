@@ -18,12 +18,15 @@ export interface View {
 /** More than are in view on each side, so that a quick scroll shows no gap; fewer where each letter draws all anew. */
 const MORE = 8;
 const MORE_AT_START = 3;
+/** Rows come and go by so many at once, so that most frames of a scroll have nothing to lay out or paint. */
+const STEP = 4;
 
 export function rangeOf({ top, height }: View, rowHeight: number, total: number): Range {
-  const more = top > 0 ? MORE : MORE_AT_START;
-  const first = Math.min(Math.max(0, Math.floor(top / rowHeight) - more), total);
-  const end = Math.min(total, Math.ceil((top + height) / rowHeight) + more);
-  return { first, end: Math.max(first, end) };
+  const inView = Math.ceil(height / rowHeight);
+  const before = Math.floor(top / rowHeight / STEP) * STEP;
+  const [from, to] = top > 0 ? [before - MORE, before + STEP + inView + MORE] : [0, inView + MORE_AT_START];
+  const first = Math.min(Math.max(0, from), total);
+  return { first, end: Math.min(Math.max(first, to), total) };
 }
 
 /** Where to scroll so that a row is wholly in view; where it is already when it is. */
@@ -33,8 +36,6 @@ export function revealing(row: number, { top, height }: View, rowHeight: number)
 }
 
 export interface Rows extends Range {
-  /** At most so many rows exist at a time. */
-  places: number;
   /** How many rows are in view at most, at least one. */
   page: number;
   reveal: (row: number) => void;
@@ -81,7 +82,7 @@ export function useRows(scroller: RefObject<HTMLElement | null>, total: number, 
     const element = scroller.current;
     element?.scrollTo({ top: revealing(row, { top: element.scrollTop, height: element.clientHeight }, rowHeight) });
   };
-  return { first, end, page, places: page + 2 + 2 * MORE, reveal };
+  return { first, end, page, reveal };
 }
 
 function rootFont(): number {

@@ -28,7 +28,7 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(0);
   const total = found.total_count;
-  const { first, end, places, page, reveal } = useRows(scroller, total, ROW_REM);
+  const { first, end, page, reveal } = useRows(scroller, total, ROW_REM);
   const rowAt = useFoundModels(search, found, first, end - 1);
   const words = useMemo(() => queryWords(search.query), [search.query]);
   const remove = useDelete();
@@ -95,7 +95,7 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
           const model = rowAt(index);
           return (
             <ModelRow
-              key={index % places} // a row that leaves on one side comes back on the other
+              key={index} // in the order of the list, so that no row is moved for another
               model={model}
               words={words}
               index={index}

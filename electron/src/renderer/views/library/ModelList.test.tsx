@@ -1,0 +1,106 @@
+import { QueryClientProvider } from "@tanstack/react-query";
+import { act } from "react";
+import { createRoot, type Root } from "react-dom/client";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+
+import type { FoundModel } from "@contract";
+import { Client } from "../../client/client";
+import { ClientContext } from "../../client/hooks";
+import type { Ok, Params, Transport } from "../../client/types";
+import { ModelList } from "./ModelList";
+import { EVERYTHING, PAGE } from "./params";
+
+const ROW = 56;
+const HEIGHT = 10 * ROW;
+const TOTAL = 5000;
+
+vi.stubGlobal("IS_REACT_ACT_ENVIRONMENT", true);
+vi.stubGlobal("ResizeObserver", class { observe = () => undefined; disconnect = () => undefined; }); // prettier-ignore
+
+function model(index: number): FoundModel {
+  const model_id = `llm/a/${index}`;
+  return {
+    model_id,
+    id: model_id,
+    official_name: `model ${index}`,
+    model_type: "llm",
+    tags: [],
+  } as unknown as FoundModel;
+}
+
+function answer({ offset, limit }: Params<"search_models_fts">): Ok<"search_models_fts"> {
+  const models = Array.from({ length: limit ?? PAGE }, (_, place) => model((offset ?? 0) + place));
+  return { success: true, models, total_count: TOTAL, query_time_ms: 1, query: "", matched: "all" };
+}
+
+const transport = {
+  call: (_: string, params: Params<"search_models_fts">) => Promise.resolve(answer(params)),
+  follow: () => () => undefined,
+} as unknown as Transport;
+
+let root: Root;
+let list: HTMLElement;
+beforeEach(async () => {
+  vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(HEIGHT);
+  const place = document.body.appendChild(document.createElement("div"));
+  root = createRoot(place);
+  const client = new Client(transport);
+  const found = answer({ query: "", offset: 0, limit: PAGE });
+  await act(async () => {
+    root.render(
+      <ClientContext value={client}>
+        <QueryClientProvider client={client.queries}>
+          <ModelList search={EVERYTHING} found={found} current="" onOpen={() => undefined} />
+        </QueryClientProvider>
+      </ClientContext>,
+    );
+    await Promise.resolve();
+  });
+  list = place.querySelector<HTMLElement>("[role=listbox]") ?? expect.fail("no list");
+});
+afterEach(() => {
+  act(() => root.unmount());
+  document.body.replaceChildren();
+  vi.restoreAllMocks();
+});
+
+async function scrollTo(row: number): Promise<void> {
+  await act(async () => {
+    list.scrollTop = row * ROW;
+    list.dispatchEvent(new Event("scroll"));
+    await new Promise((resolve) => setTimeout(resolve));
+  });
+}
+
+const rows = () => [...list.querySelectorAll<HTMLElement>("[role=option]")];
+const places = () => rows().map((row) => Number(row.getAttribute("aria-posinset")));
+
+it.each([
+  ["down", 40, 60],
+  ["up", 60, 40],
+])("moves no row within the document while scrolling %s", async (_, from, to) => {
+  await scrollTo(from);
+  const step = Math.sign(to - from);
+  for (let at = from; at !== to; at += step) {
+    const before = new Set(rows());
+    const touched: Node[] = [];
+    const changes = new MutationObserver((records) => {
+      for (const { addedNodes, removedNodes } of records) touched.push(...addedNodes, ...removedNodes);
+    });
+    changes.observe(list, { subtree: true, childList: true });
+    await scrollTo(at + step);
+    changes.disconnect();
+    const moved = touched.filter((node) => node instanceof HTMLElement && before.has(node) && node.isConnected);
+    expect(moved, `at row ${at}`).toEqual([]);
+  }
+});
+
+it("has all that is in view, in its order, wherever it is scrolled to", async () => {
+  for (const row of [0, 1, 3, 4, 999, 998, 1003, TOTAL - 10]) {
+    await scrollTo(row);
+    const shown = places();
+    expect(shown).toEqual([...shown].sort((a, b) => a - b));
+    for (let place = row + 1; place <= row + 10; place++) expect(shown, `row ${row}`).toContain(place);
+    expect(rows()[shown.indexOf(row + 1)]?.textContent, `row ${row}`).toContain(`model ${row}`);
+  }
+});
