@@ -24,6 +24,7 @@ DAMAGE: dict[str, bytes | None] = {
     "list": b"[]",
     "null": b"null",
     "number": b"123",
+    "deep": b'{"notes": %s%s}' % (b"[" * 500, b"]" * 500),
     "wrong-types": b'{"official_name": 7, "family": [], "tags": {"a": 1}, "hashes": "x", "files": 3}',
     "folder": None,
     "fifo": None,
@@ -99,7 +100,7 @@ def test_damaged_metadata_is_listed_and_never_written_over(launch: Launch, tmp_p
     assert sidecar.healthy()
 
 
-@pytest.mark.parametrize("kind", [k for k in DAMAGE if k not in ("list", "null", "number", "wrong-types")])
+@pytest.mark.parametrize("kind", [k for k in DAMAGE if k not in ("list", "null", "number", "deep", "wrong-types")])
 def test_damaged_databases_are_put_aside_and_made_anew(launch: Launch, tmp_path: Path, kind: str) -> None:
     root = tmp_path / "root"
     model(root, "one")

@@ -25,6 +25,7 @@ DAMAGE: dict[str, bytes | None] = {
     "list": b"[]",
     "null": b"null",
     "number": b"123",
+    "deep": b'{"notes": %s%s}' % (b"[" * 500, b"]" * 500),
     "folder": None,
     "fifo": None,
 }

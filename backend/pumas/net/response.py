@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from pumas.errors import ConnectionFailed, HttpStatus, InvalidReply, NetworkError, RateLimited
 from pumas.net.hosts import Host
 from pumas.net.transport import translate
+from pumas.storage import json_file
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse
@@ -102,8 +101,8 @@ class Response:
         """The body as JSON. Raises as `read`, and InvalidReply when it is something else."""
         data = self.read(limit)
         try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError:
+            return json_file.loads(data)
+        except ValueError:
             raise InvalidReply(self._host, _looks_like(data)) from None
 
     def preload(self, limit: int) -> Response:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,8 @@ from pumas.errors import CorruptState, DiskError
 from pumas.storage.files import TEMP_SUFFIX, disk_errors, fsync_folder, is_odd, put_aside, write_durably
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
+MAX_DEPTH = 127
+"""Deeper values are no JSON to us: Rust's parser ends here, and what orjson reads of more levels it cannot write."""
 
 JsonObject = dict[str, Any]
 
@@ -52,12 +54,44 @@ def json_files(folder: Path) -> list[Path]:
             return []
 
 
+def loads(data: bytes) -> Any:
+    """One JSON value that can also be written again.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, or nested deeper than `MAX_DEPTH`.
+    """
+    value: object = orjson.loads(data)
+    # The count is a bound of the depth, and costs next to nothing.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _too_deep(value):
+        raise ValueError("not valid JSON")
+    return value
+
+
+def _too_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        # What holds others, of what the level before held.
+        level = [item for item in level if _holds_others(item)]
+        if not level:
+            return False
+        level = [item for holder in level for item in _items(holder)]
+    return True
+
+
+def _holds_others(item: object) -> bool:
+    return isinstance(item, dict | list)
+
+
+def _items(holder: object) -> Iterable[object]:
+    return cast(JsonObject, holder).values() if isinstance(holder, dict) else cast(list[object], holder)
+
+
 def parse_object(path: str | Path) -> JsonObject:
     """Read one JSON object.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a regular file, too large, not UTF-8, not JSON, or not an object.
+        ValueError: it is not a regular file, too large, not an object, or as for `loads`.
         OSError: it cannot be read.
     """
     # A first look at a library does this for every model, and a file object would cost more than all these calls.
@@ -73,7 +107,7 @@ def parse_object(path: str | Path) -> JsonObject:
             data += more
     finally:
         os.close(fd)
-    value: object = orjson.loads(data)
+    value: object = loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return cast(JsonObject, value)
