@@ -190,3 +190,23 @@ def test_odd_trees_do_no_harm(launch: Launch, tmp_path: Path) -> None:
     sidecar = launch(root=root)
     assert models(sidecar) == {"llm/a/one"}
     assert sidecar.healthy()
+
+
+def test_a_damaged_list_of_versions_is_told_once_and_no_longer_when_it_is_made_anew(
+    launch: Launch, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    version = root / "ollama-versions" / "v1"
+    version.mkdir(parents=True)
+    (version / "ollama").touch(0o755)
+    listing = root / "launcher-data" / "metadata" / "versions-ollama.json"
+    put(listing, "list")
+    sidecar = launch(root=root)
+
+    def subjects() -> list[str]:
+        return [trouble["subject"] for trouble in sidecar.result("get_library_status")["troubles"]]
+
+    assert sidecar.result("get_installed_versions", {"app_id": "ollama"})["versions"] == ["v1"]
+    assert subjects() == [listing.relative_to(root).as_posix()]
+    assert sidecar.result("validate_installations", {"app_id": "ollama", "rebuild": True})["success"]
+    assert subjects() == []

@@ -516,9 +516,12 @@ fn recover_all(known: &Known, kept: &HashSet<String>) -> Result<Vec<PathBuf>> {
         }
         let one = known.app(&app.id)?;
         let report = |error: Error| {
-            known
-                .troubles
-                .report(&app.folder, error.kind(), &error.to_string());
+            // The list of versions says that itself, until it can be read again.
+            if !matches!(error, Error::CorruptState { .. }) {
+                known
+                    .troubles
+                    .report(&app.folder, error.kind(), &error.to_string());
+            }
         };
         if let Err(error) = recover(&one, kept) {
             report(error);
