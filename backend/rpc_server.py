@@ -14,26 +14,23 @@ from pathlib import Path
 PARENT = os.getppid()  # first of all: it may die while the rest is loaded
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from pumas.arguments import folder, given, port_number
+
 DEFAULT_ROOT = Path(__file__).resolve().parents[1]
 TOKEN_VARIABLE = "PUMAS_RPC_TOKEN"  # noqa: S105 - the variable's name
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rpc_server.py", description="The Pumas sidecar: JSON-RPC 2.0 on loopback.")
-    parser.add_argument("-p", "--port", type=_port, default=0, help="port to listen on; 0 picks a free one (default)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument(
+        "-p", "--port", type=port_number, default=0, help="port to listen on; 0 picks a free one (default)"
+    )
+    parser.add_argument("--host", type=given, default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("-d", "--debug", action="store_true", help="log more")
     parser.add_argument(
         "--launcher-root",
         "--launcher_root",
-        type=Path,
+        type=folder,
         default=DEFAULT_ROOT,
         metavar="DIR",
         help="folder with launcher-data and shared-resources (default: the checkout)",

@@ -130,6 +130,8 @@ def _client(root: Path) -> PumasClient | None:
         (["--port", "x"], "'x' is no port"),
         (["--port", "70000"], "'70000' is no port"),
         (["word"], "word"),
+        (["--host", ""], "must not be empty"),
+        (["--root", ""], "must not be empty"),
     ],
 )
 def test_wrong_usage(serve: Callable[..., subprocess.Popen[str]], words: list[str], why: str) -> None:

@@ -109,7 +109,19 @@ def test_a_taken_port_is_an_error_not_another_port(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--port", "x"], ["--port", "70000"], ["--nope"], ["--port"], ["word"]], ids=" ".join
+    "arguments",
+    [
+        ["--port", "x"],
+        ["--port", "70000"],
+        ["--nope"],
+        ["--port"],
+        ["word"],
+        # An empty address would be all of the machine's, an empty folder the working directory.
+        ["--host", ""],
+        ["--host", " "],
+        ["--launcher-root", ""],
+    ],
+    ids=" ".join,
 )
 def test_wrong_arguments(tmp_path: Path, arguments: list[str]) -> None:
     done = running.run_to_end(tmp_path, *arguments)

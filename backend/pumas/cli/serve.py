@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+from pumas.arguments import folder, given, port_number
 from pumas.cli import page, rust
 from pumas.config import Layout, ServerSettings
 from pumas.errors import PumasError
@@ -26,12 +27,6 @@ TOKEN_BYTES = 32
 EXIT_USAGE = 2
 
 
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text[:40]!r} is no port: give a number from 0 to 65535")
-
-
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pumas serve",
@@ -40,9 +35,13 @@ def parser() -> argparse.ArgumentParser:
         "launcher-data/rpc.json. Exit status: 0 stopped, 1 could not start, 2 wrong usage, 3 the root has a sidecar.",
         allow_abbrev=False,
     )
-    parser.add_argument("-p", "--port", type=_port, default=0, help="port to listen on; 0 picks a free one (default)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="folder with the library (default: see pumas --help)")
+    parser.add_argument(
+        "-p", "--port", type=port_number, default=0, help="port to listen on; 0 picks a free one (default)"
+    )
+    parser.add_argument("--host", type=given, default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument(
+        "--root", type=folder, metavar="DIR", help="folder with the library (default: see pumas --help)"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser, also of a sidecar that runs")
     parser.add_argument("--rust", action="store_true", help=f"the Rust backend; {rust.SWITCH}=1 means the same")
     parser.add_argument("-d", "--debug", action="store_true", help="log more")
@@ -175,7 +174,7 @@ def _root(given: Path | None) -> Path:
 
 
 def _url_host(host: str) -> str:
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 

@@ -62,15 +62,23 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, lex
     while let Some(argument) = parser.next()? {
         match argument {
             Short('p') | Long("port") => options.port = parser.value()?.parse()?,
-            Long("host") => options.host = parser.value()?.string()?,
+            Long("host") => options.host = given(parser.value()?)?.string()?,
             Short('d') | Long("debug") => options.debug = true,
-            Long("launcher-root" | "launcher_root") => options.root = Some(parser.value()?.into()),
+            Long("launcher-root" | "launcher_root") => options.root = Some(given(parser.value()?)?.into()),
             Long("parent") => options.parent = Some(parser.value()?.parse()?),
             Short('h') | Long("help") => return Ok(Asked::Help),
             other => return Err(other.unexpected()),
         }
     }
     Ok(Asked::Serve(options))
+}
+
+/// An empty address would be all of the machine's, an empty folder the working directory: nobody means that.
+fn given(value: OsString) -> Result<OsString, lexopt::Error> {
+    if value.to_string_lossy().trim().is_empty() {
+        return Err("an argument must not be empty".into());
+    }
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -106,6 +114,9 @@ mod tests {
             "--debug=1",
         ] {
             assert!(read(words).is_err(), "{words}");
+        }
+        for option in ["--host=", "--launcher-root=", "--host= "] {
+            assert!(parse([OsString::from(option)]).is_err(), "{option}");
         }
     }
 }
