@@ -353,7 +353,7 @@ export interface Methods {
   "remove_version": { params: { tag: string; app_id?: string | null }; result: { "success": true; "trash_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Remove the shortcuts of a version, installed or not; the icon goes with the last one. */
   "remove_version_shortcuts": { params: { tag: string; remove_menu?: boolean | null; remove_desktop?: boolean | null }; result: { "success": true; "state": ShortcutState } | { "success": false; "error": string; "error_code": string } };
-  /** Put downloads first in the queue. */
+  /** Put downloads first in the queue; a `download.order` event tells everybody. */
   "reorder_model_downloads": { params: { download_ids: Array<string> }; result: { "success": true; "downloads": Array<DownloadStatus> } | { "success": false; "error": string; "error_code": string } };
   /** Forget that a background fetch completed. */
   "reset_background_fetch_flag": { params: {  }; result: { "success": true } | { "success": false; "error": string; "error_code": string } };

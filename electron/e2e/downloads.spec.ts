@@ -1,7 +1,7 @@
 // Downloading: found on the hub, cut in between, the page loaded anew, the sidecar killed and back.
 import type { Page } from "@playwright/test";
 
-import { expect, test } from "./fixtures";
+import { expect, silence, test } from "./fixtures";
 
 const card = (page: Page, quant: RegExp) =>
   page.getByRole("article", { name: /Cedar-8B-Instruct/ }).filter({ hasText: quant });
@@ -55,4 +55,37 @@ test("a download is paused, goes on, and survives the sidecar's sudden end", asy
   await expect(page.getByRole("alert")).toHaveCount(0);
   await stage.call("set_download_limits", UNLIMITED);
   await expect(one.getByText("complete", { exact: true })).toBeVisible({ timeout: 120_000 });
+});
+
+test("limits that were changed elsewhere are shown at once", async ({ open, stage, context }) => {
+  await stage.call("set_download_limits", { bytes_per_second: 0, at_once: 1, any_time: true });
+  const page = await open("#/downloads");
+  const limits = page.getByRole("region", { name: "Limits" });
+  await expect(limits.getByText("no limit")).toBeVisible();
+  const asked: string[] = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await silence(page, 2000); // nothing is asked for until something happens
+
+  await stage.call("set_download_limits", { bytes_per_second: 3_000_000, at_once: 7 });
+  await expect(limits.getByText("2.86 MiB/s")).toBeVisible();
+  await expect(limits.getByRole("combobox", { name: "At once" })).toHaveValue("7");
+  await stage.call("set_download_limits", { schedule: { start: "01:00", end: "02:30" } });
+  await expect(limits.getByRole("switch")).toBeChecked();
+  const times = limits.locator("input[type=time]");
+  await expect(times.nth(1)).toHaveValue("02:30");
+  await stage.call("set_download_limits", { schedule: { start: "01:00", end: "03:45" } });
+  await expect(times.nth(1)).toHaveValue("03:45");
+
+  const other = await context.newPage();
+  await other.goto(await stage.address());
+  await other.goto(`${stage.url}/#/downloads`);
+  await other.getByRole("combobox", { name: "At once" }).selectOption("4");
+  await expect(limits.getByRole("combobox", { name: "At once" })).toHaveValue("4");
+  await other.getByRole("switch").click();
+  await expect(limits.getByRole("switch")).not.toBeChecked();
+  await other.close();
+
+  const before = asked.length;
+  await silence(page, 3000);
+  expect(asked.length - before, "nobody polls").toBeLessThan(3);
 });

@@ -459,6 +459,24 @@ async def test_events_tell_what_the_status_tells(running: Running) -> None:
     assert all(one["total_bytes"] == done.total for one in told)
 
 
+async def test_everybody_hears_of_new_limits_and_of_a_new_order(running: Running) -> None:
+    cursor = running.events.cursor
+    await running.set(bytes_per_second=50_000_000, at_once=1, schedule=Schedule("01:00", "00:59"))
+    limits = running.downloads.limits()
+    ids = [(await running.start(name)).id for name in ("a", "b", "c")]
+    await running.downloads.move_first([ids[2]])
+    with pytest.raises(DownloadNotFound):
+        await running.downloads.move_first(["nothing"])
+    with running.events.subscribe(("download.limits", "download.order"), after=cursor) as reader:
+        told = [(event.topic, json.loads(event.data)) for event in reader.pending()]
+    schedule: dict[str, Any] = {"start": "01:00", "end": "00:59", "days": []}
+    assert told == [
+        ("download.limits", {"bytes_per_second": 50_000_000, "at_once": 1, "schedule": schedule, "open": limits.open}),
+        ("download.order", {"first": [ids[2]]}),
+    ]
+    await running.set(schedule=None)
+
+
 async def test_a_stalled_one_does_not_say_that_it_downloads(running: Running) -> None:
     running.hub.fault(Stall(after_bytes=100_000), kind="file", path="*model.safetensors", times=None)
     began = await running.start("a")

@@ -1564,7 +1564,7 @@ class Methods:
         )
 
     def reorder_model_downloads(self, download_ids: Sequence[str]) -> ReorderModelDownloadsResult:
-        """Put downloads first in the queue.
+        """Put downloads first in the queue; a `download.order` event tells everybody.
 
         Args:
             download_ids: These come first, in this order; the others follow as they were. Running ones are not
@@ -1784,6 +1784,8 @@ class Methods:
         any_time: bool | None = None,
     ) -> SetDownloadLimitsResult:
         """Change limits; running downloads follow at once, and they hold over restarts.
+
+        A `download.limits` event tells everybody what they are then.
 
         Args:
             bytes_per_second: For all downloads together; 0: no limit; left out: as it is.

@@ -127,7 +127,7 @@ def register(methods: Methods, downloads: DownloadService) -> None:
         "reorder_model_downloads", wire.ReorderDownloads, wire.DownloadList, errors=[DownloadNotFound, *_ON_DISK]
     )
     async def reorder_model_downloads(p: wire.ReorderDownloads) -> wire.DownloadList:
-        """Put downloads first in the queue."""
+        """Put downloads first in the queue; a `download.order` event tells everybody."""
         return wire.DownloadList(downloads=[_status(one) for one in await downloads.move_first(p.download_ids)])
 
     @methods.row("get_download_limits", NoParams, wire.LimitsInfo, errors=[])
@@ -137,7 +137,10 @@ def register(methods: Methods, downloads: DownloadService) -> None:
 
     @methods.row("set_download_limits", wire.SetLimits, wire.LimitsInfo, errors=[InvalidInput, *_ON_DISK])
     async def set_download_limits(p: wire.SetLimits) -> wire.LimitsInfo:
-        """Change limits; running downloads follow at once, and they hold over restarts."""
+        """Change limits; running downloads follow at once, and they hold over restarts.
+
+        A `download.limits` event tells everybody what they are then.
+        """
         return wire.LimitsInfo.model_validate(await downloads.set_limits(lambda settings: _changed(settings, p)))
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -274,6 +274,7 @@ class DownloadService:
             await self._job(download_id)
         self._queue.move_first(download_ids)
         await self._keep_order()
+        self._events.publish("download.order", {"first": list(download_ids)})
         return await self.list(finished=False, limit=1000)
 
     def limits(self) -> Limits:
@@ -287,7 +288,9 @@ class DownloadService:
             await self._in_thread(lambda: self._file.save(settings))
             self._settings = settings
             self._apply(settings)
-        return self.limits()
+        limits = self.limits()
+        self._events.publish("download.limits", asdict(limits))
+        return limits
 
     # -- one download ------------------------------------------------------------------------------------------------
 

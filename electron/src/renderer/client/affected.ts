@@ -26,6 +26,8 @@ export const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
   "model.changed": LIBRARY,
   "model.removed": LIBRARY,
   "library.changed": LIBRARY,
+  "download.limits": ["get_download_limits"],
+  "download.order": ["list_model_downloads"],
   "process.state": ["list_processes", "get_status", "get_process_log"],
   "version.changed": [
     "list_apps",
@@ -61,8 +63,6 @@ export function affectedBy(topic: string, data: Readonly<Record<string, unknown>
 
 /** What a call of ours changes that no event tells of, in this tab and in the others. */
 export const CHANGED_BY: Partial<Record<MethodName, readonly MethodName[]>> = {
-  set_download_limits: ["get_download_limits"],
-  reorder_model_downloads: ["list_model_downloads"],
   set_network_settings: ["get_network_settings", "get_network_status"],
   set_process_settings: ["get_process_settings"],
   delete_model_with_cascade: LIBRARY,

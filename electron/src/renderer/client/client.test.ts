@@ -131,16 +131,16 @@ describe("events", () => {
 
 describe("changes", () => {
   it("load anew what no event tells of, also when they fail", async () => {
-    await show("get_download_limits");
+    await show("get_process_settings");
     transport.calls.length = 0;
-    await client.change("set_download_limits", { at_once: 2 });
+    await client.change("set_process_settings", { on_exit: "keep" });
     await settle();
-    expect(transport.calls).toEqual(["get_download_limits", "set_download_limits"]);
+    expect(transport.calls).toEqual(["get_process_settings", "set_process_settings"]);
     transport.calls.length = 0;
     transport.reply = () => ({ success: false, error: "No.", error_code: "disk_full" });
-    await expect(client.change("set_download_limits", {})).rejects.toBeInstanceOf(CallError);
+    await expect(client.change("set_process_settings", { on_exit: "keep" })).rejects.toBeInstanceOf(CallError);
     await settle();
-    expect(transport.calls).toEqual(["get_download_limits", "set_download_limits"]);
+    expect(transport.calls).toEqual(["get_process_settings", "set_process_settings"]);
   });
 });
 
@@ -160,6 +160,8 @@ it.each([
   ["version.changed", {}, ["list_apps", "get_version_status"]],
   ["links.changed", {}, ["preview_model_mapping", "get_link_health"]],
   ["process.state", {}, ["list_processes"]],
+  ["download.limits", {}, ["get_download_limits"]],
+  ["download.order", {}, ["list_model_downloads"]],
 ] as const)("knows what %s %j concerns", (topic, data, methods) => {
   expect(affectedBy(topic, data)).toEqual(expect.arrayContaining([...methods]));
 });

@@ -1,4 +1,5 @@
 import * as Slider from "@radix-ui/react-slider";
+import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 
 import { useCall, useChange } from "../../client/hooks";
@@ -20,12 +21,15 @@ export function Limits() {
   const act = useAct();
   const answer = useCall("get_download_limits", {});
   const { mutateAsync } = useChange("set_download_limits");
+  const queries = useQueryClient();
   const limits = answer.data;
   const [dragged, setDragged] = useState<number | null>(null);
   const stored = limits?.bytes_per_second ?? null;
   const step = dragged ?? stepOf(stored);
-  const change = (params: Params<"set_download_limits">) => act(() => mutateAsync(params));
-  const limit = limitAt(step);
+  const set = async (params: Params<"set_download_limits">) =>
+    queries.setQueryData(["get_download_limits", {}], await mutateAsync(params));
+  const change = (params: Params<"set_download_limits">) => act(() => set(params));
+  const limit = dragged === null ? stored : limitAt(dragged);
   const shown = limit === null ? t("downloads.limit.none") : t("downloads.speed", { speed: formats.bytes(limit) });
   const schedule = limits?.schedule ?? null;
   return (
@@ -43,7 +47,7 @@ export function Limits() {
         onValueChange={([value]) => setDragged(value ?? NO_LIMIT)}
         onValueCommit={([value]) =>
           act(async () => {
-            await mutateAsync({ bytes_per_second: limitAt(value ?? NO_LIMIT) ?? 0 }).finally(() => setDragged(null));
+            await set({ bytes_per_second: limitAt(value ?? NO_LIMIT) ?? 0 }).finally(() => setDragged(null));
           })
         }
       >
@@ -98,8 +102,9 @@ function Time({ label, value, onChange }: { label: string; value: string; onChan
     <input
       type="time"
       className={parts.input}
-      style={{ width: 130 }}
+      style={{ width: "auto" }}
       aria-label={label}
+      key={value} // changed elsewhere, it begins anew
       defaultValue={value}
       onBlur={(event) => event.target.value !== "" && event.target.value !== value && onChange(event.target.value)}
     />

@@ -36,7 +36,8 @@ export function Queue({ downloads }: { downloads: readonly DownloadStatus[] }) {
     useSensor(KeyboardSensor, { coordinateGetter: sortableKeyboardCoordinates }),
   );
   const key = known.join();
-  // A wish holds until the sidecar says what the order is now.
+  // A wish holds until the sidecar says what the order is now, and never again.
+  if (order !== null && order.of !== key) setOrder(null);
   const ids = order?.of === key ? order.ids : known;
   const byId = new Map(downloads.map((one) => [one.download_id, one]));
   const name = (id: string | number) => byId.get(String(id))?.title ?? "";

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::bandwidth::Bandwidth;
 use super::downloading::Tools;
 use super::patience::PATIENCE;
@@ -246,6 +248,8 @@ impl DownloadService {
         }
         self.shared.queue.move_first(download_ids);
         self.shared.keep_order().await?;
+        let told = json!({"first": download_ids});
+        self.shared.events.publish("download.order", &told);
         self.list(false, MOST_LISTED).await
     }
 
@@ -280,6 +284,8 @@ impl DownloadService {
             shared.apply(&settings)?;
             *locked(&shared.settings) = settings;
         }
-        Ok(self.limits())
+        let limits = self.limits();
+        shared.events.publish("download.limits", &limits);
+        Ok(limits)
     }
 }

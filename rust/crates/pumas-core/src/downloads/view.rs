@@ -1,5 +1,6 @@
 //! One download at a moment, as its callers see it.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::meter::{FileProgress, Snapshot};
@@ -159,7 +160,7 @@ pub(super) fn files_of(job: &Job) -> Vec<FileProgress> {
 }
 
 /// How fast and when downloads run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// `None` means no limit.
     pub bytes_per_second: Option<u64>,
