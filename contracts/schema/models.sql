@@ -32,12 +32,14 @@ CREATE TABLE models (
     derived           INTEGER NOT NULL DEFAULT 0,   -- 1: a folder without metadata, known by its files alone
     storage           TEXT NOT NULL DEFAULT 'owned', -- owned, hardlink, reflink or reference: see library/references.py
     state             TEXT NOT NULL DEFAULT 'ok',   -- ok, missing or offline; only of a reference it is ever not ok
+    -- Twelve digits tell a million models apart, and an index of them is a fifth as large.
+    digest_key        TEXT AS (substr(sha256, 1, 12)),
     row               INTEGER PRIMARY KEY
 );
-CREATE INDEX models_newest ON models (updated_at DESC, added_date DESC, row DESC);
+CREATE INDEX models_newest ON models (updated_at DESC, row DESC);
 -- Only short names can equal a query that many models match.
 CREATE INDEX models_by_short_name ON models (name_key) WHERE length(name_key) <= 32;
-CREATE INDEX models_by_sha256 ON models (sha256) WHERE sha256 <> '';
+CREATE INDEX models_by_digest ON models (digest_key) WHERE sha256 <> '';
 CREATE INDEX models_by_primary_size ON models (primary_size);
 CREATE INDEX models_pending ON models (row) WHERE pending_lookup = 1;
 CREATE INDEX models_by_reference ON models (row) WHERE storage = 'reference';
@@ -116,4 +118,4 @@ CREATE TABLE library_state (
 -- A new index begins at a revision that no earlier one had, so that nothing remembered of that one fits this.
 INSERT INTO library_state
 VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL, 9223372036854775807);
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;

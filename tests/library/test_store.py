@@ -78,6 +78,16 @@ def test_a_removed_tree_takes_only_what_is_below_it() -> None:
     assert sorted(store.apply(c, store.Batch(removed_trees=["a/b"])).removed) == ["a/b", "a/b/c", "a/b/c/d"]
 
 
+def test_digests_that_begin_alike_are_not_the_same() -> None:
+    c = open_index()
+    held = {"a": "ab" * 32, "b": "ab" * 31 + "00", "c": "ab" * 32, "d": "cd" * 32, "e": ""}
+    entries = [from_metadata(f"llm/x/{name}", {"hashes": {"sha256": digest}}) for name, digest in held.items()]
+    store.apply(c, store.Batch(entries=entries))
+    assert sorted(store.ids_of_duplicates(c)) == ["llm/x/a", "llm/x/c"]
+    found = {digest: store.ids_by_sha256(c, digest) for digest in held.values()}
+    assert found == {"ab" * 32: ["llm/x/a", "llm/x/c"], "ab" * 31 + "00": ["llm/x/b"], "cd" * 32: ["llm/x/d"], "": []}
+
+
 def test_entries_as_the_list_shows_them() -> None:
     c = open_index()
     store.apply(

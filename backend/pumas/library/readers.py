@@ -22,11 +22,11 @@ from typing import IO, Any, Final
 from pumas.library.entry import IndexEntry
 from pumas.library.reading import Reading, read_folder
 
-_GROUP = 250
-# A reader has one more question waiting, so that it never waits for us. Both fit into a pipe whatever the paths are:
+_GROUP = 64
+# A reader has more questions waiting, so that it never waits for us. All fit into a pipe whatever the paths are:
 # writing them never blocks, so neither side can wait for the other to empty one.
-_AHEAD: Final = 2
-_QUESTION_BYTES: Final = 24 * 1024
+_AHEAD: Final = 4
+_QUESTION_BYTES: Final = 12 * 1024
 _PIPE_BYTES: Final = 1 << 20
 _LENGTH: Final = struct.Struct("<Q")
 _ENTRY: Final = Reading._fields.index("entry")

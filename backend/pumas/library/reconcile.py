@@ -153,6 +153,7 @@ class Reconciler:
         with contextlib.suppress(PumasError):
             while not self._stop() and self._db.write_sync(store.merge_search_segments):
                 done = True
+        self._db.settle_sync()
         return done
 
     def refresh(self, model_ids: Iterable[str]) -> Summary:

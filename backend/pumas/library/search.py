@@ -386,7 +386,7 @@ class _Look:
     # -- without words -----------------------------------------------------------------------------------------------
 
     def newest(self, limit: int, offset: int) -> tuple[str, list[int], int]:
-        order = "ORDER BY updated_at DESC, added_date DESC, row DESC LIMIT ? OFFSET ?"
+        order = "ORDER BY updated_at DESC, row DESC LIMIT ? OFFSET ?"
         total = self._count_matches(self._filter) if self._filter else self._count_all()
         if self._filter and total <= _SORTED:
             condition, values = self.condition([], "")

@@ -27,6 +27,9 @@ _SEARCH_NEW_ROWS: Final = (
 # A batch of at least so many rows is one of many: segments are merged when all are written.
 _BULK = 500
 _SEGMENTS, _SEGMENTS_IN_BULK = 16, 1000
+# Digests and dates lie anywhere in their indexes: with few pages in memory each batch would read and write them anew.
+# `Database.settle_sync` ends it.
+_CACHE_KIB_IN_BULK = 8192
 ROOT_PARENT: Final = "/"
 
 
@@ -117,6 +120,7 @@ def apply(c: sqlite3.Connection, batch: Batch) -> Changes:
 def _write_entries(c: sqlite3.Connection, entries: Sequence[IndexEntry], changes: Changes) -> None:
     if len(entries) >= _BULK:
         _merge_segments_from(c, _SEGMENTS_IN_BULK)
+        c.execute(f"PRAGMA cache_size=-{_CACHE_KIB_IN_BULK}")
     newest: int = c.execute("SELECT coalesce(max(row), 0) FROM models").fetchone()[0]
     c.execute("UPDATE library_state SET searchable = ?", (newest,))
     for part, sql in _statements(entries, _upsert_models):
@@ -293,7 +297,11 @@ def totals(c: sqlite3.Connection) -> tuple[int, int, int]:
 
 
 def ids_by_sha256(c: sqlite3.Connection, digest: str) -> list[str]:
-    return _ids(c.execute("SELECT id FROM models WHERE sha256 = ? AND sha256 <> '' ORDER BY id", (digest,)))
+    sql = (
+        "SELECT id FROM models INDEXED BY models_by_digest "
+        "WHERE digest_key = substr(?1, 1, 12) AND sha256 = ?1 AND sha256 <> '' ORDER BY id"
+    )
+    return _ids(c.execute(sql, (digest,)))
 
 
 def ids_by_primary_size(c: sqlite3.Connection, size: int) -> list[str]:
@@ -303,8 +311,13 @@ def ids_by_primary_size(c: sqlite3.Connection, size: int) -> list[str]:
 
 def ids_of_duplicates(c: sqlite3.Connection) -> list[str]:
     """Models whose primary file has the digest of another one's."""
-    twins = "SELECT sha256 FROM models WHERE sha256 <> '' GROUP BY sha256 HAVING count(*) > 1"
-    return _ids(c.execute(f"SELECT id FROM models WHERE sha256 <> '' AND sha256 IN ({twins})"))  # noqa: S608 - fixed words only
+    sql = (
+        "SELECT id FROM ("
+        "SELECT id, count(*) OVER (PARTITION BY sha256) AS held FROM models "
+        "WHERE sha256 <> '' AND digest_key IN ("
+        "SELECT digest_key FROM models WHERE sha256 <> '' GROUP BY digest_key HAVING count(*) > 1)) WHERE held > 1"
+    )
+    return _ids(c.execute(sql))
 
 
 def contains(c: sqlite3.Connection, model_id: str) -> bool:

@@ -36,6 +36,8 @@ PAGE_BYTES = 4096
 JOURNAL_PAGES = 2000
 # What can be made again is made in bulk: the longer its journal, the fewer pages are written and synced twice.
 BULK_JOURNAL_PAGES = 16_000
+# Of the page cache of a connection.
+CACHE_KIB = 2048
 # How many SQLite virtual-machine steps run between two looks at the clock: about a millisecond.
 _STEPS_PER_CHECK = 20_000
 
@@ -213,7 +215,7 @@ class Database:
         conn.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
         conn.execute(f"PRAGMA synchronous={self._synchronous}")
         conn.execute("PRAGMA temp_store=MEMORY")
-        conn.execute("PRAGMA cache_size=-2048")
+        conn.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         return conn
 
     def _connect_writer(self) -> sqlite3.Connection:
@@ -338,6 +340,13 @@ class Database:
                 self._on_error(error, self._generation)
                 raise _convert(error, self.path) from error
 
+    def settle_sync(self) -> None:
+        """Give back the memory that much writing took, and a larger page cache that was asked for."""
+        with self._lock, contextlib.suppress(sqlite3.Error):  # what is not given back is used again
+            if self._writer is not None:
+                self._writer.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+                self._writer.execute("PRAGMA shrink_memory")
+
     async def read(self, fn: Callable[[sqlite3.Connection], T], *, deadline_s: float | None = None) -> T:
         return await asyncio.get_running_loop().run_in_executor(
             self._executor(), lambda: self.read_sync(fn, deadline_s=deadline_s)
@@ -356,7 +365,7 @@ class Database:
         conn.generation = generation
         conn.execute("PRAGMA query_only=1")
         conn.execute("PRAGMA temp_store=MEMORY")
-        conn.execute("PRAGMA cache_size=-2048")
+        conn.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         return conn
 
     def connect_readers_sync(self) -> None:

@@ -711,7 +711,7 @@ impl<'c> Look<'c> {
     // -- without words -----------------------------------------------------------------------------------------------
 
     fn newest(&self, span: Span) -> Result<Listing> {
-        let order = "ORDER BY updated_at DESC, added_date DESC, row DESC LIMIT ? OFFSET ?";
+        let order = "ORDER BY updated_at DESC, row DESC LIMIT ? OFFSET ?";
         let total = if self.filter.is_empty() {
             self.counted("", "SELECT count(*) FROM models WHERE 1", None)?
         } else {

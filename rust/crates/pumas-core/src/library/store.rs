@@ -569,7 +569,8 @@ pub fn totals(c: &Connection) -> Result<Totals> {
 pub fn ids_by_sha256(c: &Connection, digest: &str) -> Result<Vec<String>> {
     texts(
         c,
-        "SELECT id FROM models WHERE sha256 = ? AND sha256 <> '' ORDER BY id",
+        "SELECT id FROM models INDEXED BY models_by_digest \
+         WHERE digest_key = substr(?1, 1, 12) AND sha256 = ?1 AND sha256 <> '' ORDER BY id",
         &[digest],
     )
 }
@@ -584,8 +585,12 @@ pub fn ids_by_primary_size(c: &Connection, size: i64) -> Result<Vec<String>> {
 
 /// Models whose primary file has the digest of another one's.
 pub fn ids_of_duplicates(c: &Connection) -> Result<Vec<String>> {
-    let sql = "SELECT id FROM models WHERE sha256 <> '' AND sha256 IN \
-               (SELECT sha256 FROM models WHERE sha256 <> '' GROUP BY sha256 HAVING count(*) > 1)";
+    let sql = "SELECT id FROM ( \
+                   SELECT id, count(*) OVER (PARTITION BY sha256) AS held FROM models \
+                   WHERE sha256 <> '' AND digest_key IN ( \
+                       SELECT digest_key FROM models WHERE sha256 <> '' \
+                       GROUP BY digest_key HAVING count(*) > 1) \
+               ) WHERE held > 1";
     texts::<&str>(c, sql, &[])
 }
 
