@@ -70,6 +70,18 @@ def test_all_pages_are_read_and_unchanged_ones_not_sent_again(server: ReleaseSer
     assert len(offered(again)) == 251
 
 
+def test_a_release_that_moves_to_the_next_page_while_they_are_read_is_listed_once(
+    server: ReleaseServer, tmp_path: Path
+) -> None:
+    """As when one is published between the requests for two pages."""
+    names = [f"v{n}.0.0" for n in range(150, 0, -1)]
+    server.releases[OLLAMA] = [Release(name) for name in [*names[:100], *names[99:]]]
+    releases = make(tmp_path)
+    releases.refresh()
+    assert offered(releases) == names
+    assert releases.status().count == len(names)
+
+
 def test_a_list_is_fresh_for_an_hour(server: ReleaseServer, tmp_path: Path) -> None:
     clock = Clock()
     releases = make(tmp_path, clock)

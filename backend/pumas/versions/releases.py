@@ -217,7 +217,13 @@ def is_passing(error: PumasError) -> bool:
 
 
 def _releases(pages: list[Page]) -> list[Release]:
-    return [Release(str(raw["tag_name"]), _filled(raw)) for page in pages for raw in page.releases]
+    """One of each tag: what is published between two pages moves the last of the one to the other."""
+    found: dict[str, Release] = {}
+    for raw in (raw for page in pages for raw in page.releases):
+        tag = str(raw["tag_name"])
+        if tag not in found:
+            found[tag] = Release(tag, _filled(raw))
+    return list(found.values())
 
 
 def _filled(raw: JsonObject) -> JsonObject:

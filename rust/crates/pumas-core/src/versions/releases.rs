@@ -3,6 +3,7 @@
 //! Reads the caches of older sidecars (`lastFetched` with or without a zone, reduced entries, null keys). Only `refresh`
 //! touches the network; several that want fresh data at once cause one fetch.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -85,10 +86,15 @@ struct Cache {
 }
 
 impl Cache {
+    /// One of each tag: what is published between two pages moves the last of the one to the other.
     fn new(fetched: Timestamp, pages: Vec<Page>, ttl: i64) -> Self {
-        let releases = pages.iter().flat_map(|page| &page.releases);
+        let mut known = HashSet::new();
+        let releases = pages.iter().flat_map(|page| &page.releases).map(filled);
         Self {
-            releases: releases.map(|raw| Arc::new(filled(raw))).collect(),
+            releases: releases
+                .filter(|release| known.insert(release.tag.clone()))
+                .map(Arc::new)
+                .collect(),
             fetched,
             pages,
             ttl,
@@ -388,6 +394,10 @@ mod tests {
         for (text, releases) in [
             (
                 r#"{"lastFetched": "2026-01-02T03:04:05.678", "releases": [{"tag_name": "v1", "assets": null}, 7, {}]}"#,
+                Some(1),
+            ),
+            (
+                r#"{"lastFetched": "2026-01-02T03:04:05Z", "releases": [{"tag_name": "v2"}, {"tag_name": "v2"}]}"#,
                 Some(1),
             ),
             (
