@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import hf_hub_url
@@ -231,6 +233,41 @@ def test_entries_of_a_listing_that_make_no_sense_are_left_out(hub: Hub, client: 
     body = b'[{"id": 7}, {"id": "a/b", "sha": "x"}, {"id": "good/one", "sha": "%s", "siblings": null}]' % (b"1" * 40)
     hub.fault(Raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)))
     assert [one.repo_id for one in client.models()] == ["good/one"]
+
+
+ODD_FIELDS: dict[str, Any] = {
+    "lastModified": "yesterday",
+    "cardData": 7,
+    "safetensors": {"total": 5},
+    "siblings": 7,
+    "tags": {"a": 1},
+    "gguf": [],
+    "evalResults": 7,
+    "transformersInfo": [1],
+}
+
+
+@pytest.mark.parametrize("field", ODD_FIELDS)
+def test_a_field_that_makes_no_sense_counts_as_missing(hub: Hub, client: HubClient, field: str) -> None:
+    good: dict[str, Any] = {"id": "good/one", "sha": "1" * 40, "siblings": [], "likes": 3}
+    body = json.dumps([{**good, field: ODD_FIELDS[field]}, {**good, "id": "good/two"}]).encode()
+    hub.fault(Raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)))
+    assert [(one.repo_id, one.likes) for one in client.models()] == [("good/one", 3), ("good/two", 3)]
+
+
+def test_files_are_read_without_what_only_the_library_wants_of_them(hub: Hub, client: HubClient) -> None:
+    lfs = {"sha256": "a" * 64, "size": 5}
+    files: list[Any] = [
+        {"rfilename": "good.gguf", "size": 5, "blobId": "2" * 40, "lfs": lfs},
+        {"rfilename": "odd.gguf", "size": 5, "blobId": "2" * 40, "lfs": "x"},
+        {"size": 5, "blobId": "2" * 40},
+        None,
+    ]
+    body = json.dumps({"id": "good/one", "sha": "1" * 40, "siblings": files}).encode()
+    hub.fault(Raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)))
+    model = client.model("good/one")
+    assert [(file.path, file.sha256) for file in model.files] == [("good.gguf", "a" * 64)]
+    assert "odd.gguf" in model.unusable
 
 
 def test_a_file_whose_size_or_digest_is_none_is_named_and_not_used() -> None:

@@ -193,13 +193,15 @@ class HubClient:
             return self._made
 
     def _load(self) -> HfApi:
-        from huggingface_hub import HfApi, constants
+        from huggingface_hub import HfApi, constants, hf_api
 
+        from pumas.hub.reading import tolerant
         from pumas.net.httpx_transport import use_for_huggingface_hub
 
         # Else it looks for torch, asks the hub which agents there are, and writes what it learned into the user's home.
         constants.HF_HUB_DISABLE_TELEMETRY = True
         use_for_huggingface_hub(self._network)
+        hf_api.ModelInfo = tolerant(hf_api.ModelInfo)
         return HfApi(endpoint=self.endpoint, token=False, library_name="pumas")
 
     @contextlib.contextmanager

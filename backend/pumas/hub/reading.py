@@ -9,22 +9,65 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pumas.errors import InvalidInput
 from pumas.hub.model import HubFile, HubListing, HubModel, Json, is_commit, parse_repo_id
 from pumas.library.formats.text import MAX_INT64, one_line
 
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
 MAX_TAGS: Final = 500
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _BASE_MODEL: Final = "base_model:"
 _RELATIONS: Final = ("adapter", "finetune", "merge", "quantized")
+_ODD: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 _MAX_NODES: Final = 5_000
 _MAX_DEPTH: Final = 12
 
 
 class Unreadable(ValueError):
     """The answer cannot be one about a model; the message says why."""
+
+
+def tolerant(kind: type[ModelInfo]) -> type[ModelInfo]:
+    """`huggingface_hub.ModelInfo`, for which one field that it cannot read is missing, not a failure of all."""
+    if getattr(kind, "is_tolerant", False):
+        return kind
+
+    describe = cast(Any, kind).__init__
+
+    class Described(kind):
+        is_tolerant = True
+
+        def __init__(self, **given: Any) -> None:
+            try:
+                describe(self, **given)
+            except _ODD:
+                describe(self, **_readable(kind, given))
+
+    return Described
+
+
+def _readable(kind: type[ModelInfo], given: Json) -> Json:
+    def reads(name: str, value: Any) -> bool:
+        try:
+            kind(**{"id": "", name: value})
+        except _ODD:
+            return False
+        return True
+
+    siblings = [_whole(cast(Json, one)) for one in _list(given.get("siblings")) if isinstance(one, dict)]
+    fields = {"id": None, **given, "siblings": siblings}
+    return {name: value for name, value in fields.items() if reads(name, value)}
+
+
+def _whole(sibling: Json) -> Json:
+    """With every key that the library looks for."""
+    lfs = sibling.get("lfs")
+    pointer = {"size": None, "sha256": None, "pointerSize": None, **_object(lfs)} if lfs else None
+    return {"rfilename": None, **sibling, "lfs": pointer}
 
 
 def read_model(info: Any) -> HubModel:
