@@ -30,6 +30,7 @@ pub mod updates;
 pub mod versions;
 
 mod api;
+mod child;
 mod connections;
 
 pub use api::PumasApi;

@@ -15,3 +15,5 @@ pub mod sidecar;
 pub mod starter;
 pub mod wire;
 pub mod wrap;
+
+mod footprint;

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::dispatch::Dispatcher;
 use crate::http::{Server, Settings};
-use crate::{logs, methods, params, parent};
+use crate::{footprint, logs, methods, params, parent};
 
 /// What clients read in `rpc.json`.
 pub const BACKEND: &str = "rust";
@@ -109,7 +109,10 @@ async fn serve_until_stopped(run: &Run) -> Result<(), Failed> {
     write_rpc_file(&api, server.port(), run.settings.token.as_deref());
     api.open().await;
     server.ready(Dispatcher::new(Arc::clone(&api), methods::all()));
-    tokio::task::spawn_blocking(params::load);
+    tokio::task::spawn_blocking(|| {
+        params::load();
+        footprint::settle();
+    });
     tokio::spawn(tell_load(Arc::clone(&api.system), api.events.clone()));
     api.stop.asked().await;
     tokio::time::sleep(STOP_DELAY).await;

@@ -11,13 +11,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
 use crate::apps::child_environment;
+use crate::child;
 use crate::contracts::tables;
 use crate::error::{Error, Result};
 use crate::storage::files::reason;
@@ -27,8 +27,6 @@ use crate::text::cut;
 use crate::versions::running::note_running;
 
 const LOOK: Duration = Duration::from_millis(100);
-/// Most commands of git take a few milliseconds.
-const POLL: Duration = Duration::from_millis(5);
 const MOST_OUTPUT: u64 = 256 * 1024;
 
 #[derive(Deserialize)]
@@ -157,17 +155,12 @@ impl Running<'_> {
                 .map_or(Ok(()), fs::create_dir_all)
                 .and_then(|()| note_running(note, self.child.id()));
         }
-        let began = Instant::now();
-        let mut checked = began;
-        while began.elapsed() < limit {
-            if let Ok(Some(status)) = self.child.try_wait() {
+        let ends = Instant::now() + limit;
+        while Instant::now() < ends {
+            if let Some(status) = child::wait(&mut self.child, LOOK) {
                 return Ok(Some(status.success()));
             }
-            if checked.elapsed() >= LOOK {
-                check()?;
-                checked = Instant::now();
-            }
-            thread::sleep(POLL);
+            check()?;
         }
         Ok(None)
     }

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::places::write_lightly;
 use crate::apps::Environment;
+use crate::child;
 use crate::error::{Error, Result};
 use crate::storage::files::{During as _, reason};
 use crate::storage::locked;
@@ -121,9 +122,7 @@ impl Running {
         if !self.silent {
             return self.read_until(ends);
         }
-        while self.status().is_none() && Instant::now() < ends {
-            thread::sleep(POLL);
-        }
+        child::wait(&mut self.child, time);
     }
 
     fn read_until(&mut self, ends: Instant) {
@@ -150,10 +149,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let pid = self.child.id();
         end_group(pid, || !matches!(self.child.try_wait(), Ok(None)));
-        let ends = Instant::now() + KILL;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < ends {
-            thread::sleep(POLL);
-        }
+        child::wait(&mut self.child, KILL);
         let _ = fs::remove_file(&self.note);
         if let Some(reader) = self.reader.take().filter(JoinHandle::is_finished) {
             let _ = reader.join();
