@@ -3,7 +3,7 @@
 //! Every function takes a connection inside a transaction that [`crate::storage::database`] began. What the rows mean is
 //! known to [`crate::library::entry`] and [`crate::library::reconcile`]; search has its own SQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
 
 use rusqlite::types::ToSql;
@@ -64,7 +64,7 @@ static UPSERT_MODEL: LazyLock<String> = LazyLock::new(|| {
         .map(|name| format!("{name} = excluded.{name}"))
         .collect();
     format!(
-        "INSERT INTO models ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {} WHERE ({}) IS NOT ({}) RETURNING row",
+        "INSERT INTO models ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {} WHERE ({}) IS NOT ({})",
         COLUMNS.join(", "),
         ["?"; COLUMNS.len()].join(", "),
         updates.join(", "),
@@ -210,9 +210,7 @@ pub fn apply(c: &Connection, batch: &Batch) -> Result<Changes> {
     if !batch.entries.is_empty() {
         write_entries(c, &batch.entries, &mut changes)?;
     }
-    for folder in &batch.folders {
-        replace_folder(c, folder)?;
-    }
+    replace_folders(c, &batch.folders)?;
     for (folder, troubles) in &batch.troubles {
         changes.cleared.extend(texts(
             c,
@@ -237,19 +235,25 @@ fn write_entries(c: &Connection, entries: &[IndexEntry], changes: &mut Changes) 
     let newest: i64 = c.query_row("SELECT coalesce(max(row), 0) FROM models", [], |row| row.get(0))?;
     c.execute("UPDATE library_state SET searchable = ?", [newest])?;
     let mut upsert = c.prepare_cached(&UPSERT_MODEL)?;
+    let mut written = Vec::new();
     for entry in entries {
-        let row: Option<i64> = upsert
-            .query_row(&columns(entry)[..], |row| row.get(0))
-            .optional()?;
-        match row {
-            Some(row) if row > newest => changes.added.push(entry.id.clone()),
-            Some(_) => changes.changed.push(entry.id.clone()),
-            None => {}
+        if upsert.execute(&columns(entry)[..])? > 0 {
+            written.push(&entry.id);
         }
     }
-    if !changes.added.is_empty() {
+    // Each row that says its id makes a table of its own for that: the new ones are asked for all at once.
+    let mut new_rows = c.prepare_cached("SELECT id FROM models WHERE row > ? ORDER BY row")?;
+    let added: Vec<String> = new_rows
+        .query_map([newest], |row| row.get(0))?
+        .collect::<Result<_>>()?;
+    if !added.is_empty() {
         c.execute(SEARCH_NEW_ROWS, [newest])?;
     }
+    let new: HashSet<&String> = added.iter().collect();
+    changes
+        .changed
+        .extend(written.into_iter().filter(|id| !new.contains(id)).cloned());
+    changes.added.extend(added);
     c.execute("UPDATE library_state SET searchable = ?", [i64::MAX])?;
     Ok(())
 }
@@ -290,24 +294,26 @@ fn columns(e: &IndexEntry) -> [&dyn ToSql; COLUMNS.len()] {
     ]
 }
 
-fn replace_folder(c: &Connection, f: &FolderStamp) -> Result<()> {
+fn replace_folders(c: &Connection, folders: &[FolderStamp]) -> Result<()> {
     let mut replace =
         c.prepare_cached("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
-    let witness = &f.witness_stamp;
-    replace.execute(params![
-        f.parent,
-        f.name,
-        f.mtime_ns,
-        f.inode,
-        f.settled,
-        f.is_model,
-        f.inside,
-        f.has_children,
-        f.witness,
-        witness.mtime_ns,
-        witness.size,
-        witness.inode
-    ])?;
+    for f in folders {
+        let witness = &f.witness_stamp;
+        replace.execute(params![
+            f.parent,
+            f.name,
+            f.mtime_ns,
+            f.inode,
+            f.settled,
+            f.is_model,
+            f.inside,
+            f.has_children,
+            f.witness,
+            witness.mtime_ns,
+            witness.size,
+            witness.inode
+        ])?;
+    }
     Ok(())
 }
 
