@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::model::{Described, HubFile, HubListing, HubModel, is_commit, parse_repo_id};
 use crate::library::formats::text::one_line;
 use crate::storage::clock;
+use crate::storage::json_file::is_true;
 use crate::text::cut;
 
 const MAX_TAGS: usize = 500;
@@ -109,9 +110,7 @@ fn file(sibling: &Value) -> Result<HubFile, String> {
     if is_half(path) {
         return Err(path.to_owned());
     }
-    let lfs = sibling
-        .get("lfs")
-        .filter(|lfs| lfs.as_object().is_some_and(|lfs| !lfs.is_empty()));
+    let lfs = sibling.get("lfs").filter(|lfs| is_true(lfs));
     let sha256 = lfs.and_then(|lfs| lfs.get("sha256")).and_then(Value::as_str);
     let good_digest = lfs.is_none() || sha256.is_some_and(|digest| digest.len() == 64 && is_commit(digest));
     match (
@@ -257,5 +256,27 @@ fn plain(value: &Value, room: &mut usize, depth: usize) -> Value {
             Value::Array(copied)
         }
         Value::Object(_) | Value::Array(_) => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_digest_makes_no_sense_is_not_used() {
+        let (oid, digest) = ("1".repeat(40), "a".repeat(64));
+        for (lfs, usable) in [
+            (json!(null), true),
+            (json!({}), true),
+            (json!({"sha256": digest}), true),
+            (json!({"sha256": "abc"}), false),
+            (json!({"size": 5}), false),
+            (json!("x"), false),
+            (json!([1]), false),
+        ] {
+            let sibling = json!({"rfilename": "a.gguf", "size": 5, "blobId": oid, "lfs": lfs});
+            assert_eq!(file(&sibling).is_ok(), usable, "{lfs}");
+        }
     }
 }
