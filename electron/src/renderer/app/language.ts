@@ -1,20 +1,22 @@
 import { useEffect, useState } from "react";
 
 import { usePageSettings } from "../lib/settings";
-import { en } from "../texts/en";
-import { ENGLISH, Texts, type Table } from "../texts/texts";
+import { ENGLISH, Texts } from "../texts/texts";
 
 type Language = "en" | "de";
 
 /** English comes with the page; other languages are fetched when they are wanted. */
-const TABLES: Record<Language, () => Promise<Table>> = {
-  en: () => Promise.resolve(en),
-  de: () => import("../texts/de").then((module) => module.de),
+const LANGUAGES: Record<Language, () => Promise<Texts>> = {
+  en: () => Promise.resolve(ENGLISH),
+  de: async () => {
+    const [{ de }, { HEARD_DE }] = await Promise.all([import("../texts/de"), import("../texts/heard.de")]);
+    return new Texts("de", de, HEARD_DE);
+  },
 };
 
 export function chosenLanguage(setting: Language | "auto", languages: readonly string[]): Language {
   if (setting !== "auto") return setting;
-  const known = languages.map((one) => one.slice(0, 2)).find((one): one is Language => one in TABLES);
+  const known = languages.map((one) => one.slice(0, 2)).find((one): one is Language => one in LANGUAGES);
   return known ?? "en";
 }
 
@@ -24,10 +26,10 @@ export function useLanguage(): Texts {
   const [texts, setTexts] = useState(ENGLISH);
   useEffect(() => {
     let wanted = true;
-    void TABLES[language]().then((table) => {
+    void LANGUAGES[language]().then((texts) => {
       if (!wanted) return;
       document.documentElement.lang = language;
-      setTexts((current) => (current.language === language ? current : new Texts(language, table)));
+      setTexts((current) => (current.language === language ? current : texts));
     });
     return () => {
       wanted = false;

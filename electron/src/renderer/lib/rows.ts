@@ -3,6 +3,8 @@
 import { useEffect, useRef, useState, type RefObject } from "react";
 import { flushSync } from "react-dom";
 
+import { USUAL_FONT, rootFont } from "./font";
+
 export interface Range {
   first: number;
   /** The one after the last. */
@@ -40,9 +42,6 @@ export interface Rows extends Range {
   page: number;
   reveal: (row: number) => void;
 }
-
-/** What the font is before the document says so: asking takes time that the first view does not have. */
-const USUAL_FONT = 14;
 
 /** `rem` is a row's height as the style sheet has it, so that rows grow with the font. */
 export function useRows(scroller: RefObject<HTMLElement | null>, total: number, rem: number): Rows {
@@ -83,8 +82,4 @@ export function useRows(scroller: RefObject<HTMLElement | null>, total: number, 
     element?.scrollTo({ top: revealing(row, { top: element.scrollTop, height: element.clientHeight }, rowHeight) });
   };
   return { first, end, page, reveal };
-}
-
-function rootFont(): number {
-  return parseFloat(getComputedStyle(document.documentElement).fontSize);
 }

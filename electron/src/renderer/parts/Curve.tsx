@@ -2,6 +2,7 @@ import { useEffect, useRef } from "react";
 import UPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
+import { USUAL_FONT, rootFont } from "../lib/font";
 import type { History } from "../lib/history";
 import css from "./Curve.module.css";
 
@@ -16,6 +17,7 @@ interface Props {
   max?: number;
   /** What the scale shows at least. */
   least?: number;
+  /** In pixels of the usual font; it grows with the font. */
   height?: number;
   format: (value: number) => string;
 }
@@ -50,13 +52,16 @@ export default function Curve({ label, history, version, colors, max, least = 1,
   useEffect(() => {
     const element = place.current;
     if (element === null) return;
+    let scale = 0;
+    const size = () => ({ width: Math.max(80, element.clientWidth), height: height * scale });
     const create = () => {
+      scale = rootFont() / USUAL_FONT;
+      const font = `${12 * scale}px sans-serif`;
       const color = (name: string) => colorOf(element, name);
       plot.current?.destroy();
       plot.current = new UPlot(
         {
-          width: Math.max(80, element.clientWidth),
-          height,
+          ...size(),
           legend: { show: false },
           cursor: { show: false },
           scales: {
@@ -66,28 +71,38 @@ export default function Curve({ label, history, version, colors, max, least = 1,
           axes: [
             {
               stroke: color("--soft"),
+              font,
               grid: { show: false },
               ticks: { show: false },
-              size: 24,
+              size: 24 * scale,
+              space: 50 * scale,
+              incrs: [60, 120, 300], // the clock has no seconds
               values: (_, splits) => splits.map((seconds) => clock.format(seconds * 1000)),
             },
             {
               stroke: color("--soft"),
-              grid: { stroke: color("--line"), width: 1 },
+              font,
+              grid: { stroke: color("--line"), width: scale },
               ticks: { show: false },
-              size: 76,
+              size: 76 * scale,
               splits: (_, __, low, high) => [low, (low + high) / 2, high],
               values: (_, splits) => splits.map((value) => latest.current(value)),
             },
           ],
-          series: [{}, ...key.split(",").map((name) => ({ stroke: color(name), width: 2, points: { show: false } }))],
+          series: [
+            {},
+            ...key.split(",").map((name) => ({ stroke: color(name), width: 2 * scale, points: { show: false } })),
+          ],
         },
         history.data(),
         element,
       );
     };
     create();
-    const sizes = new ResizeObserver(() => plot.current?.setSize({ width: Math.max(80, element.clientWidth), height }));
+    const sizes = new ResizeObserver(() => {
+      if (scale === rootFont() / USUAL_FONT) plot.current?.setSize(size());
+      else create();
+    });
     sizes.observe(element);
     const themes = new MutationObserver(create);
     themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
@@ -104,5 +119,13 @@ export default function Curve({ label, history, version, colors, max, least = 1,
   useEffect(() => {
     plot.current?.setData(history.data());
   }, [history, version]);
-  return <div ref={place} className={css.curve} role="img" aria-label={label} style={{ height }} />;
+  return (
+    <div
+      ref={place}
+      className={css.curve}
+      role="img"
+      aria-label={label}
+      style={{ height: `${height / USUAL_FONT}rem` }}
+    />
+  );
 }

@@ -8,7 +8,7 @@ import css from "./parts.module.css";
 
 /** What went wrong, and what a person can do about it. */
 export function Problem({ error, children }: { error: CallError; children?: ReactNode }) {
-  const { find } = useTexts();
+  const { find, heard } = useTexts();
   const connection = useConnection();
   if (error.kind === "unreachable" && connection !== "open") return null; // the banner above says so once for all
   const advice = find(`error.${error.kind}`);
@@ -16,7 +16,7 @@ export function Problem({ error, children }: { error: CallError; children?: Reac
     <div className={css.problem} role="alert">
       <TriangleAlert aria-hidden />
       <div>
-        <strong>{error.message}</strong>
+        <strong>{heard(error.message)}</strong>
         {advice && <span>{advice}</span>}
         {children}
       </div>

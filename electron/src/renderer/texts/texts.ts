@@ -4,6 +4,7 @@ import { createContext, use } from "react";
 
 import { Formats, once } from "../lib/format";
 import { en } from "./en";
+import { translated, type Sentence } from "./heard";
 
 export type TextKey = keyof typeof en;
 export type Text = string | { one: string; other: string };
@@ -17,6 +18,7 @@ export class Texts {
   constructor(
     readonly language: string,
     private readonly table: Table,
+    private readonly sentences: readonly Sentence[] = [],
   ) {
     // The region (24 hours or 12, which date order) is the system's where the language is the same.
     const region = navigator.languages.find((one) => one.slice(0, 2) === language);
@@ -35,6 +37,9 @@ export class Texts {
 
   /** The text of a key that was put together, such as one for an error's kind; undefined when there is none. */
   readonly find = (key: string): string | undefined => (key in this.table ? this.t(key as TextKey) : undefined);
+
+  /** A sentence of the sidecar in this language, as far as there is a form for it. */
+  readonly heard = (sentence: string): string => translated(sentence, this.sentences);
 
   private form(count: number): "one" | "other" {
     return this.plural().select(count) === "one" ? "one" : "other";

@@ -41,7 +41,7 @@ export function AppLinks({ app }: { app: AppInfo }) {
 }
 
 function Plan({ appId, tag }: { appId: string; tag: string }) {
-  const { t, formats } = useTexts();
+  const { t, formats, heard } = useTexts();
   const act = useAct();
   const [allowCopy, setAllowCopy] = useState(false);
   const [choices, setChoices] = useState<Readonly<Record<string, Choice>>>({});
@@ -103,7 +103,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
         </Caution>
       )}
       {[...plan.warnings, ...plan.errors].map((line) => (
-        <Caution key={line}>{line}</Caution>
+        <Caution key={line}>{heard(line)}</Caution>
       ))}
       {plan.conflicts.length > 0 && (
         <section className={view.stack} aria-label={t("apps.links.conflicts")}>
@@ -114,7 +114,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
                 <div className={parts.field}>
                   <strong>{conflict.model_name}</strong>
                   <code className={parts.hint}>{conflict.target_path}</code>
-                  <span className={parts.hint}>{conflict.reason}</span>
+                  <span className={parts.hint}>{heard(conflict.reason)}</span>
                 </div>
                 <select
                   className={parts.input}

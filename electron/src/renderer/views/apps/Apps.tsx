@@ -19,7 +19,7 @@ import { RunControls } from "./RunControls";
 import { useRuns } from "./runs";
 
 export default function Apps({ item }: { item: string }) {
-  const { t } = useTexts();
+  const { t, heard } = useTexts();
   const answer = useCall("list_apps", {});
   const runs = useRuns();
   const apps = answer.data?.apps ?? [];
@@ -58,7 +58,7 @@ export default function Apps({ item }: { item: string }) {
               <div className={parts.field}>
                 <h2>{current.name}</h2>
                 <p className={parts.hint}>
-                  {current.description} <ExternalLink href={current.homepage}>{t("apps.homepage")}</ExternalLink>
+                  {heard(current.description)} <ExternalLink href={current.homepage}>{t("apps.homepage")}</ExternalLink>
                 </p>
               </div>
               <RunControls app={current} run={runs.find((one) => one.app_id === current.app_id)} />

@@ -14,7 +14,7 @@ import view from "../view.module.css";
 const SHOWN_AT_FIRST = 8;
 
 export function AvailableVersions({ app }: { app: AppInfo }) {
-  const { t, formats } = useTexts();
+  const { t, formats, heard } = useTexts();
   const act = useAct();
   const client = useClient();
   const app_id = app.app_id;
@@ -42,7 +42,7 @@ export function AvailableVersions({ app }: { app: AppInfo }) {
       {answer.isPending && <p role="status">{t("common.loading")}</p>}
       {answer.isError && <Problem error={answer.error} />}
       {answer.data?.stale && answer.data.error && (
-        <p className={parts.hint}>{t("apps.stale", { error: answer.data.error })}</p>
+        <p className={parts.hint}>{t("apps.stale", { error: heard(answer.data.error) })}</p>
       )}
       {answer.data && releases.length === 0 && <p className={parts.hint}>{t("apps.available.none")}</p>}
       <ul className={`${parts.list} ${parts.form}`}>

@@ -15,7 +15,7 @@ const STAGES = ["download", "extract", "venv", "dependencies", "setup"] as const
 
 /** The installation that runs, or how the last one of this run of the sidecar ended. */
 export function Installation({ app }: { app: AppInfo }) {
-  const { t, formats } = useTexts();
+  const { t, formats, heard } = useTexts();
   const act = useAct();
   const queries = useQueryClient();
   const params = { app_id: app.app_id };
@@ -46,7 +46,7 @@ export function Installation({ app }: { app: AppInfo }) {
     }
     return (
       <p className={parts.danger} role="status">
-        {t("apps.install.failed", { tag: now.tag, error: now.error ?? "" })}
+        {t("apps.install.failed", { tag: now.tag, error: heard(now.error ?? "") })}
       </p>
     );
   }

@@ -10,7 +10,7 @@ import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 
 export function RunControls({ app, run }: { app: AppInfo; run: Process | undefined }) {
-  const { t } = useTexts();
+  const { t, heard } = useTexts();
   const act = useAct();
   const launch = useChange("launch_app");
   const stop = useChange("stop_app");
@@ -42,7 +42,7 @@ export function RunControls({ app, run }: { app: AppInfo; run: Process | undefin
       >
         {t("apps.stop")}
       </Button>
-      {run.error && <p className={parts.danger}>{run.error}</p>}
+      {run.error && <p className={parts.danger}>{heard(run.error)}</p>}
     </div>
   );
 }

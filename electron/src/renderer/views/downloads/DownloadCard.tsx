@@ -24,7 +24,7 @@ const TONES: Partial<Record<Status, Tone>> = {
 };
 
 export function DownloadCard({ download, handle }: { download: DownloadStatus; handle?: ReactNode }) {
-  const { t, formats, find } = useTexts();
+  const { t, formats, find, heard } = useTexts();
   const [showFiles, setShowFiles] = useState(false);
   const { status, title } = download;
   const moving = status === "downloading" || status === "retrying" || status === "verifying";
@@ -60,15 +60,15 @@ export function DownloadCard({ download, handle }: { download: DownloadStatus; h
           {t("downloads.files")}
         </Button>
       </div>
-      {download.message && <p className={parts.hint}>{download.message}</p>}
+      {download.message && <p className={parts.hint}>{heard(download.message)}</p>}
       {download.error && (
         <p className={parts.danger}>
-          {download.error} {find(`error.${download.error_code}`)}
+          {heard(download.error)} {find(`error.${download.error_code}`)}
         </p>
       )}
       {download.warnings.map((warning) => (
         <p key={warning} className={parts.hint}>
-          {warning}
+          {heard(warning)}
         </p>
       ))}
       {showFiles && <DownloadFiles download={download} />}

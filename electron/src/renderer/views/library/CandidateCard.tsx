@@ -17,7 +17,7 @@ interface Props {
 }
 
 export function CandidateCard({ candidate, onChange }: Props) {
-  const { t, formats, find } = useTexts();
+  const { t, formats, find, heard } = useTexts();
   const { outcome, shards } = candidate;
   const wall = obstacle(candidate);
   const ready = isReady(candidate);
@@ -66,13 +66,13 @@ export function CandidateCard({ candidate, onChange }: Props) {
       )}
       {wall === "refused" && (
         <Caution>
-          <span>{outcome.error}</span>
+          <span>{heard(outcome.error ?? "")}</span>
           <span>{find(`error.${outcome.error_code ?? ""}`)}</span>
         </Caution>
       )}
       {outcome.warnings?.map((warning) => (
         <p key={warning} className={parts.hint}>
-          {warning}
+          {heard(warning)}
         </p>
       ))}
       {ready && (

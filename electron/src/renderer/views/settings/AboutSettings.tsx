@@ -10,7 +10,7 @@ import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 
 export function AboutSettings() {
-  const { t, formats } = useTexts();
+  const { t, formats, heard } = useTexts();
   const act = useAct();
   const client = useClient();
   const launcher = useCall("get_launcher_version", {}).data;
@@ -35,7 +35,7 @@ export function AboutSettings() {
           <p>
             {found.hasUpdate
               ? t("settings.update.some", { count: found.commitsBehind })
-              : (found.error ?? t("settings.update.none"))}
+              : heard(found.error ?? t("settings.update.none"))}
           </p>
           <ul>
             {found.commits.map((commit) => (
@@ -50,7 +50,9 @@ export function AboutSettings() {
           <Button
             look="primary"
             disabled={update.isPending}
-            onClick={() => act(async () => notify({ tone: "good", text: (await update.mutateAsync({})).message }))}
+            onClick={() =>
+              act(async () => notify({ tone: "good", text: heard((await update.mutateAsync({})).message) }))
+            }
           >
             {t("settings.update.apply")}
           </Button>

@@ -15,12 +15,12 @@ export default function Settings() {
         <header className={view.head}>
           <h1>{t("settings.title")}</h1>
         </header>
-        <div className={view.grid}>
+        <div className={view.columns}>
           <PageSettings />
           {bridge && <ShellSettings bridge={bridge} />}
-          <NetworkSettings />
           <AppSettings />
           <AboutSettings />
+          <NetworkSettings />
         </div>
       </div>
     </div>

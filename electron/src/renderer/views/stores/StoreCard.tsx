@@ -10,7 +10,7 @@ import view from "../view.module.css";
 
 /** One program's models, and taking them into the library without copying a byte. */
 export function StoreCard({ store, folders }: { store: Store; folders: readonly string[] }) {
-  const { t, formats } = useTexts();
+  const { t, formats, heard } = useTexts();
   const act = useAct();
   const adopt = useChange("adopt_models");
   const open = store.models.filter((model) => model.in_library === null && model.problem === null);
@@ -19,7 +19,7 @@ export function StoreCard({ store, folders }: { store: Store; folders: readonly 
       const done = await adopt.mutateAsync({ items, folders: [...folders] });
       notify({ tone: "good", text: t("stores.taken", { count: done.adopted }) });
       for (const result of done.results.filter(({ success }) => !success)) {
-        notify({ tone: "bad", text: `${result.name}: ${result.error ?? ""}` });
+        notify({ tone: "bad", text: `${result.name}: ${heard(result.error ?? "")}` });
       }
     });
   const name = t(`stores.kind.${store.kind}`);
@@ -45,7 +45,7 @@ export function StoreCard({ store, folders }: { store: Store; folders: readonly 
           <ul>
             {store.problems.map((problem) => (
               <li key={`${problem.path} ${problem.kind}`}>
-                <code>{problem.path}</code>: {problem.message}
+                <code>{problem.path}</code>: {heard(problem.message)}
               </li>
             ))}
           </ul>

@@ -1,0 +1,73 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+
+import { translated } from "./heard";
+import { HEARD_DE } from "./heard.de";
+
+const CHECKOUT = join(import.meta.dirname, "../../../..");
+const RENDERER = join(import.meta.dirname, "..");
+
+function read(folder: string, wanted: RegExp): { name: string; text: string }[] {
+  const names = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => wanted.test(name));
+  return names.map((name) => ({ name, text: readFileSync(join(folder, name), "utf8") }));
+}
+
+/** What the sidecar answers to a person's wishes, as the contract's examples have it. */
+function answered(): string[] {
+  const source = read(RENDERER, /\.tsx?$/).map(({ text }) => text);
+  const called = new Set(
+    source.flatMap((text) => [...text.matchAll(/use(?:Call|Change)\(\s*"(\w+)"/g)].map((m) => m[1])),
+  );
+  expect(called.size).toBeGreaterThan(30);
+  const found = new Set<string>();
+  const look = (value: unknown, key = ""): void => {
+    if (typeof value === "string" && (key === "error" || key === "warnings") && value !== "") found.add(value);
+    else if (Array.isArray(value)) for (const one of value) look(one, key);
+    else if (typeof value === "object" && value !== null)
+      for (const [name, one] of Object.entries(value)) look(one, name);
+  };
+  for (const { name, text } of read(join(CHECKOUT, "contracts/examples"), /\.json$/)) {
+    const method = /(\w+)\.[\w-]+\.json$/.exec(name)?.[1];
+    if (called.has(method)) look(JSON.parse(text));
+  }
+  return [...found];
+}
+
+/** Slips of programs, not of people: the page cannot send these. */
+const NEVER_SENT =
+  /NUL characters|items: each needs|must be made of|must begin with|resolutions: |give either|in the launcher's own/;
+
+describe("German", () => {
+  it("has a form for what the sidecar answers", () => {
+    const said = answered().filter((sentence) => !NEVER_SENT.test(sentence));
+    expect(said.length).toBeGreaterThan(40);
+    expect(said.filter((sentence) => translated(sentence, HEARD_DE) === sentence)).toEqual([]);
+  });
+
+  it("has a form for what every app is", () => {
+    const apps = read(join(CHECKOUT, "contracts/apps"), /\.json$/).map(
+      ({ text }) => (JSON.parse(text) as { description: string }).description,
+    );
+    expect(apps.length).toBeGreaterThan(2);
+    expect(apps.filter((about) => translated(about, HEARD_DE) === about)).toEqual([]);
+  });
+
+  it("takes over every name that a sentence holds", () => {
+    const forgotten = HEARD_DE.filter(([pattern, form]) => {
+      const names = pattern.source.match(/\((?!\?)(?<!\\\()/g)?.length ?? 0;
+      return [...form.matchAll(/\$(\d)/g)].some(([, place]) => Number(place) > names);
+    });
+    expect(forgotten).toEqual([]);
+  });
+});
+
+it.each([
+  ["There is no app 'paint'; list_apps shows the known ones.", "Eine App „paint“ gibt es nicht."],
+  ["roots.pem: No such file or directory", "roots.pem: Datei oder Ordner nicht gefunden"],
+  ["a: b: is required", "a: b: fehlt"],
+  ["Nobody has heard this yet.", "Nobody has heard this yet."],
+])("%s", (sentence, german) => {
+  expect(translated(sentence, HEARD_DE)).toBe(german);
+  expect(translated(sentence, [])).toBe(sentence);
+});
