@@ -111,6 +111,8 @@ def test_help_tells_exit_statuses_and_lists_commands(pumas: Run) -> None:
         ("jobs nope", "No such command 'nope'"),
         ("status --nope", "--nope"),
         ("status word", "word"),
+        ("status --root=", "must not be empty"),
+        ("status --root=/etc/passwd", "is a file"),
         ("search", "words"),
         ("import", "PATH"),
         ("jobs list --limit 0", "--limit"),

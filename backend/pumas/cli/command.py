@@ -27,13 +27,23 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+def _folder(text: str) -> Path:
+    """An empty name would be the working directory: nobody means that."""
+    if not text.strip():
+        raise typer.BadParameter("must not be empty")
+    if Path(text).is_file():
+        raise typer.BadParameter(f"{text!r} is a file")
+    return Path(text)
+
+
 RootOption = Annotated[
     Path | None,
     typer.Option(
         "--root",
         metavar="DIR",
         help="Folder with the library [default: $PUMAS_ROOT, else this checkout, else the user's data folder].",
-        file_okay=False,
+        parser=_folder,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
