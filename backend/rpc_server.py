@@ -14,6 +14,7 @@ from pathlib import Path
 PARENT = os.getppid()  # first of all: it may die while the rest is loaded
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from pumas import utf8
 from pumas.arguments import folder, given, port_number
 
 DEFAULT_ROOT = Path(__file__).resolve().parents[1]
@@ -61,4 +62,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    utf8.ensure()
     sys.exit(main())

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -216,3 +217,21 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         assert sidecar.healthy()
     finally:
         sidecar.close()
+
+
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+def test_names_are_utf8_whatever_the_locale_says(launch: Launch, tmp_path: Path) -> None:
+    """https://peps.python.org/pep-0540/"""
+    root = tmp_path / "Möbius"
+    source = tmp_path / "Größe-模型.gguf"
+    source.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 0))
+    sidecar = launch(root=root, env=ASCII_LOCALE)
+    answer = sidecar.result(
+        "import_model", {"local_path": str(source), "family": "größe", "official_name": "Größe 模型"}
+    )
+    assert answer["success"], answer
+    assert list(sidecar.result("get_models")["models"]) == [answer["model_id"]]
+    assert (root / "shared-resources/models" / answer["model_id"]).is_dir()
+    assert end(sidecar, "SIGTERM") < 30

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import sys
 
+from pumas import utf8
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status (see `exits.py`)."""
+    if arguments is None:
+        utf8.ensure()
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["serve"]:
         from pumas.cli.serve import is_rust, serve
