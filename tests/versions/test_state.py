@@ -120,9 +120,16 @@ def test_only_what_is_listed_and_whole_is_installed_newest_first(tmp_path: Path)
     assert state.validate(set()).incomplete == ["v0.8"]
 
 
-def test_without_a_list_what_is_on_disk_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [None, {}, {"installed": None}, {"installed": None, "mine": 7}])
+def test_without_a_list_what_is_on_disk_counts(tmp_path: Path, value: dict[str, Any] | None) -> None:
     place = Place(tmp_path, "v0.9")
-    assert tags(place.state()) == ["v0.9"]
+    if value is not None:
+        place.write(value)
+    state = place.state()
+    assert tags(state) == ["v0.9"]
+    state.set_default("v0.9")
+    assert place.read()["installed"].keys() == {"v0.9"}
+    assert place.read().get("mine") == (value or {}).get("mine")
     assert place.troubles.count == 0
 
 

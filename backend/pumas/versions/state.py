@@ -280,8 +280,9 @@ class VersionState:
                 f"{error} What is on disk is shown; validate_installations with rebuild lists it anew.",
             )
             return _State({"installed": self._from_disk()}, trusted=False, error="it is damaged")
-        if value is None:
-            return _State({"installed": self._from_disk()}, trusted=True)
+        if value is None or value.get("installed") is None:
+            # Who says nothing of versions does not say that there are none.
+            value = {**(value or {}), "installed": self._from_disk()}
         return _State(value, trusted=True)
 
     def _parsed(self) -> JsonObject | None:

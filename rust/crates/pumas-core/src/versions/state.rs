@@ -416,13 +416,16 @@ impl VersionState {
     }
 
     fn read(&self) -> State {
-        let state = |installed, trusted| State {
-            value: JsonObject::from_iter([("installed".to_owned(), Value::Object(installed))]),
-            trusted,
+        let with = |mut value: JsonObject, installed, trusted| {
+            value.insert("installed".to_owned(), Value::Object(installed));
+            State { value, trusted }
         };
         let parsed = match self.parsed() {
-            Ok(Some(value)) => return State { value, trusted: true },
-            Ok(None) => self.on_disk().map(|found| state(found, true)),
+            Ok(Some(value)) if installed_of(&value).is_some() => return State { value, trusted: true },
+            // Who says nothing of versions does not say that there are none.
+            Ok(value) => self
+                .on_disk()
+                .map(|found| with(value.unwrap_or_default(), found, true)),
             Err(error) => Err(error),
         };
         parsed.unwrap_or_else(|error| {
@@ -430,7 +433,7 @@ impl VersionState {
                 "{error} What is on disk is shown; validate_installations with rebuild lists it anew."
             );
             self.troubles.report(&self.subject(), error.kind(), &message);
-            state(self.on_disk().unwrap_or_default(), false)
+            with(JsonObject::new(), self.on_disk().unwrap_or_default(), false)
         })
     }
 
@@ -554,7 +557,7 @@ fn is_state(value: &JsonObject) -> bool {
 
 /// Tag -> what is known; an entry that is no object says nothing, but its tag counts.
 fn entries(value: &JsonObject) -> IndexMap<String, JsonObject> {
-    let Some(installed) = value.get("installed").and_then(Value::as_object) else {
+    let Some(installed) = installed_of(value) else {
         return IndexMap::new();
     };
     let entry = |info: &Value| info.as_object().cloned().unwrap_or_default();
@@ -562,6 +565,10 @@ fn entries(value: &JsonObject) -> IndexMap<String, JsonObject> {
         .iter()
         .map(|(tag, info)| (tag.clone(), entry(info)))
         .collect()
+}
+
+fn installed_of(value: &JsonObject) -> Option<&JsonObject> {
+    value.get("installed").and_then(Value::as_object)
 }
 
 fn installed_mut(value: &mut JsonObject) -> Option<&mut JsonObject> {
