@@ -107,3 +107,27 @@ test("downloads are put into another order", async ({ open, stage }) => {
     if (status !== "completed") await stage.call("cancel_model_download", { download_id });
   await stage.call("set_download_limits", { bytes_per_second: 0, at_once: 3 });
 });
+
+test("the focus stays near what goes away under it", async ({ open }) => {
+  const page = await open();
+  const focused = () => page.evaluate(() => document.activeElement?.tagName);
+  const press = async (name: string | RegExp) => {
+    await page.getByRole("main").getByRole("button", { name }).first().focus();
+    await page.keyboard.press("Enter");
+  };
+  await page.getByRole("option").nth(1).click();
+  await press("Close");
+  await expect(page.getByRole("tab")).toHaveCount(0);
+  await expect.poll(focused).not.toBe("BODY");
+  await page.getByRole("checkbox").first().focus();
+  await page.keyboard.press("Space");
+  await press("Clear filters");
+  await expect(page.getByRole("button", { name: "Clear filters" })).toHaveCount(0);
+  await expect.poll(focused).not.toBe("BODY");
+  await press("Show more");
+  await expect.poll(focused).not.toBe("BODY");
+  await page.getByRole("searchbox").fill("nothing has this");
+  await press("Clear filters");
+  await expect(page.getByRole("option").first()).toBeVisible();
+  await expect.poll(focused).not.toBe("BODY");
+});

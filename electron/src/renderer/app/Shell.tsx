@@ -1,6 +1,7 @@
 import { lazy, Suspense, useEffect, useState } from "react";
 
 import { useConnection } from "../client/hooks";
+import { keepFocus } from "../lib/keepFocus";
 import { VIEWS, go, useRoute } from "../lib/route";
 import { useSettled } from "../lib/useSettled";
 import { useTexts } from "../texts/texts";
@@ -30,6 +31,7 @@ export function Shell() {
   useEffect(() => {
     if (settled) void fetchViews();
   }, [settled]);
+  useEffect(() => keepFocus(() => document.getElementById("content")), []);
   useShortcuts({
     palette: () => setOpen((now) => (now === "palette" ? null : "palette")),
     help: () => setOpen("shortcuts"),
