@@ -127,6 +127,24 @@ describe("events", () => {
     await settle();
     expect(transport.calls).toEqual(["list_apps"]);
   });
+
+  it.each([
+    ["the stream opens", () => transport.handlers.opened(false)],
+    ["an event comes", () => transport.emit("version.changed")],
+  ])("make a first answer be asked again that was on its way when %s", async (_when, happens) => {
+    let answer: (value: unknown) => void = () => undefined;
+    transport.reply = () => new Promise((resolve) => (answer = resolve));
+    await show("list_apps");
+    happens();
+    await settle();
+    expect(transport.calls).toEqual(["list_apps"]);
+    answer({ success: true, apps: ["as it was"] });
+    await settle();
+    answer({ success: true, apps: ["as it is"] });
+    await settle();
+    expect(transport.calls).toEqual(["list_apps", "list_apps"]);
+    expect(client.queries.getQueryData(["list_apps", {}])).toMatchObject({ apps: ["as it is"] });
+  });
 });
 
 describe("changes", () => {

@@ -1,5 +1,5 @@
 // One client for the page: typed calls, and the events that keep the query cache true. Nothing here polls.
-import { QueryClient, notifyManager } from "@tanstack/react-query";
+import { QueryClient, notifyManager, type QueryFilters } from "@tanstack/react-query";
 
 import { affectedBy, CHANGED_BY } from "./affected";
 import { checked } from "./errors";
@@ -50,8 +50,8 @@ export class Client {
         this.become("open");
         // A stream that comes back brings what was missed, or says that it cannot. What was answered before the first
         // one was open may be older than its first event.
-        const isOld = (updated: number) => updated > 0 && (gap || (first && updated < opened));
-        void this.queries.invalidateQueries({ predicate: ({ state }) => isOld(state.dataUpdatedAt) });
+        const isOld = (updated: number) => gap || (first && updated < opened);
+        this.outdate({ predicate: ({ state }) => isOld(state.dataUpdatedAt) });
         void this.queries.refetchQueries({ predicate: ({ state }) => state.status === "error", type: "active" });
       },
       closed: (reason) => this.become(reason),
@@ -117,8 +117,18 @@ export class Client {
       this.gathering = undefined;
       const gone = [...this.stale];
       this.stale.clear();
-      for (const method of gone) void this.queries.invalidateQueries({ queryKey: [method] });
+      for (const method of gone) this.outdate({ queryKey: [method] });
     }, GATHER_MS);
+  }
+
+  /** Ask anew what is shown. A first answer that is on its way may be older than that, and is asked again after it. */
+  private outdate(filters: QueryFilters): void {
+    for (const { queryKey, state, promise } of this.queries.getQueryCache().findAll(filters)) {
+      if (state.fetchStatus !== "fetching" || state.data !== undefined) continue;
+      const again = () => this.queries.invalidateQueries({ queryKey, exact: true });
+      promise?.then(again, again);
+    }
+    void this.queries.invalidateQueries(filters);
   }
 
   private hear(event: PumasEvent): void {
