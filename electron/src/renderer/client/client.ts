@@ -31,6 +31,8 @@ export class Client {
   private readonly listeners = new Map<string, Set<Listener>>();
   private readonly watchers = new Set<() => void>();
   private readonly stale = new Set<MethodName>();
+  /** First answers on their way after which is asked again already. */
+  private readonly askedAfter = new WeakSet<Promise<unknown>>();
   private readonly tabs = new BroadcastChannel(CHANNEL);
   private gathering: ReturnType<typeof setTimeout> | undefined;
   private state: Connection = "connecting";
@@ -125,8 +127,10 @@ export class Client {
   private outdate(filters: QueryFilters): void {
     for (const { queryKey, state, promise } of this.queries.getQueryCache().findAll(filters)) {
       if (state.fetchStatus !== "fetching" || state.data !== undefined) continue;
+      if (promise === undefined || this.askedAfter.has(promise)) continue;
+      this.askedAfter.add(promise);
       const again = () => this.queries.invalidateQueries({ queryKey, exact: true });
-      promise?.then(again, again);
+      promise.then(again, again);
     }
     void this.queries.invalidateQueries(filters);
   }
