@@ -124,7 +124,10 @@ test("the focus stays near what goes away under it", async ({ open }) => {
   await press("Clear filters");
   await expect(page.getByRole("button", { name: "Clear filters" })).toHaveCount(0);
   await expect.poll(focused).not.toBe("BODY");
+  const more = page.getByRole("button", { name: "Show more" });
+  const facet = await page.getByRole("group").filter({ has: more }).first().locator("legend").innerText();
   await press("Show more");
+  await expect(page.getByRole("group", { name: facet, exact: true }).filter({ has: more })).toHaveCount(0);
   await expect.poll(focused).not.toBe("BODY");
   await page.getByRole("searchbox").fill("nothing has this");
   await press("Clear filters");

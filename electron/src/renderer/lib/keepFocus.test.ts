@@ -1,9 +1,10 @@
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { keepFocus } from "./keepFocus";
 
 let stop: () => void;
 beforeEach(() => {
+  vi.useFakeTimers();
   document.body.innerHTML = `
     <main id="content" tabindex="-1">
       <ul>
@@ -14,8 +15,14 @@ beforeEach(() => {
     </main>`;
   stop = keepFocus(() => document.getElementById("content"));
 });
-afterEach(() => stop());
+afterEach(() => {
+  stop();
+  vi.useRealTimers();
+});
 
+/** Let happen all that the changes so far lead to. */
+const settle = () => vi.runAllTimersAsync();
+const focused = () => document.activeElement?.id;
 const get = (id: string): HTMLElement => document.getElementById(id) ?? expect.fail(id);
 
 it.each<[string, string, () => void, string]>([
@@ -27,27 +34,86 @@ it.each<[string, string, () => void, string]>([
 ])("%s", async (_, from, change, to) => {
   get(from).focus();
   change();
-  await vi.waitFor(() => expect(document.activeElement?.id).toBe(to));
+  await settle();
+  expect(focused()).toBe(to);
 });
 
 it("leaves the focus where somebody else has put it", async () => {
   get("b1").focus();
   get("b").remove();
   get("a2").focus();
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  expect(document.activeElement?.id).toBe("a2");
+  await settle();
+  expect(focused()).toBe("a2");
 });
 
 it("keeps it also when a press of the button itself takes it away", async () => {
   get("b1").addEventListener("click", () => get("b").remove());
   get("b1").focus();
   get("b1").click();
-  await vi.waitFor(() => expect(document.activeElement?.id).toBe("c1"));
+  await settle();
+  expect(focused()).toBe("c1");
 });
 
 it("does nothing while what is focused stays", async () => {
   get("b1").focus();
   get("c").remove();
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  expect(document.activeElement?.id).toBe("b1");
+  await settle();
+  expect(focused()).toBe("b1");
+});
+
+describe("what is only disabled", () => {
+  /** As in a browser, where it loses the focus; jsdom leaves it there, and lets nobody take it away afterwards. */
+  function disable(id: string): void {
+    get(id).focus();
+    get(id).blur();
+    get(id).setAttribute("disabled", "");
+  }
+
+  it("keeps its claim: nothing is focused until it can be used again", async () => {
+    disable("b1");
+    await settle();
+    get("c").remove();
+    await settle();
+    expect(focused(), "while it is disabled").toBe("");
+    get("b1").removeAttribute("disabled");
+    await settle();
+    expect(focused()).toBe("b1");
+  });
+
+  it("keeps it also when it is disabled again at once", async () => {
+    disable("b1");
+    await settle();
+    get("b1").removeAttribute("disabled");
+    await Promise.resolve();
+    get("b1").setAttribute("disabled", "");
+    await settle();
+    expect(focused(), "while it is disabled").toBe("");
+    get("b1").removeAttribute("disabled");
+    await settle();
+    expect(focused()).toBe("b1");
+  });
+
+  it("gives way to its neighbour when it goes away", async () => {
+    disable("b1");
+    await settle();
+    get("b1").remove();
+    await settle();
+    expect(focused()).toBe("b2");
+  });
+
+  it.each<[string, () => void, string]>([
+    ["has focused something else", () => get("a2").focus(), "a2"],
+    [
+      "has clicked beside everything",
+      () => document.body.dispatchEvent(new Event("pointerdown", { bubbles: true })),
+      "",
+    ],
+  ])("has no claim any more once a person %s", async (_, leave, to) => {
+    disable("b1");
+    await settle();
+    leave();
+    get("b1").removeAttribute("disabled");
+    await settle();
+    expect(focused()).toBe(to);
+  });
 });

@@ -1,6 +1,8 @@
 // Where the keyboard is when what it was on goes away: a browser gives up and begins at the document's start, so that
 // whoever closes, pauses or deletes something by keyboard would have to walk back. Here the nearest that is left is
-// focused. Dialogs give the focus back by themselves and come first.
+// focused. What is only disabled, such as a button during its call, has the focus again when it can be used again: until
+// then nothing has it, so that a second Enter presses nothing else. Dialogs give the focus back by themselves and come
+// first.
 
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 
@@ -11,32 +13,35 @@ function focusables(within: Element): HTMLElement[] {
 }
 
 /** The places around an element, from the nearest on, with which of their focusable elements it is. */
-function surroundings(element: Element): { place: Element; index: number }[] {
+function surroundings(element: HTMLElement): { place: Element; index: number }[] {
   const found = [];
   for (let place = element.parentElement; place !== null; place = place.parentElement) {
-    found.push({ place, index: focusables(place).indexOf(element as HTMLElement) });
+    found.push({ place, index: focusables(place).indexOf(element) });
     if (place.matches("main, [role=dialog]")) break;
   }
   return found;
 }
 
-function isUsable(element: Element): boolean {
-  return element.isConnected && !element.matches(":disabled");
-}
-
 /** Keep the focus near where it was lost; returns how to stop. `fallback` is where it goes when nothing is left. */
 export function keepFocus(fallback: () => HTMLElement | null): () => void {
-  let last: Element | null = null;
+  let last: HTMLElement | null = null;
   let around: ReturnType<typeof surroundings> = [];
+  let wasDisabled = false;
   let waiting: ReturnType<typeof setTimeout> | undefined;
   const remember = ({ target }: FocusEvent) => {
-    if (!(target instanceof Element)) return;
+    if (!(target instanceof HTMLElement)) return;
     last = target;
     around = surroundings(target);
+    wasDisabled = false;
   };
+  const isDisabled = () => last?.isConnected === true && last.matches(":disabled");
   const look = () => {
     waiting = undefined;
-    if (last === null || document.activeElement !== document.body || isUsable(last)) return;
+    if (last === null || document.activeElement !== document.body || isDisabled()) return;
+    if (last.isConnected) {
+      last.focus({ preventScroll: true });
+      return;
+    }
     last = null;
     for (const { place, index } of around) {
       const left = place.isConnected ? focusables(place) : [];
@@ -47,8 +52,13 @@ export function keepFocus(fallback: () => HTMLElement | null): () => void {
     fallback()?.focus({ preventScroll: true });
   };
   const changes = new MutationObserver(() => {
-    if (last === null || isUsable(last)) return;
-    waiting ??= setTimeout(look); // after those who give the focus back by themselves
+    if (last === null) return;
+    if (isDisabled()) {
+      wasDisabled = true;
+    } else if (wasDisabled || !last.isConnected) {
+      wasDisabled = false;
+      waiting ??= setTimeout(look); // after those who give the focus back by themselves
+    }
   });
   // A person who clicks beside everything wants the focus nowhere.
   const leave = ({ target }: PointerEvent) => {
