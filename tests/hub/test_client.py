@@ -28,7 +28,9 @@ from pumas.errors import (
     RevisionNotFound,
     TokenRefused,
 )
+from pumas.hub import reading
 from pumas.hub.client import HubClient, check_revision
+from pumas.hub.model import HubListing
 from pumas.net.client import NetworkClient
 from pumas.net.settings import NetworkSettings
 
@@ -229,30 +231,78 @@ def test_nothing_is_sent_in_offline_mode(hub: Hub) -> None:
     assert not hub.requests
 
 
-def test_entries_of_a_listing_that_make_no_sense_are_left_out(hub: Hub, client: HubClient) -> None:
-    body = b'[{"id": 7}, {"id": "a/b", "sha": "x"}, {"id": "good/one", "sha": "%s", "siblings": null}]' % (b"1" * 40)
+def answer_with(hub: Hub, said: object) -> None:
+    body = json.dumps(said).encode()
     hub.fault(Raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)))
+
+
+@pytest.mark.parametrize("odd", [{"id": 7}, {"id": "a/b", "sha": "x"}, {}, None, 7, True, "x", "siblings", [], [{}]])
+def test_entries_of_a_listing_that_make_no_sense_are_left_out(hub: Hub, client: HubClient, odd: object) -> None:
+    answer_with(hub, [odd, {"id": "good/one", "sha": "1" * 40, "siblings": None}])
+    assert [one.repo_id for one in client.models()] == ["good/one"]
+    answer_with(hub, [odd])
+    assert client.models() == []
+
+
+def test_an_entry_that_our_reader_fails_at_costs_that_entry_alone(
+    hub: Hub, client: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = reading.read_listing
+
+    def reader(info: Any) -> HubListing:
+        return read(info) if info.id != "bad/one" else info.no_such_thing
+
+    monkeypatch.setattr(reading, "read_listing", reader)
+    answer_with(hub, [{"id": name, "sha": "1" * 40} for name in ("bad/one", "good/one")])
     assert [one.repo_id for one in client.models()] == ["good/one"]
 
 
-ODD_FIELDS: dict[str, Any] = {
-    "lastModified": "yesterday",
-    "cardData": 7,
-    "safetensors": {"total": 5},
-    "siblings": 7,
-    "tags": {"a": 1},
-    "gguf": [],
-    "evalResults": 7,
-    "transformersInfo": [1],
-}
+@pytest.mark.parametrize("said", [{}, {"error": "x"}, "", "text", 7, None])
+def test_a_listing_that_is_no_list_is_refused(hub: Hub, client: HubClient, said: object) -> None:
+    answer_with(hub, said)
+    with pytest.raises(InvalidReply):
+        client.models()
 
 
-@pytest.mark.parametrize("field", ODD_FIELDS)
-def test_a_field_that_makes_no_sense_counts_as_missing(hub: Hub, client: HubClient, field: str) -> None:
+def test_a_search_with_an_entry_left_out_asks_no_second_page(hub: Hub, client: HubClient) -> None:
+    body = b"[null]"
+    head = b'HTTP/1.1 200 OK\r\nLink: <%s/api/models?cursor=x>; rel="next"\r\nContent-Length: %d\r\n\r\n'
+    hub.fault(Raw(head % (hub.url.encode(), len(body)) + body))
+    assert client.models(limit=1) == []
+    assert len(hub.requests) == 1
+
+
+ODD_FIELDS: list[tuple[str, Any]] = [
+    ("lastModified", "yesterday"),
+    ("cardData", 7),
+    ("cardData", {"eval_results": 3}),
+    ("cardData", {"eval_results": [1]}),
+    ("cardData", {"eval_results": "x"}),
+    ("cardData", {"_to_dict": 1}),
+    ("cardData", {"to_dict": 1}),
+    ("cardData", {"tags": 3}),
+    ("cardData", {"self": 1}),
+    ("cardData", {"ignore_metadata_errors": 1}),
+    ("cardData", {"model-index": 7}),
+    ("card_data", {"eval_results": 3}),
+    ("safetensors", {"total": 5}),
+    ("siblings", 7),
+    ("tags", {"a": 1}),
+    ("gguf", []),
+    ("gated", 7),
+    ("evalResults", 7),
+    ("transformersInfo", [1]),
+    ("self", 1),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), ODD_FIELDS)
+def test_a_field_that_makes_no_sense_counts_as_missing(hub: Hub, client: HubClient, field: str, value: Any) -> None:
     good: dict[str, Any] = {"id": "good/one", "sha": "1" * 40, "siblings": [], "likes": 3}
-    body = json.dumps([{**good, field: ODD_FIELDS[field]}, {**good, "id": "good/two"}]).encode()
-    hub.fault(Raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)))
+    answer_with(hub, [{**good, field: value}, {**good, "id": "good/two"}])
     assert [(one.repo_id, one.likes) for one in client.models()] == [("good/one", 3), ("good/two", 3)]
+    answer_with(hub, {**good, field: value})
+    assert client.model("good/one").likes == 3
 
 
 def test_files_are_read_without_what_only_the_library_wants_of_them(hub: Hub, client: HubClient) -> None:
@@ -263,8 +313,7 @@ def test_files_are_read_without_what_only_the_library_wants_of_them(hub: Hub, cl
         {"size": 5, "blobId": "2" * 40},
         None,
     ]
-    body = json.dumps({"id": "good/one", "sha": "1" * 40, "siblings": files}).encode()
-    hub.fault(Raw(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)))
+    answer_with(hub, {"id": "good/one", "sha": "1" * 40, "siblings": files})
     model = client.model("good/one")
     assert [(file.path, file.sha256) for file in model.files] == [("good.gguf", "a" * 64)]
     assert "odd.gguf" in model.unusable

@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pumas.hub.model import HubModel
-from pumas.hub.reading import Unreadable, read_listing, read_model
+from pumas.hub.reading import Unreadable, read_listing, read_model, tolerant
 
+Info = tolerant(ModelInfo)
 GOOD: dict[str, Any] = {"id": "acme/Lumen", "sha": "c" * 40, "siblings": []}
 FILE = {"rfilename": "a.json", "size": 3, "blobId": "b" * 40}
 LARGE = {**FILE, "rfilename": "a.gguf", "lfs": {"sha256": "d" * 64, "size": 3, "pointerSize": 134}}
 
 
 def read(**changes: Any) -> HubModel:
-    return read_model(ModelInfo(**{**GOOD, **changes}))
+    return read_model(Info(**{**GOOD, **changes}))
 
 
 def test_a_plain_answer() -> None:
@@ -51,6 +52,24 @@ def test_a_plain_answer() -> None:
 )
 def test_the_licence_is_the_cards_else_the_tags(card: dict[str, Any], tags: list[str], license_: str) -> None:
     assert read(cardData=card, tags=tags).license == license_
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"tags": 3}, {"self": 1}, {"ignore_metadata_errors": 1}, {"to_dict": 1}, {"_to_dict": 1}, {"eval_results": 3},
+        {"eval_results": [1]}, {"eval_results": "x"},
+    ],
+)  # fmt: skip
+def test_one_odd_field_of_a_card_costs_nothing_else(odd: dict[str, Any]) -> None:
+    model = read(cardData={"license": "mit", "base_model": "acme/Base", **odd})
+    assert (model.license, model.base_model) == ("mit", ("acme/Base",))
+    assert model.card == {"license": "mit", "base_model": "acme/Base", **odd}
+
+
+def test_a_card_is_kept_as_it_was_written_but_for_evaluations_and_nulls() -> None:
+    model = read(cardData={"tags": ["a", "a"], "model-index": [{"name": "x"}], "license": None, "base_model": "a/b"})
+    assert list(model.card.items()) == [("tags", ["a", "a"]), ("base_model", "a/b")]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +141,7 @@ def test_what_is_copied_whole_is_bounded() -> None:
     text = orjson.dumps(model.to_json())
     assert len(text) < 200_000
     assert model.config == {"a": {"b": [1, "x", None, True]}}
-    assert model.card["nan"] is None
+    assert "nan" not in model.card
 
 
 JSON = st.recursive(
@@ -140,7 +159,7 @@ FIELDS = (
 def test_no_answer_is_too_odd(changes: dict[str, Any], siblings: list[Any], card: Any) -> None:
     files = [{"rfilename": one, "size": one, "blobId": one, "lfs": None} for one in siblings]
     try:
-        info = ModelInfo(**{**GOOD, "siblings": files, "cardData": card, **changes})
+        info = Info(**{**GOOD, "siblings": files, "cardData": card, **changes})
     except Exception:  # the library itself refuses; `client.py` turns that into a failure of the hub
         return
     for reader in (read_model, read_listing):

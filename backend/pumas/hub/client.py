@@ -13,7 +13,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -31,7 +31,7 @@ from pumas.errors import (
     RevisionNotFound,
     TokenRefused,
 )
-from pumas.hub.model import HUB, HubListing, HubModel, is_commit, parse_repo_id
+from pumas.hub.model import HUB, HubListing, HubModel, Json, is_commit, parse_repo_id
 from pumas.net.address import Address, base, parse
 from pumas.net.client import Timeouts
 
@@ -103,7 +103,7 @@ class HubClient:
 
         An entry that makes no sense is left out.
         """
-        from pumas.hub.reading import Unreadable, read_listing
+        from pumas.hub.reading import ODD, read_listing
 
         api, token = self._api(), self._token_argument()
         with self._answers():
@@ -118,7 +118,7 @@ class HubClient:
             )
             listings: list[HubListing] = []
             for info in islice(found, limit):
-                with contextlib.suppress(Unreadable):
+                with contextlib.suppress(*ODD):
                     listings.append(read_listing(info))
             return listings
 
@@ -201,7 +201,9 @@ class HubClient:
         # Else it looks for torch, asks the hub which agents there are, and writes what it learned into the user's home.
         constants.HF_HUB_DISABLE_TELEMETRY = True
         use_for_huggingface_hub(self._network)
+        # For the whole process: the library names both itself, and there is no argument for either.
         hf_api.ModelInfo = tolerant(hf_api.ModelInfo)
+        cast(Any, hf_api).paginate = _paginate
         return HfApi(endpoint=self.endpoint, token=False, library_name="pumas")
 
     @contextlib.contextmanager
@@ -249,6 +251,20 @@ class HubClient:
         if code == "RepoNotFound":
             return RepoNotFound(repo_id)
         return TokenRefused() if status == 401 else HttpStatus(status, self._origin.origin.netloc)
+
+
+def _paginate(path: str, params: Any, headers: dict[str, str], timeout: float | None = None) -> Iterator[Json]:
+    """The library's, but an entry that is no object does not end the listing."""
+    from huggingface_hub import utils
+
+    from pumas.hub.reading import entries
+
+    url: str | None = path
+    while url:
+        response = cast(Any, utils).http_backoff("GET", url, params=params, headers=headers, timeout=timeout)
+        utils.hf_raise_for_status(response)
+        yield from entries(response.json())
+        url, params = response.links.get("next", {}).get("url"), None
 
 
 def check_revision(revision: str) -> str:

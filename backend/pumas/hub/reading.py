@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pumas.errors import InvalidInput
@@ -22,7 +22,8 @@ MAX_TAGS: Final = 500
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _BASE_MODEL: Final = "base_model:"
 _RELATIONS: Final = ("adapter", "finetune", "merge", "quantized")
-_ODD: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+# What the library, and a reader, fails with at a value of the wrong type.
+ODD: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 _MAX_NODES: Final = 5_000
 _MAX_DEPTH: Final = 12
 
@@ -32,7 +33,10 @@ class Unreadable(ValueError):
 
 
 def tolerant(kind: type[ModelInfo]) -> type[ModelInfo]:
-    """`huggingface_hub.ModelInfo`, for which one field that it cannot read is missing, not a failure of all."""
+    """`huggingface_hub.ModelInfo`, for which one field that it cannot read is missing, not a failure of all.
+
+    `card_data` is the card as its author wrote it: the library's own class for it fails at, or loses, odd cards.
+    """
     if getattr(kind, "is_tolerant", False):
         return kind
 
@@ -41,11 +45,13 @@ def tolerant(kind: type[ModelInfo]) -> type[ModelInfo]:
     class Described(kind):
         is_tolerant = True
 
-        def __init__(self, **given: Any) -> None:
+        def __init__(self, /, **given: Any) -> None:
+            card = given.pop("cardData", None)
             try:
                 describe(self, **given)
-            except _ODD:
+            except ODD:
                 describe(self, **_readable(kind, given))
+            self.card_data = card
 
     return Described
 
@@ -54,7 +60,7 @@ def _readable(kind: type[ModelInfo], given: Json) -> Json:
     def reads(name: str, value: Any) -> bool:
         try:
             kind(**{"id": "", name: value})
-        except _ODD:
+        except ODD:
             return False
         return True
 
@@ -70,8 +76,20 @@ def _whole(sibling: Json) -> Json:
     return {"rfilename": None, **sibling, "lfs": pointer}
 
 
+def entries(page: Any) -> Iterator[Json]:
+    """Of one page of a listing. Raises `Unreadable` when it is none.
+
+    What is no object is given as an empty one, which no reader takes: were it left out here, the library would ask for
+    a further page to have as many as it wants.
+    """
+    if not isinstance(page, list):
+        raise Unreadable("no description of a model")
+    for entry in cast(list[Any], page):
+        yield _object(entry)
+
+
 def read_model(info: Any) -> HubModel:
-    """From a `huggingface_hub.ModelInfo` with files' metadata. Raises `Unreadable`."""
+    """From a `tolerant` `ModelInfo` with files' metadata. Raises `Unreadable`."""
     files: list[HubFile] = []
     unusable: list[str] = []
     for sibling in _list(getattr(info, "siblings", None)):
@@ -155,9 +173,8 @@ def is_text(value: str) -> bool:
 
 
 def _card(info: Any) -> Json:
-    card = getattr(info, "card_data", None)
-    to_dict = getattr(card, "to_dict", None)
-    return _plain_object(to_dict() if callable(to_dict) else card)
+    card = _plain_object(getattr(info, "card_data", None))
+    return {key: value for key, value in card.items() if value is not None and key != "model-index"}
 
 
 def _license(card: Json, tags: Iterable[str]) -> str:

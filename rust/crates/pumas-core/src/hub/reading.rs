@@ -78,8 +78,7 @@ fn described(info: &Value, card: &Map<String, Value>) -> Result<Described, Strin
     let author = line("author", 256);
     let gated = match info.get("gated") {
         Some(Value::String(kind)) if matches!(kind.as_str(), "auto" | "manual") => json!(kind),
-        Some(Value::String(kind)) => json!(!kind.is_empty()),
-        Some(value) => json!(value == &Value::Bool(true)),
+        Some(value) => json!(is_true(value)),
         None => json!(false),
     };
     Ok(Described {
