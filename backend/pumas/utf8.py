@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Final
 
-_VARIABLE = "PYTHONUTF8"
+OPTION: Final = ("-X", "utf8")
+"""Of every Python that we start for ourselves."""
 
 
 def ensure() -> None:
     """Begin this program anew in UTF-8 mode (PEP 540) where names would be read in another encoding.
 
-    The process stays the same, and so do its arguments and its parent. Who ignores the environment goes on as it is.
+    The process stays the same, and so do its arguments and its parent.
     """
-    if sys.getfilesystemencoding().lower() == "utf-8" or os.environ.get(_VARIABLE) == "1":
-        return
-    os.environ[_VARIABLE] = "1"
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves, with our own arguments
+    if sys.getfilesystemencoding().lower() != "utf-8" and tuple(sys.orig_argv[1:3]) != OPTION:
+        os.execv(sys.executable, [sys.executable, *OPTION, *sys.orig_argv[1:]])  # noqa: S606 - ourselves

@@ -288,8 +288,8 @@ class DownloadService:
             await self._in_thread(lambda: self._file.save(settings))
             self._settings = settings
             self._apply(settings)
-        limits = self.limits()
-        self._events.publish("download.limits", asdict(limits))
+            limits = self.limits()
+            self._events.publish("download.limits", asdict(limits))
         return limits
 
     # -- one download ------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+from pumas import utf8
 from pumas.library.entry import IndexEntry
 from pumas.library.reading import Reading, read_folder
 
@@ -114,7 +115,7 @@ def _groups(paths: Sequence[str]) -> Iterator[list[str]]:
 def _start() -> subprocess.Popen[bytes]:
     package = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from pumas.library.readers import serve; serve()"],
+        [sys.executable, *utf8.OPTION, "-c", "from pumas.library.readers import serve; serve()"],
         cwd=package,
         env={name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_NEEDED_PREFIXES)},
         stdin=subprocess.PIPE,

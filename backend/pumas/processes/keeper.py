@@ -1,10 +1,10 @@
 """A small process of its own that keeps one app: its parent, the reader of its output, and the one that ends it late.
 
-Started by `spawn.py` as `python -I -S keeper.py RUN_ID`, told what to do by one line of JSON on stdin. It starts the
-app in a session of its own, writes what the app prints to a log of bounded size however much that is, and collects
-every process that the app leaves behind: as their subreaper (prctl(2)) it is an ancestor of all of them, so who belongs
-to the app can be told from the process tree alone. It lives on when the sidecar is killed, so that the app neither
-stops nor loses its log, and ends with the last of its children.
+Started by `spawn.py` as `python -I -S -X utf8 keeper.py RUN_ID`, told what to do by one line of JSON on stdin. It
+starts the app in a session of its own, writes what the app prints to a log of bounded size however much that is, and
+collects every process that the app leaves behind: as their subreaper (prctl(2)) it is an ancestor of all of them, so
+who belongs to the app can be told from the process tree alone. It lives on when the sidecar is killed, so that the app
+neither stops nor loses its log, and ends with the last of its children.
 
 Signals: SIGUSR1 ends the app (TERM, after the grace KILL); SIGTERM lets go once the app's first process has ended.
 Nothing is imported beyond what that needs: one such process runs per app.

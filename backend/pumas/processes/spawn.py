@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pumas import utf8
 from pumas.errors import LaunchFailed, Unsupported
 from pumas.processes import family, kernel
 from pumas.processes.kernel import Identity
@@ -72,7 +73,7 @@ class WaitingKeeper:
             raise Unsupported("Apps cannot be started on this system yet.")
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(KEEPER), run_id],
+                [sys.executable, "-I", "-S", *utf8.OPTION, str(KEEPER), run_id],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

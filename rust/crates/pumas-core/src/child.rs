@@ -14,17 +14,19 @@ pub(crate) fn wait(child: &mut Child, most: Duration) -> Option<ExitStatus> {
     let ends = Instant::now() + most;
     loop {
         let left = ends.saturating_duration_since(Instant::now());
-        let status = child.try_wait().ok().flatten();
-        if status.is_some() || left.is_zero() {
-            return status;
+        match child.try_wait() {
+            Ok(None) if !left.is_zero() => {}
+            known => return known.ok().flatten(),
         }
-        if !told_of_end(child, left) {
+        told_of_end(child, left);
+        // Who traces it hears of its end before us, and where nobody tells, it is asked for again and again.
+        if let Ok(None) = child.try_wait() {
             thread::sleep(POLL.min(left));
         }
     }
 }
 
-/// Waits until the kernel tells, or the time is over; false when it cannot tell.
+/// Waits until the kernel tells, or the time is over; false at once when it cannot tell.
 #[cfg(target_os = "linux")]
 fn told_of_end(child: &Child, most: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -58,6 +60,14 @@ mod tests {
         assert_eq!(status.and_then(|status| status.code()), Some(3));
         // Known already.
         assert_eq!(wait(&mut child, Duration::ZERO), status);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_tells() {
+        let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        assert!(told_of_end(&child, Duration::from_secs(30)));
+        assert!(child.try_wait().unwrap().is_some());
     }
 
     #[test]

@@ -10,14 +10,18 @@ pub(crate) fn settle() {
     let_go_of_code();
 }
 
-/// Only what is executable and not writable: nobody has changed such a page, so that the file holds all of it.
+/// Of our own program only: a library's place can be another's by the time it is let go of.
 #[cfg(target_os = "linux")]
 fn let_go_of_code() {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for range in maps.lines().filter_map(code_of_file) {
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else {
+        return;
+    };
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    for range in unchanged_code(&maps, &program.to_string_lossy()) {
         #[expect(unsafe_code, reason = "rustix cannot know that nothing is lost")]
-        // SAFETY: the pages are read-only and of a file, so that the next use brings the same bytes back; who runs
-        // through them meanwhile waits for that as for any page that was not used before.
+        // SAFETY: the program's own mappings stay where they are for as long as it runs. These are read-only, of a file,
+        // and without a page of their own, so that the next use brings the same bytes back; who runs through them
+        // meanwhile waits for that as for any page that was not used before.
         let _ = unsafe {
             rustix::mm::madvise(
                 std::ptr::without_provenance_mut(range.start),
@@ -28,15 +32,31 @@ fn let_go_of_code() {
     }
 }
 
-/// The addresses of one line of `/proc/PID/maps` when it is code from a file: `proc_pid_maps(5)`.
+/// Where the code of `program` lies of which no page was changed: `/proc/PID/smaps`, `proc_pid_smaps(5)`.
 #[cfg(target_os = "linux")]
-fn code_of_file(line: &str) -> Option<std::ops::Range<usize>> {
+fn unchanged_code(maps: &str, program: &str) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    let mut code = None;
+    for line in maps.lines() {
+        if let Some(changed) = line.strip_prefix("Anonymous:") {
+            found.extend(code.take().filter(|_| changed.trim() == "0 kB"));
+        } else if let Some(range) = mapping(line) {
+            code = range
+                .1
+                .then_some(range.0)
+                .filter(|_| line.ends_with(&format!(" {program}")));
+        }
+    }
+    found
+}
+
+/// The addresses that a mapping's first line names, and whether they are code that nobody can write.
+#[cfg(target_os = "linux")]
+fn mapping(line: &str) -> Option<(std::ops::Range<usize>, bool)> {
     let mut fields = line.split_ascii_whitespace();
     let (from, to) = fields.next()?.split_once('-')?;
-    let rights = fields.next()?;
-    let path = fields.nth(3)?;
     let address = |text| usize::from_str_radix(text, 16).ok();
-    (rights == "r-xp" && path.starts_with('/')).then_some(address(from)?..address(to)?)
+    Some((address(from)?..address(to)?, fields.next()? == "r-xp"))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -46,43 +66,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_files_is_let_go_of() {
-        let line = |rights: &str, path: &str| format!("55d0c000-55d0f000 {rights} 00439000 fe:00 131 {path}");
-        for (rights, path, found) in [
-            ("r-xp", "/usr/bin/pumas-rpc", Some(0x55d0_c000..0x55d0_f000)),
-            (
-                "r-xp",
-                "/a folder/pumas-rpc (deleted)",
-                Some(0x55d0_c000..0x55d0_f000),
-            ),
-            ("r--p", "/usr/bin/pumas-rpc", None),
-            ("rwxp", "/usr/bin/pumas-rpc", None),
-            ("rw-p", "/usr/bin/pumas-rpc", None),
-            ("r-xp", "[vdso]", None),
-            ("r-xp", "", None),
+    fn only_our_own_unchanged_code_is_let_go_of() {
+        let range = 0x55d0_c000..0x55d0_f000;
+        for (rights, path, changed, found) in [
+            ("r-xp", "/usr/bin/pumas-rpc", 0, true),
+            ("r-xp", "/usr/bin/pumas-rpc", 4, false),
+            ("r-xp", "/usr/lib/libc.so.6", 0, false),
+            ("r-xp", "/else/usr/bin/pumas-rpc", 0, false),
+            ("r--p", "/usr/bin/pumas-rpc", 0, false),
+            ("rwxp", "/usr/bin/pumas-rpc", 0, false),
+            ("r-xp", "[vdso]", 0, false),
         ] {
-            assert_eq!(code_of_file(&line(rights, path)), found, "{rights} {path}");
+            let maps = format!(
+                "55d0c000-55d0f000 {rights} 00439000 fe:00 131                {path}\nSize: 12 kB\nRss: 12 kB\n\
+                 Anonymous:             {changed} kB\nVmFlags: rd ex mr mw me\n"
+            );
+            let expected = if found { vec![range.clone()] } else { vec![] };
+            assert_eq!(
+                unchanged_code(&maps, "/usr/bin/pumas-rpc"),
+                expected,
+                "{rights} {path} {changed}"
+            );
         }
-        assert_eq!(code_of_file(""), None);
+        assert!(unchanged_code("", "/usr/bin/pumas-rpc").is_empty());
     }
 
     #[test]
     fn the_program_goes_on_with_less() {
+        let program = std::fs::read_link("/proc/self/exe").unwrap();
         let resident = || {
-            let read = std::fs::read_to_string("/proc/self/statm").unwrap();
-            read.split_ascii_whitespace()
-                .nth(1)
-                .unwrap()
-                .parse::<u64>()
-                .unwrap()
+            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let ours = maps.split_inclusive('\n').skip_while(|line| {
+                !(line.contains(" r-xp ") && line.trim_end().ends_with(program.to_str().unwrap()))
+            });
+            let rss = ours.skip(1).find_map(|line| line.strip_prefix("Rss:")).unwrap();
+            rss.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
         };
+        // Other tests bring code back at the same moment.
         let ends = Instant::now() + Duration::from_secs(30);
         let less = || {
             let before = resident();
             settle();
             resident() < before
         };
-        // Other tests may take more at the same moment.
         while !less() {
             assert!(Instant::now() < ends, "nothing was let go of");
         }

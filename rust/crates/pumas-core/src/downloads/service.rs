@@ -274,16 +274,14 @@ impl DownloadService {
         change: impl FnOnce(&mut DownloadSettings) -> Result<()>,
     ) -> Result<Limits> {
         let shared = &self.shared;
-        {
-            let _changing = shared.changing.lock().await;
-            let mut settings = locked(&shared.settings).clone();
-            change(&mut settings)?;
-            settings.check()?;
-            let at_disk = Arc::clone(shared);
-            let settings = blocking(move || at_disk.file.save(&settings).map(|()| settings)).await?;
-            shared.apply(&settings)?;
-            *locked(&shared.settings) = settings;
-        }
+        let _changing = shared.changing.lock().await;
+        let mut settings = locked(&shared.settings).clone();
+        change(&mut settings)?;
+        settings.check()?;
+        let at_disk = Arc::clone(shared);
+        let settings = blocking(move || at_disk.file.save(&settings).map(|()| settings)).await?;
+        shared.apply(&settings)?;
+        *locked(&shared.settings) = settings;
         let limits = self.limits();
         shared.events.publish("download.limits", &limits);
         Ok(limits)

@@ -31,7 +31,7 @@ const STEPS_PER_CHECK: i32 = 20_000;
 const PREPARED_STATEMENTS: usize = 64;
 /// Of the page cache of a connection.
 const CACHE_KIB: i64 = 2048;
-/// Of the connection that writes in bulk, until it is told to [`Database::settle_sync`].
+/// Of the connection that writes what can be made again, in bulk; [`Database::settle_sync`] gives back what it holds.
 const BULK_CACHE_KIB: i64 = 12_288;
 
 /// SQL that creates everything in an empty database, and the version it carries in `PRAGMA user_version`.
