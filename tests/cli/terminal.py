@@ -32,7 +32,7 @@ class Terminal:
             stderr=child,
             start_new_session=True,
             preexec_fn=default_sigint,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "150"},
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "150", "PYTHONFAULTHANDLER": "1"},
         )
         os.close(child)
 
@@ -68,7 +68,19 @@ class Terminal:
 
     def _read(self) -> bool:
         if not select.select([self._master], [], [], PATIENCE_S)[0]:
-            raise AssertionError(f"nothing more was shown after: {self.shown[-2000:]}")
+            shown = self.shown[-2000:]
+            raise AssertionError(f"nothing more was shown after: {shown}\n{self._stacks()}")
+        return self._take()
+
+    def _stacks(self) -> str:
+        """What the command's threads wait for: faulthandler says it at the terminal as the process is ended."""
+        before = len(self.shown)
+        self.process.send_signal(signal.SIGABRT)
+        while select.select([self._master], [], [], PATIENCE_S)[0] and self._take():
+            pass
+        return self.shown[before:]
+
+    def _take(self) -> bool:
         try:
             data = os.read(self._master, 65536)
         except OSError:
