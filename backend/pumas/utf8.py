@@ -10,7 +10,7 @@ import sys
 from typing import Final
 
 OPTION: Final = ("-X", "utf8")
-"""Of every Python that we start for ourselves."""
+"""For each Python of ours that gets names of files as text."""
 
 
 def ensure() -> None:

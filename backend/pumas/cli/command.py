@@ -5,6 +5,7 @@ A command is a function whose first parameter is a `Cli`; it returns its exit st
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self, 
 import typer
 from typer.core import TyperGroup
 
+from pumas.arguments import folder
 from pumas.cli import exits
 from pumas.cli.arguments import BadArgument
 from pumas.cli.output import Output
@@ -29,12 +31,13 @@ T = TypeVar("T")
 
 
 def _folder(text: str) -> Path:
-    """An empty name would be the working directory: nobody means that."""
-    if not text.strip():
-        raise typer.BadParameter("must not be empty")
-    if Path(text).is_file():
+    try:
+        path = folder(text)
+    except argparse.ArgumentTypeError as error:
+        raise typer.BadParameter(str(error)) from None
+    if path.is_file():
         raise typer.BadParameter(f"{text!r} is a file")
-    return Path(text)
+    return path
 
 
 RootOption = Annotated[

@@ -240,7 +240,6 @@ class LibraryIndex:
                 # Who was told that the library is being read hears of the end, also when nothing was found.
                 self._tell_counts(self.database())
             if summary is not None and summary.added + summary.changed > _MANY_CHANGES:
-                self.database().settle_sync()
                 footprint.give_back()
             if summary is not None and self._reconciler(self.database()).tidy():
                 footprint.give_back()

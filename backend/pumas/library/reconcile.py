@@ -153,7 +153,6 @@ class Reconciler:
         with contextlib.suppress(PumasError):
             while not self._stop() and self._db.write_sync(store.merge_search_segments):
                 done = True
-        self._db.settle_sync()
         return done
 
     def refresh(self, model_ids: Iterable[str]) -> Summary:
@@ -489,6 +488,8 @@ class _Run:
             self._flush()
         finally:
             self._writer.close(self.summary)
+            if self.summary.added + self.summary.changed >= store.BULK:
+                self._r.database.settle_sync()
         return self.summary
 
 

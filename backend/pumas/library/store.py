@@ -25,7 +25,7 @@ _SEARCH_NEW_ROWS: Final = (
     f"SELECT row, {_SEARCHED} FROM models WHERE row > ? ORDER BY row"
 )
 # A batch of at least so many rows is one of many: segments are merged when all are written.
-_BULK = 500
+BULK = 500
 _SEGMENTS, _SEGMENTS_IN_BULK = 16, 1000
 # Digests and dates lie anywhere in their indexes: with few pages in memory each batch would read and write them anew.
 # `Database.settle_sync` ends it.
@@ -118,7 +118,7 @@ def apply(c: sqlite3.Connection, batch: Batch) -> Changes:
 
 
 def _write_entries(c: sqlite3.Connection, entries: Sequence[IndexEntry], changes: Changes) -> None:
-    if len(entries) >= _BULK:
+    if len(entries) >= BULK:
         _merge_segments_from(c, _SEGMENTS_IN_BULK)
         c.execute(f"PRAGMA cache_size=-{_CACHE_KIB_IN_BULK}")
     newest: int = c.execute("SELECT coalesce(max(row), 0) FROM models").fetchone()[0]

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pumas import json_text
 from pumas.errors import ConnectionFailed, HttpStatus, InvalidReply, NetworkError, RateLimited
 from pumas.net.hosts import Host
 from pumas.net.transport import translate
-from pumas.storage import json_file
 
 if TYPE_CHECKING:
     from urllib3 import HTTPResponse
@@ -101,7 +101,7 @@ class Response:
         """The body as JSON. Raises as `read`, and InvalidReply when it is something else."""
         data = self.read(limit)
         try:
-            return json_file.loads(data)
+            return json_text.loads(data)
         except ValueError:
             raise InvalidReply(self._host, _looks_like(data)) from None
 

@@ -10,19 +10,18 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
 
+from pumas import json_text
 from pumas.errors import CorruptState, DiskError
 from pumas.storage.files import TEMP_SUFFIX, disk_errors, fsync_folder, is_odd, put_aside, write_durably
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
-MAX_DEPTH = 127
-"""Deeper values are no JSON to us: Rust's parser ends here, and what orjson reads of more levels it cannot write."""
 
 JsonObject = dict[str, Any]
 
@@ -54,38 +53,12 @@ def json_files(folder: Path) -> list[Path]:
             return []
 
 
-def loads(data: bytes) -> Any:
-    """One JSON value that can also be written again.
-
-    Raises:
-        ValueError: it is not UTF-8, not JSON, or nested deeper than `MAX_DEPTH`.
-    """
-    value: object = orjson.loads(data)
-    # The count is a bound of the depth: most files are known to be shallow without a walk through them.
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _too_deep(value):
-        raise ValueError("not valid JSON")
-    return value
-
-
-def _too_deep(value: object) -> bool:
-    level: list[object] = [value]
-    for _ in range(MAX_DEPTH):
-        level = [item for holder in level for item in _items(holder) if isinstance(item, dict | list)]
-        if not level:
-            return False
-    return True
-
-
-def _items(holder: object) -> Iterable[object]:
-    return cast(JsonObject, holder).values() if isinstance(holder, dict) else cast(list[object], holder)
-
-
 def parse_object(path: str | Path) -> JsonObject:
     """Read one JSON object.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a regular file, too large, not an object, or as for `loads`.
+        ValueError: it is not a regular file, too large, not an object, or as for `json_text.loads`.
         OSError: it cannot be read.
     """
     # A first look at a library does this for every model, and a file object would cost more than all these calls.
@@ -101,7 +74,7 @@ def parse_object(path: str | Path) -> JsonObject:
             data += more
     finally:
         os.close(fd)
-    value: object = loads(data)
+    value: object = json_text.loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return cast(JsonObject, value)
