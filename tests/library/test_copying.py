@@ -57,6 +57,26 @@ def test_each_mode_on_each_pair_of_volumes(
     assert same_file == (expected is Method.HARDLINK)
 
 
+@pytest.mark.parametrize("parts", [{0: b"head"}, {BLOCK: b"x", 9 * BLOCK: b"y"}, {8 * BLOCK - 1: b"end"}, {}])
+def test_holes_stay_holes(tmp_path: Path, other_volume: Path, parts: dict[int, bytes]) -> None:
+    source, target = other_volume / "source.gguf", tmp_path / "target.gguf"
+    with source.open("wb") as file:
+        file.truncate(12 * BLOCK + 5)
+        for offset, data in parts.items():
+            os.pwrite(file.fileno(), data, offset)
+    staged = bring(source, target)
+    assert target.read_bytes() == source.read_bytes()
+    assert staged.digests.sha256 == sha256(source.read_bytes())
+    assert target.stat().st_blocks * 512 <= (len(parts) + 1) * BLOCK
+
+
+def test_zeros_that_take_room_are_copied_as_they_are(tmp_path: Path, other_volume: Path) -> None:
+    source, target = write(other_volume / "source", bytes(3 * BLOCK)), tmp_path / "target"
+    bring(source, target)
+    assert target.read_bytes() == bytes(3 * BLOCK)
+    assert target.stat().st_blocks * 512 >= 3 * BLOCK
+
+
 def test_a_hard_link_across_volumes_is_refused_not_copied(tmp_path: Path, other_volume: Path) -> None:
     source = write(other_volume / "source.gguf", b"data")
     with pytest.raises(InvalidInput, match="copy"):

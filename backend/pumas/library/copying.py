@@ -162,10 +162,15 @@ def _created(opened: OpenedFile, target: Path) -> Generator[int]:
 
 
 def _copy(opened: OpenedFile, fd: int, name: str, advance: Advance) -> Digests:
+    """Blocks of zeros of a source with holes become holes: it takes no more room here than where it is from."""
     unsynced = 0
+    has_holes = _has_holes(os.fstat(opened.fd))
 
     def write(block: memoryview, _offset: int) -> None:
         nonlocal unsynced
+        if has_holes and bytes(block) == bytes(len(block)):
+            os.lseek(fd, len(block), os.SEEK_CUR)
+            return
         with disk_errors(f"Writing {name}"):
             done = 0
             while done < len(block):
@@ -177,8 +182,14 @@ def _copy(opened: OpenedFile, fd: int, name: str, advance: Advance) -> Digests:
 
     digests = digest_open(opened, advance, write)
     with disk_errors(f"Writing {name}"):
+        os.ftruncate(fd, digests.size)  # the file may end in a hole
         os.fsync(fd)
     return digests
+
+
+def _has_holes(status: os.stat_result) -> bool:
+    """Whether fewer blocks than its size needs are on the disk; False where the system does not tell."""
+    return getattr(status, "st_blocks", status.st_size) * 512 < status.st_size
 
 
 def _hardlink(source: Path, opened: OpenedFile, target: Path) -> bool:

@@ -158,6 +158,7 @@ fn create(opened: &OpenedFile, target: &Path) -> Result<File> {
         .during(&format!("Creating {}", name_of(target)))
 }
 
+/// Blocks of zeros of a source with holes become holes: it takes no more room here than where it is from.
 fn copy(
     opened: &OpenedFile,
     file: &File,
@@ -166,7 +167,12 @@ fn copy(
 ) -> Result<Digests> {
     let what = format!("Writing {name}");
     let mut unsynced = 0;
+    let source = facts(opened)?;
+    let has_holes = source.blocks() * 512 < source.len();
     let mut write = |block: &[u8], offset: u64| {
+        if has_holes && block.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
         file.write_all_at(block, offset).during(&what)?;
         unsynced += block.len() as u64;
         if unsynced >= SYNC_EVERY {
@@ -176,6 +182,7 @@ fn copy(
         Ok(())
     };
     let digests = digest_open(&opened.name, open_file(opened)?, advance, &mut write)?;
+    file.set_len(digests.size).during(&what)?; // the file may end in a hole
     file.sync_all().during(&what)?;
     Ok(digests)
 }
@@ -288,6 +295,24 @@ mod tests {
             let links = folder.path().join("source").metadata().unwrap().nlink();
             assert_eq!(links, if mode == Mode::Copy { 1 } else { 2 });
         }
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        const MIB: u64 = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+        let file = File::create(&source).unwrap();
+        file.set_len(12 * MIB + 5).unwrap();
+        file.write_all_at(b"weights", 9 * MIB - 3).unwrap();
+        let opened = open_regular(&source).unwrap();
+        let copied = copy(&opened, &create(&opened, &target).unwrap(), "target", &mut |_| {
+            Ok(())
+        });
+        let bytes = fs::read(&source).unwrap();
+        assert_eq!(copied.unwrap().blake3, blake3::hash(&bytes).to_hex().to_string());
+        assert_eq!(fs::read(&target).unwrap(), bytes);
+        assert!(target.metadata().unwrap().blocks() * 512 <= 3 * MIB);
     }
 
     #[test]
