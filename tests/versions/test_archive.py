@@ -185,6 +185,14 @@ def test_a_sparse_file_is_refused(tmp_path: Path, form: str) -> None:
     check_refused(tmp_path, FORMS[form]([Member("first"), Member("odd", kind=tarfile.GNUTYPE_SPARSE)]))
 
 
+@pytest.mark.parametrize("form", TARS)
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_what_a_member_says_of_itself_is_bounded(tmp_path: Path, form: str, kind: bytes) -> None:
+    """It is read whole, and zeros are packed a thousand times."""
+    said = Member("a", bytes(8 * 1024 * 1024), kind=kind)
+    check_refused(tmp_path, FORMS[form]([said, Member("b", b"x")]), "says more of itself")
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_bombs_are_refused(tmp_path: Path, form: str) -> None:
     limits = Limits(ratio=10, ratio_from=100_000)

@@ -31,6 +31,8 @@ CHUNK = 256 * 1024
 _EOCD = struct.Struct("<4s4H2LH")
 _LARGEST_DIRECTORY = 64 * 1024 * 1024
 _LONGEST_LINK = 1024
+# A member's name and further facts of it are read whole; what is read ahead of the next member counts, too.
+_LONGEST_HEAD = 2 * 1024 * 1024
 
 Advance = Callable[[int], None]
 """Told how many bytes of the archive were read; raises to stop."""
@@ -259,11 +261,15 @@ def _check_directory(archive: Path) -> None:
 
 
 class _Counted(io.RawIOBase):
-    """A decompressed stream that ends with an error when too much comes out, whatever `tarfile` does with it."""
+    """A decompressed stream that ends with an error when too much comes out, whatever `tarfile` does with it.
+
+    `head` is how much may still come before the next member begins; None inside a member.
+    """
 
     def __init__(self, source: IO[bytes], most: int) -> None:
         self._source = source
         self._left = most
+        self.head: int | None = _LONGEST_HEAD
 
     def readable(self) -> bool:
         return True
@@ -274,6 +280,10 @@ class _Counted(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise UnsafeArchive("more comes out of it than its size allows")
+        if self.head is not None:
+            self.head -= len(data)
+            if self.head < 0:
+                raise UnsafeArchive("a member says more of itself than any real one")
         view[: len(data)] = data
         return len(data)
 
@@ -325,9 +335,10 @@ def _untar(archive: Path, kind: str, writer: _Writer) -> None:
     limits = writer.limits
     most = max(limits.ratio_from, int(limits.ratio * archive.stat().st_size)) + 1024 * limits.members
     with _decompressed(archive, kind, writer.advance) as source:
-        stream = io.BufferedReader(_Counted(source, most), CHUNK)
+        counted = _Counted(source, most)
+        stream = io.BufferedReader(counted, CHUNK)
         with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as file:
-            for member in _members(file):
+            for member in _members(file, counted):
                 _untar_member(file, member, writer)
                 # The list of members that it keeps for itself would grow with the archive.
                 file.members.clear()  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
@@ -336,8 +347,13 @@ def _untar(archive: Path, kind: str, writer: _Writer) -> None:
             continue
 
 
-def _members(file: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    while (member := file.next()) is not None:
+def _members(file: tarfile.TarFile, counted: _Counted) -> Iterator[tarfile.TarInfo]:
+    while True:
+        counted.head = _LONGEST_HEAD
+        member = file.next()
+        counted.head = None
+        if member is None:
+            return
         yield member
 
 

@@ -16,22 +16,42 @@ use crate::storage::files::During as _;
 /// A frame may ask for a window of up to 2 GiB; no archive needs more than 128 MiB.
 const WINDOW_LOG: u32 = 27;
 
+/// A member's name and further facts of it are read whole; what is read ahead of the next member counts, too.
+const LONGEST_HEAD: u64 = 2 << 20;
+
 /// A decompressed stream that ends with an error when too much comes out, whoever reads it.
+///
+/// `head` is how much may still come before the next member begins; None inside a member.
 struct Counted<'a> {
     inner: Box<dyn Read + 'a>,
-    left: Cell<u64>,
+    left: u64,
+    head: &'a Cell<Option<u64>>,
     source: &'a Source<'a>,
+}
+
+impl Counted<'_> {
+    fn allowed(&mut self, count: u64) -> std::result::Result<(), &'static str> {
+        self.left = self
+            .left
+            .checked_sub(count)
+            .ok_or("more comes out of it than its size allows")?;
+        if let Some(head) = self.head.get() {
+            let left = head
+                .checked_sub(count)
+                .ok_or("a member says more of itself than any real one")?;
+            self.head.set(Some(left));
+        }
+        Ok(())
+    }
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        let Some(left) = self.left.get().checked_sub(count as u64) else {
-            let failure = refused("more comes out of it than its size allows", "");
-            return Err(self.source.stopped(failure));
-        };
-        self.left.set(left);
-        Ok(count)
+        match self.allowed(count as u64) {
+            Ok(()) => Ok(count),
+            Err(reason) => Err(self.source.stopped(refused(reason, ""))),
+        }
     }
 }
 
@@ -52,14 +72,23 @@ pub(super) fn unpack(archive: &Path, form: Form, source: &Source<'_>, writer: &m
         }
         _ => Box::new(packed),
     };
+    let head = Cell::new(None);
     let counted = Counted {
         inner,
-        left: Cell::new(most),
+        left: most,
+        head: &head,
         source,
     };
     let mut tape = Archive::new(BufReader::with_capacity(CHUNK, counted));
-    for entry in tape.entries().map_err(|error| damaged(&error))? {
-        one(entry.map_err(|error| damaged(&error))?, writer)?;
+    let mut entries = tape.entries().map_err(|error| damaged(&error))?;
+    loop {
+        head.set(Some(LONGEST_HEAD));
+        let entry = entries.next();
+        head.set(None);
+        match entry {
+            Some(entry) => one(entry.map_err(|error| damaged(&error))?, writer)?,
+            None => break,
+        }
     }
     // To the very end: only there a gzip file says whether it is whole.
     io::copy(&mut tape.into_inner(), &mut io::sink()).map_err(|error| damaged(&error))?;

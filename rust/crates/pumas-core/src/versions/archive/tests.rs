@@ -330,6 +330,14 @@ fn what_is_cut_or_changed_is_damaged() {
 }
 
 #[test]
+fn what_a_member_says_of_itself_is_bounded() {
+    for form in &FORMS[1..] {
+        let long = file(&"n/".repeat(2 << 20), b"x");
+        check_refused(&form(&[long]), Limits::default(), "says more of itself");
+    }
+}
+
+#[test]
 fn whoever_asks_stops_it() {
     let place = tempfile::tempdir().unwrap();
     for (number, form) in FORMS.into_iter().enumerate() {
