@@ -78,6 +78,9 @@ _COLUMNS = (
     "id, kind, title, state, stage, item, unit, done, total, error, error_code, params_json, state_json, result_json, "
     "created_at, updated_at, finished_at"
 )
+_UPDATED = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[1:])
+# A job keeps its row for life. By the time of creation new jobs would be the oldest after the clock was set back.
+_NEWEST_FIRST = "rowid DESC"
 
 
 class JobStore:
@@ -116,7 +119,7 @@ class JobStore:
         def query(c: sqlite3.Connection) -> list[Job]:
             sql = (
                 f"SELECT {_COLUMNS} FROM jobs WHERE {' AND '.join(where)} "  # noqa: S608 - fixed words only
-                "ORDER BY created_at DESC, id LIMIT ? OFFSET ?"
+                f"ORDER BY {_NEWEST_FIRST} LIMIT ? OFFSET ?"
             )
             return [job for row in c.execute(sql, (*values, limit, offset)) if (job := _readable(row)) is not None]
 
@@ -137,7 +140,8 @@ class JobStore:
 
 def _save(c: sqlite3.Connection, job: Job) -> None:
     c.execute(
-        f"INSERT OR REPLACE INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * 17)})",  # noqa: S608 - fixed words only
+        f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * 17)}) "  # noqa: S608 - fixed words only
+        f"ON CONFLICT (id) DO UPDATE SET {_UPDATED}",
         (
             job.id,
             job.kind,
@@ -160,9 +164,9 @@ def _save(c: sqlite3.Connection, job: Job) -> None:
     )
     if job.state.final:
         c.execute(
-            "DELETE FROM jobs WHERE state IN ('completed', 'failed', 'cancelled') AND id NOT IN "
+            "DELETE FROM jobs WHERE state IN ('completed', 'failed', 'cancelled') AND id NOT IN "  # noqa: S608 - fixed words only
             "(SELECT id FROM jobs WHERE state IN ('completed', 'failed', 'cancelled') "
-            "ORDER BY created_at DESC LIMIT ?)",
+            f"ORDER BY {_NEWEST_FIRST} LIMIT ?)",
             (KEEP_FINISHED,),
         )
 

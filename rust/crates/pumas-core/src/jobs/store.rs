@@ -141,6 +141,9 @@ impl Job {
 const COLUMNS: &str = "id, kind, title, state, stage, item, unit, done, total, error, error_code, params_json, \
                        state_json, result_json, created_at, updated_at, finished_at";
 
+/// A job keeps its row for life. By the time of creation new jobs would be the oldest after the clock was set back.
+const NEWEST_FIRST: &str = "rowid DESC";
+
 /// The table of a launcher root.
 #[derive(Clone)]
 pub struct JobStore {
@@ -226,7 +229,7 @@ impl JobStore {
             }
             wanted.extend([i64::from(limit).into(), i64::from(offset).into()]);
             let sql = format!(
-                "SELECT {COLUMNS} FROM jobs WHERE {conditions} ORDER BY created_at DESC, id LIMIT ? OFFSET ?"
+                "SELECT {COLUMNS} FROM jobs WHERE {conditions} ORDER BY {NEWEST_FIRST} LIMIT ? OFFSET ?"
             );
             let mut statement = c.prepare(&sql)?;
             let rows = statement.query_map(params_from_iter(wanted), |row| Ok(read(row)))?;
@@ -254,7 +257,13 @@ impl JobStore {
 
 fn save(c: &Connection, job: &Job) -> rusqlite::Result<()> {
     let places = vec!["?"; 17].join(", ");
-    let sql = format!("INSERT OR REPLACE INTO jobs ({COLUMNS}) VALUES ({places})");
+    let updated: Vec<_> = COLUMNS
+        .split(", ")
+        .map(|name| format!("{name} = excluded.{name}"))
+        .collect();
+    let updated = updated.join(", ");
+    let sql =
+        format!("INSERT INTO jobs ({COLUMNS}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {updated}");
     c.prepare_cached(&sql)?.execute(params![
         job.id,
         job.kind,
@@ -275,12 +284,12 @@ fn save(c: &Connection, job: &Job) -> rusqlite::Result<()> {
         job.finished_at,
     ])?;
     if job.state.is_final() {
-        c.execute(
+        let sql = format!(
             "DELETE FROM jobs WHERE state IN ('completed', 'failed', 'cancelled') AND id NOT IN \
              (SELECT id FROM jobs WHERE state IN ('completed', 'failed', 'cancelled') \
-             ORDER BY created_at DESC LIMIT ?)",
-            [KEEP_FINISHED],
-        )?;
+             ORDER BY {NEWEST_FIRST} LIMIT ?)"
+        );
+        c.execute(&sql, [KEEP_FINISHED])?;
     }
     Ok(())
 }
