@@ -1825,7 +1825,8 @@ class AsyncMethods:
     ) -> SetNetworkSettingsResult:
         """Change what is given; it lasts, and holds from the next request on. Answers with all settings.
 
-        A proxy may be given back as `get_network_settings` showed it; its password then stays.
+        A proxy may be given back as `get_network_settings` showed it; its password then stays. A `network.settings`
+        event tells everybody what the settings are then.
 
         Args:
             offline: Left out: as it is. So are the others.
@@ -1843,7 +1844,8 @@ class AsyncMethods:
     async def set_process_settings(self, on_exit: Literal["stop", "keep"]) -> SetProcessSettingsResult:
         """Choose what becomes of running apps when the sidecar ends: `stop` them (the default) or `keep` them.
 
-        Kept ones, and those of a sidecar that was killed, are found again by the next one.
+        Kept ones, and those of a sidecar that was killed, are found again by the next one. A `process.settings` event
+        tells everybody what was chosen.
 
         Args:
             on_exit: What becomes of running apps when the sidecar ends.

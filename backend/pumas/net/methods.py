@@ -56,7 +56,8 @@ def register(methods: Methods, network: NetworkService) -> None:
     async def set_network_settings(p: wire.SetNetworkSettings) -> wire.NetworkSettings:
         """Change what is given; it lasts, and holds from the next request on. Answers with all settings.
 
-        A proxy may be given back as `get_network_settings` showed it; its password then stays.
+        A proxy may be given back as `get_network_settings` showed it; its password then stays. A `network.settings`
+        event tells everybody what the settings are then.
         """
         return _settings(
             await network.change(offline=p.offline, proxy=p.proxy, mirrors=p.mirrors, ca_bundle=p.ca_bundle)
@@ -64,14 +65,7 @@ def register(methods: Methods, network: NetworkService) -> None:
 
 
 def _settings(settings: NetworkSettings) -> wire.NetworkSettings:
-    return wire.NetworkSettings(
-        settings=wire.Settings(
-            offline=settings.offline,
-            proxy=settings.shown_proxy,
-            mirrors=dict(settings.mirrors),
-            ca_bundle=settings.ca_bundle,
-        )
-    )
+    return wire.NetworkSettings(settings=wire.Settings(**settings.shown()))
 
 
 def _host(host: HostState) -> wire.HostStatus:

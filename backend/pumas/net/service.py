@@ -1,7 +1,8 @@
 """The network as its callers see it: settings that last, and a status that costs nothing to ask for.
 
-Owns the one `NetworkClient`, which other domains get as `client`. Events: topic `network.state` whenever offline mode
-or a host's circuit changes. Nothing here waits for the network; only changing settings touches the disk.
+Owns the one `NetworkClient`, which other domains get as `client`. Events: `network.state` whenever offline mode or a
+host's circuit changes, `network.settings` whenever they were set. Nothing here waits for the network; only changing
+settings touches the disk.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOPIC = "network.state"
+SETTINGS_TOPIC = "network.settings"
 _SUBJECT = "launcher-data/metadata/network.json"
 
 
@@ -85,6 +87,7 @@ class NetworkService:
             self._save(settings)
             self._client.configure(settings)
             self._settings = settings
+            self._events.publish_threadsafe(SETTINGS_TOPIC, settings.shown())
         return settings
 
     def _save(self, settings: NetworkSettings) -> None:

@@ -47,6 +47,10 @@ class NetworkSettings:
             "ca_bundle": self.ca_bundle,
         }
 
+    def shown(self) -> dict[str, Any]:
+        """What may be told to anybody who may ask: the proxy without its password."""
+        return self.to_json() | {"proxy": self.shown_proxy}
+
 
 def read(stored: Mapping[str, Any]) -> tuple[NetworkSettings, list[str]]:
     """The settings in a file, and the keys whose values make no sense; for those the defaults hold."""

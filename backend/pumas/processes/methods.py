@@ -116,7 +116,8 @@ def register(methods: Methods, processes: ProcessService, patching: Patching, st
     async def set_process_settings(p: wire.SetProcessSettings) -> wire.ProcessSettings:
         """Choose what becomes of running apps when the sidecar ends: `stop` them (the default) or `keep` them.
 
-        Kept ones, and those of a sidecar that was killed, are found again by the next one.
+        Kept ones, and those of a sidecar that was killed, are found again by the next one. A `process.settings` event
+        tells everybody what was chosen.
         """
         await asyncio.to_thread(processes.set_on_exit, OnExit(p.on_exit))
         return wire.ProcessSettings(on_exit=processes.on_exit.value)

@@ -1,9 +1,9 @@
 """Running apps: start, watch, stop, and find again what an earlier sidecar of this root started.
 
 Knows apps by their descriptions (`pumas.apps`) and versions through `Versions`. At most one run per app. Events:
-`process.state` at each change of a run, `process.log` with new lines while somebody follows them. What a poll asks is
-answered from memory. What starts and watches processes (`starting.py`, `watching.py`, `run.py`, `usage.py`) is loaded
-when the first app is started or found.
+`process.state` at each change of a run, `process.log` with new lines while somebody follows them, `process.settings`
+when somebody chose what becomes of them. What a poll asks is answered from memory. What starts and watches processes
+(`starting.py`, `watching.py`, `run.py`, `usage.py`) is loaded when the first app is started or found.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 ShowPage = Callable[[str, str, str], Awaitable[object]]
 STATE_TOPIC = "process.state"
+SETTINGS_TOPIC = "process.settings"
 READY_WAIT_S = 8.0
 """How long a start waits for the app to be ready before it answers that it is not yet."""
 OVER_S = 2.5
@@ -74,6 +76,8 @@ class ProcessService:
         self._ledger = Ledger(layout.processes_file, StateLock(layout.state_lock))
         self._show: ShowPage | None = None
         self._on_exit = OnExit.STOP
+        # Two who choose at once: what is told last is what holds.
+        self._changing = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._past: deque[Run] = deque(maxlen=REMEMBERED)
         self._starting: dict[str, asyncio.Lock] = {}
@@ -196,8 +200,10 @@ class ProcessService:
 
     def set_on_exit(self, wish: OnExit) -> None:
         """Blocks; call from a thread. Raises DiskError, NotEnoughSpace, ReadOnly, CorruptState."""
-        self._ledger.set_on_exit(wish)
-        self._on_exit = wish
+        with self._changing:
+            self._ledger.set_on_exit(wish)
+            self._on_exit = wish
+            self._events.publish_threadsafe(SETTINGS_TOPIC, {"on_exit": wish.value})
 
     # -- asking ------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ export const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
   "download.limits": ["get_download_limits"],
   "download.order": ["list_model_downloads"],
   "process.state": ["list_processes", "get_status", "get_process_log"],
+  "process.settings": ["get_process_settings"],
   "version.changed": [
     "list_apps",
     "get_version_status",
@@ -39,7 +40,8 @@ export const OF_TOPIC: Readonly<Record<string, readonly MethodName[]>> = {
   ],
   "links.changed": LINKS,
   "releases.changed": ["get_available_versions", "get_github_cache_status"],
-  "network.state": ["get_network_status", "get_network_settings"],
+  "network.state": ["get_network_status"],
+  "network.settings": ["get_network_status", "get_network_settings"],
 };
 
 /** Jobs of some kinds change more than the list of jobs when they end. */
@@ -63,8 +65,6 @@ export function affectedBy(topic: string, data: Readonly<Record<string, unknown>
 
 /** What a call of ours changes that no event tells of, in this tab and in the others. */
 export const CHANGED_BY: Partial<Record<MethodName, readonly MethodName[]>> = {
-  set_network_settings: ["get_network_settings", "get_network_status"],
-  set_process_settings: ["get_process_settings"],
   delete_model_with_cascade: LIBRARY,
   restore_model: LIBRARY,
   empty_trash: ["list_trash", "get_disk_space"],

@@ -164,16 +164,16 @@ describe("events", () => {
 
 describe("changes", () => {
   it("load anew what no event tells of, also when they fail", async () => {
-    await show("get_process_settings");
+    await show("list_trash");
     transport.calls.length = 0;
-    await client.change("set_process_settings", { on_exit: "keep" });
+    await client.change("empty_trash", {});
     await settle();
-    expect(transport.calls).toEqual(["get_process_settings", "set_process_settings"]);
+    expect(transport.calls).toEqual(["empty_trash", "list_trash"]);
     transport.calls.length = 0;
     transport.reply = () => ({ success: false, error: "No.", error_code: "disk_full" });
-    await expect(client.change("set_process_settings", { on_exit: "keep" })).rejects.toBeInstanceOf(CallError);
+    await expect(client.change("empty_trash", {})).rejects.toBeInstanceOf(CallError);
     await settle();
-    expect(transport.calls).toEqual(["get_process_settings", "set_process_settings"]);
+    expect(transport.calls).toEqual(["empty_trash", "list_trash"]);
   });
 });
 
@@ -193,6 +193,8 @@ it.each([
   ["version.changed", {}, ["list_apps", "get_version_status"]],
   ["links.changed", {}, ["preview_model_mapping", "get_link_health"]],
   ["process.state", {}, ["list_processes"]],
+  ["process.settings", {}, ["get_process_settings"]],
+  ["network.settings", {}, ["get_network_settings", "get_network_status"]],
   ["download.limits", {}, ["get_download_limits"]],
   ["download.order", {}, ["list_model_downloads"]],
 ] as const)("knows what %s %j concerns", (topic, data, methods) => {

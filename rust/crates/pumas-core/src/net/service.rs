@@ -1,7 +1,7 @@
 //! The network as its callers see it: settings that last, and a status that costs nothing to ask for.
 //!
-//! Events: topic `network.state` whenever offline mode or a host's circuit changes. Nothing here waits for the network; only
-//! changing settings touches the disk.
+//! Events: `network.state` whenever offline mode or a host's circuit changes, `network.settings` whenever they were set.
+//! Nothing here waits for the network; only changing settings touches the disk.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -23,6 +23,7 @@ use crate::storage::state_lock::StateLock;
 use crate::storage::troubles::Troubles;
 
 const TOPIC: &str = "network.state";
+const SETTINGS_TOPIC: &str = "network.settings";
 const SUBJECT: &str = "launcher-data/metadata/network.json";
 
 /// Owns the one [`NetworkClient`], which other domains get as `client`. Cheap to clone.
@@ -34,6 +35,7 @@ pub struct NetworkService {
 }
 
 struct Shared {
+    events: EventStream,
     path: PathBuf,
     lock: StateLock,
     troubles: Arc<Troubles>,
@@ -55,8 +57,10 @@ impl NetworkService {
     pub fn new(layout: &Layout, events: EventStream, troubles: &Arc<Troubles>) -> Result<Self> {
         let settings = NetworkSettings::default();
         let client = NetworkClient::new(&settings)?;
-        client.on_change(move |status| events.publish(TOPIC, &state(status)));
+        let told = events.clone();
+        client.on_change(move |status| told.publish(TOPIC, &state(status)));
         let shared = Shared {
+            events,
             path: layout.network_settings(),
             lock: StateLock::new(layout.state_lock()),
             troubles: Arc::clone(troubles),
@@ -107,6 +111,7 @@ impl NetworkService {
             service.shared.save(&settings)?;
             service.client.configure(&settings)?;
             *locked(&service.shared.settings) = settings.clone();
+            service.shared.events.publish(SETTINGS_TOPIC, &settings.shown());
             Ok(settings)
         })
         .await

@@ -81,6 +81,14 @@ impl NetworkSettings {
         ])
     }
 
+    /// What may be told to anybody who may ask: the proxy without its password.
+    #[must_use]
+    pub fn shown(&self) -> JsonObject {
+        let mut shown = self.to_json();
+        shown.insert("proxy".to_owned(), json!(self.shown_proxy()));
+        shown
+    }
+
     /// The settings in a file, and the keys whose values make no sense; for those the defaults hold.
     #[must_use]
     pub fn read(stored: &JsonObject) -> (Self, Vec<&'static str>) {

@@ -1,7 +1,8 @@
 //! Running apps: start, watch, stop, and find again what an earlier sidecar of this root started.
 //!
 //! Knows apps by their descriptions, and versions by [`VersionService`]. At most one run per app. Events: `process.state` at
-//! each change of a run, `process.log` with new lines while somebody follows them. What a poll asks is answered from memory.
+//! each change of a run, `process.log` with new lines while somebody follows them, `process.settings` when somebody chose
+//! what becomes of them. What a poll asks is answered from memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -36,6 +37,7 @@ use crate::storage::troubles::Troubles;
 use crate::versions::VersionService;
 
 const STATE_TOPIC: &str = "process.state";
+const SETTINGS_TOPIC: &str = "process.settings";
 /// How long a start waits for the app to be ready before it answers that it is not yet.
 const READY_WAIT: Duration = Duration::from_secs(8);
 const OVER: Duration = Duration::from_millis(2500);
@@ -80,6 +82,8 @@ struct Shared {
     ledger: Ledger,
     show: OnceLock<ShowPage>,
     on_exit: Mutex<OnExit>,
+    /// Two who choose at once: what is told last is what holds.
+    changing: Mutex<()>,
     runs: Mutex<IndexMap<String, Arc<Run>>>,
     past: Mutex<VecDeque<Arc<Run>>>,
     starting: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -115,6 +119,7 @@ impl ProcessService {
             ledger: Ledger::new(layout.processes_file(), lock),
             show: OnceLock::new(),
             on_exit: Mutex::default(),
+            changing: Mutex::default(),
             runs: Mutex::default(),
             past: Mutex::default(),
             starting: Mutex::default(),
@@ -232,8 +237,11 @@ impl ProcessService {
     pub async fn set_on_exit(&self, wish: OnExit) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
+            let _changing = locked(&shared.changing);
             shared.ledger.set_on_exit(wish)?;
             *locked(&shared.on_exit) = wish;
+            let told = json!({"on_exit": wish});
+            shared.events.publish(SETTINGS_TOPIC, &told);
             Ok(())
         })
         .await

@@ -117,9 +117,7 @@ fn shown(host: HostState) -> Asked {
 }
 
 fn settings(settings: &NetworkSettings) -> Settings {
-    let mut shown = settings.to_json();
-    shown.insert("proxy".to_owned(), json!(settings.shown_proxy()));
     Settings {
-        settings: Value::Object(shown),
+        settings: Value::Object(settings.shown()),
     }
 }
