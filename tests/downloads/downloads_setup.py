@@ -15,10 +15,11 @@ from fixtures.hub.repositories import TOKENS
 from library.importing_setup import Job
 from library.model_disk import DiskIndex
 from pumas.config import Layout
-from pumas.downloads.bandwidth import Bandwidth, Gate
+from pumas.downloads.bandwidth import Bandwidth
 from pumas.downloads.downloading import Download, Tools
 from pumas.downloads.meter import Meter
 from pumas.downloads.plan import DownloadPlan, DownloadRequest
+from pumas.downloads.schedule import Gate
 from pumas.downloads.space import Space
 from pumas.downloads.wanted import WantedFile
 from pumas.hub.client import HubClient

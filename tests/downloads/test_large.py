@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fixtures.hub import Flip, Hub, IgnoreRange, Options, OtherETag, Slow
-from pumas.downloads.bandwidth import Schedule
 from pumas.downloads.meter import Snapshot
 from pumas.downloads.part import PartFile
+from pumas.downloads.schedule import Schedule
 from pumas.errors import DigestMismatch
 
 from .downloads_setup import MIB, REPO, DownloadJob, Setup, one_file

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import pytest
 from fixtures.hub import Flip, Generated, Hub, HubContent, Options, Repo, Stall
 from pumas.app import Services, build_services
 from pumas.config import Layout
-from pumas.downloads.bandwidth import Schedule
 from pumas.downloads.plan import DownloadRequest
+from pumas.downloads.schedule import Schedule
 from pumas.downloads.service import Download, DownloadService
 from pumas.downloads.settings import DownloadSettings
 from pumas.downloads.space import MARGIN, Space
@@ -475,6 +476,18 @@ async def test_everybody_hears_of_new_limits_and_of_a_new_order(running: Running
         ("download.order", {"first": [ids[2]]}),
     ]
     await running.set(schedule=None)
+
+
+async def test_everybody_hears_that_the_schedule_has_opened(running: Running) -> None:
+    wall = [datetime.datetime(2026, 6, 1, 8, 59, 59, 950_000, datetime.UTC)]
+    running.downloads._gate._clock = lambda: wall[0]  # pyright: ignore[reportPrivateUsage]
+    await running.set(schedule=Schedule("09:00", "10:00"))
+    closed = running.downloads.limits()
+    with running.events.subscribe(("download.limits",)) as reader:
+        wall[0] = datetime.datetime(2026, 6, 1, 9, tzinfo=datetime.UTC)
+        told = json.loads((await asyncio.wait_for(reader.next(), 30)).data)
+    shown: dict[str, Any] = {"start": "09:00", "end": "10:00", "days": []}
+    assert not closed.open and told == asdict(replace(closed, open=True)) | {"schedule": shown}
 
 
 async def test_a_stalled_one_does_not_say_that_it_downloads(running: Running) -> None:

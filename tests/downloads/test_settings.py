@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pumas.downloads.bandwidth import SLOWEST, Schedule
+from pumas.downloads.bandwidth import SLOWEST
 from pumas.downloads.queue import MOST_AT_ONCE
+from pumas.downloads.schedule import Schedule
 from pumas.downloads.settings import AT_ONCE, DownloadSettings, SettingsFile
 from pumas.errors import DiskError, InvalidInput, PumasError
 from pumas.storage.json_file import StateLock, backup_path

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pumas.downloads.bandwidth import Bandwidth, Gate
+from pumas.downloads.bandwidth import Bandwidth
 from pumas.downloads.meter import Meter
 from pumas.downloads.patience import Patience
+from pumas.downloads.schedule import Gate
 from pumas.downloads.shared import Connections, Shared, asked_wait, is_passing, told_wait
 from pumas.errors import (
     Cancelled,

@@ -1785,7 +1785,8 @@ class Methods:
     ) -> SetDownloadLimitsResult:
         """Change limits; running downloads follow at once, and they hold over restarts.
 
-        A `download.limits` event tells everybody what they are then.
+        A `download.limits` event tells everybody what they are then, and again each time the schedule opens or
+        closes.
 
         Args:
             bytes_per_second: For all downloads together; 0: no limit; left out: as it is.

@@ -1,16 +1,13 @@
-"""How fast and when bytes may be fetched: one limit and one schedule for all downloads together.
+"""How fast bytes may be fetched: one limit for all downloads together.
 
-Both may change while threads wait in `take`; they notice at once. Knows neither files nor the network.
+It may change while threads wait in `take`; they notice at once. Knows neither files nor the network.
 """
 
 from __future__ import annotations
 
-import datetime
-import re
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from pumas.errors import InvalidInput
 
@@ -21,9 +18,6 @@ _SMALLEST_BITE = 1024
 # A limit is kept over tenths of seconds: what was not used before that is lost.
 _BURST_S = 0.1
 _LOOK_AROUND_S = 0.1
-
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
 class Bandwidth:
@@ -87,73 +81,3 @@ def check_rate(rate: int | None) -> None:
     """Raises InvalidInput when `rate` is below one KiB per second."""
     if rate is not None and rate < SLOWEST:
         raise InvalidInput("bytes_per_second", f"must be at least {SLOWEST}; pause downloads to stop them")
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The hours of local time in which downloads run, `start` to `end` as "HH:MM"; over midnight when `end` is earlier.
-
-    `days` are those on which the window begins; empty means all.
-    """
-
-    start: str
-    end: str
-    days: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for field, value in (("start", self.start), ("end", self.end)):
-            if not _CLOCK.fullmatch(value):
-                raise InvalidInput(f"schedule.{field}", "must be a time of day such as 22:30")
-        if self.start == self.end:
-            raise InvalidInput("schedule", "start and end are the same; pass any_time to download at any time")
-        if unknown := set(self.days) - set(WEEKDAYS):
-            raise InvalidInput("schedule.days", f"{min(unknown)[:20]!r} is not one of {', '.join(WEEKDAYS)}")
-
-    def is_open(self, moment: datetime.datetime) -> bool:
-        """Whether downloads may run at this local time."""
-        start, end, now = _minutes(self.start), _minutes(self.end), moment.hour * 60 + moment.minute
-        today = moment.weekday()
-        if start < end:
-            return start <= now < end and self._begins_on(today)
-        return (now >= start and self._begins_on(today)) or (now < end and self._begins_on((today - 1) % 7))
-
-    def _begins_on(self, weekday: int) -> bool:
-        return not self.days or WEEKDAYS[weekday] in self.days
-
-
-def _minutes(clock: str) -> int:
-    hours, minutes = clock.split(":")
-    return int(hours) * 60 + int(minutes)
-
-
-class Gate:
-    """Open while downloads may run; what waits at it goes on as soon as it opens."""
-
-    def __init__(self, clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now().astimezone()) -> None:
-        self._clock = clock
-        self._schedule: Schedule | None = None
-        self._changed = threading.Condition()
-
-    @property
-    def schedule(self) -> Schedule | None:
-        return self._schedule
-
-    def set(self, schedule: Schedule | None) -> None:
-        with self._changed:
-            self._schedule = schedule
-            self._changed.notify_all()
-
-    def is_open(self) -> bool:
-        return self._schedule is None or self._schedule.is_open(self._clock())
-
-    def wait(self, check: Callable[[], None]) -> None:
-        """Return once the gate is open; `check` is called while waiting and may raise to stop."""
-        with self._changed:
-            while not self.is_open():
-                self._changed.wait(_LOOK_AROUND_S)
-                check()
-
-
-def days_of(names: Sequence[str]) -> tuple[str, ...]:
-    """In the order of the week, each once."""
-    return tuple(day for day in WEEKDAYS if day in set(names)) + tuple(sorted(set(names) - set(WEEKDAYS)))

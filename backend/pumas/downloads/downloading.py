@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pumas.config import Layout
-from pumas.downloads.bandwidth import Bandwidth, Gate
+from pumas.downloads.bandwidth import Bandwidth
 from pumas.downloads.content import Content, Reply
 from pumas.downloads.fetching import Fetch, name_whole
 from pumas.downloads.meter import Meter
 from pumas.downloads.patience import Patience
 from pumas.downloads.plan import DownloadPlan
+from pumas.downloads.schedule import Gate
 from pumas.downloads.shared import LOOK_S, Shared
 from pumas.downloads.space import Space
 from pumas.downloads.staged import arrived, parts_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pumas.downloads import contract as wire
-from pumas.downloads.bandwidth import Schedule, days_of
 from pumas.downloads.plan import DownloadRequest
+from pumas.downloads.schedule import Schedule, days_of
 from pumas.downloads.service import Download, DownloadService
 from pumas.downloads.settings import DownloadSettings
 from pumas.errors import (
@@ -139,7 +139,7 @@ def register(methods: Methods, downloads: DownloadService) -> None:
     async def set_download_limits(p: wire.SetLimits) -> wire.LimitsInfo:
         """Change limits; running downloads follow at once, and they hold over restarts.
 
-        A `download.limits` event tells everybody what they are then.
+        A `download.limits` event tells everybody what they are then, and again each time the schedule opens or closes.
         """
         return wire.LimitsInfo.model_validate(await downloads.set_limits(lambda settings: _changed(settings, p)))
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pumas.config import Layout
-from pumas.downloads.bandwidth import Bandwidth, Gate, Schedule
+from pumas.downloads.bandwidth import Bandwidth
 from pumas.downloads.meter import FileProgress, Meter, Snapshot
 from pumas.downloads.patience import PATIENCE_S
 from pumas.downloads.plan import DownloadPlan, DownloadRequest, make_plan
 from pumas.downloads.queue import MOST_AT_ONCE, Queue
+from pumas.downloads.schedule import Gate, Schedule, Watch
 from pumas.downloads.settings import DownloadSettings, SettingsFile
 from pumas.downloads.space import Space
 from pumas.downloads.staged import arrived, parts_of
@@ -149,6 +150,7 @@ class DownloadService:
         self._queue = Queue(self._settings.at_once)
         self._bandwidth = Bandwidth()
         self._gate = Gate()
+        self._watch_clock = Watch(self._gate, self._tell_limits)
         self._space = Space(layout.library)
         self._live: dict[str, _Live] = {}
         # What killed downloads had brought, until they run again: their jobs do not know how far they were.
@@ -172,6 +174,7 @@ class DownloadService:
         """Go on with what a stop or a kill interrupted, in its order. Call after jobs and library are open."""
         self._settings = await asyncio.to_thread(self._file.load)
         self._apply(self._settings)
+        self._watch_clock.follow(self._gate.is_open())
         paused = await self._jobs.list(kind=DOWNLOAD, states=(JobState.PAUSED,), limit=10_000)
         known = {job.id for job in paused}
         order = [job_id for job_id in self._settings.order if job_id in known]
@@ -186,6 +189,7 @@ class DownloadService:
     def close(self) -> None:
         """Let go of the threads; running downloads stop at their next block and go on at the next start."""
         self._closed = True
+        self._watch_clock.stop()
         if self._ticker is not None:
             self._ticker.cancel()
         for threads in (self._threads, self._askers):
@@ -281,6 +285,9 @@ class DownloadService:
         settings = self._settings
         return Limits(settings.bytes_per_second, settings.at_once, settings.schedule, self._gate.is_open())
 
+    def _tell_limits(self, is_open: bool) -> None:
+        self._events.publish("download.limits", asdict(replace(self.limits(), open=is_open)))
+
     async def set_limits(self, change: Callable[[DownloadSettings], DownloadSettings]) -> Limits:
         """Change what `change` changes, at once for all running downloads. Raises the disk's failures."""
         async with self._changing:
@@ -289,7 +296,8 @@ class DownloadService:
             self._settings = settings
             self._apply(settings)
             limits = self.limits()
-            self._events.publish("download.limits", asdict(limits))
+            self._tell_limits(limits.open)
+            self._watch_clock.follow(limits.open)
         return limits
 
     # -- one download ------------------------------------------------------------------------------------------------

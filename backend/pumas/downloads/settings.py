@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from pumas.downloads.bandwidth import SLOWEST, Schedule, check_rate
+from pumas.downloads.bandwidth import SLOWEST, check_rate
 from pumas.downloads.queue import MOST_AT_ONCE, check_at_once
+from pumas.downloads.schedule import Schedule
 from pumas.errors import PumasError
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, make_folders

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Generator
 
-from pumas.downloads.bandwidth import Bandwidth, Gate
+from pumas.downloads.bandwidth import Bandwidth
 from pumas.downloads.content import Reply
 from pumas.downloads.meter import Meter
 from pumas.downloads.patience import Patience
+from pumas.downloads.schedule import Gate
 from pumas.errors import CircuitOpen, Interrupted, NetworkError, Offline, PumasError, RateLimited
 
 # How often a thread that waits looks whether it should stop.

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pumas.downloads.bandwidth import Bandwidth, Gate
+from pumas.downloads.bandwidth import Bandwidth
 from pumas.downloads.content import Content, Reply
 from pumas.downloads.fetching import Fetch
 from pumas.downloads.meter import Meter
 from pumas.downloads.patience import Patience
+from pumas.downloads.schedule import Gate
 from pumas.downloads.shared import Shared
 from pumas.downloads.wanted import WantedFile
 from pumas.errors import InvalidInput, InvalidReply, NotEnoughSpace, PumasError

@@ -15,9 +15,10 @@ use super::downloading::{Run, Tools};
 use super::meter::Meter;
 use super::plan::{DownloadPlan, DownloadRequest, make_plan};
 use super::queue::Queue;
+use super::schedule::Watch;
 use super::settings::{DownloadSettings, SettingsFile};
 use super::staged::{arrived, parts_of};
-use super::view::{Download, Present, word};
+use super::view::{Download, Limits, Present, word};
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::events::EventStream;
@@ -50,6 +51,7 @@ pub(super) struct Downloads {
     pub(super) starting: tokio::sync::Mutex<()>,
     /// Settings are read, changed and written; two changes at once would undo each other.
     pub(super) changing: tokio::sync::Mutex<()>,
+    pub(super) watch_clock: Watch,
 }
 
 /// A download that runs.
@@ -272,5 +274,35 @@ impl Downloads {
         self.tools.bandwidth.limit(settings.bytes_per_second)?;
         self.tools.gate.set(settings.schedule.clone());
         self.queue.limit(settings.at_once)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let settings = locked(&self.settings).clone();
+        Limits {
+            bytes_per_second: settings.bytes_per_second,
+            at_once: settings.at_once,
+            schedule: settings.schedule,
+            open: self.tools.gate.is_open(),
+        }
+    }
+
+    /// Tell when the schedule opens or closes by the clock; `known` is what was told last.
+    pub(super) fn follow_clock(self: &Arc<Self>, known: bool) {
+        let shared = Arc::downgrade(self);
+        let changed = move |open| {
+            let shared = shared.clone();
+            async move {
+                if let Some(shared) = shared.upgrade() {
+                    let _changing = shared.changing.lock().await;
+                    let limits = Limits {
+                        open,
+                        ..shared.limits()
+                    };
+                    shared.events.publish("download.limits", &limits);
+                }
+            }
+        };
+        self.watch_clock
+            .follow(Arc::clone(&self.tools.gate), known, changed);
     }
 }

@@ -16,6 +16,7 @@ use super::patience::PATIENCE;
 use super::plan::DownloadRequest;
 use super::queue::Queue;
 use super::running::{DOWNLOAD, Downloads, MOST_LISTED, UNFINISHED, ended, run};
+use super::schedule::Watch;
 use super::settings::{DownloadSettings, SettingsFile};
 use super::space::Space;
 use super::view::{Download, Limits, files_of};
@@ -78,6 +79,7 @@ impl DownloadService {
             closed: AtomicBool::new(false),
             starting: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            watch_clock: Watch::default(),
         });
         let (runs, ends) = (Arc::downgrade(&shared), Arc::downgrade(&shared));
         let kind = Kind::new(move |context, params| run(runs.clone(), context, params))
@@ -103,6 +105,7 @@ impl DownloadService {
         let at_disk = Arc::clone(shared);
         let settings = blocking(move || Ok(at_disk.file.load())).await?;
         shared.apply(&settings)?;
+        shared.follow_clock(shared.tools.gate.is_open());
         let paused = shared.list(&[JobState::Paused], MOST).await?;
         let known: HashSet<&str> = paused.iter().map(|job| job.id.as_str()).collect();
         let order = settings.order.iter().map(String::as_str);
@@ -137,6 +140,7 @@ impl DownloadService {
     /// Nothing is written any more; running downloads stop at their next block and go on at the next start.
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
+        self.shared.watch_clock.stop();
     }
 
     // -- calls -------------------------------------------------------------------------------------------------------
@@ -256,13 +260,7 @@ impl DownloadService {
     /// How fast and when downloads run.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let settings = locked(&self.shared.settings).clone();
-        Limits {
-            bytes_per_second: settings.bytes_per_second,
-            at_once: settings.at_once,
-            schedule: settings.schedule,
-            open: self.shared.tools.gate.is_open(),
-        }
+        self.shared.limits()
     }
 
     /// Change what `change` changes, at once for all running downloads.
@@ -284,6 +282,7 @@ impl DownloadService {
         *locked(&shared.settings) = settings;
         let limits = self.limits();
         shared.events.publish("download.limits", &limits);
+        shared.follow_clock(limits.open);
         Ok(limits)
     }
 }
