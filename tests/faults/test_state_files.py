@@ -192,6 +192,36 @@ def test_odd_trees_do_no_harm(launch: Launch, tmp_path: Path) -> None:
     assert sidecar.healthy()
 
 
+def test_a_folder_of_versions_that_cannot_be_listed_is_not_an_empty_one(launch: Launch, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    listing = root / "launcher-data" / "metadata" / "versions-ollama.json"
+    put(listing, "list")
+    folder = root / "ollama-versions"
+    folder.symlink_to(folder.name)  # around in a circle: no rights are needed for the disk to refuse
+    sidecar = launch(root=root)
+    for method, params in (
+        ("get_installed_versions", {}),
+        ("get_active_version", {}),
+        ("get_default_version", {}),
+        ("get_version_status", {}),
+        ("switch_version", {"tag": "v1"}),
+        ("set_default_version", {"tag": "v1"}),
+        ("remove_version", {"tag": "v1"}),
+        ("rollback_version", {}),
+        ("validate_installations", {}),
+        ("validate_installations", {"rebuild": True}),
+    ):
+        answer = sidecar.rpc(method, {"app_id": "ollama", **params})
+        said = answer.get("result") or answer["error"]["data"] | answer["error"]
+        assert said.get("error_code") == "disk_error", (method, answer)
+    assert listing.read_bytes() == DAMAGE["list"], "nothing was listed anew"
+    folder.unlink()
+    version = folder / "v1"
+    version.mkdir(parents=True)
+    (version / "ollama").touch(0o755)
+    assert sidecar.result("get_installed_versions", {"app_id": "ollama"})["versions"] == ["v1"]
+
+
 def test_a_damaged_list_of_versions_is_told_once_and_no_longer_when_it_is_made_anew(
     launch: Launch, tmp_path: Path
 ) -> None:

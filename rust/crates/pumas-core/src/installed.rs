@@ -46,7 +46,7 @@ impl From<InstalledVersion> for Version {
 
 impl Installed for VersionService {
     fn installed(&self, app_id: &str) -> Result<Vec<Version>> {
-        let versions = self.state(app_id)?.installed();
+        let versions = self.state(app_id)?.installed()?;
         Ok(versions.into_iter().map(Version::from).collect())
     }
 
@@ -57,7 +57,7 @@ impl Installed for VersionService {
     fn active(&self, app_id: &str) -> Result<Option<Version>> {
         let state = self.state(app_id)?;
         state
-            .active()
+            .active()?
             .map(|tag| state.get(&tag).map(Version::from))
             .transpose()
     }

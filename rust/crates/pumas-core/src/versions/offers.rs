@@ -178,7 +178,7 @@ impl Offers {
                     None => unknown.push(release),
                 }
             }
-            let listed = list.state.listed();
+            let listed = list.state.listed()?;
             unknown.sort_by_key(|release| listed.contains(&release.tag));
             Ok((known, unknown))
         })

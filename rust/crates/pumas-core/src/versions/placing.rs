@@ -74,11 +74,11 @@ impl Placing<'_> {
     fn listed(&self, info: &JsonObject, activate: bool) -> Result<()> {
         let (tag, trash_id) = (self.tag, replaced_id(self.tag, self.job_id));
         let tree = self.places.tree(self.job_id)?;
-        let history = self.state.history();
+        let history = self.state.history()?;
         let mut past = Vec::new();
         if is_there(&tree) {
             // The former build.
-            let former = Some(self.state.info(tag)).filter(|info| !info.is_empty());
+            let former = Some(self.state.info(tag)?).filter(|info| !info.is_empty());
             let former = former.unwrap_or_else(|| VersionState::marker(&tree));
             self.places.remove(&tree, &trash_id, tag, "replaced", former)?;
         }
@@ -91,7 +91,7 @@ impl Placing<'_> {
             ));
         }
         // Asked before there is another one to choose from.
-        let former = self.state.active();
+        let former = self.state.active()?;
         if let Some(former) = former.filter(|former| activate && former != tag) {
             past.push(entry(
                 &json!({"kind": "switched", "tag": former, "at": clock::now()}),

@@ -47,7 +47,7 @@ fn settle_builds(one: &OneApp, kept: &HashSet<String>) -> Result<()> {
 }
 
 fn finish_restores_and_removals(one: &OneApp) -> Result<()> {
-    let listed = one.state.listed();
+    let listed = one.state.listed()?;
     for half in one.places.half_done()? {
         if !listed.contains(&half.tag) && one.state.is_whole(&half.tag) {
             // It was being restored.
@@ -73,7 +73,7 @@ fn finish_restores_and_removals(one: &OneApp) -> Result<()> {
 
 /// The former build is back in its place, and the history still offers it.
 fn finish_rollbacks(one: &OneApp) -> Result<()> {
-    for past in one.state.history() {
+    for past in one.state.history()? {
         let removed = if is_kind(&past, "replaced") {
             one.places.find(text(&past, "trash_id"))?
         } else {
@@ -89,7 +89,7 @@ fn finish_rollbacks(one: &OneApp) -> Result<()> {
 
 /// Whole folders that we built, in their place, and not listed.
 fn list_what_we_built(one: &OneApp, kept: &HashSet<String>) -> Result<()> {
-    let listed = one.state.listed();
+    let listed = one.state.listed()?;
     let mut tags = one.state.folders()?;
     tags.retain(|tag| !listed.contains(tag));
     tags.sort();

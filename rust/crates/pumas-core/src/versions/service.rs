@@ -189,11 +189,11 @@ impl VersionService {
                     app: Arc::clone(app),
                     installed: one
                         .state
-                        .installed()
+                        .installed()?
                         .into_iter()
                         .map(|version| version.tag)
                         .collect(),
-                    active: one.state.active(),
+                    active: one.state.active()?,
                 })
             };
             known.apps.all()?.values().map(look).collect()
@@ -208,7 +208,7 @@ impl VersionService {
     /// # Errors
     /// `UnknownApp`.
     pub async fn installed(&self, app_id: &str) -> Result<Vec<InstalledVersion>> {
-        self.known.with(app_id, |one| Ok(one.state.installed())).await
+        self.known.with(app_id, |one| one.state.installed()).await
     }
 
     /// The version in use; None when none is installed.
@@ -216,7 +216,7 @@ impl VersionService {
     /// # Errors
     /// `UnknownApp`.
     pub async fn active(&self, app_id: &str) -> Result<Option<InstalledVersion>> {
-        let active = |one: &OneApp| one.state.active().map(|tag| one.state.get(&tag)).transpose();
+        let active = |one: &OneApp| one.state.active()?.map(|tag| one.state.get(&tag)).transpose();
         self.known.with(app_id, active).await
     }
 
@@ -225,7 +225,7 @@ impl VersionService {
     /// # Errors
     /// `UnknownApp`.
     pub async fn default(&self, app_id: &str) -> Result<Option<String>> {
-        self.known.with(app_id, |one| Ok(one.state.default())).await
+        self.known.with(app_id, |one| one.state.default()).await
     }
 
     /// # Errors
@@ -260,15 +260,15 @@ impl VersionService {
         let service = self.clone();
         self.known
             .with(app_id, move |one| {
-                let active = one.state.active();
+                let active = one.state.active()?;
                 let of = |version: InstalledVersion| OneVersion {
                     dependencies: service.dependencies_of(&one.app, &version),
                     active: Some(&version.tag) == active.as_ref(),
                     version,
                 };
                 Ok(Overview {
-                    versions: one.state.installed().into_iter().map(of).collect(),
-                    default: one.state.default(),
+                    versions: one.state.installed()?.into_iter().map(of).collect(),
+                    default: one.state.default()?,
                     active: active.clone(),
                 })
             })

@@ -111,13 +111,17 @@ impl VersionState {
     // -- reading -----------------------------------------------------------------------------------------------------
 
     /// Those that are listed and whole on disk, newest first.
-    pub fn installed(&self) -> Vec<InstalledVersion> {
-        let mut known = entries(&self.load().value);
+    ///
+    /// # Errors
+    /// `DiskError`: the list says nothing of versions, and nobody can say what is on disk. So fails all that asks it.
+    pub fn installed(&self) -> Result<Vec<InstalledVersion>> {
+        let mut known = entries(&self.load()?.value);
         known.retain(|tag, _| self.is_whole(tag));
         let tags = newest_first(&self.app, known.keys().cloned().collect());
-        tags.into_iter()
-            .filter_map(|tag| self.version(&tag, known.swap_remove(&tag)?).ok())
-            .collect()
+        let versions = tags
+            .into_iter()
+            .filter_map(|tag| self.version(&tag, known.swap_remove(&tag)?).ok());
+        Ok(versions.collect())
     }
 
     fn version(&self, tag: &str, info: JsonObject) -> Result<InstalledVersion> {
@@ -130,15 +134,18 @@ impl VersionState {
     }
 
     /// Tags in the list, whole on disk or not.
-    pub fn listed(&self) -> HashSet<String> {
-        entries(&self.load().value).into_keys().collect()
+    ///
+    /// # Errors
+    /// As `installed`.
+    pub fn listed(&self) -> Result<HashSet<String>> {
+        Ok(entries(&self.load()?.value).into_keys().collect())
     }
 
     /// # Errors
-    /// `VersionNotFound`, `InvalidInput`.
+    /// `VersionNotFound`, `InvalidInput`, and as `installed`.
     pub fn get(&self, tag: &str) -> Result<InstalledVersion> {
         let tag = check_tag(tag)?;
-        match entries(&self.load().value).swap_remove(tag) {
+        match entries(&self.load()?.value).swap_remove(tag) {
             Some(info) if self.is_whole(tag) => self.version(tag, info),
             _ => Err(Error::VersionNotFound {
                 app: self.app.name.clone(),
@@ -161,14 +168,18 @@ impl VersionState {
     }
 
     /// The tag in use. When it is gone: the default, the last selected, what was active before, or the newest.
-    pub fn active(&self) -> Option<String> {
+    ///
+    /// # Errors
+    /// As `installed`.
+    pub fn active(&self) -> Result<Option<String>> {
         let _held = self.held();
+        let state = self.load()?;
         let remembered = locked(&self.cache).active.clone();
-        if let Some(tag) = remembered.filter(|tag| self.is_known(tag)) {
-            return Some(tag);
+        let is_known = |tag: &String| entries(&state.value).contains_key(tag) && self.is_whole(tag);
+        if let Some(tag) = remembered.filter(is_known) {
+            return Ok(Some(tag));
         }
-        let tags: Vec<String> = self.installed().into_iter().map(|version| version.tag).collect();
-        let state = self.load();
+        let tags: Vec<String> = self.installed()?.into_iter().map(|version| version.tag).collect();
         let text = |key: &str| state.value.get(key).and_then(Value::as_str).map(str::to_owned);
         let wishes = [
             text("defaultVersion"),
@@ -181,19 +192,25 @@ impl VersionState {
             .find(|wish| tags.contains(wish))
             .or_else(|| tags.first().cloned());
         self.set_active(chosen.clone());
-        chosen
+        Ok(chosen)
     }
 
     /// The tag that the user prefers, installed or not.
-    pub fn default(&self) -> Option<String> {
-        let state = self.load();
+    ///
+    /// # Errors
+    /// As `installed`.
+    pub fn default(&self) -> Result<Option<String>> {
+        let state = self.load()?;
         let preferred = state.value.get("defaultVersion").and_then(Value::as_str);
-        preferred.filter(|tag| !tag.is_empty()).map(str::to_owned)
+        Ok(preferred.filter(|tag| !tag.is_empty()).map(str::to_owned))
     }
 
     /// What `rollback` can take back, oldest first.
-    pub(super) fn history(&self) -> Vec<JsonObject> {
-        history_of(&self.load().value)
+    ///
+    /// # Errors
+    /// As `installed`.
+    pub(super) fn history(&self) -> Result<Vec<JsonObject>> {
+        Ok(history_of(&self.load()?.value))
     }
 
     // -- changing ----------------------------------------------------------------------------------------------------
@@ -314,10 +331,15 @@ impl VersionState {
     }
 
     /// # Errors
-    /// `CorruptState` while the list cannot be read.
+    /// `CorruptState` while the list cannot be read, and as `installed`.
     pub(super) fn require_trusted(&self) -> Result<()> {
-        if self.load().trusted {
-            return Ok(());
+        self.trusted().map(drop)
+    }
+
+    fn trusted(&self) -> Result<Arc<State>> {
+        let state = self.load()?;
+        if state.trusted {
+            return Ok(state);
         }
         Err(Error::CorruptState {
             name: file_name(&self.path),
@@ -329,13 +351,13 @@ impl VersionState {
     fn change(&self, change: impl FnOnce(&mut JsonObject)) -> Result<()> {
         let _held = self.held();
         let _file = self.file_lock.hold()?;
-        self.require_trusted()?;
+        let state = self.trusted()?;
         let mut value = JsonObject::from_iter([
             ("installed".to_owned(), json!({})),
             ("lastSelectedVersion".to_owned(), Value::Null),
             ("defaultVersion".to_owned(), Value::Null),
         ]);
-        value.extend(self.load().value.clone());
+        value.extend(state.value.clone());
         if !value["installed"].is_object() {
             value["installed"] = json!({});
         }
@@ -350,7 +372,7 @@ impl VersionState {
     pub(super) fn rebuild(&self) -> Result<()> {
         let _held = self.held();
         let _file = self.file_lock.hold()?;
-        let state = self.load();
+        let state = self.load()?;
         if state.trusted {
             return Ok(());
         }
@@ -367,7 +389,7 @@ impl VersionState {
     /// # Errors
     /// The disk's failures.
     pub(super) fn validate(&self, busy: Option<&str>) -> Result<Validation> {
-        let known = entries(&self.load().value);
+        let known = entries(&self.load()?.value);
         let there: HashSet<String> = self.folders()?.into_iter().collect();
         let is_busy = |tag: &str| busy == Some(tag);
         let mut found = Validation::default();
@@ -398,43 +420,35 @@ impl VersionState {
         format!("launcher-data/metadata/{}", file_name(&self.path))
     }
 
-    fn is_known(&self, tag: &str) -> bool {
-        entries(&self.load().value).contains_key(tag) && self.is_whole(tag)
-    }
-
-    fn load(&self) -> Arc<State> {
+    fn load(&self) -> Result<Arc<State>> {
         let stamps = (stamp(&self.path), stamp(&backup_path(&self.path)));
         if let Some((known, state)) = &locked(&self.cache).state
             && *known == stamps
             && state.trusted
         {
-            return Arc::clone(state);
+            return Ok(Arc::clone(state));
         }
-        let state = Arc::new(self.read());
+        let state = Arc::new(self.read()?);
         locked(&self.cache).state = Some((stamps, Arc::clone(&state)));
-        state
+        Ok(state)
     }
 
-    fn read(&self) -> State {
-        let with = |mut value: JsonObject, installed, trusted| {
-            value.insert("installed".to_owned(), Value::Object(installed));
-            State { value, trusted }
+    fn read(&self) -> Result<State> {
+        let (mut value, trusted) = match self.parsed() {
+            Ok(value) => (value.unwrap_or_default(), true),
+            Err(error) => {
+                let message = format!(
+                    "{error} What is on disk is shown; validate_installations with rebuild lists it anew."
+                );
+                self.troubles.report(&self.subject(), error.kind(), &message);
+                (JsonObject::new(), false)
+            }
         };
-        let parsed = match self.parsed() {
-            Ok(Some(value)) if installed_of(&value).is_some() => return State { value, trusted: true },
-            // Who says nothing of versions does not say that there are none.
-            Ok(value) => self
-                .on_disk()
-                .map(|found| with(value.unwrap_or_default(), found, true)),
-            Err(error) => Err(error),
-        };
-        parsed.unwrap_or_else(|error| {
-            let message = format!(
-                "{error} What is on disk is shown; validate_installations with rebuild lists it anew."
-            );
-            self.troubles.report(&self.subject(), error.kind(), &message);
-            with(JsonObject::new(), self.on_disk().unwrap_or_default(), false)
-        })
+        // Who says nothing of versions does not say that there are none.
+        if installed_of(&value).is_none() {
+            value.insert("installed".to_owned(), Value::Object(self.on_disk()?));
+        }
+        Ok(State { value, trusted })
     }
 
     /// The file's content, or that of its backup; None when there is neither.
@@ -496,8 +510,11 @@ impl VersionState {
     }
 
     /// What the list holds about a version, whole on disk or not; empty when nothing.
-    pub(super) fn info(&self, tag: &str) -> JsonObject {
-        entries(&self.load().value).swap_remove(tag).unwrap_or_default()
+    ///
+    /// # Errors
+    /// As `installed`.
+    pub(super) fn info(&self, tag: &str) -> Result<JsonObject> {
+        Ok(entries(&self.load()?.value).swap_remove(tag).unwrap_or_default())
     }
 
     /// What we wrote into a version's folder; empty when it is not ours.

@@ -23,7 +23,7 @@ const REPLACED_KEPT: usize = 2;
 /// `VersionNotFound`, `InvalidInput`, `CorruptState`, and the disk's failures; nothing was changed.
 pub(super) fn switch(one: &OneApp, tag: &str) -> Result<String> {
     let _held = one.state.held();
-    let (wanted, former) = (one.state.get(tag)?.tag, one.state.active());
+    let (wanted, former) = (one.state.get(tag)?.tag, one.state.active()?);
     let past = former
         .filter(|former| *former != wanted)
         .map(|former| entry(&json!({"kind": "switched", "tag": former, "at": clock::now()})));
@@ -39,7 +39,7 @@ pub(super) fn roll_back(one: &OneApp, runs: impl Fn(&str, &str) -> bool) -> Resu
     let _held = one.state.held();
     one.state.require_trusted()?;
     let mut passed = Vec::new();
-    for past in one.state.history().into_iter().rev() {
+    for past in one.state.history()?.into_iter().rev() {
         passed.push(past.clone());
         if is_kind(&past, "replaced")
             && let Some(removed) = former_build(one, &past)?
@@ -119,7 +119,7 @@ fn swap_back(
 
 fn former_choice(one: &OneApp, past: &JsonObject) -> Option<String> {
     let tag = one.state.get(text(past, "tag")).ok()?.tag;
-    (one.state.active().as_ref() != Some(&tag)).then_some(tag)
+    (one.state.active().ok()?.as_ref() != Some(&tag)).then_some(tag)
 }
 
 /// Move a version to the trash.
@@ -137,7 +137,7 @@ pub(super) fn remove(one: &OneApp, tag: &str, runs: impl Fn(&str, &str) -> bool)
     if is_installed {
         return Err(Error::VersionInUse(format!("{named} is being installed.")));
     }
-    if one.state.active().as_ref() == Some(&version.tag) {
+    if one.state.active()?.as_ref() == Some(&version.tag) {
         let text = format!("{named} is active; switch to another version first.");
         return Err(Error::VersionInUse(text));
     }
