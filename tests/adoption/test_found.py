@@ -64,6 +64,17 @@ def test_only_small_regular_files_are_read(tmp_path: Path, make: Callable[[Path]
             Look().text(str(path))
 
 
+@pytest.mark.parametrize(("depth", "is_read"), [(127, True), (128, False)])
+def test_a_manifest_is_read_down_to_the_depth_at_which_json_ends(tmp_path: Path, depth: int, is_read: bool) -> None:
+    text = b'{"a": %s%s}' % (b"[" * (depth - 1), b"]" * (depth - 1))
+    path = str(write(tmp_path / "manifest", text))
+    if is_read:
+        assert list(Look().manifest(path)) == ["a"]
+    else:
+        with pytest.raises(ValueError, match="not valid JSON"):
+            Look().manifest(path)
+
+
 def test_the_limit_counts_over_all_folders(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         for number in range(5):

@@ -40,6 +40,42 @@ def test_a_plain_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("2025-06-01T12:00:00Z", "2025-06-01T12:00:00.000000Z"),
+        ("2025-06-01T12:00:00+02:00", "2025-06-01T10:00:00.000000Z"),
+        ("2025-06-01T12:00:00.1234567-00:30", "2025-06-01T12:30:00.123456Z"),
+        ("2025-06-01T12:00:00", "2025-06-01T12:00:00.000000Z"),
+        ("2025-06-01T12:00:00 Z", ""),
+        ("lately", ""),
+        (1748779200, ""),
+        (None, ""),
+    ],
+)
+def test_the_time_of_the_last_change(said: object, shown: str) -> None:
+    assert read(lastModified=said, likes=3).last_modified == shown
+    assert read(lastModified=said, likes=3).likes == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [
+        ({"parameters": {"BF16": 10}, "total": 10}, {"BF16": 10}),
+        ({"parameters": {"BF16": 10}}, {"BF16": 10}),
+        ({"parameters": {"BF16": "10", "F32": 2, "": 3, "I8": 0}, "total": None}, {"F32": 2}),
+        ({"total": 10}, {}),
+        ({"parameters": [10]}, {}),
+        ([10], {}),
+        ("10", {}),
+        (None, {}),
+    ],
+)
+def test_the_parameters_of_safetensors_files(said: object, counted: dict[str, int]) -> None:
+    assert read(safetensors=said, likes=3).parameters == counted
+    assert read(safetensors=said, likes=3).likes == 3
+
+
+@pytest.mark.parametrize(
     ("card", "tags", "license_"),
     [
         ({"license": "mit"}, ["license:apache-2.0"], "mit"),

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-import orjson
-
+from pumas import json_text
 from pumas.library.entry import extension, is_model_file
 from pumas.library.formats.quantization import parse_quantization
 from pumas.storage.json_file import JsonObject
@@ -203,7 +202,7 @@ class Look:
 
     def manifest(self, path: str) -> JsonObject:
         """A small JSON object. Raises ValueError, or OSError when it cannot be read."""
-        value: object = orjson.loads(self.text(path))
+        value: object = json_text.loads(self.text(path))
         if not isinstance(value, dict):
             raise ValueError("not an object")
         return value  # pyright: ignore[reportUnknownVariableType] - an object of JSON

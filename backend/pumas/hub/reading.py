@@ -6,7 +6,6 @@ A field that is not what it should be counts as missing; only a reply without a 
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pumas.errors import InvalidInput
 from pumas.hub.model import HubFile, HubListing, HubModel, Json, is_commit, parse_repo_id
 from pumas.library.formats.text import MAX_INT64, one_line
+from pumas.library.moments import utc_moment, utc_text
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -28,6 +28,10 @@ _MAX_NODES: Final = 5_000
 _MAX_DEPTH: Final = 12
 
 
+# Names of the library -> keys of the hub.
+_AS_SENT: Final = {"card_data": "cardData", "last_modified": "lastModified", "safetensors": "safetensors"}
+
+
 class Unreadable(ValueError):
     """The answer cannot be one about a model; the message says why."""
 
@@ -35,7 +39,7 @@ class Unreadable(ValueError):
 def tolerant(kind: type[ModelInfo]) -> type[ModelInfo]:
     """`huggingface_hub.ModelInfo`, for which one field that it cannot read is missing, not a failure of all.
 
-    `card_data` is the card as its author wrote it: the library's own class for it fails at, or loses, odd cards.
+    What the library's own reading fails at, or loses, when it is a little odd is left as the hub sent it.
     """
     if getattr(kind, "is_tolerant", False):
         return kind
@@ -46,12 +50,12 @@ def tolerant(kind: type[ModelInfo]) -> type[ModelInfo]:
         is_tolerant = True
 
         def __init__(self, /, **given: Any) -> None:
-            card = given.pop("cardData", None)
+            as_sent = {name: given.pop(key, None) for name, key in _AS_SENT.items()}
             try:
                 describe(self, **given)
             except ODD:
                 describe(self, **_readable(kind, given))
-            self.card_data = card
+            self.__dict__.update(as_sent)
 
     return Described
 
@@ -194,7 +198,7 @@ def _base_models(card: Json, tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def _parameters(info: Any) -> dict[str, int]:
-    said = _object(getattr(getattr(info, "safetensors", None), "parameters", None))
+    said = _object(_object(getattr(info, "safetensors", None)).get("parameters"))
     counted = {one_line(key, 32): _count(value) for key, value in list(said.items())[:100]}
     return {key: count for key, count in counted.items() if key and count}
 
@@ -218,10 +222,8 @@ def _count(value: Any) -> int | None:
 
 
 def _time(value: Any) -> str:
-    if not isinstance(value, datetime.datetime):
-        return ""
-    moment = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
-    return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    found = utc_moment(value)
+    return "" if found is None else utc_text(found)
 
 
 def _plain_object(value: Any) -> Json:

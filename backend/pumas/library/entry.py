@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 import orjson
 
 from pumas.library.formats.quantization import detect_quantization
+from pumas.library.moments import parsed, utc_text
 from pumas.library.words import facet, same, size_band, words
 
 JsonObject = dict[str, Any]
@@ -364,23 +365,21 @@ def timestamp(value: object) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _parse_time(text: str) -> str | None:
+    found = parsed(text.strip())
+    if found is None or (len(text) == 27 and text[-1] == "Z" and text[10] == "T"):
+        return found and text
     try:
-        moment = datetime.datetime.fromisoformat(text.strip())
-        if len(text) == 27 and text[-1] == "Z" and text[10] == "T":
-            return text
-        # A naive time is local: `astimezone` takes it for that.
-        utc = moment.astimezone(datetime.UTC)
+        # A naive time is local: so it is taken for that here.
+        return utc_text(found)
     except (ValueError, OverflowError, OSError):
         return None
-    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _utc_text(seconds: float) -> str | None:
     try:
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        return utc_text(datetime.datetime.fromtimestamp(seconds, datetime.UTC))
     except (ValueError, OverflowError, OSError):
         return None
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def repo_id(value: object) -> str | None:

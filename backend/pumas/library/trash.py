@@ -33,6 +33,7 @@ from pumas.jobs.store import now
 from pumas.library.companions import Companions, NoCompanions
 from pumas.library.index import Index, follow
 from pumas.library.metadata import METADATA, known_folder, model_folder
+from pumas.library.moments import utc_moment
 from pumas.storage import json_file
 from pumas.storage.files import (
     disk_errors,
@@ -314,7 +315,7 @@ def _decode(trash_id: str, value: JsonObject) -> TrashEntry:
         model_id,
         tuple(texts),
         name,
-        moment if isinstance(moment, str) and _parsed(moment) is not None else "",
+        moment if isinstance(moment, str) and utc_moment(moment) is not None else "",
         _count(value.get("size_bytes")),
         _count(value.get("files")),
     )
@@ -324,17 +325,9 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
 
 
-def _parsed(moment: str) -> datetime.datetime | None:
-    try:
-        parsed = datetime.datetime.fromisoformat(moment)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
-
-
 def _age_days(entry: TrashEntry) -> float:
     """Negative for a date in the future or none at all: such an entry is not old."""
-    deleted = _parsed(entry.deleted_at)
+    deleted = utc_moment(entry.deleted_at)
     return -1.0 if deleted is None else (datetime.datetime.now(datetime.UTC) - deleted).total_seconds() / 86400
 
 

@@ -7,7 +7,6 @@ really there is asked later, by whoever uses a row.
 
 from __future__ import annotations
 
-import datetime
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pumas.jobs.store import now
+from pumas.library.moments import utc_moment, utc_text
 from pumas.links.store import relative
 from pumas.storage.json_file import parse_object
 
@@ -137,14 +137,8 @@ def _row(key: str, entry: dict[str, Any], roots: Sequence[str]) -> Row | None:
 
 
 def _moment(value: object) -> str:
-    try:
-        parsed = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        parsed = None
-    if parsed is None:
-        return now()
-    aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
-    return aware.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    found = utc_moment(value)
+    return now() if found is None else utc_text(found)
 
 
 def take_over(c: sqlite3.Connection, rows: Sequence[Row], seen: str) -> None:

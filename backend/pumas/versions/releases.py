@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from pumas.apps.description import AppDescription
 from pumas.errors import NetworkError, Offline, PumasError, RateLimited, ReleaseNotFound
+from pumas.library.moments import utc_moment
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, make_folders
 from pumas.storage.json_file import JsonObject
@@ -248,8 +249,5 @@ def _iso(seconds: float) -> str:
 
 def _seconds(value: object) -> float | None:
     """Times as older sidecars wrote them: with `Z`, with an offset, or without either (then UTC)."""
-    try:
-        when = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-        return (when if when.tzinfo else when.replace(tzinfo=datetime.UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+    when = utc_moment(value)
+    return None if when is None else when.timestamp()

@@ -20,6 +20,7 @@ from typing import cast
 from pumas.apps.description import AppDescription
 from pumas.config import Layout
 from pumas.errors import HttpStatus, PumasError, ReleaseNotFound
+from pumas.library.moments import utc_moment
 from pumas.net.client import NetworkClient
 from pumas.net.options import Timeouts
 from pumas.storage import json_file
@@ -335,10 +336,8 @@ def _now() -> str:
 
 
 def _age_s(size: ReleaseSize) -> float:
-    try:
-        when = datetime.datetime.fromisoformat(size.calculated_at.replace("Z", "+00:00"))
-    except ValueError:
+    when = utc_moment(size.calculated_at)
+    if when is None:
         return float("inf")
-    when = when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
     age = (datetime.datetime.now(datetime.UTC) - when).total_seconds()
     return age if age >= 0 else float("inf")

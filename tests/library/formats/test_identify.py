@@ -478,6 +478,14 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
         identify_folder([])
 
 
+@pytest.mark.parametrize(("depth", "is_read"), [(127, True), (128, False)])
+def test_a_config_is_read_down_to_the_depth_at_which_json_ends(tmp_path: Path, depth: int, is_read: bool) -> None:
+    config = tmp_path / "config.json"
+    config.write_bytes(b'{"model_type": "mistral", "x": %s%s}' % (b"[" * (depth - 1), b"]" * (depth - 1)))
+    model = make_safetensors(tmp_path / "model.safetensors", dict.fromkeys(LLAMA, (8, 8)))
+    assert (identify_folder([model, config]).family == "mistral") is is_read
+
+
 @pytest.mark.parametrize(
     "config",
     [b"", b"[]", b"{", b"[" * 100_000, b'{"model_type": 5}', b'{"model_type": "\\ud800"}', b"\xff", b"9" * 9000],

@@ -7,7 +7,6 @@ then a note says so. Neighbours: `detect` reads the container, `families` and `t
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Final, cast
 
+from pumas import json_text
 from pumas.errors import FileUnavailable, MalformedModelFile, NotAModel
 
 from .detect import Container, FileFormat, SecurityTier, read_container, security_tier, sniff
@@ -365,8 +365,8 @@ def _read_config(path: str) -> dict[str, Any]:
             raw = file.pread(_MAX_CONFIG_BYTES + 1, 0)
         if len(raw) > _MAX_CONFIG_BYTES:
             return {}
-        value: object = json.loads(raw)
-    except (FileUnavailable, ValueError, RecursionError):
+        value: object = json_text.loads(raw)
+    except (FileUnavailable, ValueError):
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 

@@ -312,6 +312,11 @@ mod tests {
             assert!(matches!(manifest(&at(name)), Err(Unusable::Content)), "{name}");
         }
         assert!(matches!(manifest(&at("none")), Err(Unusable::Unreadable(_))));
+        for (depth, is_read) in [(127, true), (128, false)] {
+            let (open, shut) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+            fs::write(at("deep"), format!("{{\"a\": {open}{shut}}}")).unwrap();
+            assert_eq!(manifest(&at("deep")).is_ok(), is_read, "{depth}");
+        }
         fs::write(at("word"), " word\n").unwrap();
         assert_eq!(
             (line(&at("word")).as_str(), line(&at("none")).as_str()),

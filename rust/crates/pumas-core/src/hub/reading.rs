@@ -2,11 +2,11 @@
 //!
 //! A field that is not what it should be counts as missing; only a reply without a name or a commit is refused.
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::model::{Described, HubFile, HubListing, HubModel, is_commit, parse_repo_id};
 use crate::library::formats::text::one_line;
+use crate::library::moments::utc_moment;
 use crate::storage::clock;
 use crate::storage::json_file::is_true;
 use crate::text::cut;
@@ -92,7 +92,7 @@ fn described(info: &Value, card: &Map<String, Value>) -> Result<Described, Strin
         downloads: count(info.get("downloads")),
         likes: count(info.get("likes")),
         last_modified: text("lastModified")
-            .and_then(|text| text.parse::<Timestamp>().ok())
+            .and_then(utc_moment)
             .map(clock::text)
             .unwrap_or_default(),
         repo_id,
@@ -276,6 +276,54 @@ mod tests {
         ] {
             let sibling = json!({"rfilename": "a.gguf", "size": 5, "blobId": oid, "lfs": lfs});
             assert_eq!(file(&sibling).is_ok(), usable, "{lfs}");
+        }
+    }
+    fn read(key: &str, value: &Value) -> HubModel {
+        let mut info = json!({"id": "acme/Lumen", "sha": "c".repeat(40), "siblings": [], "likes": 3});
+        info[key] = value.clone();
+        let model = read_model(&info).unwrap();
+        assert_eq!(model.said.likes, Some(3), "{value}");
+        model
+    }
+
+    #[test]
+    fn the_time_of_the_last_change() {
+        for (said, shown) in [
+            (json!("2025-06-01T12:00:00Z"), "2025-06-01T12:00:00.000000Z"),
+            (json!("2025-06-01T12:00:00+02:00"), "2025-06-01T10:00:00.000000Z"),
+            (
+                json!("2025-06-01T12:00:00.1234567-00:30"),
+                "2025-06-01T12:30:00.123456Z",
+            ),
+            (json!("2025-06-01T12:00:00"), "2025-06-01T12:00:00.000000Z"),
+            (json!("2025-06-01T12:00:00 Z"), ""),
+            (json!("lately"), ""),
+            (json!(1_748_779_200), ""),
+            (json!(null), ""),
+        ] {
+            assert_eq!(read("lastModified", &said).said.last_modified, shown, "{said}");
+        }
+    }
+
+    #[test]
+    fn the_parameters_of_safetensors_files() {
+        for (said, counted) in [
+            (
+                json!({"parameters": {"BF16": 10}, "total": 10}),
+                json!({"BF16": 10}),
+            ),
+            (json!({"parameters": {"BF16": 10}}), json!({"BF16": 10})),
+            (
+                json!({"parameters": {"BF16": "10", "F32": 2, "": 3, "I8": 0}, "total": null}),
+                json!({"F32": 2}),
+            ),
+            (json!({"total": 10}), json!({})),
+            (json!({"parameters": [10]}), json!({})),
+            (json!([10]), json!({})),
+            (json!("10"), json!({})),
+            (json!(null), json!({})),
+        ] {
+            assert_eq!(json!(read("safetensors", &said).parameters), counted, "{said}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Moments as older sidecars wrote them, in the one form that the index knows: UTC with microseconds and `Z`.
 //!
 //! What is accepted is ISO 8601 as Python's `datetime.fromisoformat` reads it
-//! (<https://docs.python.org/3.11/library/datetime.html#datetime.datetime.fromisoformat>): it wrote those files. A moment
-//! without an offset is local time.
+//! (<https://docs.python.org/3.11/library/datetime.html#datetime.datetime.fromisoformat>): it wrote those files. But not what
+//! that lets through by mistake. A moment without an offset is local time.
 
 use jiff::civil::{Date, DateTime, ISOWeekDate, Time, Weekday};
 use jiff::tz::{Offset, TimeZone};
@@ -46,15 +46,18 @@ pub fn utc_text(seconds: f64) -> Option<String> {
 }
 
 fn shown(moment: Timestamp) -> Option<String> {
-    let year = Offset::UTC.to_datetime(moment).year();
-    (1..=9999).contains(&year).then(|| clock::text(moment))
+    is_in_calendar(moment).then(|| clock::text(moment))
 }
 
-/// The moment that a text names; one without an offset is UTC.
+fn is_in_calendar(moment: Timestamp) -> bool {
+    (1..=9999).contains(&Offset::UTC.to_datetime(moment).year())
+}
+
+/// The moment that a text names; one without an offset is UTC. None for what the years 1 to 9999 do not hold.
 #[must_use]
 pub fn utc_moment(text: &str) -> Option<Timestamp> {
     let (moment, offset) = parse(text)?;
-    at_offset(moment, offset.unwrap_or(0))
+    at_offset(moment, offset.unwrap_or(0)).filter(|moment| is_in_calendar(*moment))
 }
 
 fn at_offset(moment: DateTime, seconds: i64) -> Option<Timestamp> {
@@ -162,16 +165,19 @@ fn parse_time(chars: &[char]) -> Option<(Time, Option<i64>)> {
         return Some((time, None));
     };
     let rest = &chars[zone + 1..];
-    if rest.is_empty() && chars[zone] == 'Z' {
-        return Some((time, Some(0)));
+    if chars[zone] == 'Z' {
+        return rest.is_empty().then_some((time, Some(0)));
     }
-    if matches!(rest.len(), 0 | 1 | 3) {
+    if matches!(rest.len(), 0 | 1 | 3) || rest.iter().any(|c| matches!(c, '.' | ',')) {
         return None;
     }
     let [hours, minutes, seconds, _] = clock_parts(rest)?;
+    if hours > 23 || minutes > 59 || seconds > 59 {
+        return None;
+    }
     let offset = i64::from(hours) * 3600 + i64::from(minutes) * 60 + i64::from(seconds);
     let sign = if chars[zone] == '-' { -1 } else { 1 };
-    (offset < 24 * 3600).then_some((time, Some(sign * offset)))
+    Some((time, Some(sign * offset)))
 }
 
 /// Hours, minutes, seconds and microseconds of `HH[[:]MM[[:]SS[.ffffff…]]]`.
@@ -257,11 +263,42 @@ mod tests {
             "0001-01-01T00:00+01:00",
             "2030-02-03T04:05:06.Zx",
             "2030-02-03T04:05:06.",
+            "2030-02-03T04:05:06 Z",
+            "2030-02-03T04:05:06 +01:00",
+            "2030-02-03T04:05:06.123456 Z",
+            "2030-02-03T04xZ",
+            "2030-02-03T04:05:06.Z",
+            "2030-02-03T04050678Z",
+            "2030-02-03T04:05:06:7Z",
+            "2030-02-03T04:05:06Z00:50",
+            "2030-02-03T04:05:06+01:60",
+            "2030-02-03T04:05:06+01:00:00.5",
+            "2030-02-03T24:00Z",
+            "2030-02-03T04:05:60Z",
+            " 2030-02-03T04:05:06Z",
+            "2030-02-03T04:05:06z",
+            "9999-12-31T23:59:59-01:00",
         ] {
-            check(text, None);
+            assert_eq!(utc_moment(text), None, "{text:?}");
+            if !text.starts_with(' ') {
+                check(text, None);
+            }
         }
         assert_eq!(timestamp(&json!(7)), None);
         check(&" ".repeat(50), None);
+    }
+
+    #[test]
+    fn without_an_offset_it_is_utc() {
+        for (text, expected) in [
+            ("2030-02-03T04:05:06", "2030-02-03T04:05:06.000000Z"),
+            ("2030-02-03", "2030-02-03T00:00:00.000000Z"),
+            ("2030-02-03T04:05:06.5Z", "2030-02-03T04:05:06.500000Z"),
+            ("2030-02-03T04:05:06+02:00", "2030-02-03T02:05:06.000000Z"),
+            ("2030-02-03 04:05:06,5-0130", "2030-02-03T05:35:06.500000Z"),
+        ] {
+            assert_eq!(utc_moment(text).map(clock::text).as_deref(), Some(expected));
+        }
     }
 
     #[test]

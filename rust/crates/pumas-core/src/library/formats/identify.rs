@@ -669,3 +669,20 @@ fn ask_config(identity: &mut Identity, architecture: &str) {
     identity.family = family_of(architecture);
     architecture.clone_into(&mut identity.architecture);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_read_down_to_the_depth_at_which_json_ends() {
+        let place = tempfile::tempdir().unwrap();
+        let config = place.path().join("config.json");
+        for (depth, expected) in [(127, "mistral"), (128, "")] {
+            let (open, shut) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+            let text = format!("{{\"model_type\": \"mistral\", \"x\": {open}{shut}}}");
+            std::fs::write(&config, text).unwrap();
+            assert_eq!(read_config(&config), expected, "{depth}");
+        }
+    }
+}
