@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,3 +174,14 @@ def test_rust_that_is_not_there_is_an_error_and_no_python(
         out, err = child.communicate(timeout=30)
         assert (child.returncode, out) == (2, "")
         assert "./launcher build-rust" in err
+
+
+def test_advice_about_rust_fits_how_it_is_installed(tmp_path: Path) -> None:
+    shutil.copytree(BACKEND / "pumas", tmp_path / "site" / "pumas", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from pumas.cli.rust import program; program()"
+    env = {name: value for name, value in os.environ.items() if name != "PUMAS_RUST_BINARY"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(tmp_path / "site")], capture_output=True, text=True, env=env, timeout=60
+    )
+    assert "launcher" not in done.stderr.splitlines()[-1] and "PUMAS_RUST_BINARY" in done.stderr
+    assert str(Path(sys.executable).parent / "pumas-rpc") in done.stderr

@@ -25,6 +25,8 @@ PROGRAM_VARIABLE = "PUMAS_RUST_BINARY"
 CODE_VARIABLE = "PUMAS_SESSION_CODE"
 PYTHON_VARIABLE = "PUMAS_PYTHON"
 """What the Rust sidecar, which has no interpreter of its own, makes the environments of apps with."""
+_BUILD_IT = "Build it with ./launcher build-rust"
+_BRING_IT = f"It does not come with this package: put one there that was built for it, or name it by {PROGRAM_VARIABLE}"
 START_S = 30.0
 POLL_S = 0.02
 
@@ -49,12 +51,15 @@ def program() -> Path:
     """
     name = "pumas-rpc.exe" if os.name == "nt" else "pumas-rpc"
     checkout = Path(__file__).resolve().parents[3]
+    can_build = (checkout / "launcher").is_file()
+    built = [checkout / "rust/target/release" / name] if can_build else []
     given = os.environ.get(PROGRAM_VARIABLE)
-    places = [Path(given)] if given else [checkout / "rust/target/release" / name, Path(sys.executable).parent / name]
+    places = [Path(given)] if given else [*built, Path(sys.executable).parent / name]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise Unsupported(
-            f"The Rust sidecar is not at {places[0]}. Build it with ./launcher build-rust, or unset {SWITCH}."
+            f"The Rust sidecar is not at {places[0]}. {_BUILD_IT if can_build else _BRING_IT}, "
+            f"or go on without --rust and {SWITCH}."
         )
     return found
 
