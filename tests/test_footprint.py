@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
 from pathlib import Path
+
+import pytest
 
 from pumas import footprint
 
@@ -24,7 +27,7 @@ import ssl
 from aiohttp import connector
 of_aiohttp = connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509_ca"]
 own = ssl.create_default_context()
-footprint.share_one_arena()
+footprint.keep_heap_small()
 footprint.settle()
 print(json.dumps([of_aiohttp, own.cert_store_stats()["x509_ca"], os.environ.get("SSL_CERT_FILE"),
                   "SSL_CERT_DIR" in os.environ, own.verify_mode == ssl.CERT_REQUIRED]))
@@ -88,3 +91,32 @@ def test_a_thread_that_gives_way_stands_behind_the_others() -> None:
     thread.join()
     behind = found[0] > before if sys.platform == "linux" else found[0] == before
     assert behind and os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+HEAP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pumas import footprint
+if sys.argv[2] == "kept small":
+    footprint.keep_heap_small()
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+before, small = resident(), []
+for _ in range(3):
+    large = [b"x" * (1 << 20) for _ in range(24)]
+    small.append(b"y" * 100_000)  # what is freed below it stays in a heap
+    del large
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the door")
+def test_what_a_large_reply_took_is_given_back() -> None:
+    def kept(how: str) -> int:
+        command = [sys.executable, "-c", HEAP, str(BACKEND), how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert kept("kept small") < 4 << 20 < kept("as it comes")

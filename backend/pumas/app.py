@@ -377,7 +377,7 @@ def run_sidecar(layout: Layout, settings: ServerSettings, announce: Callable[[in
     """Run until stopped and return the exit status: 0 stopped, 1 could not start, 3 another sidecar owns the root."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _allow_many_connections()
-    footprint.share_one_arena()
+    footprint.keep_heap_small()
     listener = logs.start_logging(
         layout.logs, debug=settings.debug, secrets=(settings.token,) if settings.token else ()
     )

@@ -1,4 +1,4 @@
-"""Keeps the process small, its start short and its answers prompt: no certificates, one malloc arena, the rest of
+"""Keeps the process small, its start short and its answers prompt: no certificates, a small heap, the rest of
 start-up given back, long work behind short calls.
 
 Only glibc has the two doors used here (mallopt(3), malloc_trim(3)); elsewhere nothing happens, and nothing depends on
@@ -16,7 +16,8 @@ import sys
 import threading
 import types
 
-_M_ARENA_MAX = -8
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+_LARGE_BYTES = 256 * 1024
 # Of -20 (first) to 19 (last): enough to wait for the others, not so much as to starve.
 _BEHIND = 5
 
@@ -78,12 +79,16 @@ class _NoCheck:
         raise NotImplementedError("requests are checked by rpc/dispatch.py")
 
 
-def share_one_arena() -> None:
-    """Call before the first thread starts. Without this each worker thread takes memory of its own from the system
-    while what the main thread has freed lies idle."""
+def keep_heap_small() -> None:
+    """Call before the first thread starts.
+
+    Without this each worker thread takes memory of its own from the system while what the main thread has freed lies
+    idle; and once a large reply was freed, the next ones come from the heap, which keeps their room.
+    """
     mallopt = _glibc("mallopt")
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def give_way() -> None:

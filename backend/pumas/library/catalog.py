@@ -430,6 +430,7 @@ class Catalog:
         async with self._packing:
             if self._models is None or self._models[0] != totals.revision:
                 self._models = await self._read(_pack_models)
+                await asyncio.to_thread(footprint.give_back)
             packed = self._models[1]
         return await asyncio.to_thread(zlib.decompress, packed)
 
