@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pumas.downloads import schedule as under_test
@@ -101,6 +101,7 @@ def test_the_days_on_which_clocks_change_have_their_hours_too(schedule: Schedule
 
 @settings(max_examples=40, deadline=None)
 @given(_SCHEDULES, st.integers(0, 14 * 24 * 60 - 1))
+@example(Schedule("10:00", "10:01", ("mon",)), 10 * 60 + 1)  # a week without a minute
 def test_the_next_change_is_the_one_that_a_walk_minute_by_minute_finds(schedule: Schedule, minute: int) -> None:
     moment = at("01T00:00+00:00") + datetime.timedelta(minutes=minute, seconds=59)
     now, later = schedule.is_open(moment), (moment + datetime.timedelta(minutes=n) for n in itertools.count(1))

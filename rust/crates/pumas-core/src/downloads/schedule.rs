@@ -263,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn a_window_of_one_day_comes_again_after_a_week() {
+        let monday = schedule("10:00", "10:01", &["mon"]).unwrap();
+        assert_eq!(monday.minutes_to_change(10 * 60, 0), 1);
+        assert_eq!(monday.minutes_to_change(10 * 60 + 1, 0), 7 * DAY - 1);
+        let night = schedule("23:59", "00:00", &["sun"]).unwrap();
+        assert_eq!(night.minutes_to_change(0, 0), 7 * DAY - 1);
+        assert_eq!(night.minutes_to_change(DAY - 1, 6), 1);
+    }
+
+    #[test]
     fn impossible_times_are_refused() {
         for (start, end) in [
             ("24:00", "06:00"),
