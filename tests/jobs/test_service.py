@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from pumas.errors import CorruptState, JobNotFound, NotAModel, PumasError, WrongJobState
+from pumas.errors import CorruptState, DiskError, JobNotFound, NotAModel, PumasError, WrongJobState
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobContext, JobService
 from pumas.jobs.store import Job, JobState, JobStore
@@ -461,6 +461,34 @@ async def test_one_that_has_ended_is_listed_as_ended_before_that_is_written(
     assert [one.id for one in await bench.jobs.list(states=(S.COMPLETED, S.FAILED))] == [job.id]
     go.set()
     await bench.settled(job.id)
+
+
+async def test_an_end_that_the_disk_refuses_is_told_and_written_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await bench.jobs.start("test", {"name": "a"}, title="a")
+    await bench.until(job.id, S.RUNNING)
+    save = JobStore.save
+
+    async def full(_store: JobStore, _job: Job) -> None:
+        raise DiskError("Writing jobs.db: the disk is full.")
+
+    monkeypatch.setattr(JobStore, "save", full)
+    bench.gates["a"].set()
+    assert (await bench.settled(job.id)).state is S.COMPLETED
+    store = JobStore(bench.database)
+    for _ in range(2):
+        assert (await bench.jobs.get(job.id)).state is S.COMPLETED
+        assert await bench.jobs.list(states=(S.RUNNING,)) == []
+        assert [one.id for one in await bench.jobs.list(states=(S.COMPLETED,))] == [job.id]
+        row = await store.get(job.id)
+        assert row is not None
+        assert row.state is S.RUNNING
+    monkeypatch.setattr(JobStore, "save", save)
+    assert (await bench.jobs.get(job.id)).state is S.COMPLETED
+    row = await store.get(job.id)
+    assert row is not None
+    assert row.state is S.COMPLETED
 
 
 # -- any order ---------------------------------------------------------------------------------------------------------

@@ -175,6 +175,8 @@ class JobService:
         self._events = events
         self._kinds: dict[str, _Kind] = {}
         self._active: dict[str, _Active] = {}
+        # What the disk refused to take: told from here, and written as soon as it can be.
+        self._unwritten: dict[str, Job] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
         # Cancel, pause and resume look at a job and then act on it; two at once could both start it.
@@ -218,6 +220,7 @@ class JobService:
             active.ask(Interrupted)
         if tasks:
             await asyncio.wait(tasks, timeout=PARK_TIMEOUT_S)
+        await self._write_rest()
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -238,8 +241,9 @@ class JobService:
         return job
 
     async def get(self, job_id: str) -> Job:
+        await self._write_rest()
         active = self._active.get(job_id)
-        job = active.job if active else await self._store.get(job_id)
+        job = active.job if active else self._unwritten.get(job_id) or await self._store.get(job_id)
         if job is None:
             raise JobNotFound(job_id)
         return job
@@ -248,14 +252,33 @@ class JobService:
         self, *, kind: str | None = None, states: tuple[JobState, ...] = (), limit: int = 100, offset: int = 0
     ) -> list[Job]:
         """Newest first, with the live progress of running ones."""
+        await self._write_rest()
         # One that ends while the rows are read may stand in them as it was.
         at_first = dict(self._active)
         # Nor does a row hold a state before it is written.
-        also = [job_id for job_id, active in at_first.items() if active.job.state in states]
+        also = [job_id for job_id, job in self._known(at_first).items() if job.state in states]
         rows = await self._store.list(kind=kind, states=states, also=also, limit=limit, offset=offset)
-        live = at_first | self._active
-        jobs = [live[job.id].job if job.id in live else job for job in rows]
+        live = self._known(at_first | self._active)
+        jobs = [live.get(job.id, job) for job in rows]
         return [job for job in jobs if not states or job.state in states]
+
+    def _known(self, active: dict[str, _Active]) -> dict[str, Job]:
+        """What is known better than from the rows."""
+        return self._unwritten | {job_id: one.job for job_id, one in active.items()}
+
+    async def _write_rest(self) -> None:
+        """Write what the disk refused before."""
+        with contextlib.suppress(PumasError):
+            for job in list(self._unwritten.values()):
+                if job.id not in self._active:
+                    await self._write(job)
+
+    async def _write(self, job: Job) -> None:
+        """Raises what the store raises; the job is kept until the disk takes it."""
+        self._unwritten[job.id] = job
+        await self._store.save(job)
+        if self._unwritten.get(job.id) is job:
+            del self._unwritten[job.id]
 
     def is_cancelling(self, job_id: str) -> bool:
         """Whether the job was told to stop for good and has not ended yet; answered from memory."""
@@ -365,6 +388,7 @@ class JobService:
         if stop is not None or self._closing:
             active.ask(stop or Interrupted)
         self._active[job.id] = active
+        self._unwritten.pop(job.id, None)
         self._tell_state(job)
         active.task = asyncio.create_task(self._run(active), name=f"job {job.id}")
         return active
@@ -416,9 +440,9 @@ class JobService:
     async def _set(self, active: _Active, **values: Any) -> None:
         job = active.change(**values)
         try:
-            await self._store.save(job)
+            await self._write(job)
         except PumasError as error:
-            # A full disk must not hide how the job ended from those who listen now; the next start parks the row.
+            # A full disk must hide from nobody how the job ended. What is never written is parked by the next start.
             log.error("state of job %s not saved: %s", active.job.id, error)
         self._tell_state(job)
 

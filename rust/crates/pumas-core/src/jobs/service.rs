@@ -109,6 +109,8 @@ pub(super) struct Shared {
     events: EventStream,
     kinds: Mutex<HashMap<String, Arc<Kind>>>,
     active: Mutex<HashMap<String, Arc<Active>>>,
+    /// What the disk refused to take: told from here, and written as soon as it can be.
+    unwritten: Mutex<HashMap<String, Job>>,
     closing: AtomicBool,
     /// Cancel, pause and resume look at a job and then act on it; two at once could both start it.
     steering: tokio::sync::Mutex<()>,
@@ -129,6 +131,7 @@ impl JobService {
             events,
             kinds: Mutex::default(),
             active: Mutex::default(),
+            unwritten: Mutex::default(),
             closing: AtomicBool::new(false),
             steering: tokio::sync::Mutex::default(),
         };
@@ -165,6 +168,7 @@ impl JobService {
         };
         // Whoever takes longer is parked at the next start.
         let _ = timeout(PARK_TIMEOUT, all_ended).await;
+        self.write_rest().await;
     }
 
     /// Close the file of the jobs, after everything else has stopped.
@@ -189,8 +193,12 @@ impl JobService {
     /// # Errors
     /// `JobNotFound`; `CorruptState` when its row is damaged.
     pub async fn get(&self, job_id: &str) -> Result<Job> {
+        self.write_rest().await;
         if let Some(active) = self.active(job_id) {
             return Ok(active.job());
+        }
+        if let Some(job) = locked(&self.shared.unwritten).get(job_id) {
+            return Ok(job.clone());
         }
         self.shared
             .store
@@ -207,22 +215,57 @@ impl JobService {
             limit,
             offset,
         } = wanted;
+        self.write_rest().await;
         // One that ends while the rows are read may stand in them as it was.
         let mut live = locked(&self.shared.active).clone();
         // Nor does a row hold a state before it is written.
-        let also = live.iter().filter(|(_, one)| states.contains(&one.job().state));
-        let also = also.map(|(id, _)| id.clone()).collect();
+        let known = self.known(&live);
+        let also = known.values().filter(|job| states.contains(&job.state));
+        let also = also.map(|job| job.id.clone()).collect();
         let rows = self
             .shared
             .store
             .list(kind, states.clone(), also, limit, offset)
             .await?;
         live.extend(locked(&self.shared.active).clone());
+        let mut known = self.known(&live);
         Ok(rows
             .into_iter()
-            .map(|job| live.get(&job.id).map_or(job, |one| one.job()))
+            .map(|job| known.remove(&job.id).unwrap_or(job))
             .filter(|job| states.is_empty() || states.contains(&job.state))
             .collect())
+    }
+
+    /// What is known better than from the rows.
+    fn known(&self, active: &HashMap<String, Arc<Active>>) -> HashMap<String, Job> {
+        let mut known = locked(&self.shared.unwritten).clone();
+        known.extend(active.iter().map(|(id, one)| (id.clone(), one.job())));
+        known
+    }
+
+    /// Write what the disk refused before.
+    async fn write_rest(&self) {
+        let rest: Vec<_> = locked(&self.shared.unwritten).values().cloned().collect();
+        for job in rest {
+            if self.active(&job.id).is_none() && self.write(job).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// # Errors
+    /// Those of the store; the job is kept until the disk takes it.
+    async fn write(&self, job: Job) -> Result<()> {
+        locked(&self.shared.unwritten).insert(job.id.clone(), job.clone());
+        self.shared.store.save(job.clone()).await?;
+        let mut unwritten = locked(&self.shared.unwritten);
+        if unwritten
+            .get(&job.id)
+            .is_some_and(|kept| kept.updated_at == job.updated_at)
+        {
+            unwritten.remove(&job.id);
+        }
+        Ok(())
     }
 
     /// Whether the job was told to stop for good and has not ended yet; answered from memory.
@@ -372,6 +415,7 @@ impl JobService {
             active.ask(Wish::Interrupt);
         }
         let id = active.with(|job| job.id.clone());
+        locked(&self.shared.unwritten).remove(&id);
         locked(&self.shared.active).insert(id, Arc::clone(&active));
         active.with(|job| self.shared.tell_state(job));
         tokio::spawn(self.clone().run(Arc::clone(&active)));
@@ -485,8 +529,8 @@ impl JobService {
 
     async fn set(&self, active: &Active, change: impl FnOnce(&mut Job)) {
         let job = active.change(change);
-        if let Err(error) = self.shared.store.save(job.clone()).await {
-            // A full disk must not hide how the job ended from those who listen now; the next start parks the row.
+        if let Err(error) = self.write(job.clone()).await {
+            // A full disk must hide from nobody how the job ended. What is never written is parked by the next start.
             tracing::error!("state of job {} not saved: {error}", job.id);
         }
         self.shared.tell_state(&job);
