@@ -235,6 +235,15 @@ def test_damaged_archives_are_refused(tmp_path: Path, form: str, cut: float) -> 
     check_refused(tmp_path, data[: int(len(data) * cut)])
 
 
+@pytest.mark.parametrize("form", [gzipped, zstandarded, bytes])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_header_is_not_the_end(tmp_path: Path, form: Callable[[bytes], bytes], damage: str) -> None:
+    """Packed whole, so that only the header tells. The second member begins in the third block of 512 bytes."""
+    data = tarred([Member("a", b"x"), Member("b", b"x"), Member("c", b"x")])
+    data = data[:1300] if damage == "cut" else data[:1100] + b"?" + data[1101:]
+    check_refused(tmp_path, form(data), "damaged")
+
+
 def test_a_wrong_bit_in_a_zip_is_noticed(tmp_path: Path) -> None:
     data = bytearray(zipped([Member("a", os.urandom(1000))]))
     data[200] ^= 1

@@ -21,7 +21,8 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from tarfile import HeaderError
+from typing import IO, BinaryIO, Self, cast
 
 from pumas.errors import InvalidInput, NotEnoughSpace, UnsafeArchive
 from pumas.storage.files import disk_errors, free_space
@@ -337,7 +338,7 @@ def _untar(archive: Path, kind: str, writer: _Writer) -> None:
     with _decompressed(archive, kind, writer.advance) as source:
         counted = _Counted(source, most)
         stream = io.BufferedReader(counted, CHUNK)
-        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as file:
+        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=_Member) as file:
             for member in _members(file, counted):
                 _untar_member(file, member, writer)
                 # The list of members that it keeps for itself would grow with the archive.
@@ -345,6 +346,23 @@ def _untar(archive: Path, kind: str, writer: _Writer) -> None:
         # To the very end: only there a gzip file says whether it is whole.
         while stream.read(CHUNK):
             continue
+
+
+_DAMAGED = ("TruncatedHeaderError", "InvalidHeaderError")
+"""What is no end of an archive; other `HeaderError`s are. Type checkers do not know these names."""
+
+
+class _Member(tarfile.TarInfo):
+    """`tarfile` takes a damaged header behind the first for the end of the archive: what follows would be missing."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if type(error).__name__ in _DAMAGED:
+                raise UnsafeArchive(f"it is damaged: {error}") from None
+            raise
 
 
 def _members(file: tarfile.TarFile, counted: _Counted) -> Iterator[tarfile.TarInfo]:
