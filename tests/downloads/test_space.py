@@ -29,7 +29,8 @@ def check(space: Space, owner: str, size: int, *, fits: bool) -> None:
         return
     with pytest.raises(NotEnoughSpace) as raised:
         space.promise(owner, lambda: size)
-    assert raised.value.needed == size
+    assert raised.value.needed == size + MARGIN
+    assert raised.value.free < raised.value.needed, "what is told is too little"
 
 
 def test_promises_add_up() -> None:

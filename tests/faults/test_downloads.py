@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -667,7 +668,12 @@ def test_no_room_is_said_at_the_start(launch: Launch, tmp_path: Path) -> None:
         disk = OwnDisk(launch, tmp_path, hub, MARGIN + 50 * MIB)
         client = disk.client
         hub.options = Options(connection_rate=500_000)
-        assert client.refused("maker/large") == "disk_full"
+        answer = client.call("start_model_download_from_hf", repo_id="maker/large")
+        assert answer["error_code"] == "disk_full"
+        needed, free = (
+            int(number.replace(",", "")) for number in re.findall(r"[\d,]+(?= bytes| free)", answer["error"])
+        )
+        assert needed > free > MARGIN, "both count what must stay free"
         assert disk.free() > MARGIN + 48 * MIB and client.staged() == []
         first = client.start("maker/small")
         other = client.start("maker/other")

@@ -30,7 +30,6 @@ from pumas.errors import (
     DuplicateModel,
     Interrupted,
     JobNotFound,
-    NotEnoughSpace,
     PumasError,
     WrongJobState,
 )
@@ -432,9 +431,7 @@ class DownloadService:
             twin = self._library.holdings.model_with(weights)
             if twin is not None:
                 raise DuplicateModel(twin)
-        free = self._space.available()
-        if plan.total_bytes > free:
-            raise NotEnoughSpace(plan.total_bytes, free)
+        self._space.require(plan.total_bytes)
 
     async def _keep_order(self) -> None:
         if self._closed:

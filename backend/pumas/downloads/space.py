@@ -28,9 +28,19 @@ class Space:
 
     def available(self, apart_from: str = "") -> int:
         """Bytes that nobody was promised, never negative. Raises the disk's failures."""
+        return max(0, self._unpromised(apart_from) - MARGIN)
+
+    def _unpromised(self, apart_from: str) -> int:
+        """With what is left for everything else."""
         with self._lock:
             others = sum(remaining() for owner, remaining in self._promised.items() if owner != apart_from)
-        return max(0, self._free(self._folder) - MARGIN - others)
+        return max(0, self._free(self._folder) - others)
+
+    def require(self, needed: int, apart_from: str = "") -> None:
+        """Raises NotEnoughSpace, with what is left for everything else in both numbers, and the disk's failures."""
+        free = self._unpromised(apart_from)
+        if needed > max(0, free - MARGIN):
+            raise NotEnoughSpace(needed + MARGIN, free)
 
     def promise(self, owner: str, remaining: Remaining) -> None:
         """Keep room for what `remaining` says is still to be written, now and later.
@@ -38,9 +48,7 @@ class Space:
         Raises:
             NotEnoughSpace: there is no room for all of it; nothing was promised.
         """
-        needed, free = remaining(), self.available(owner)
-        if needed > free:
-            raise NotEnoughSpace(needed, free)
+        self.require(remaining(), owner)
         self.keep(owner, remaining)
 
     def keep(self, owner: str, remaining: Remaining) -> None:

@@ -199,7 +199,7 @@ class ArchiveFetch:
             done += count
             room -= count
             if room < 0:
-                raise NotEnoughSpace(done, free_space(self._folder))
+                raise NotEnoughSpace(MARGIN, free_space(self._folder))
             self._meter.received(NAME, count)
             self._meter.dropped(NAME, count)
             self._streamed = done

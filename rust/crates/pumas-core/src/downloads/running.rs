@@ -251,11 +251,7 @@ impl Downloads {
                 return Err(Error::DuplicateModel { model_id });
             }
         }
-        let (needed, free) = (plan.total_bytes(), self.tools.space.available("")?);
-        if needed > free {
-            return Err(Error::NotEnoughSpace { needed, free });
-        }
-        Ok(())
+        self.tools.space.require(plan.total_bytes(), "")
     }
 
     pub(super) async fn keep_order(self: &Arc<Self>) -> Result<()> {

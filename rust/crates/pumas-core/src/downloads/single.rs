@@ -203,11 +203,11 @@ impl Single<'_> {
                 break;
             }
             file.write_all(&buffer[..count]).during(DURING)?;
-            let done = streamed.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+            streamed.fetch_add(count as u64, Ordering::Relaxed);
             room = room
                 .checked_sub(count as u64)
                 .ok_or_else(|| Error::NotEnoughSpace {
-                    needed: done,
+                    needed: MARGIN,
                     free: free_space(self.folder).unwrap_or_default(),
                 })?;
             shared.meter.received(self.stem, count);

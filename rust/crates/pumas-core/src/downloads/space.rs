@@ -29,18 +29,26 @@ impl Space {
         }
     }
 
-    /// Bytes that nobody was promised, apart from one.
-    ///
-    /// # Errors
-    /// What the disk refuses.
-    pub(super) fn available(&self, apart_from: &str) -> Result<u64> {
+    /// Bytes that nobody was promised, apart from one, with what is left for everything else.
+    fn unpromised(&self, apart_from: &str) -> Result<u64> {
         let others: u64 = locked(&self.promised)
             .iter()
             .filter(|(owner, _)| *owner != apart_from)
             .map(|(_, remaining)| remaining())
             .sum();
         let free = free_space(&self.folder).during("Asking for free space")?;
-        Ok(free.saturating_sub(MARGIN).saturating_sub(others))
+        Ok(free.saturating_sub(others))
+    }
+
+    /// # Errors
+    /// `NotEnoughSpace`, with what is left for everything else in both numbers; what the disk refuses.
+    pub(super) fn require(&self, needed: u64, apart_from: &str) -> Result<()> {
+        let free = self.unpromised(apart_from)?;
+        if needed > free.saturating_sub(MARGIN) {
+            let needed = needed.saturating_add(MARGIN);
+            return Err(Error::NotEnoughSpace { needed, free });
+        }
+        Ok(())
     }
 
     /// Keep room for what `remaining` says is still to be written, now and later.
@@ -52,10 +60,7 @@ impl Space {
         owner: &str,
         remaining: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Result<()> {
-        let (needed, free) = (remaining(), self.available(owner)?);
-        if needed > free {
-            return Err(Error::NotEnoughSpace { needed, free });
-        }
+        self.require(remaining(), owner)?;
         self.keep(owner, remaining);
         Ok(())
     }
@@ -77,10 +82,13 @@ mod tests {
     #[test]
     fn what_one_was_promised_is_not_promised_to_another() {
         let space = Space::new(std::env::temp_dir());
-        let free = space.available("").unwrap();
-        space.keep("a", move || free);
-        assert!(space.promise("b", || 1 << 40).is_err());
-        assert!(space.available("a").unwrap() > 0 || free == 0);
+        let there = space.unpromised("").unwrap();
+        space.keep("a", move || there);
+        let refused = space.promise("b", || 1 << 40);
+        assert!(
+            matches!(refused, Err(Error::NotEnoughSpace { needed, free }) if needed == (1 << 40) + MARGIN && free < needed)
+        );
+        assert!(space.unpromised("a").unwrap() > 0 || there == 0);
         space.release("a");
         space.promise("b", || 0).unwrap();
     }
