@@ -25,18 +25,14 @@ START_TOLERANCE_S = 2.0
 
 @dataclass(frozen=True)
 class RpcFile:
-    """`launcher-data/rpc.json`. `token` is null when callers are told apart by user id alone.
-
-    A recycled pid is told from the sidecar by `process_mark`, and where that is empty by `started_at`, the start time
-    of the process (UTC): a clock that is set while the sidecar runs moves what the system says of the latter.
-    """
+    """`launcher-data/rpc.json`. `started_at` is the start time of the process (UTC), by which a recycled pid is told
+    from the sidecar; `token` is null when callers are told apart by user id alone."""
 
     pid: int
     port: int
     token: str | None
     backend: str
     started_at: str
-    process_mark: str = ""
 
 
 class OwnerLock:
@@ -83,8 +79,9 @@ def _describe_owner(layout: Layout) -> str:
 def process_start_time(pid: int) -> datetime.datetime:
     """When the process began, by the system's clock. Raises OSError when there is no such process."""
     if sys.platform == "linux":
-        # As psutil does it, with btime of /proc/stat; every start of ours would load that.
-        ticks = _start_ticks(pid)
+        # As psutil does it (proc_pid_stat(5), field 22, and btime of /proc/stat); every start of ours would load that.
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        ticks = int(stat[stat.rfind(b")") + 2 :].split()[19])
         lines = Path("/proc/stat").read_bytes().splitlines()
         boot = next(int(line.split()[1]) for line in lines if line.startswith(b"btime"))
         began = boot + ticks / os.sysconf("SC_CLK_TCK")
@@ -98,24 +95,9 @@ def process_start_time(pid: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(began, datetime.UTC)
 
 
-def process_mark(pid: int) -> str:
-    """What no other process has that had or will have this number, whatever is done to the clock; "" where the system
-    tells no such thing. Raises OSError when there is no such process."""
-    if sys.platform != "linux":
-        return ""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {_start_ticks(pid)}"
-
-
-def _start_ticks(pid: int) -> int:
-    """proc_pid_stat(5), field 22: clock ticks since the machine started."""
-    stat = Path(f"/proc/{pid}/stat").read_bytes()
-    return int(stat[stat.rfind(b")") + 2 :].split()[19])
-
-
 def own_rpc_file(port: int, token: str | None, backend: str) -> RpcFile:
     started = process_start_time(os.getpid()).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return RpcFile(os.getpid(), port, token, backend, started, process_mark(os.getpid()))
+    return RpcFile(os.getpid(), port, token, backend, started)
 
 
 def write_rpc_file(layout: Layout, facts: RpcFile) -> None:
@@ -137,8 +119,7 @@ def remove_rpc_file(layout: Layout) -> None:
 def parse_rpc_file(path: Path) -> RpcFile:
     """Raises OSError, ValueError, TypeError or KeyError when it is missing or not such a file."""
     raw = parse_object(path)
-    mark = str(raw.get("process_mark") or "")
-    return RpcFile(int(raw["pid"]), int(raw["port"]), raw["token"], str(raw["backend"]), str(raw["started_at"]), mark)
+    return RpcFile(int(raw["pid"]), int(raw["port"]), raw["token"], str(raw["backend"]), str(raw["started_at"]))
 
 
 def _parses(path: Path) -> bool:
@@ -153,8 +134,6 @@ def live_owner(layout: Layout) -> RpcFile | None:
     """The sidecar of this root, when the process that wrote `rpc.json` still lives. Never send it a token otherwise."""
     try:
         facts = parse_rpc_file(layout.rpc_file)
-        if facts.process_mark:
-            return facts if process_mark(facts.pid) == facts.process_mark else None
         started = datetime.datetime.fromisoformat(facts.started_at)
         drift = abs((process_start_time(facts.pid) - started).total_seconds())
     except (OSError, ValueError, TypeError, KeyError, OverflowError):

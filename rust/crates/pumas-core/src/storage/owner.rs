@@ -17,10 +17,8 @@ use crate::storage::files::{self, disk_error, is_odd, put_aside, write_durably};
 
 const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
-/// `launcher-data/rpc.json`. `token` is null when callers are told apart by user id alone.
-///
-/// A recycled pid is told from the sidecar by `process_mark`, and where that is empty by `started_at`: a clock that is set
-/// while the sidecar runs moves what the system says of the latter.
+/// `launcher-data/rpc.json`. `started_at` is the start time of the process (UTC), by which a recycled pid is told from the
+/// sidecar; `token` is null when callers are told apart by user id alone.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct RpcFile {
     /// The sidecar's process.
@@ -31,19 +29,15 @@ pub struct RpcFile {
     pub token: Option<String>,
     /// `python` or `rust`.
     pub backend: String,
-    /// When the process began: ISO 8601, UTC.
+    /// ISO 8601.
     pub started_at: String,
-    /// As of [`process_mark`].
-    #[serde(default)]
-    pub process_mark: String,
 }
 
 impl RpcFile {
     /// The facts of this process.
     pub fn own(port: u16, token: Option<&str>, backend: &str) -> Result<Self> {
         let pid = std::process::id();
-        let unread = |error: io::Error| disk_error(&error, "Reading the start time");
-        let began = process_start_time(pid).map_err(unread)?;
+        let began = process_start_time(pid).map_err(|error| disk_error(&error, "Reading the start time"))?;
         let started_at = began.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
         Ok(Self {
             pid,
@@ -51,7 +45,6 @@ impl RpcFile {
             token: token.map(str::to_owned),
             backend: backend.to_owned(),
             started_at,
-            process_mark: process_mark(pid).map_err(unread)?,
         })
     }
 
@@ -148,8 +141,14 @@ fn describe_owner(layout: &Layout) -> String {
 #[cfg(target_os = "linux")]
 pub fn process_start_time(pid: u32) -> io::Result<Timestamp> {
     let odd = || io::Error::from(io::ErrorKind::InvalidData);
-    // btime of /proc/stat says when the machine started.
-    let ticks = start_ticks(pid)?;
+    // proc_pid_stat(5), field 22, in ticks since the machine started; btime of /proc/stat says when that was.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(") ").ok_or_else(odd)?;
+    let ticks: i64 = fields
+        .split_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(odd)?;
     let machine = std::fs::read_to_string("/proc/stat")?;
     let boot = machine
         .lines()
@@ -174,36 +173,6 @@ pub fn process_start_time(pid: u32) -> io::Result<Timestamp> {
     } else {
         Err(io::ErrorKind::Unsupported.into())
     }
-}
-
-/// What no other process has that had or will have this number, whatever is done to the clock; "" where the system tells
-/// no such thing.
-///
-/// # Errors
-/// There is no such process.
-#[cfg(target_os = "linux")]
-pub fn process_mark(pid: u32) -> io::Result<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(format!("{} {}", boot.trim(), start_ticks(pid)?))
-}
-
-/// What no other process has that had or will have this number: nothing here tells it.
-///
-/// # Errors
-/// None.
-#[cfg(not(target_os = "linux"))]
-pub fn process_mark(_pid: u32) -> io::Result<String> {
-    Ok(String::new())
-}
-
-/// `proc_pid_stat(5)`, field 22: clock ticks since the machine started.
-#[cfg(target_os = "linux")]
-fn start_ticks(pid: u32) -> io::Result<i64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let ticks = stat
-        .rsplit_once(") ")
-        .and_then(|(_, fields)| fields.split_whitespace().nth(19)?.parse().ok());
-    ticks.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Say where the sidecar is, readable by its user alone.
@@ -231,10 +200,6 @@ pub fn remove_rpc_file(layout: &Layout) {
 #[must_use]
 pub fn live_owner(layout: &Layout) -> Option<RpcFile> {
     let facts = RpcFile::read(&layout.rpc_file())?;
-    if !facts.process_mark.is_empty() {
-        let same = process_mark(facts.pid).is_ok_and(|mark| mark == facts.process_mark);
-        return same.then_some(facts);
-    }
     let started: Timestamp = facts.started_at.parse().ok()?;
     let began = process_start_time(facts.pid).ok()?;
     (began.duration_since(started).abs() <= START_TOLERANCE).then_some(facts)
@@ -278,12 +243,7 @@ mod tests {
         assert!(live_owner(&layout).is_some());
         facts.started_at = "2001-01-01T00:00:00.000000Z".into();
         write_rpc_file(&layout, &facts).unwrap();
-        assert!(live_owner(&layout).is_some(), "the clock was set meanwhile");
-        for mark in ["", "another boot 1"] {
-            facts.process_mark = mark.into();
-            write_rpc_file(&layout, &facts).unwrap();
-            assert!(live_owner(&layout).is_none());
-        }
+        assert!(live_owner(&layout).is_none());
         for junk in ["", "[]", "null", "{\"pid\": \"x\"}"] {
             std::fs::write(layout.rpc_file(), junk).unwrap();
             assert!(live_owner(&layout).is_none());
