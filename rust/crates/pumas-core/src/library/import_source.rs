@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexSet;
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::library::formats::detect::{FileFormat, detect_format};
@@ -392,7 +393,7 @@ fn what(entry: &fs::DirEntry, depth: usize) -> io::Result<What> {
     let kind = entry.file_type()?;
     let behind = match fs::metadata(entry.path()) {
         Ok(facts) => Some(facts),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if leads_nowhere(&error) => None,
         Err(error) => return Err(error),
     };
     let is_folder = behind.as_ref().is_some_and(fs::Metadata::is_dir);
@@ -411,6 +412,11 @@ fn what(entry: &fs::DirEntry, depth: usize) -> io::Result<What> {
     } else {
         What::Skipped("not a regular file")
     })
+}
+
+fn leads_nowhere(error: &io::Error) -> bool {
+    let reason = Errno::from_io_error(error);
+    reason.is_some_and(|reason| [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&reason))
 }
 
 /// A file or folder that is hidden or that a tool left behind.
@@ -692,6 +698,25 @@ mod tests {
         assert_eq!(names, ["README.md", "m.gguf"]);
         assert_eq!(source.skipped.len(), 2);
         assert_eq!(source.primary().unwrap().name, "m.gguf");
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_stay_behind() {
+        let folder = folder(&[("m.gguf", GGUF)]);
+        let link = |name, target| std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
+        link("round", "round");
+        link("gone.txt", "not there");
+        link("through.txt", "m.gguf/below");
+        let mut skipped = read_source(folder.path()).unwrap().skipped;
+        skipped.sort_by(|one, other| one.path.cmp(&other.path));
+        let told: Vec<_> = skipped
+            .iter()
+            .map(|one| (one.path.as_str(), one.reason.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            ["gone.txt", "round", "through.txt"].map(|name| (name, "the link leads nowhere"))
+        );
     }
 
     #[test]
