@@ -24,7 +24,7 @@ from .life import Driver, Life, RustLife
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("PUMAS_FAULT_RUNS", "13"))
-SIZE = 96 * MIB + 4321
+SIZE = max(96, 8 * KILLS) * MIB + 4321  # more than all the lives together bring
 REPO = "maker/big"
 LOST_BY_A_KILL = 16 * MIB
 MOVING = ("queued", "downloading", "retrying", "verifying")
