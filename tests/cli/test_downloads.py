@@ -222,7 +222,7 @@ def test_what_is_chosen_and_how_it_is_called(pumas: Run, server: Sidecar) -> Non
         ([GGUF, "--revision", "v9"], exits.FAILED, "has no branch, tag or commit 'v9'"),
         (["maker/none"], exits.FAILED, "maker/none; look for another: pumas hf search WORDS."),
         (["none"], exits.FAILED, "owner/name"),
-        (["maker/huge"], exits.FAILED, "Not enough disk space: 70,368,744,177,664 bytes needed"),
+        (["maker/huge"], exits.FAILED, "Not enough disk space: 70,369,012,613,120 bytes needed"),
         ([GGUF, "--limit", "20Mb/s"], exits.USAGE, "'20Mb/s' is no speed; give bytes, such as 20MB/s"),
         ([GGUF, "--limit", "10"], exits.FAILED, "bytes_per_second: must be at least 1024"),
         ([], exits.USAGE, "Missing argument"),
