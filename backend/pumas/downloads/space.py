@@ -26,19 +26,18 @@ class Space:
         self._lock = threading.Lock()
         self._promised: dict[str, Remaining] = {}
 
-    def available(self, apart_from: str = "") -> int:
-        """Bytes that nobody was promised, never negative. Raises the disk's failures."""
-        return max(0, self._unpromised(apart_from) - MARGIN)
+    def unpromised(self, apart_from: str = "") -> int:
+        """Bytes that nobody was promised, with what is left for everything else; never negative.
 
-    def _unpromised(self, apart_from: str) -> int:
-        """With what is left for everything else."""
+        Raises the disk's failures.
+        """
         with self._lock:
             others = sum(remaining() for owner, remaining in self._promised.items() if owner != apart_from)
         return max(0, self._free(self._folder) - others)
 
     def require(self, needed: int, apart_from: str = "") -> None:
         """Raises NotEnoughSpace, with what is left for everything else in both numbers, and the disk's failures."""
-        free = self._unpromised(apart_from)
+        free = self.unpromised(apart_from)
         if needed > max(0, free - MARGIN):
             raise NotEnoughSpace(needed + MARGIN, free)
 

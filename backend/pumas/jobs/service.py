@@ -269,8 +269,9 @@ class JobService:
     async def _write_rest(self) -> None:
         """Write what the disk refused before."""
         with contextlib.suppress(PumasError):
-            for job in list(self._unwritten.values()):
-                if job.id not in self._active:
+            for job_id in list(self._unwritten):
+                # Meanwhile it may have gone on, or ended in another way.
+                if job_id not in self._active and (job := self._unwritten.get(job_id)) is not None:
                     await self._write(job)
 
     async def _write(self, job: Job) -> None:

@@ -290,6 +290,7 @@ mod tests {
             "schedule.days: 'x' is not one of mon, tue, wed, thu, fri, sat, sun"
         );
     }
+
     proptest! {
         #[test]
         fn the_next_change_is_the_one_that_a_walk_minute_by_minute_finds(

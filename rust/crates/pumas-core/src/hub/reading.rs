@@ -278,6 +278,7 @@ mod tests {
             assert_eq!(file(&sibling).is_ok(), usable, "{lfs}");
         }
     }
+
     fn read(key: &str, value: &Value) -> HubModel {
         let mut info = json!({"id": "acme/Lumen", "sha": "c".repeat(40), "siblings": [], "likes": 3});
         info[key] = value.clone();

@@ -245,9 +245,13 @@ impl JobService {
 
     /// Write what the disk refused before.
     async fn write_rest(&self) {
-        let rest: Vec<_> = locked(&self.shared.unwritten).values().cloned().collect();
-        for job in rest {
-            if self.active(&job.id).is_none() && self.write(job).await.is_err() {
+        let rest: Vec<String> = locked(&self.shared.unwritten).keys().cloned().collect();
+        for id in rest {
+            // Meanwhile it may have gone on, or ended in another way.
+            let job = locked(&self.shared.unwritten).get(&id).cloned();
+            if let Some(job) = job.filter(|_| self.active(&id).is_none())
+                && self.write(job).await.is_err()
+            {
                 return;
             }
         }

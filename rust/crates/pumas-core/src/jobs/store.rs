@@ -1,7 +1,7 @@
 //! Jobs as rows of one SQLite table. What a job means is known to the domain that runs it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
@@ -255,16 +255,16 @@ impl JobStore {
     }
 }
 
-fn save(c: &Connection, job: &Job) -> rusqlite::Result<()> {
+static SAVE: LazyLock<String> = LazyLock::new(|| {
     let places = vec!["?"; 17].join(", ");
-    let updated: Vec<_> = COLUMNS
-        .split(", ")
-        .map(|name| format!("{name} = excluded.{name}"))
-        .collect();
+    let updated = COLUMNS.split(", ").skip(1);
+    let updated: Vec<_> = updated.map(|name| format!("{name} = excluded.{name}")).collect();
     let updated = updated.join(", ");
-    let sql =
-        format!("INSERT INTO jobs ({COLUMNS}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {updated}");
-    c.prepare_cached(&sql)?.execute(params![
+    format!("INSERT INTO jobs ({COLUMNS}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {updated}")
+});
+
+fn save(c: &Connection, job: &Job) -> rusqlite::Result<()> {
+    c.prepare_cached(&SAVE)?.execute(params![
         job.id,
         job.kind,
         job.title,
