@@ -18,9 +18,9 @@ _DIACRITICS = re.compile("[\u0300-\u036f]+")
 # `\w` minus "_" is exactly the letters and numbers.
 _WORD = re.compile(rf"[^\W_{_NOT_LETTERS_TO_SQLITE}]+")
 _ASCII_WORD = re.compile("[0-9a-z]+")
-# Private-use characters are letters to unicode61, and `words` never yields one: no query can reach a facet. Three of
-# them hold 48 bits of a digest and are too short for the longer prefix indexes.
-_PRIVATE_USE, _PRIVATE_USE_SIZE = 0xF0000, 0xFFFE
+# A private-use character is a letter to unicode61, and `words` never yields one: no query can reach a facet. All begin
+# alike, so that the prefix indexes hold one beginning for each model, not four for each of its facets.
+_FACET = "\ue000000"
 
 
 def words(text: str) -> list[str]:
@@ -34,11 +34,8 @@ def words(text: str) -> list[str]:
 @functools.lru_cache(maxsize=1024)
 def facet(kind: str, value: str) -> str:
     """The index word for one property, such as ("tag", "chat"); compared exactly, so apply `same` first."""
-    digest = hashlib.blake2b(f"{kind}\0{value}".encode("utf-8", "replace"), digest_size=8).digest()
-    high, low = divmod(int.from_bytes(digest), _PRIVATE_USE_SIZE)
-    higher, middle = divmod(high, _PRIVATE_USE_SIZE)
-    last = higher % _PRIVATE_USE_SIZE
-    return chr(_PRIVATE_USE + low) + chr(_PRIVATE_USE + middle) + chr(_PRIVATE_USE + last)
+    property_ = f"{kind}\0{value}".encode("utf-8", "replace")
+    return _FACET + hashlib.blake2b(property_, digest_size=6).hexdigest()
 
 
 # Lower bounds in GiB of the bands by which models are filtered by size.

@@ -4,17 +4,17 @@
 //! splits at everything that is neither letter nor number, and folds case and diacritics. [`words`] does the same to a
 //! query and to names that are compared outside of SQLite. Nothing here knows SQL.
 
-use blake2::digest::consts::U8;
+use blake2::digest::consts::U6;
 use blake2::{Blake2b, Digest as _};
 use caseless::Caseless as _;
 use unicode_normalization::UnicodeNormalization as _;
 
+use crate::storage::files::hex;
 use crate::storage::unicode::is_alphanumeric;
 
-/// Private-use characters are letters to unicode61, and [`words`] never yields one: no query can reach a facet. Three of
-/// them hold 48 bits of a digest and are too short for the longer prefix indexes.
-const PRIVATE_USE: u32 = 0xF_0000;
-const PRIVATE_USE_SIZE: u64 = 0xFFFE;
+/// A private-use character is a letter to unicode61, and [`words`] never yields one: no query can reach a facet. All
+/// begin alike, so that the prefix indexes hold one beginning for each model, not four for each of its facets.
+const FACET: &str = "\u{e000}000";
 
 /// The folded words of `text`, in order.
 #[must_use]
@@ -46,26 +46,11 @@ fn is_word_to_sqlite(c: char) -> bool {
 /// The index word for one property, such as (`tag`, `chat`); compared exactly, so apply [`same`] first.
 #[must_use]
 pub fn facet(kind: &str, value: &str) -> String {
-    let mut digest = Blake2b::<U8>::new();
+    let mut digest = Blake2b::<U6>::new();
     digest.update(kind.as_bytes());
     digest.update([0]);
     digest.update(value.as_bytes());
-    let number = u64::from_be_bytes(digest.finalize().into());
-    let places = [
-        number,
-        number / PRIVATE_USE_SIZE,
-        number / PRIVATE_USE_SIZE / PRIVATE_USE_SIZE,
-    ];
-    places
-        .into_iter()
-        .filter_map(|place| private_use(place % PRIVATE_USE_SIZE))
-        .collect()
-}
-
-fn private_use(position: u64) -> Option<char> {
-    u32::try_from(position)
-        .ok()
-        .and_then(|position| char::from_u32(PRIVATE_USE + position))
+    format!("{FACET}{}", hex(&digest.finalize()))
 }
 
 /// Lower bounds in GiB of the bands by which models are filtered by size.
@@ -113,13 +98,9 @@ mod tests {
 
     #[test]
     fn facets_are_those_that_are_in_existing_indexes() {
-        let codes = |kind, value| facet(kind, value).chars().map(u32::from).collect::<Vec<_>>();
-        assert_eq!(codes("tag", "chat"), FACET_TAG_CHAT);
-        assert_eq!(codes("family", "straße"), FACET_FAMILY);
+        assert_eq!(facet("tag", "chat"), "\u{e000}0002d9a11a9466a");
+        assert_eq!(facet("family", "straße"), "\u{e000}0000cca532c5e29");
     }
-
-    const FACET_TAG_CHAT: [u32; 3] = [0xf_a731, 0xf_1fdc, 0xf_0290];
-    const FACET_FAMILY: [u32; 3] = [0xf_5c79, 0xf_2824, 0xf_a600];
 
     #[test]
     fn tags_are_equal_without_case() {
