@@ -12,6 +12,7 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -240,6 +241,9 @@ def _entry(
     facets += [tag.facet for tag in tags]
     official_words = words(official_name)
     described = {*official_words, *_few_words(model_type), *_few_words(family)}
+    # Its last part is nearly always the name, and those above it are seen again and again.
+    named = [] if parts[-1] == cleaned_name else words(parts[-1])
+    other_words = [*words(cleaned_name), *chain.from_iterable(map(_few_words, parts[:-1])), *named]
     tag_texts = [tag.text for tag in tags]
     return IndexEntry(
         id=model_id,
@@ -257,7 +261,7 @@ def _entry(
         description=description,
         kinds=" ".join([subtype, *formats, quantization]).rstrip(),
         facets=" ".join(facets),
-        other_names=" ".join(w for w in dict.fromkeys(words(f"{cleaned_name} {model_id}")) if w not in described),
+        other_names=" ".join(w for w in dict.fromkeys(other_words) if w not in described),
         name_key=" ".join(official_words),
         added_date=added_date,
         last_used=last_used,
@@ -320,8 +324,8 @@ class Tag(NamedTuple):
     facet: str
 
 
-# Tags repeat over a library; a small cache saves half of the time that a row takes.
-@functools.lru_cache(maxsize=4096)
+# Tags repeat over a library; the cache saves half of the time that a row takes.
+@functools.lru_cache(maxsize=16384)
 def _tag(text: str) -> Tag:
     clean = _text(text, MAX_TAG)
     return Tag(clean, facet("tag", same(clean)))
