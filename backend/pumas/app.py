@@ -346,6 +346,7 @@ class Sidecar:
         asyncio.get_running_loop().call_later(0.05, self._stop.set)
 
     def _write_rpc_file(self, troubles: Troubles, port: int) -> None:
+        self._lock.tell(port)
         try:
             write_rpc_file(self._layout, own_rpc_file(port, self._settings.token, BACKEND))
         except PumasError as error:

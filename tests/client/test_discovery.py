@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from pumas.client import PumasClient, discovery
 from pumas.config import Layout
 from pumas.storage.owner import own_rpc_file, write_rpc_file
-from sidecar import TOKEN, Sidecar, eventually
+from sidecar import TOKEN, Sidecar, eventually, run_to_end
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,6 +48,26 @@ def test_a_running_sidecar_is_found(sidecar: Sidecar) -> None:
     sidecar.kill()
     assert not found.alive
     assert (sidecar.data / "rpc.json").exists(), "kill -9 leaves the file behind, which is the case to survive"
+    assert discovery.find(sidecar.root) is None
+
+
+def test_a_running_sidecar_is_found_after_the_clock_was_set(sidecar: Sidecar) -> None:
+    """Then the start of a process, by the clock, is another than the one that it wrote down."""
+    path = sidecar.data / "rpc.json"
+    eventually(path.exists, what="rpc.json")
+    facts = json.loads(path.read_text())
+    assert facts.keys() == {"pid", "port", "token", "backend", "started_at"}
+    for hours in (-5, 7):
+        moved = datetime.fromisoformat(facts["started_at"]) + timedelta(hours=hours)
+        path.write_text(json.dumps(facts | {"started_at": moved.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}))
+        with PumasClient(sidecar.root) as client:
+            assert client.health_check() == {"status": "ok"}
+        second = run_to_end(sidecar.root)
+        assert (second.returncode, f"process {sidecar.pid}," in second.stderr) == (3, True), "the owner is named"
+    sidecar.kill()
+    assert discovery.find(sidecar.root) is None
+    # Somebody else has the number now, by chance since the very time that the file says.
+    write(sidecar.root)
     assert discovery.find(sidecar.root) is None
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 import sidecar as running_sidecar
+from faults.volumes import broken_disk
 from fixtures.hub import (
     Claims,
     Cut,
@@ -727,6 +728,23 @@ def test_a_library_that_becomes_read_only(launch: Launch, tmp_path: Path) -> Non
         download_id = client.start("maker/one")
         hub.options = Options()
         client.until(download_id, "completed")
+
+
+def test_a_disk_that_the_kernel_makes_read_only(launch: Launch, tmp_path: Path) -> None:
+    """In the middle of a download, whose end cannot be written down either."""
+    with broken_disk() as disk, hub_of(repo_of("one", 20 * MIB), options=Options(connection_rate=1e6)) as hub:
+        if disk is None:
+            return
+        (disk.path / "root").mkdir()
+        (tmp_path / "root").symlink_to(disk.path / "root")
+        client = Client(launch(root=tmp_path / "root", env=hub.env(home=tmp_path)), hub)
+        download_id = client.start("maker/one")
+        client.until_bytes(download_id, MIB)
+        disk.make_read_only()
+        failed = client.until_stopped(download_id)
+        assert (failed["status"], failed["error_code"]) == ("error", "read_only"), failed
+        assert client.refused("maker/one") == "read_only"
+        assert client.sidecar.healthy() and client.call("get_download_limits")["at_once"]
 
 
 def test_a_library_that_is_taken_away_and_comes_back(launch: Launch, tmp_path: Path) -> None:

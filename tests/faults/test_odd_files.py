@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import sidecar as running
+from library.model_disk import gguf
 from sidecar import Sidecar
 
 Launch = Callable[..., Sidecar]
@@ -104,6 +105,41 @@ def test_what_may_not_be_opened(tmp_path: Path, name: str, kind: str) -> None:
     for place in (root / "launcher-data").rglob("*"):
         place.chmod(0o700)
     assert sum(TEXT in text for text in texts(root)) == 1
+
+
+def test_a_folder_that_is_a_link_is_told_until_it_is_gone(launch: Launch, tmp_path: Path) -> None:
+    """Nothing of what it leads to is listed; adopted and without the link, all is well."""
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    library = root / "shared-resources" / "models"
+    for folder in (library / "llm/llama/real", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.gguf").write_bytes(gguf(len(str(folder)), 5000))
+    for name, target in (("foo", elsewhere), ("gone", tmp_path / "gone"), ("again", library / "llm/llama/real")):
+        (library / "llm/llama" / name).symlink_to(target)
+    sidecar = launch(root=root)
+
+    def told() -> dict[str, str]:
+        sidecar.result("refresh_model_index")
+        status = sidecar.result("get_library_status")
+        assert all(str(tmp_path) not in trouble["message"] for trouble in status["troubles"])
+        return {trouble["subject"]: trouble["kind"] for trouble in status["troubles"]}
+
+    place = "shared-resources/models/llm/llama"
+    assert told() == {f"{place}/foo": "linked_folder", f"{place}/gone": "broken_link"}
+    assert list(sidecar.result("get_models")["models"]) == ["llm/llama/real"]
+    folders = {"folders": [str(elsewhere)], "known": False}
+    (store,) = sidecar.result("scan_model_stores", folders)["stores"]
+    (found,) = store["models"]
+    items = [{"stored_id": found["stored_id"]}]
+    adopted = sidecar.result("adopt_models", {"items": items, "folders": [str(elsewhere)]})
+    assert adopted["adopted"] == 1, adopted
+    assert f"{place}/foo" in told()
+    (library / "llm/llama/foo").unlink()
+    (tmp_path / "gone").mkdir()
+    assert told() == {f"{place}/gone": "linked_folder"}
+    (library / "llm/llama/gone").unlink()
+    assert told() == {}
+    assert len(sidecar.result("get_models")["models"]) == 2
 
 
 def check_refused(root: Path) -> None:

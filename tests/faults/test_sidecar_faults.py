@@ -22,7 +22,7 @@ import sidecar as running
 from faults.library_bench import OPERATIONS, Act, Bench
 from faults.library_load import check_nothing_left_over, check_promises
 from faults.strace import CHANGING, Point, points, traced
-from faults.volumes import tmpfs
+from faults.volumes import broken_disk, tmpfs
 from sidecar import Sidecar, eventually
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
@@ -32,6 +32,10 @@ if running.chosen_backend(os.environ) == "rust":
     # Its runtime wakes its threads by writing to an eventfd, which no disk can refuse. The file system below that is
     # really full refuses plain writes too.
     NEED_ROOM = NEED_ROOM.removeprefix("write,")
+
+
+# What a read-only disk refuses besides. It removes nothing either, but then it let nothing be made that is left behind.
+NEED_WRITING = "rename,renameat,renameat2,mkdirat,linkat,symlink,symlinkat,fchmod"
 
 
 @pytest.fixture
@@ -125,16 +129,19 @@ def check_works_again(bench: Bench) -> None:
     check_nothing_left_over(bench.sidecar, bench.caller.promises(), resume=False)
 
 
-CODES = {"ENOSPC": "disk_full", "EDQUOT": "disk_full", "EIO": "disk_error"}
+CODES = {"ENOSPC": "disk_full", "EDQUOT": "disk_full", "EIO": "disk_error", "EROFS": "read_only"}
 
 
-@pytest.mark.parametrize(("error", "first"), [("ENOSPC", 1), ("ENOSPC", 3), ("EDQUOT", 1), ("EIO", 1), ("EIO", 8)])
+@pytest.mark.parametrize(
+    ("error", "first"), [("ENOSPC", 1), ("ENOSPC", 3), ("EDQUOT", 1), ("EIO", 1), ("EIO", 8), ("EROFS", 1)]
+)
 def test_the_disk_refuses(bench: Bench, error: str, first: int) -> None:
     """From the `first` call on that needs room, in each thread, until the trouble is over."""
     bench.caller.bring_in("copy")
     acts = {name: OPERATIONS[name](bench) for name in ("import-copy", "import-move", "delete", "overrides", "verify")}
-    inject = f"inject={NEED_ROOM}:error={error}:when={first}+"
-    with traced(bench.sidecar.pid, ["-o", "/dev/null", "-e", f"trace={NEED_ROOM}", "-e", inject]):
+    calls = f"{NEED_ROOM},{NEED_WRITING}" if error == "EROFS" else NEED_ROOM
+    inject = f"inject={calls}:error={error}:when={first}+"
+    with traced(bench.sidecar.pid, ["-o", "/dev/null", "-e", f"trace={calls}", "-e", inject]):
         for act in acts.values():
             act()
         check_reads_go_on(bench)
@@ -168,5 +175,41 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
             assert set(codes) == {"disk_full"} and len(codes) >= 3, bench.caller.refused
             ballast.unlink()
             check_works_again(bench)
+        finally:
+            bench.sidecar.close()
+
+
+def test_a_disk_that_the_kernel_makes_read_only(tmp_path: Path) -> None:
+    """In the middle and for good: whatever is refused says so, reading goes on, also after a start."""
+    with broken_disk() as disk:
+        if disk is None:
+            return
+        (disk.path / "launcher").mkdir()
+        (tmp_path / "launcher").symlink_to(disk.path / "launcher")
+        bench = Bench(tmp_path / "launcher", tmp_path, disk.path / "user")
+        try:
+            bench.caller.bring_in("copy")
+            names = ("import-copy", "delete", "restore", "overrides", "metadata", "verify")
+            acts = [OPERATIONS[name](bench) for name in names]
+            disk.make_read_only()
+            for act in acts:
+                act()
+            for method, params in (
+                ("set_download_limits", {"at_once": 2}),
+                ("set_network_settings", {"offline": True}),
+                ("refresh_model_index", {}),
+                ("empty_trash", {}),
+            ):
+                bench.caller.refused.append(bench.sidecar.result(method, params))
+            assert len(bench.caller.refused) == len(acts) + 4
+            for refused in bench.caller.refused:
+                assert refused.get("error_code") == "read_only", refused
+            check_reads_go_on(bench)
+            assert bench.sidecar.result("get_library_status")["state"] == "read_only"
+            bench.restart()
+            check_reads_go_on(bench)
+            bench.caller.refused.clear()
+            bench.caller.bring_in("copy")
+            assert [refused.get("error_code") for refused in bench.caller.refused] == ["read_only"]
         finally:
             bench.sidecar.close()

@@ -121,6 +121,27 @@ def _ext4(size: int) -> Generator[tuple[Path, str, Path]]:
             yield image, device, path
 
 
+class BreakableDisk:
+    """A file system that can become read-only under the programs that write to it; it stays so."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def make_read_only(self) -> None:
+        """As the kernel does after an error: an ordinary remount is refused while a file is open for writing."""
+        _run("mount", "-o", "remount,abort", self.path)
+
+
+@contextlib.contextmanager
+def broken_disk() -> Generator[BreakableDisk | None]:
+    """None where none can be mounted."""
+    if not can_mount():
+        yield None
+        return
+    with _ext4(SIZE) as (_image, _device, path):
+        yield BreakableDisk(path)
+
+
 @contextlib.contextmanager
 def _mounted(image: Path, over: Path) -> Generator[str]:
     """Mounted over `over`. Without `noauto_da_alloc` ext4 syncs a file that is renamed over another by itself."""

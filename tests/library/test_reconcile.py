@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pumas.config import Layout
 from pumas.events.stream import EventStream
-from pumas.library import reconcile
+from pumas.library import reading, reconcile
 from pumas.library.catalog import LibraryIndex
 from pumas.library.reconcile import LibraryOffline, Reconciler, Summary
 from pumas.library.store import Changes
@@ -294,8 +294,80 @@ def test_dot_folders_links_and_odd_names(library: Library, tmp_path: Path) -> No
     assert library.kinds() == {
         "models/llm/\\xff\\xfe": reconcile.ODD_NAME,
         "models/llm/名前/новый\\n": reconcile.ODD_NAME,
+        "models/linked": reconcile.LINKED,
     }
     outside.close()
+
+
+def test_links_that_hide_models_are_told_until_they_are_gone(library: Library, tmp_path: Path) -> None:
+    elsewhere, root = tmp_path / "elsewhere", library.root
+    for folder in (elsewhere / "foo", root / "llm/a/good", root / "llm/loose/part"):
+        folder.mkdir(parents=True)
+        (folder / "x.gguf").write_bytes(b"x")
+    links = {
+        "all": elsewhere,
+        "llm/a/foo": elsewhere / "foo",
+        "llm/a/foo.gguf": elsewhere / "foo",
+        "llm/a/gone": tmp_path / "gone",
+        "llm/a/circle": root / "llm/a/circle",
+        "llm/b/gone.gguf": tmp_path / "gone.gguf",
+        # None of these hides anything.
+        "llm/a/here": root / "llm/a/good",
+        "llm/a/.hidden": elsewhere,
+        "llm/a/readme": elsewhere / "foo/x.gguf",
+        "llm/a/null": Path("/dev/null"),
+        "llm/a/good/inside": elsewhere,
+        "llm/a/good/broken": tmp_path / "gone",
+        "llm/loose/part/more/inside": elsewhere,
+        "llm/c/file/x.gguf": elsewhere / "foo/x.gguf",
+    }
+    for name, target in links.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(target)
+    told = {
+        "models/all": reconcile.LINKED,
+        "models/llm/a/foo": reconcile.LINKED,
+        "models/llm/a/foo.gguf": reconcile.LINKED,
+        "models/llm/a/gone": reconcile.BROKEN,
+        "models/llm/a/circle": reconcile.BROKEN,
+        "models/llm/b/gone.gguf": reconcile.BROKEN,
+    }
+    for _ in range(2):
+        library.run()
+        assert library.ids() == ["llm/a/good", "llm/c/file", "llm/loose/part"]
+        assert library.kinds() == told
+    texts = {t.subject: t.message for t in library.troubles.list()}
+    assert str(tmp_path) not in "".join(texts.values())
+    assert "adopt_models" in texts["models/llm/a/foo"] and "drive" in texts["models/llm/a/gone"]
+    # The drive of a link is connected, that of another is pulled: nothing changes in the library itself.
+    (tmp_path / "gone").mkdir()
+    (elsewhere / "foo").rename(elsewhere / "bar")
+    (tmp_path / "gone.gguf").write_bytes(b"x")
+    library.run()
+    assert library.kinds() == {
+        "models/all": reconcile.LINKED,
+        "models/llm/a/foo": reconcile.BROKEN,
+        "models/llm/a/foo.gguf": reconcile.BROKEN,
+        "models/llm/a/gone": reconcile.LINKED,
+        "models/llm/a/circle": reconcile.BROKEN,
+        "models/llm/a/readme": reconcile.BROKEN,
+        "models/llm/c/file/x.gguf": reconcile.BROKEN,
+    }
+    assert library.ids() == ["llm/a/good", "llm/b", "llm/loose/part"]
+    for name in links:
+        (root / name).unlink()
+    library.run()
+    assert library.kinds() == {}
+
+
+def test_looking_at_links_costs_nothing_where_there_are_none(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.write("llm/a/good")
+    library.weights("llm/a/good/x.gguf")
+    (library.root / "llm/a/good/y.gguf").symlink_to("x.gguf")
+    library.weights("llm/readme.md")
+    monkeypatch.setattr(reading, "_followed", lambda *_: pytest.fail("there is no link to follow"))
+    library.run()
+    assert library.kinds() == {}
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{", b"\0" * 9, None])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.volumes import tmpfs
+from faults.volumes import broken_disk, tmpfs
 from pumas.errors import DiskError, NewerSchema, PumasError, ReadOnly, TimedOut
 from pumas.storage import database as door
 from pumas.storage.database import Database, Schema
@@ -194,23 +194,50 @@ def test_a_disk_that_is_full() -> None:
         assert "after" in names(database(place / "things.db"))
 
 
-@pytest.mark.parametrize(("no_room", "error"), [(True, DiskFull), (False, DiskError)])
-def test_a_quota_is_told_from_a_bad_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_room: bool, error: type[PumasError]
+@pytest.mark.parametrize("name", ["SQLITE_IOERR_WRITE", "SQLITE_CANTOPEN"])
+@pytest.mark.parametrize("reason", [DiskFull("Writing"), ReadOnly("Writing"), DiskError("Writing"), None], ids=repr)
+def test_a_full_or_read_only_disk_is_told_from_a_bad_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: PumasError | None
 ) -> None:
     db = database(tmp_path / "things.db")
-    monkeypatch.setattr(door, "has_no_room", lambda folder: no_room and folder == tmp_path)
+    monkeypatch.setattr(door, "why_not_written", lambda folder: reason if folder == tmp_path else None)
 
     def refused(_c: sqlite3.Connection) -> None:
         failure = sqlite3.OperationalError("disk I/O error")
-        failure.sqlite_errorname = "SQLITE_IOERR_WRITE"
+        failure.sqlite_errorname = name
         raise failure
 
-    with pytest.raises(error) as caught:
+    with pytest.raises(PumasError) as caught:
         db.write_sync(refused)
-    assert type(caught.value) is error
+    assert type(caught.value) is (DiskError if reason is None else type(reason))
     add(db, "after")
     db.close_sync()
+
+
+def test_a_disk_that_the_kernel_made_read_only() -> None:
+    """In the middle, and found so at a start: there access(2) still calls it writable."""
+    with broken_disk() as disk:
+        if disk is None:
+            return
+        db = database(disk.path / "things.db")
+        add(db, "one")
+        at_start = database(disk.path / "closed.db")
+        add(at_start, "old")
+        at_start.close_sync()
+        disk.make_read_only()
+        for _ in range(2):
+            with pytest.raises(ReadOnly):
+                add(db, "two")
+            assert names(db) == ["one"]
+            with pytest.raises(ReadOnly):
+                add(at_start, "new")
+            assert names(at_start) == ["old"]
+        with pytest.raises(ReadOnly):
+            database(disk.path / "others.db").open_sync()
+        with pytest.raises(ReadOnly):
+            database(disk.path / "no folder" / "others.db").open_sync()
+        at_start.close_sync()
+        db.close_sync()
 
 
 # -- files that are replaced under us --------------------------------------------------------------------------------

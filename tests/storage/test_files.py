@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from faults.volumes import tmpfs
-from pumas.errors import AlreadyExists, NotEnoughSpace, PumasError
+from faults.volumes import broken_disk, tmpfs
+from pumas.errors import AlreadyExists, NotEnoughSpace, PumasError, ReadOnly
 from pumas.storage import files
 
 
@@ -311,6 +311,19 @@ def test_room_is_found_out_by_writing(
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     assert files.has_no_room(tmp_path) is no_room
+
+
+def test_a_file_system_that_became_read_only_says_so_when_it_is_written() -> None:
+    with broken_disk() as disk:
+        if disk is None:
+            return
+        assert files.why_not_written(disk.path) is None
+        disk.make_read_only()
+        assert isinstance(files.why_not_written(disk.path), ReadOnly)
+        assert not files.has_no_room(disk.path)
+        for act in (lambda: files.make_folders(disk.path / "x"), lambda: files.write_durably(disk.path / "x", b"x")):
+            with pytest.raises(ReadOnly), files.disk_errors("Writing"):
+                act()
 
 
 def test_a_file_system_without_room() -> None:

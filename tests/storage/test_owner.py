@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from pumas.storage.owner import OwnerLock, own_rpc_file, write_rpc_file
 layout = Layout(Path(sys.argv[1]))
 lock = OwnerLock(layout)
 lock.acquire()
+lock.tell(4711)
 write_rpc_file(layout, own_rpc_file(4711, "secret-token", "python"))
 print("held", flush=True)
 sys.stdin.read()
@@ -71,6 +73,7 @@ def test_the_second_is_told_who_and_nothing_secret(layout: Layout) -> None:
 def test_a_stale_file_names_nobody(layout: Layout) -> None:
     """The lock is held, but `rpc.json` is of somebody who died: better no name than a wrong one."""
     with holder(layout) as process:
+        layout.owner_lock.write_text("")
         write_rpc_file(layout, RpcFile(process.pid, 999, None, "python", "2001-01-01T00:00:00.000000Z"))
         with pytest.raises(RootInUse) as caught:
             OwnerLock(layout).acquire()
@@ -131,6 +134,73 @@ def test_forged_or_recycled_owners_are_not_live(layout: Layout, change: dict[str
     assert live_owner(layout) is not None
     layout.rpc_file.write_text(json.dumps(good | change))
     assert live_owner(layout) is None
+
+
+def told(layout: Layout, port: int = 1) -> tuple[OwnerLock, dict[str, object]]:
+    """A root that this process owns, and what the lock's file says of it."""
+    lock = OwnerLock(layout)
+    lock.acquire()
+    lock.tell(port)
+    write_rpc_file(layout, own_rpc_file(port, "t", "python"))
+    return lock, json.loads(layout.owner_lock.read_text())
+
+
+def test_the_locks_file_is_believed_whatever_the_clock_says(layout: Layout) -> None:
+    _lock, record = told(layout)
+    assert record.keys() == {"pid", "port", "start", "boot"}
+    good = live_owner(layout)
+    assert good is not None
+    for started_at in ("2001-01-01T00:00:00.000000Z", "2099-01-01T00:00:00.000000Z", "yesterday"):
+        write_rpc_file(layout, replace(good, started_at=started_at))
+        assert live_owner(layout) == replace(good, started_at=started_at)
+    for nothing in ("", "null", "[]", "{", json.dumps({"pid": os.getpid()}), json.dumps(record | {"pid": "x"})):
+        layout.owner_lock.write_text(nothing)
+        assert live_owner(layout) is None, nothing
+    write_rpc_file(layout, good)
+    assert live_owner(layout) == good, "without a record the start time decides, as ever"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pid": os.getppid()}, {"pid": 1}, {"pid": 2**40}, {"port": 2}, {"start": 1}, {"boot": "another"}, {"boot": ""}],
+)
+def test_a_file_that_the_lock_does_not_fit_names_nobody(layout: Layout, change: dict[str, object]) -> None:
+    """Of an earlier sidecar, whose number may belong to somebody else by now; the start time may fit by chance."""
+    _lock, record = told(layout)
+    assert live_owner(layout) is not None
+    layout.owner_lock.write_text(json.dumps(record | change))
+    assert live_owner(layout) is None
+    layout.owner_lock.write_text(json.dumps(record))
+    if "pid" in change or "port" in change:
+        forged = json.loads(layout.rpc_file.read_text()) | change
+        layout.rpc_file.write_text(json.dumps(forged))
+        assert live_owner(layout) is None
+
+
+def test_what_is_left_of_a_process_owns_nothing(layout: Layout) -> None:
+    process = holder(layout)
+    assert live_owner(layout) is not None
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert live_owner(layout) is None, "nobody has collected it yet"
+    process.communicate()
+
+
+def test_a_lock_that_cannot_be_told_about_is_still_one(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = OwnerLock(layout)
+    lock.tell(1)
+    assert not layout.owner_lock.exists(), "nothing is said before it is held"
+    lock.acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        lock.tell(1)
+    layout.owner_lock.write_text("of somebody else")
+    lock.tell(1)
+    assert layout.owner_lock.read_text() == "of somebody else"
+    write_rpc_file(layout, own_rpc_file(1, "t", "python"))
+    assert live_owner(layout) is not None
+    with pytest.raises(RootInUse):
+        OwnerLock(layout).acquire()
 
 
 def test_the_file_of_a_later_sidecar_is_left_alone(layout: Layout) -> None:

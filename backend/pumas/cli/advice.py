@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 _TYPED = {
+    "adopt_models with that folder": "pumas adopt --in DIR ID",
     "get_available_versions with force_refresh": "pumas apps versions APP --refresh",
     "get_custom_nodes": "pumas nodes list",
     "get_installed_versions": "pumas apps",

@@ -140,6 +140,8 @@ def _remedy(kind: str) -> str:
         "disk_full": "free some space",
         "read_only": "make the place writable",
         "corrupt_state": "restore the file from a backup, or delete it",
+        "linked_folder": "remove the link once the models are in the library",
+        "broken_link": "connect its drive, or remove the link",
     }.get(kind, "see launcher-data/logs/launcher.log")
 
 

@@ -25,7 +25,7 @@ from typing import Literal, TypeVar
 
 from pumas import footprint
 from pumas.config import Layout
-from pumas.errors import NewerSchema, PumasError
+from pumas.errors import NewerSchema, PumasError, ReadOnly
 from pumas.events.stream import EventStream
 from pumas.library import search, store
 from pumas.library.facets import FacetCounts
@@ -260,6 +260,8 @@ class LibraryIndex:
         except PumasError as error:
             # What the index holds is still served; the next call tries again.
             self._failed = self._complete = True
+            if isinstance(error, ReadOnly):
+                self._state = "read_only"
             self._troubles.report(self._subject, STALE, f"The index cannot be brought up to date: {error}")
             raise
         for kind in (LibraryOffline.kind, STALE):

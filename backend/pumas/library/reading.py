@@ -46,7 +46,8 @@ class Reading(NamedTuple):
     """`stamp` is mtime (ns), size and inode of the file `witness`; `damage` says what is wrong with the metadata.
 
     `overrides_damage` says it of `overrides.json`, as far as that changed together with the folder or the metadata.
-    `loose`: model files that belong to no model, because the folder is one for models.
+    `loose`: model files that belong to no model, because the folder is one for models. In such a folder, `linked` are
+    links to folders outside of the library, `broken` those that lead to nothing that can be read.
     """
 
     mtime_ns: int
@@ -60,12 +61,15 @@ class Reading(NamedTuple):
     damage: str
     overrides_damage: str
     loose: bool
+    linked: list[str]
+    broken: list[str]
 
 
 @dataclass(frozen=True)
 class _Listing:
     folders: list[str]
     odd_names: list[str]
+    links: list[str]
     model_files: list[os.DirEntry[str]]
     has_metadata: bool
     has_overrides: bool
@@ -106,9 +110,13 @@ def read_folder(root: str, path: str, inside: int, identify: Identify = identify
         if derived is not None:
             entry, primary = derived
             witness, stamp = primary.name, _stamp_of(full, primary.name)
+    # What is linked inside of a model is the model's own affair, as folders inside of it are.
+    is_for_models = not inside and entry is None and not (path and listing.has_metadata)
+    linked, broken = _followed(root, full, listing.links) if is_for_models and listing.links else ([], [])
     return Reading(
         status.st_mtime_ns, status.st_ino, listing.folders, listing.odd_names, listing.has_metadata,
         witness, stamp, entry, damage, _overrides_damage(full) if entry and listing.has_overrides else "", loose,
+        linked, broken,
     )  # fmt: skip
 
 
@@ -118,6 +126,23 @@ def _folder_status(full: str, path: str) -> os.stat_result:
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(20, "not a folder")
     return status
+
+
+def _followed(root: str, full: str, links: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Which links lead to folders outside of the library, and which to nothing that can be read."""
+    linked: list[str] = []
+    broken: list[str] = []
+    library = os.path.join(os.path.realpath(root), "")
+    for name in sorted(links):
+        link = f"{full}/{name}"
+        try:
+            is_folder = stat.S_ISDIR(os.stat(link).st_mode)
+        except OSError:
+            broken.append(name)
+            continue
+        if is_folder and not os.path.join(os.path.realpath(link), "").startswith(library):
+            linked.append(name)
+    return linked, broken
 
 
 def load_metadata(full: str) -> tuple[JsonObject, str | None]:
@@ -193,9 +218,13 @@ def _stamp_of(full: str, name: str) -> Stamp:
 
 
 def _list(full: str) -> _Listing:
-    """Names in one folder. Only folders and model files are kept, so that a million other files cost no memory."""
+    """Names in one folder. Of files only links and model files are kept, so that a million others cost no memory.
+
+    What an entry is, the listing itself tells on nearly all file systems.
+    """
     folders: list[str] = []
     odd: list[str] = []
+    links: list[str] = []
     files: list[os.DirEntry[str]] = []
     has_metadata = has_overrides = has_diffusers = has_temporaries = False
     with os.scandir(full) as entries:
@@ -207,7 +236,10 @@ def _list(full: str) -> _Listing:
                 if name.startswith("."):
                     continue
                 (folders if _usable(name) else odd).append(name)
-            elif name in (METADATA, _BACKUP):
+                continue
+            if entry.is_symlink() and not name.startswith("."):
+                links.append(name)
+            if name in (METADATA, _BACKUP):
                 has_metadata = True
             elif name == _DIFFUSERS:
                 has_diffusers = True
@@ -215,7 +247,7 @@ def _list(full: str) -> _Listing:
                 files.append(entry)
             elif name.endswith(TEMP_SUFFIX):
                 has_temporaries = True
-    return _Listing(folders, odd, files, has_metadata, has_overrides, has_diffusers, has_temporaries)
+    return _Listing(folders, odd, links, files, has_metadata, has_overrides, has_diffusers, has_temporaries)
 
 
 def _usable(name: str) -> bool:

@@ -7,7 +7,8 @@ the old or the new state, and a run that was killed is finished by the next one,
 
 What could not be read is never taken for gone: rows stay, the trouble is listed, the parent is looked at again. When
 the library itself is missing, unreadable or another volume than before, nothing is removed (`LibraryOffline`). Links
-to folders are not followed, names that begin with a dot are not looked into, nothing is written outside the index.
+to folders are not followed (those that hide models are told), names that begin with a dot are not looked into, nothing
+is written outside the index.
 Everything here is for worker threads; when to run is decided in `catalog.py`.
 """
 
@@ -68,6 +69,13 @@ DAMAGED_OVERRIDES = "damaged_overrides"
 UNREADABLE = "unreadable"
 ODD_NAME = "unusable_name"
 LOOSE = "loose_files"
+LINKED = "linked_folder"
+BROKEN = "broken_link"
+_LINKED = (
+    "is a link to a folder outside of the library, which is not followed; take its models in where they are "
+    "(adopt_models with that folder) or move it here, and remove the link"
+)
+_BROKEN = "is a link to nothing that can be read; connect the drive that it leads to, or remove it"
 
 
 class LibraryOffline(PumasError):
@@ -400,6 +408,8 @@ class _Run:
         if reading.loose:
             what = "holds model files outside of a model's folder, which are not listed; import them to have them here"
             troubles.append(self._trouble(path, LOOSE, what))
+        troubles += [self._trouble(_below(path, name), LINKED, _LINKED) for name in reading.linked]
+        troubles += [self._trouble(_below(path, name), BROKEN, _BROKEN) for name in reading.broken]
         is_model = int(reading.entry is not None or (bool(path) and reading.has_metadata))
         if reading.entry is not None:
             self.batch.entries.append(reading.entry)
@@ -410,7 +420,9 @@ class _Run:
             self._owners.update(dict.fromkeys(_ancestors(path)))
         self._note(path, troubles, known)
         parent, name = store.split(path)
-        settled = self._settled(reading.mtime_ns) and self._settled(reading.stamp[0])
+        # What is at the other end of a link comes and goes without a trace here.
+        is_fixed = not (reading.linked or reading.broken)
+        settled = is_fixed and self._settled(reading.mtime_ns) and self._settled(reading.stamp[0])
         row = FolderStamp(
             parent, name, reading.mtime_ns, reading.inode, int(settled), is_model, inside,
             int(bool(reading.folders)), reading.witness, *reading.stamp,

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from pumas.config import contracts_folder
 from pumas.errors import DiskError, NewerSchema, PumasError, ReadOnly, TimedOut
-from pumas.storage.files import DiskFull, has_no_room
+from pumas.storage.files import DiskFull, disk_error, why_not_written
 
 T = TypeVar("T")
 
@@ -129,7 +129,11 @@ class Database:
                 self._writer = self._connect_writer()
             except (sqlite3.DatabaseError, _ForeignSchema) as error:
                 if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
-                    raise _convert(error, self.path) from error
+                    failure = _convert(error, self.path)
+                    if not isinstance(failure, ReadOnly):
+                        raise failure from error
+                    self._open_read_only()
+                    return
                 self._quarantine(str(error), error.label if isinstance(error, _ForeignSchema) else "damaged")
                 try:
                     self._writer = self._connect_writer()
@@ -138,7 +142,7 @@ class Database:
             self._open = True
 
     def _not_writable(self) -> bool:
-        """access(2) says so for read-only file systems too, also to root."""
+        """access(2) says so for read-only file systems too, also to root; for some, only writing does."""
         folder = self.path.parent
         return folder.is_dir() and not (
             os.access(folder, os.W_OK) and (not self.path.exists() or os.access(self.path, os.W_OK))
@@ -146,7 +150,7 @@ class Database:
 
     def _open_read_only(self) -> None:
         """Serve what is there. Where no shared-memory file can be made SQLite reads only what is declared immutable."""
-        refusal = ReadOnly(f"{self.path.name} is on a read-only file system or may not be written by this user.")
+        refusal = _refusal(self.path)
         if not self.path.is_file():
             raise refusal
         try:
@@ -223,7 +227,7 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._refuse_odd_file()
         except OSError as error:
-            raise DiskError(f"{self.path.name}: {os.strerror(error.errno or 0)}.") from error
+            raise disk_error(error, f"Opening {self.path.name}") from error
         conn = self._connect()
         try:
             version: int = conn.execute("PRAGMA user_version").fetchone()[0]
@@ -277,9 +281,7 @@ class Database:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise DiskError(
-                f"{self.path.name} is damaged and cannot be moved: {os.strerror(error.errno or 0)}."
-            ) from None
+            raise disk_error(error, f"Moving {self.path.name}, which is damaged") from None
         self._on_quarantine(kept, reason)
 
     def _drop_connections(self) -> None:
@@ -332,7 +334,7 @@ class Database:
                 self._drop_connections()
             self.open_sync()
             if self._writer is None:
-                raise ReadOnly(f"{self.path.name} is on a read-only file system or may not be written by this user.")
+                raise _refusal(self.path)
             try:
                 with _transaction(self._writer):
                     return fn(self._writer)
@@ -417,13 +419,18 @@ def _convert(error: sqlite3.Error, path: Path) -> PumasError:
     text, name = str(error), path.name
     if "interrupted" in text:
         return TimedOut("The query took too long and was stopped; use more specific words.")
-    # SQLite knows a full disk, but calls a used-up quota an I/O error.
-    io_error = getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR")
-    if "disk is full" in text or (io_error and has_no_room(path.parent)):
+    # SQLite knows a full disk, but calls a used-up quota an I/O error, and a disk that became read-only, too.
+    is_disk = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))
+    reason = why_not_written(path.parent) if is_disk else None
+    if "disk is full" in text or isinstance(reason, DiskFull):
         return DiskFull(f"Writing {name}")
-    if "readonly" in text or "read-only" in text:
-        return ReadOnly(f"{name} is on a read-only file system or may not be written by this user.")
+    if "readonly" in text or "read-only" in text or isinstance(reason, ReadOnly):
+        return _refusal(path)
     return DiskError(f"{name}: {text}.")
+
+
+def _refusal(path: Path) -> ReadOnly:
+    return ReadOnly(f"{path.name} is on a read-only file system or may not be written by this user.")
 
 
 @contextlib.contextmanager

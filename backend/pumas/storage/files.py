@@ -226,6 +226,14 @@ def free_space(folder: Path) -> int:
 
 def has_no_room(folder: Path) -> bool:
     """Whether the disk or the user's quota is used up, found out by writing a little."""
+    return isinstance(why_not_written(folder), DiskFull)
+
+
+def why_not_written(folder: Path) -> PumasError | None:
+    """What the disk says when a little is written into `folder`; None when it takes that.
+
+    Only writing tells: a file system that the kernel made read-only after an error may still call itself writable.
+    """
     import tempfile
 
     try:
@@ -233,8 +241,8 @@ def has_no_room(folder: Path) -> bool:
             probe.write(bytes(64 * 1024))
             probe.flush()
     except OSError as error:
-        return error.errno in _FULL
-    return False
+        return disk_error(error, f"Writing into {folder.name}")
+    return None
 
 
 def require_space(folder: Path, needed: int, margin: int = MARGIN) -> None:

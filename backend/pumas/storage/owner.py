@@ -1,7 +1,9 @@
 """One sidecar per launcher root: a kernel lock says who owns it, `rpc.json` says where to reach the owner.
 
 The kernel releases the lock when its process dies, however it dies, so a stale lock cannot exist; the file beside it
-may be stale, which is why clients check pid and start time before they trust it (`read_rpc_file`).
+may be stale, which is why clients check whose it is before they trust it (`live_owner`). The lock's own file says it
+best: the process by its start since the boot, which no clock moves, and its port. Where it says nothing (an older
+sidecar, a full disk, another system than Linux) the start time in `rpc.json` decides, which a clock that was set hides.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from pumas.storage.files import disk_error, is_odd, put_aside, write_durably
 from pumas.storage.json_file import parse_object
 
 START_TOLERANCE_S = 2.0
+# How a `LockRecord` begins in its file.
+_RECORD = b'{"pid":'
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,21 @@ class RpcFile:
     token: str | None
     backend: str
     started_at: str
+
+
+@dataclass(frozen=True)
+class LockRecord:
+    """What the lock's file says of the process that holds it: `start` counts ticks since the boot `boot`."""
+
+    pid: int
+    port: int
+    start: int
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int, port: int) -> LockRecord:
+        """Raises OSError when there is no such process, or only its remains."""
+        return cls(pid, port, _start_ticks(pid), Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
 
 
 class OwnerLock:
@@ -69,6 +88,20 @@ class OwnerLock:
             raise disk_error(error, f"Locking {path.name}") from error
         self._lock = lock
 
+    def tell(self, port: int) -> None:
+        """Say in the lock's file whose it is; call once the port is open. Clients can do without."""
+        if self._lock is None or sys.platform != "linux":
+            return
+        with contextlib.suppress(OSError):
+            record = json.dumps(asdict(LockRecord.of(os.getpid(), port)))
+            fd = os.open(self._layout.owner_lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(fd, "r+b") as file:
+                # What is not ours stays, the mark of a lock of another kind among it.
+                if file.read(len(_RECORD)) in (b"", _RECORD):
+                    file.seek(0)
+                    file.truncate()
+                    file.write(record.encode() + b"\n")
+
 
 def _describe_owner(layout: Layout) -> str:
     owner = live_owner(layout)
@@ -77,11 +110,11 @@ def _describe_owner(layout: Layout) -> str:
 
 
 def process_start_time(pid: int) -> datetime.datetime:
-    """When the process began, by the system's clock. Raises OSError when there is no such process."""
+    """When the process began, by the system's clock. Raises OSError when there is no such process, or only its
+    remains."""
     if sys.platform == "linux":
-        # As psutil does it (proc_pid_stat(5), field 22, and btime of /proc/stat); every start of ours would load that.
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        ticks = int(stat[stat.rfind(b")") + 2 :].split()[19])
+        # As psutil does it (btime of /proc/stat is moved with the clock); every start of ours would load that.
+        ticks = _start_ticks(pid)
         lines = Path("/proc/stat").read_bytes().splitlines()
         boot = next(int(line.split()[1]) for line in lines if line.startswith(b"btime"))
         began = boot + ticks / os.sysconf("SC_CLK_TCK")
@@ -93,6 +126,15 @@ def process_start_time(pid: int) -> datetime.datetime:
         except psutil.Error as error:
             raise ProcessLookupError(errno.ESRCH, str(error)) from None
     return datetime.datetime.fromtimestamp(began, datetime.UTC)
+
+
+def _start_ticks(pid: int) -> int:
+    """proc_pid_stat(5), field 22."""
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    fields = stat[stat.rfind(b")") + 2 :].split()
+    if fields[0] in (b"Z", b"X"):
+        raise ProcessLookupError(errno.ESRCH, "it has ended")
+    return int(fields[19])
 
 
 def own_rpc_file(port: int, token: str | None, backend: str) -> RpcFile:
@@ -134,8 +176,25 @@ def live_owner(layout: Layout) -> RpcFile | None:
     """The sidecar of this root, when the process that wrote `rpc.json` still lives. Never send it a token otherwise."""
     try:
         facts = parse_rpc_file(layout.rpc_file)
+        record = _lock_record(layout.owner_lock)
+        if record is not None:
+            return facts if record == LockRecord.of(facts.pid, facts.port) else None
         started = datetime.datetime.fromisoformat(facts.started_at)
         drift = abs((process_start_time(facts.pid) - started).total_seconds())
     except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
     return facts if drift <= START_TOLERANCE_S else None
+
+
+def _lock_record(path: Path) -> LockRecord | None:
+    """None when the lock's file holds none that can be used."""
+    if sys.platform != "linux":
+        return None
+    try:
+        raw = parse_object(path)
+        pid, port, start, boot = (raw[key] for key in ("pid", "port", "start", "boot"))
+    except (OSError, ValueError, KeyError):
+        return None
+    if any(type(number) is not int for number in (pid, port, start)) or not isinstance(boot, str):
+        return None
+    return LockRecord(pid, port, start, boot)

@@ -100,12 +100,15 @@ fn serve(run: &Run) -> Result<(), Failed> {
 
 async fn serve_until_stopped(run: &Run) -> Result<(), Failed> {
     let api = Arc::new(PumasApi::new(&run.root)?);
-    let _lock = own_root(&api)?;
+    let lock = own_root(&api)?;
     watch_signals(&api).map_err(Failed::Listening)?;
     let server =
         Server::listen(&run.settings, &api.events, api.layout.uploads()).map_err(Failed::Listening)?;
     announce(server.port());
     parent::watch(run.parent, api.stop.clone());
+    if let Some(lock) = &lock {
+        lock.tell(server.port());
+    }
     write_rpc_file(&api, server.port(), run.settings.token.as_deref());
     api.open().await;
     server.ready(Dispatcher::new(Arc::clone(&api), methods::all()));

@@ -335,6 +335,9 @@ impl LibraryIndex {
                 // What the index holds is still served; the next call tries again.
                 self.flags.failed.store(true, Ordering::Release);
                 self.flags.complete.store(true, Ordering::Release);
+                if matches!(error, Error::ReadOnly(_)) {
+                    self.set_state(LibraryState::ReadOnly);
+                }
                 let message = format!("The index cannot be brought up to date: {error}");
                 self.troubles.report(&self.subject, STALE, &message);
                 return Err(error);

@@ -3,6 +3,7 @@
 //! A reading is plain values, made by any thread. Whether a folder is read at all, and what its reading means for the
 //! index, is decided in [`crate::library::reconcile`].
 
+use std::ffi::OsString;
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -61,6 +62,10 @@ pub struct Reading {
     pub overrides_damage: Option<String>,
     /// It holds model files that belong to no model, because the folder is one for models.
     pub loose: bool,
+    /// In such a folder, links to folders outside of the library, as their names can be shown.
+    pub linked: Vec<String>,
+    /// There, too, links to nothing that can be read.
+    pub broken: Vec<String>,
 }
 
 /// Why a model's metadata cannot be used.
@@ -128,9 +133,37 @@ pub fn read_folder(root: &Path, path: &str, inside: bool, identify: &Identify) -
     if reading.entry.is_some() && listing.has_overrides {
         reading.overrides_damage = overrides_damage(&full);
     }
+    // What is linked inside of a model is the model's own affair, as folders inside of it are.
+    let is_model = reading.entry.is_some() || (!path.is_empty() && listing.has_metadata);
+    if !inside && !is_model && !listing.links.is_empty() {
+        (reading.linked, reading.broken) = followed(root, &full, listing.links);
+    }
     reading.folders = listing.folders;
     reading.odd_names = listing.odd_names;
     Ok(reading)
+}
+
+/// Which links lead to folders outside of the library, and which to nothing that can be read.
+fn followed(root: &Path, full: &Path, mut links: Vec<OsString>) -> (Vec<String>, Vec<String>) {
+    let library = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let (mut linked, mut broken) = (Vec::new(), Vec::new());
+    links.sort();
+    for name in links {
+        let link = full.join(&name);
+        match link.metadata() {
+            Err(_) => broken.push(display_name(&name)),
+            Ok(status) if !status.is_dir() => {}
+            Ok(_) => {
+                if !link
+                    .canonicalize()
+                    .is_ok_and(|target| target.starts_with(&library))
+                {
+                    linked.push(display_name(&name));
+                }
+            }
+        }
+    }
+    (linked, broken)
 }
 
 /// Links are followed to the library itself (`path` is `""`), not below it.
@@ -281,6 +314,7 @@ fn found_file(full: &Path, name: &str) -> Option<FoundFile> {
 struct Listing {
     folders: Vec<String>,
     odd_names: Vec<String>,
+    links: Vec<OsString>,
     model_files: Vec<String>,
     has_metadata: bool,
     has_overrides: bool,
@@ -288,13 +322,17 @@ struct Listing {
     has_temporaries: bool,
 }
 
-/// Names in one folder. Only folders and model files are kept, so that a million other files cost no memory.
+/// Names in one folder. Of files only links and model files are kept, so that a million others cost no memory.
 fn list(full: &Path) -> io::Result<Listing> {
     let mut listing = Listing::default();
     for entry in fs::read_dir(full)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_folder = entry.file_type()?.is_dir();
+        let kind = entry.file_type()?;
+        let is_folder = kind.is_dir();
+        if kind.is_symlink() && !name.as_encoded_bytes().starts_with(b".") {
+            listing.links.push(name.clone());
+        }
         let Some(shown) = name.to_str() else {
             if is_folder && !name.as_encoded_bytes().starts_with(b".") {
                 listing.odd_names.push(display_name(&name));
@@ -495,5 +533,42 @@ mod tests {
         assert_eq!(read(place.path(), "llm").folders, ["a"]);
         let gone = read_folder(place.path(), "llm/link", false, &nothing()).unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn links_that_hide_models_are_told_apart() {
+        use std::os::unix::fs::symlink;
+        let place = place(&[
+            ("library/llm/a/good/x.gguf", "x"),
+            ("library/llm/b/Good/metadata.json", "{}"),
+            ("outside/foo/x.gguf", "x"),
+        ]);
+        let at = |name: &str| place.path().join(name);
+        let library = at("library");
+        for folder in ["llm/a", "llm/a/good", "llm/b/Good"] {
+            symlink(at("outside/foo"), library.join(folder).join("linked")).unwrap();
+            symlink(at("outside/none"), library.join(folder).join("broken.gguf")).unwrap();
+        }
+        symlink(at("outside/foo/x.gguf"), library.join("llm/a/file")).unwrap();
+        symlink("good", library.join("llm/a/own")).unwrap();
+        symlink("circle", library.join("llm/a/circle")).unwrap();
+        symlink(at("outside"), library.join("llm/a/.hidden")).unwrap();
+        let reading = read(&library, "llm/a");
+        assert_eq!(
+            (reading.linked, reading.broken),
+            (
+                vec!["linked".to_owned()],
+                vec!["broken.gguf".to_owned(), "circle".to_owned()]
+            )
+        );
+        for folder in ["llm/a/good", "llm/b/Good"] {
+            let reading = read(&library, folder);
+            assert!(
+                reading.linked.is_empty() && reading.broken.is_empty(),
+                "{folder}: a model's own affair"
+            );
+        }
+        let inside = read_folder(&library, "llm/a", true, &nothing()).unwrap();
+        assert!(inside.linked.is_empty() && inside.broken.is_empty());
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! What could not be read is never taken for gone: rows stay, the trouble is listed, the parent is looked at again. When
 //! the library itself is missing, unreadable or another volume than before, nothing is removed (`LibraryOffline`). Links
-//! to folders are not followed, names that begin with a dot are not looked into, nothing is written outside the index.
+//! to folders are not followed (those that hide models are told), names that begin with a dot are not looked into, nothing
+//! is written outside the index.
 //! Everything here blocks; when to run is decided in [`crate::library::catalog`].
 
 use std::collections::VecDeque;

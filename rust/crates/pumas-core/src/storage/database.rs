@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Result};
-use crate::storage::files::{disk_full, has_no_room};
+use crate::storage::files::{disk_full, why_not_written};
 use crate::storage::locked;
 
 mod opening;
@@ -345,9 +345,13 @@ impl Shared {
                 "The query took too long and was stopped; use more specific words.".to_owned(),
             ),
             Some(ErrorCode::DiskFull) => disk_full(&format!("Writing {name}")),
-            // SQLite knows a full disk, but calls a used-up quota an I/O error.
-            Some(ErrorCode::SystemIoFailure) if has_no_room(folder) => disk_full(&format!("Writing {name}")),
             Some(ErrorCode::ReadOnly) => self.refusal(),
+            // SQLite knows a full disk, but calls a used-up quota an I/O error, and a disk that became read-only, too.
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => match why_not_written(folder) {
+                Some(Error::DiskFull(_)) => disk_full(&format!("Writing {name}")),
+                Some(Error::ReadOnly(_)) => self.refusal(),
+                _ => Error::DiskError(format!("{name}: {}.", message(error))),
+            },
             Some(_) => Error::DiskError(format!("{name}: {}.", message(error))),
             None if is_damage(error) => Error::DiskError(format!("{name}: {error}.")),
             None => Error::Bug(format!("{name}: {error}")),

@@ -385,12 +385,21 @@ pub fn free_space(folder: &Path) -> io::Result<u64> {
 /// Whether the disk or the user's quota is used up, found out by writing a little.
 #[must_use]
 pub fn has_no_room(folder: &Path) -> bool {
+    matches!(why_not_written(folder), Some(Error::DiskFull(_)))
+}
+
+/// What the disk says when a little is written into `folder`; None when it takes that.
+///
+/// Only writing tells: a file system that the kernel made read-only after an error may still call itself writable.
+#[must_use]
+pub fn why_not_written(folder: &Path) -> Option<Error> {
     let probe = temporary_name(&folder.join("probe"));
     let mut options = OpenOptions::new();
     let opened = options.write(true).create_new(true).mode(0o600).open(&probe);
     let written = opened.and_then(|file| file.write_all_at(&vec![0; PROBE_BYTES], 0));
     let _ = fs::remove_file(&probe);
-    written.is_err_and(|error| is_full(&error))
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    written.during(&format!("Writing into {name}")).err()
 }
 
 /// Makes sure that `needed` bytes plus a margin are free where `folder` lies.

@@ -1,10 +1,13 @@
 //! One sidecar per launcher root: a kernel lock says who owns it, `rpc.json` says where to reach the owner.
 //!
 //! The kernel releases the lock when its process dies, however it dies, so a stale lock cannot exist; the file beside it
-//! may be stale, which is why clients check pid and start time before they trust it.
+//! may be stale, which is why clients check whose it is before they trust it. The lock's own file says it best: the
+//! process by its start since the boot, which no clock moves, and its port. Where it says nothing (an older sidecar, a
+//! full disk, another system than Linux) the start time in `rpc.json` decides, which a clock that was set hides.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +19,9 @@ use crate::error::{Error, Result};
 use crate::storage::files::{self, disk_error, is_odd, put_aside, write_durably};
 
 const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+const MOST_RECORD: u64 = 4096;
+/// How a [`LockRecord`] begins in its file.
+const RECORD: &[u8] = b"{\"pid\":";
 
 /// `launcher-data/rpc.json`. `started_at` is the start time of the process (UTC), by which a recycled pid is told from the
 /// sidecar; `token` is null when callers are told apart by user id alone.
@@ -57,10 +63,44 @@ impl RpcFile {
     }
 }
 
+/// What the lock's file says of the process that holds it.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+struct LockRecord {
+    pid: u32,
+    port: u16,
+    /// Ticks since the boot.
+    start: u64,
+    boot: String,
+}
+
+impl LockRecord {
+    /// Fails when there is no such process, or only its remains, and where there is no /proc.
+    fn of(pid: u32, port: u16) -> io::Result<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Ok(Self {
+            pid,
+            port,
+            start: start_ticks(pid)?,
+            boot: boot.trim().to_owned(),
+        })
+    }
+
+    /// None when the file holds none that can be used.
+    fn read(path: &Path) -> Option<Self> {
+        if is_odd(path) {
+            return None;
+        }
+        let mut text = Vec::new();
+        let file = File::open(path).ok()?;
+        file.take(MOST_RECORD).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
 /// Holds the root until it is dropped.
 #[derive(Debug)]
 pub struct OwnerLock {
-    _file: File,
+    file: File,
 }
 
 impl OwnerLock {
@@ -73,10 +113,27 @@ impl OwnerLock {
         let path = layout.owner_lock();
         let file = open(layout, &path).map_err(|error| refused(&error, layout, &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::RootInUse(describe_owner(layout))),
             Err(TryLockError::Error(error)) => Err(refused(&error, layout, &path)),
         }
+    }
+
+    /// Says in the lock's file whose it is; to be called once the port is open. Clients can do without.
+    pub fn tell(&self, port: u16) {
+        let _ = self.write(port);
+    }
+
+    fn write(&self, port: u16) -> io::Result<()> {
+        let text = serde_json::to_string(&LockRecord::of(std::process::id(), port)?)?;
+        let mut head = vec![0; RECORD.len()];
+        let length = self.file.read_at(&mut head, 0)?;
+        // What is not ours stays, the mark of a lock of another kind among it.
+        if length > 0 && head != RECORD {
+            return Ok(());
+        }
+        self.file.set_len(0)?;
+        self.file.write_all_at(format!("{text}\n").as_bytes(), 0)
     }
 }
 
@@ -134,21 +191,28 @@ fn describe_owner(layout: &Layout) -> String {
     )
 }
 
+/// `proc_pid_stat(5)`, field 22: when a process began, since the machine did.
+fn start_ticks(pid: u32) -> io::Result<u64> {
+    let odd = || io::Error::from(io::ErrorKind::InvalidData);
+    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (_, fields) = stat.rsplit_once(") ").ok_or_else(odd)?;
+    if fields.starts_with(['Z', 'X']) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let field = fields.split_whitespace().nth(19).ok_or_else(odd)?;
+    field.parse().map_err(|_| odd())
+}
+
 /// When a process began, by the system's clock.
 ///
 /// # Errors
-/// There is no such process, or this system does not tell.
+/// There is no such process, or only its remains, or this system does not tell.
 #[cfg(target_os = "linux")]
 pub fn process_start_time(pid: u32) -> io::Result<Timestamp> {
     let odd = || io::Error::from(io::ErrorKind::InvalidData);
-    // proc_pid_stat(5), field 22, in ticks since the machine started; btime of /proc/stat says when that was.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, fields) = stat.rsplit_once(") ").ok_or_else(odd)?;
-    let ticks: i64 = fields
-        .split_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(odd)?;
+    let ticks = i64::try_from(start_ticks(pid)?).map_err(|_| odd())?;
+    // btime is moved with the clock.
     let machine = std::fs::read_to_string("/proc/stat")?;
     let boot = machine
         .lines()
@@ -200,6 +264,10 @@ pub fn remove_rpc_file(layout: &Layout) {
 #[must_use]
 pub fn live_owner(layout: &Layout) -> Option<RpcFile> {
     let facts = RpcFile::read(&layout.rpc_file())?;
+    if let Some(record) = LockRecord::read(&layout.owner_lock()) {
+        let is_it = LockRecord::of(facts.pid, facts.port).is_ok_and(|found| found == record);
+        return is_it.then_some(facts);
+    }
     let started: Timestamp = facts.started_at.parse().ok()?;
     let began = process_start_time(facts.pid).ok()?;
     (began.duration_since(started).abs() <= START_TOLERANCE).then_some(facts)
@@ -247,6 +315,69 @@ mod tests {
         for junk in ["", "[]", "null", "{\"pid\": \"x\"}"] {
             std::fs::write(layout.rpc_file(), junk).unwrap();
             assert!(live_owner(&layout).is_none());
+        }
+    }
+
+    #[test]
+    fn the_locks_file_is_believed_whatever_the_clock_says() {
+        let (_folder, layout) = root();
+        let lock = OwnerLock::acquire(&layout).unwrap();
+        let mut facts = RpcFile::own(4321, Some("secret"), "rust").unwrap();
+        write_rpc_file(&layout, &facts).unwrap();
+        lock.tell(4321);
+        assert!(live_owner(&layout).is_some());
+        facts.started_at = "2001-01-01T00:00:00.000000Z".into();
+        write_rpc_file(&layout, &facts).unwrap();
+        assert!(live_owner(&layout).is_some());
+        let text = std::fs::read_to_string(layout.owner_lock()).unwrap();
+        lock.tell(4321);
+        assert_eq!(std::fs::read_to_string(layout.owner_lock()).unwrap(), text);
+        std::fs::write(layout.owner_lock(), "of somebody else").unwrap();
+        lock.tell(4321);
+        assert_eq!(
+            std::fs::read_to_string(layout.owner_lock()).unwrap(),
+            "of somebody else"
+        );
+        for junk in ["", "[]", "null", "{\"pid\": 1}", "{\"pid\""] {
+            std::fs::write(layout.owner_lock(), junk).unwrap();
+            assert!(live_owner(&layout).is_none(), "{junk}");
+        }
+        std::fs::write(layout.owner_lock(), text).unwrap();
+        assert!(live_owner(&layout).is_some());
+    }
+
+    #[test]
+    fn a_file_that_the_lock_does_not_fit_names_nobody() {
+        let (_folder, layout) = root();
+        let lock = OwnerLock::acquire(&layout).unwrap();
+        let own = RpcFile::own(4321, Some("secret"), "rust").unwrap();
+        let parent = std::os::unix::process::parent_id();
+        lock.tell(4321);
+        for (pid, port) in [(parent, 4321), (own.pid, 4322), (u32::MAX, 4321)] {
+            let facts = RpcFile {
+                pid,
+                port,
+                ..own.clone()
+            };
+            write_rpc_file(&layout, &facts).unwrap();
+            assert!(live_owner(&layout).is_none(), "{pid} {port}");
+        }
+        write_rpc_file(&layout, &own).unwrap();
+        let record = LockRecord::of(own.pid, own.port).unwrap();
+        let others = [
+            LockRecord {
+                start: record.start + 1,
+                boot: record.boot.clone(),
+                ..record
+            },
+            LockRecord {
+                boot: "another boot".into(),
+                ..record
+            },
+        ];
+        for other in others {
+            std::fs::write(layout.owner_lock(), serde_json::to_vec(&other).unwrap()).unwrap();
+            assert!(live_owner(&layout).is_none(), "{other:?}");
         }
     }
 }

@@ -33,9 +33,17 @@ const DAMAGED: &str = "damaged_metadata";
 const DAMAGED_OVERRIDES: &str = "damaged_overrides";
 const UNREADABLE: &str = "unreadable";
 const ODD_NAME: &str = "unusable_name";
+const ODD_CHILD: &str = "its name is not UTF-8 or its path is too long; rename it";
 const LOOSE: &str = "loose_files";
 const LOOSE_FILES: &str =
     "holds model files outside of a model's folder, which are not listed; import them to have them here";
+
+const LINKED: &str = "linked_folder";
+const LINKED_FOLDER: &str = "is a link to a folder outside of the library, which is not followed; take its models in where they are \
+     (adopt_models with that folder) or move it here, and remove the link";
+const BROKEN: &str = "broken_link";
+const BROKEN_LINK: &str =
+    "is a link to nothing that can be read; connect the drive that it leads to, or remove it";
 
 /// Where a walk begins; `forced`: whatever the folder's stamp says.
 pub(super) struct Start {
@@ -311,7 +319,7 @@ impl<'a> Run<'a> {
         let mut troubles: Vec<Trouble> = reading
             .odd_names
             .iter()
-            .map(|name| self.odd_name(path, name))
+            .map(|name| self.child(path, name, ODD_NAME, ODD_CHILD))
             .collect();
         if let Some(damage) = &reading.damage {
             troubles.push(self.damaged(path, damage));
@@ -322,6 +330,16 @@ impl<'a> Run<'a> {
         if reading.loose {
             troubles.push(self.trouble(path, LOOSE, LOOSE_FILES));
         }
+        let linked = reading
+            .linked
+            .iter()
+            .map(|name| self.child(path, name, LINKED, LINKED_FOLDER));
+        troubles.extend(linked);
+        let broken = reading
+            .broken
+            .iter()
+            .map(|name| self.child(path, name, BROKEN, BROKEN_LINK));
+        troubles.extend(broken);
         if reading.entry.is_some() {
             troubles.extend(self.not_for_calls(path));
         }
@@ -338,10 +356,12 @@ impl<'a> Run<'a> {
             self.owners.extend(ancestors(path).into_iter().map(str::to_owned));
         }
         self.note(path, troubles, known.is_some());
+        // What is at the other end of a link comes and goes without a trace here.
+        let is_fixed = reading.linked.is_empty() && reading.broken.is_empty();
         let row = FolderStamp {
             mtime_ns: reading.mtime_ns,
             inode: reading.inode,
-            settled: self.settled(reading.mtime_ns) && self.settled(reading.stamp.mtime_ns),
+            settled: is_fixed && self.settled(reading.mtime_ns) && self.settled(reading.stamp.mtime_ns),
             is_model,
             inside,
             has_children: !reading.folders.is_empty(),
@@ -445,7 +465,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn odd_name(&self, path: &str, shown_name: &str) -> Trouble {
+    /// Something in a folder, by its name as it can be shown.
+    fn child(&self, path: &str, shown_name: &str, kind: &str, what: &str) -> Trouble {
         let shown = if path.is_empty() {
             shown_name.to_owned()
         } else {
@@ -453,8 +474,8 @@ impl<'a> Run<'a> {
         };
         Trouble {
             subject: format!("{}/{shown}", self.reconciler.subject),
-            kind: ODD_NAME.to_owned(),
-            message: format!("{shown}: its name is not UTF-8 or its path is too long; rename it."),
+            kind: kind.to_owned(),
+            message: format!("{shown}: {what}."),
         }
     }
 

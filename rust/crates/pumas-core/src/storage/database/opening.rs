@@ -15,7 +15,7 @@ use super::{
     PREPARED_STATEMENTS, Reader, Schema, Shared, Synchronous, is_damage, message,
 };
 use crate::error::{Error, Result};
-use crate::storage::files::{aside_name, reason};
+use crate::storage::files::{aside_name, disk_error};
 
 /// Name and text of every table, index and trigger of a database.
 type Objects = BTreeSet<(String, String)>;
@@ -77,7 +77,12 @@ impl Shared {
             Err(OpenFailure::Refused(error)) => return Err(error),
             Err(OpenFailure::Foreign { reason, label }) => (reason, label),
             Err(OpenFailure::Sqlite(error)) if is_damage(&error) => (message(&error), "damaged"),
-            Err(OpenFailure::Sqlite(error)) => return Err(self.convert(&error)),
+            Err(OpenFailure::Sqlite(error)) => {
+                return match self.convert(&error) {
+                    Error::ReadOnly(_) => self.open_read_only(),
+                    failure => Err(failure),
+                };
+            }
         };
         self.quarantine(writer, &reason, label)?;
         match self.connect_writer() {
@@ -98,7 +103,7 @@ impl Shared {
         self.open.store(true, Ordering::Release);
     }
 
-    /// access(2) says so for read-only file systems too, also to root.
+    /// access(2) says so for read-only file systems too, also to root; for some, only writing does.
     pub(super) fn not_writable(&self) -> bool {
         let folder = self.path.parent().unwrap_or_else(|| Path::new("/"));
         let writable = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
@@ -188,11 +193,7 @@ impl Shared {
     /// Makes the folder. A folder or FIFO under our name is put aside before SQLite can hang on it; an emptied file is told.
     fn prepare_place(&self) -> Result<(), OpenFailure> {
         let refused = |error: io::Error| {
-            OpenFailure::Refused(Error::DiskError(format!(
-                "{}: {}.",
-                self.file_name(),
-                reason(&error)
-            )))
+            OpenFailure::Refused(disk_error(&error, &format!("Opening {}", self.file_name())))
         };
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder).map_err(refused)?;
@@ -255,10 +256,8 @@ impl Shared {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
-                let (name, why) = (self.file_name(), crate::storage::files::reason(&error));
-                return Err(Error::DiskError(format!(
-                    "{name} is damaged and cannot be moved: {why}."
-                )));
+                let what = format!("Moving {}, which is damaged", self.file_name());
+                return Err(disk_error(&error, &what));
             }
         }
         (self.on_quarantine)(&kept, reason);
