@@ -120,6 +120,17 @@ async def test_a_bundle_comes_whole_with_its_libraries(server: ReleaseServer, tm
         assert await one.service.installs.progress("comfyui") is None
 
 
+async def test_of_many_small_members_nobody_hears_one_by_one(server: ReleaseServer, tmp_path: Path) -> None:
+    members = [*bundle("v1.0.0"), *(Member(f"many/{number}") for number in range(2000))]
+    server.releases[OLLAMA] = [Release("v1.0.0", assets={"ollama-linux-amd64.tar.zst": zipped(members)})]
+    async with built(tmp_path) as one:
+        await ready(one, "ollama")
+        before = one.events.cursor
+        job = await one.install("v1.0.0", "ollama")
+        assert (job.state, job.error) == (JobState.COMPLETED, None)
+        assert one.events.cursor - before < 300
+
+
 BROKEN = [
     ("v0.8.0", "smoke_launch_failed", "cannot find the GPU"),
     ("v0.7.0", "dependency_failed", "no-such-package-here"),

@@ -249,13 +249,16 @@ class Install:
         remove_tree(fresh)
 
     def _extract(self, archive: Path, fresh: Path) -> None:
-        size, done = max(1, archive.stat().st_size), 0
+        size, done, told = max(1, archive.stat().st_size), 0, 0
 
         def advance(count: int) -> None:
-            nonlocal done
+            nonlocal done, told
             done += count
             self._job.check()
-            self._progress.at(done / size)
+            # Of hundreds of thousands of small members nobody hears one by one.
+            if done * 100 // size > told:
+                told = done * 100 // size
+                self._progress.at(done / size)
 
         written = extract(archive, fresh, advance=advance)
         self._log.say(f"Unpacked {written:,} bytes.")

@@ -4,6 +4,7 @@
 //! touched. Each step can be done again, so an interrupted installation goes on where it was. Blocks. Knows apps by their
 //! descriptions alone.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -251,11 +252,15 @@ impl Install<'_> {
 
     fn extract(&self, archive: &Path, fresh: &Path) -> Result<()> {
         let size = archive.metadata().during(UNPACKING)?.len().max(1);
-        let done = std::cell::Cell::new(0_u64);
+        let (done, told) = (Cell::new(0_u64), Cell::new(0));
         let advance = |count| {
             done.set(done.get() + count);
             (self.check)()?;
-            self.progress.at(done.get() as f64 / size as f64, None);
+            // Of hundreds of thousands of small members nobody hears one by one.
+            if done.get() * 100 / size > told.get() {
+                told.set(done.get() * 100 / size);
+                self.progress.at(done.get() as f64 / size as f64, None);
+            }
             Ok(())
         };
         let written = extract(archive, fresh, &advance, Limits::default())?;
