@@ -10,8 +10,8 @@ import sidecar as running
 from contract.served import rust_is_built
 
 # Without the Rust backend Python takes its place.
-_OTHER = "rust" if rust_is_built() else "python"
-ORDERS = pytest.mark.parametrize(("first", "second"), [("python", _OTHER), (_OTHER, "python")])
+OTHER = "rust" if rust_is_built() else "python"
+ORDERS = pytest.mark.parametrize(("first", "second"), [("python", OTHER), (OTHER, "python")])
 
 
 def switched(backend: str, env: Mapping[str, str] | None = None) -> dict[str, str]:

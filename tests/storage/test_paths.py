@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,15 @@ FINE = ["a", "llm/llama/Llama-3.1-8B", "模型/é", "a b/c", "..a", "a..b", ".hi
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_hostile_text_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UnsafePath):
-        paths.contained(tmp_path, text)
+    for door in (partial(paths.contained, tmp_path), paths.Below(tmp_path).path):
+        with pytest.raises(UnsafePath):
+            door(text)
 
 
 @pytest.mark.parametrize("text", FINE, ids=ascii)
 def test_plain_names_pass_unchanged(tmp_path: Path, text: str) -> None:
-    assert paths.contained(tmp_path, text) == tmp_path / text
+    below = paths.Below(tmp_path)
+    assert paths.contained(tmp_path, text) == below.path(text) == below.path(text) == tmp_path / text
 
 
 def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
@@ -46,7 +49,9 @@ def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
     for name in ("out", "out/x", "up", "up/models-old", "self"):
         with pytest.raises(UnsafePath):
             paths.contained(root, name)
-    assert paths.contained(root, "fine/x") == root / "fine" / "x"
+        with pytest.raises(UnsafePath):
+            paths.Below(root).path(f"{name}/new")
+    assert paths.contained(root, "fine/x") == paths.Below(root).path("fine/x") == root / "fine" / "x"
 
 
 @given(st.text(max_size=40) | st.lists(st.sampled_from(["..", ".", "a", "", "/", "link"]), max_size=6).map("/".join))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -12,10 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.releases.archives import Member, below, gzipped, tarred, web_app, zipped, zstandarded
+from fixtures.releases.archives import (
+    Member,
+    ZipMember,
+    below,
+    gzipped,
+    tarred,
+    unicode_path,
+    web_app,
+    zipped,
+    zipped_by_hand,
+    zstandarded,
+)
 from pumas.errors import Cancelled, NotEnoughSpace, UnsafeArchive
 from pumas.versions import archive
 from pumas.versions.archive import Limits, extract, kind_of, single_folder
+from pumas.versions.zip_archive import ZipArchive
 
 FORMS: dict[str, Callable[[list[Member]], bytes]] = {
     "zip": zipped,
@@ -225,6 +238,115 @@ def test_what_there_is_no_room_for_is_no_fault_of_the_archive(
 @pytest.mark.parametrize("form", FORMS)
 def test_too_many_members_are_refused(tmp_path: Path, form: str) -> None:
     check_refused(tmp_path, FORMS[form]([Member(str(n)) for n in range(11)]), "more than 10", Limits(members=10))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        zipped_by_hand([ZipMember(b"%d" % n) for n in range(11)]),
+        zipped_by_hand([ZipMember(b"%d" % n) for n in range(11)], zip64=True),
+        zipped_by_hand([ZipMember(b"%d" % n) for n in range(11)], count=1),
+        zipped_by_hand([ZipMember(b"%d" % n) for n in range(11)], count=1, zip64=True),
+        zipped_by_hand([ZipMember(b"1")], count=11),
+        zipped_by_hand([ZipMember(b"1")], count=1 << 60, zip64=True),
+    ],
+    ids=["told", "told by zip64", "less told", "less told by zip64", "only told", "only told by zip64"],
+)
+def test_a_zip_of_too_many_members_is_refused_before_anything_is_written(tmp_path: Path, data: bytes) -> None:
+    """Whatever it says of their number."""
+    check_refused(tmp_path, data, "it has more than 10 members", Limits(members=10))
+    assert everything(tmp_path / "a/b/target") == set()
+
+
+@pytest.mark.parametrize(("count", "zip64"), [(1, False), (3, False), (1, True), (3, True), (2 + 65536, True)])
+def test_a_zip_with_another_number_of_members_than_it_says_is_refused(
+    tmp_path: Path, count: int, *, zip64: bool
+) -> None:
+    members = [ZipMember(b"a"), ZipMember(b"b")]
+    check_refused(tmp_path, zipped_by_hand(members, count=count, zip64=zip64), "another number of members")
+
+
+@pytest.mark.parametrize("number", [0, 1, 65_535, 65_536, 65_538])
+@pytest.mark.parametrize("zip64", [False, True])
+def test_numbers_of_members_that_need_more_than_sixteen_bits(number: int, *, zip64: bool) -> None:
+    """Without ZIP64 only their lower half is told."""
+    data = zipped_by_hand((ZipMember(b"%d" % n) for n in range(number)), zip64=zip64)
+    members = ZipArchive(io.BytesIO(data), 100_000).members()
+    assert [member.name for member in members] == [str(n) for n in range(number)]
+
+
+HIGH = bytes(range(0x80, 0x100))
+
+
+@pytest.mark.parametrize(
+    ("member", "name"),
+    [
+        (ZipMember(b"gr\x81n.txt"), "grün.txt"),
+        (ZipMember(HIGH[:64]), HIGH[:64].decode("cp437")),
+        (ZipMember(HIGH[64:]), HIGH[64:].decode("cp437")),
+        (ZipMember("grün.txt".encode()), "gr├╝n.txt"),
+        (ZipMember("grün.txt".encode(), flags=1 << 11), "grün.txt"),
+        (ZipMember(b"gr?n", extra=unicode_path("grün", b"gr?n")), "grün"),
+        (ZipMember(b"gr\x81n", extra=unicode_path("other", b"before")), "grün"),
+        (ZipMember(b"gr\x81n", extra=unicode_path("", b"gr\x81n")), "grün"),
+        (ZipMember(b"gr\x81n", extra=unicode_path("cut", b"gr\x81n")[:-1]), "grün"),
+        (ZipMember(b"plain", flags=1 << 11, extra=unicode_path("other", b"plain")), "plain"),
+        (ZipMember(b"a/b.txt\0.exe"), "a/b.txt"),
+    ],
+    ids=[
+        "437",
+        "half of 437",
+        "other half",
+        "no flag",
+        "flag",
+        "repeated",
+        "of another",
+        "empty",
+        "cut",
+        "flag and repeated",
+        "NUL",
+    ],
+)
+def test_names_in_a_zip_are_read_as_the_format_says(tmp_path: Path, member: ZipMember, name: str) -> None:
+    extract(write(tmp_path, zipped_by_hand([member])), tmp_path / "target")
+    assert (tmp_path / "target" / name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ([ZipMember(b"a\xff", flags=1 << 11)], "not well-formed text"),
+        ([ZipMember(b"gr?n", extra=unicode_path("../out", b"gr?n"))], "plain folder names"),
+        ([ZipMember(b"gr?n", extra=unicode_path("\x01", b"gr?n"))], "control characters"),
+        ([ZipMember(b"\x81"), ZipMember("ü".encode(), flags=1 << 11)], "two members of one name"),
+        ([ZipMember(b"a", head=b"b")], "another name than in the list"),
+        ([ZipMember(b"a", b"x" * 99), ZipMember(b"a", at=0)], "two members of one name"),
+        ([ZipMember(b"a", method=12)], "unusual way"),
+        ([ZipMember(b"a", b"\xff" * 9, method=0), ZipMember(b"b", at=1 << 31)], "not where it should be"),
+        ([ZipMember(b"a", mode=stat.S_IFLNK | 0o777, data=b"\xff")], "not well-formed text"),
+        ([ZipMember(b"a", mode=stat.S_IFLNK | 0o777, data=b"b" * 2_000_000, claimed=9)], "longer than it says"),
+        ([ZipMember(b"a", mode=stat.S_IFLNK | 0o777, data=b"b", claimed=9)], "ends too early"),
+        ([ZipMember(b"a", b"x" * 9, claimed=8)], "longer than it says"),
+        ([ZipMember(b"a", b"x" * 9, claimed=10)], "ends too early"),
+    ],
+)
+def test_what_a_zip_cannot_mean_is_refused(tmp_path: Path, members: list[ZipMember], says: str) -> None:
+    check_refused(tmp_path, zipped_by_hand(members), says)
+
+
+def test_members_of_a_zip_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    """As in bombs that grow with the square of their size: one member's bytes hold the next one's head."""
+    inner = zipped_by_hand([ZipMember(b"b", bytes(999))])
+    inside = inner[: inner.index(b"PK\1\2")]
+    outer = ZipMember(b"a", inside, method=0)
+    data = bytearray(zipped_by_hand([outer, ZipMember(b"b", bytes(999), at=30 + len(outer.name))]))
+    check_refused(tmp_path, bytes(data), "overlap")
+
+
+@pytest.mark.parametrize("before", [0, 10, 60])
+def test_an_end_of_zip64_without_a_beginning_is_damage(tmp_path: Path, before: int) -> None:
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    check_refused(tmp_path, b"PK\3\4" + bytes(before) + b"PK\6\7" + bytes(16) + end)
 
 
 @pytest.mark.parametrize("form", FORMS)

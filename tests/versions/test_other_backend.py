@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from fixtures.releases import Asked, Release, ReleaseServer, Stall
 from fixtures.releases.content import COMFYUI, OLLAMA, comfyui, ollama
-from orders import ORDERS, switched
+from orders import ORDERS, OTHER, switched
 from sidecar import Sidecar, eventually
 
 from .setup import server
@@ -107,3 +108,27 @@ def test_an_environment_that_was_begun_is_finished(
 
     install.cut_off(first, is_so_far)
     install.check_goes_on(second)
+    # What was unpacked in no time may be unpacked again, but is not fetched again.
+    assert server.count("/codeload/*") == (2 if stage == "download" else 1)
+
+
+def test_what_was_installed_is_listed_alike(launch: Launch, server: ReleaseServer, tmp_path: Path) -> None:
+    server.releases[COMFYUI] = [comfyui("v0.5.0")]
+    listed: list[tuple[str, list[str], int]] = []
+    for backend in ("python", OTHER):
+        root = tmp_path / f"{backend}-{len(listed)}"
+        env = {**server.environment(), "UV_CACHE_DIR": str(tmp_path / "uv")}
+        sidecar = launch(root=root, env=switched(backend, env))
+        sidecar.result("get_available_versions", {"force_refresh": True})
+        wait_for(sidecar, sidecar.result("install_version", {"tag": "v0.5.0"})["job_id"])
+        progress = sidecar.result("get_installation_progress")
+        (constraints,) = (root / "launcher-data/cache/constraints").iterdir()
+        listed.append(
+            (
+                constraints.read_text(),
+                [item["name"] for item in progress["completed_items"]],
+                progress["dependency_count"],
+            )
+        )
+    assert listed[0] == listed[1]
+    assert re.fullmatch(r"(setproctitle|tiny-colors|tiny-extra|tiny-server)==\S+\n" * 4, listed[0][0])

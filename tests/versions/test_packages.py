@@ -124,3 +124,23 @@ async def test_dependencies_are_brought_into_an_environment_that_is_there(
         job = await one.service.installs.install_dependencies("v0.5.0")
         assert (await one.jobs.wait(job.id, 60)).error is None
         assert (await one.service.dependencies("v0.5.0")).missing == []
+
+
+def test_what_an_environment_holds_is_read_from_its_metadata(tmp_path: Path) -> None:
+    site = tmp_path / "lib/python3.12/site-packages"
+    for name, url in {
+        "pip-25.0": "file:///usr/lib/pip-25.0-py3-none-any.whl",
+        "Tiny_Server-1.1+cu118": None,
+        "local-2.0": "file:///home/me/local",
+        "fetched-3.0": "https://example.org/fetched-3.0.whl",
+    }.items():
+        (site / f"{name}.dist-info").mkdir(parents=True)
+        if url:
+            (site / f"{name}.dist-info/direct_url.json").write_text(f'{{"url": "{url}"}}')
+    (site / "local-2.0.dist-info/RECORD").touch()
+    (site / "_virtualenv.py").touch()
+    assert [(one.name, one.version, one.url) for one in packages.installed(tmp_path)] == [
+        ("fetched", "3.0", "https://example.org/fetched-3.0.whl"),
+        ("local", "2.0", "file:///home/me/local"),
+        ("tiny-server", "1.1+cu118", None),
+    ]

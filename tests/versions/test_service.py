@@ -34,7 +34,7 @@ from pumas.errors import (
     WrongJobState,
 )
 from pumas.jobs.store import JobState
-from pumas.versions import installing, offers
+from pumas.versions import filling, installing, offers
 from sidecar import eventually
 
 from .setup import Built, built, everything, server
@@ -118,6 +118,37 @@ async def test_a_bundle_comes_whole_with_its_libraries(server: ReleaseServer, tm
         assert progress is not None
         assert progress["dependency_count"] is None
         assert await one.service.installs.progress("comfyui") is None
+
+
+@pytest.mark.parametrize(("worth_s", "waits"), [(60.0, 1), (-1.0, 2)], ids=["quick", "slow"])
+async def test_what_is_done_again_in_no_time_is_not_kept(
+    server: ReleaseServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth_s: float, waits: int
+) -> None:
+    """To keep a step waits for all that anybody writes on the volume. Nor is anything resolved twice."""
+    waited: list[Path] = []
+    monkeypatch.setattr(installing, "sync", waited.append)
+    monkeypatch.setattr(installing, "_WORTH_KEEPING_S", worth_s)
+    monkeypatch.setattr(filling, "LONG_S", 600.0)
+    async with built(tmp_path) as one:
+        await ready(one)
+        job = await one.install("v0.5.0")
+        assert (job.state, job.error) == (JobState.COMPLETED, None)
+        assert job.checkpoint["steps"] == ["extract", "dependencies"]
+        assert len(waited) == waits
+        progress = await one.service.installs.progress()
+    assert progress is not None
+    assert "pip compile" not in Path(progress["log_path"]).read_text()
+
+
+async def test_of_many_small_members_nobody_hears_one_by_one(server: ReleaseServer, tmp_path: Path) -> None:
+    members = [*bundle("v1.0.0"), *(Member(f"many/{number}") for number in range(2000))]
+    server.releases[OLLAMA] = [Release("v1.0.0", assets={"ollama-linux-amd64.tar.zst": zipped(members)})]
+    async with built(tmp_path) as one:
+        await ready(one, "ollama")
+        before = one.events.cursor
+        job = await one.install("v1.0.0", "ollama")
+        assert (job.state, job.error) == (JobState.COMPLETED, None)
+        assert one.events.cursor - before < 300
 
 
 BROKEN = [

@@ -33,7 +33,7 @@ from pumas.downloads.bandwidth import Bandwidth
 from pumas.errors import InstallFailed, NotEnoughSpace, PumasError
 from pumas.storage.json_file import StateLock
 from pumas.storage.troubles import Troubles
-from pumas.versions import undoing
+from pumas.versions import filling, undoing
 from pumas.versions.fetching import Archive
 from pumas.versions.installing import Install, Plan, Tools
 from pumas.versions.packages import find_uv
@@ -89,6 +89,7 @@ class World:
         self.tool = tool
         self._program, self._stand_in = find_uv() if tool == "uv" else sys.executable, folder / "tool"
         self._replace("")
+        patch.setattr(filling, "LONG_S", 0.0)
         patch.setenv("PUMAS_UV", str(self._stand_in) if tool == "uv" else "off")
         if tool == "pip":
             patch.setattr(sys, "executable", str(self._stand_in))
@@ -110,8 +111,15 @@ class World:
     def traced(self, call: str, *strace: str) -> Any:
         """The tool's calls of one kind run below strace, in their own place and group."""
         words = shlex.join(["strace", "-D", "-f", "-qq", *strace, str(self._program)])
-        pattern = CALLS[self.tool][call].replace(" ", "\\ ")
-        self._replace(f'    {pattern}) exec {words} "$@" ;;\n')
+        pattern, installs = (CALLS[self.tool][one].replace(" ", "\\ ") for one in (call, "install"))
+        if (self.tool, call) == ("uv", "resolve"):
+            # That it does only while an installation takes long: this one waits for it.
+            begun = self.folder / "resolving"
+            begun.unlink(missing_ok=True)
+            waits = f"    {installs}) until [ -e {begun} ]; do sleep 0.01; done ;;\n"
+            self._replace(f'{waits}    {pattern}) touch {begun}; exec {words} "$@" ;;\n')
+        else:
+            self._replace(f'    {pattern}) exec {words} "$@" ;;\n')
         try:
             yield
         finally:

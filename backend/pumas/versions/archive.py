@@ -13,24 +13,21 @@ import io
 import os
 import shutil
 import stat
-import struct
 import tarfile
 import unicodedata
-import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tarfile import HeaderError
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, BinaryIO, Protocol, Self, cast
 
 from pumas.errors import InvalidInput, NotEnoughSpace, UnsafeArchive
 from pumas.storage.files import disk_errors, free_space
-from pumas.storage.paths import contained
+from pumas.storage.paths import Below, contained, relative_path
+from pumas.versions.zip_archive import Member, ZipArchive, too_many
 
 CHUNK = 256 * 1024
-_EOCD = struct.Struct("<4s4H2LH")
-_LARGEST_DIRECTORY = 64 * 1024 * 1024
 _LONGEST_LINK = 1024
 # A member's name and further facts of it are read whole; what is read ahead of the next member counts, too.
 _LONGEST_HEAD = 2 * 1024 * 1024
@@ -49,6 +46,10 @@ class Limits:
     ratio: float = 100.0
     ratio_from: int = 256 * 1024 * 1024
     margin: int = 256 * 1024 * 1024
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ def extract(
         with disk_errors("Unpacking"):
             (_unzip if kind == "zip" else _untar)(archive, kind, writer)
             writer.finish()
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError, struct.error) as error:
+    except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         raise UnsafeArchive(f"it is damaged: {str(error)[:200] or type(error).__name__}") from None
     except (NotImplementedError, RuntimeError) as error:
         raise UnsafeArchive(f"it cannot be read: {str(error)[:200]}") from None
@@ -114,19 +115,21 @@ class _Writer:
         self._seen: dict[str, bool] = {}
         self._links = _Links()
         self._count = 0
-        self._modes: dict[Path, int] = {}
+        self._below = Below(target)
+        self._made = {target}
 
     def place(self, name: str, *, folder: bool) -> Path | None:
         """Where a member goes; None for the top folder itself."""
         self._count += 1
         if self._count > self.limits.members:
-            raise UnsafeArchive(f"it has more than {self.limits.members:,} members")
+            raise too_many(self.limits.members)
+        _require_text(name)
         plain = name.rstrip("/") if folder else name
         plain = plain.removeprefix("./")
         if folder and plain in ("", "."):
             return None
         try:
-            path = contained(self.target, plain, "member")
+            path = self._below.path(plain, "member")
         except InvalidInput as error:
             raise UnsafeArchive(str(error), plain) from None
         self._claim(plain, folder)
@@ -146,30 +149,29 @@ class _Writer:
     def folder(self, name: str) -> None:
         path = self.place(name, folder=True)
         if path is not None:
-            path.mkdir(parents=True, exist_ok=True)
+            self._make(path)
 
-    def file(self, name: str, source: IO[bytes], size: int, mode: int) -> None:
+    def _make(self, path: Path) -> None:
+        if path not in self._made:
+            path.mkdir(parents=True, exist_ok=True)
+            self._made.add(path)
+
+    def file(self, name: str, source: _Readable, size: int, mode: int) -> None:
         path = self.place(name, folder=False)
         assert path is not None
         self._require_room(size)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make(path.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         with os.fdopen(os.open(path, flags, 0o600), "wb") as out:
-            left = size
-            while left:
-                data = source.read(min(CHUNK, left))
-                if not data:
-                    raise UnsafeArchive("a member ends too early", name)
+            for data in _parts(source, size, name):
                 out.write(data)
-                left -= len(data)
                 self.count(len(data))
-            if source.read(1):
-                raise UnsafeArchive("a member is longer than it says", name)
         path.chmod(0o755 if mode & 0o111 else 0o644)
 
     def link(self, name: str, target: str) -> None:
         path = self.place(name, folder=False)
         assert path is not None
+        _require_text(target)
         if not target or len(target) > _LONGEST_LINK or target.startswith("/") or "\\" in target or "\0" in target:
             raise UnsafeArchive("a link leads elsewhere", name)
         self._links.symbolic[path] = target
@@ -201,18 +203,40 @@ class _Writer:
         for path, source in self._links.hard.items():
             if source.is_symlink() or not source.is_file():
                 raise UnsafeArchive("a hard link leads to no file", path.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             with contextlib.suppress(FileExistsError):
                 shutil.copy2(source, path, follow_symlinks=False)
                 self.count(path.stat().st_size)
         for path, target in self._links.symbolic.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             os.symlink(target, path)
         root = Path(os.path.realpath(self.target))
         for path in self._links.symbolic:
             real = Path(os.path.realpath(path))
             if not real.is_relative_to(root) or real == root:
                 raise UnsafeArchive("a link leads elsewhere", path.name)
+
+
+def _require_text(name: str) -> None:
+    """Names that are not UTF-8 come with surrogates in them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "replace")
+        raise UnsafeArchive("a name is not well-formed text", shown) from None
+
+
+def _parts(source: _Readable, size: int, name: str) -> Iterator[bytes]:
+    """All of a member, which must be as long as it says."""
+    left = size
+    while left:
+        data = source.read(min(CHUNK, left))
+        if not data:
+            raise UnsafeArchive("a member ends too early", name)
+        yield data
+        left -= len(data)
+    if source.read(1):
+        raise UnsafeArchive("a member is longer than it says", name)
 
 
 def _folded(name: str) -> str:
@@ -223,39 +247,30 @@ def _folded(name: str) -> str:
 
 
 def _unzip(archive: Path, _kind: str, writer: _Writer) -> None:
-    _check_directory(archive)
-    with zipfile.ZipFile(archive) as file:
-        for info in file.infolist():
-            if info.flag_bits & 1:
-                raise UnsafeArchive("a member is encrypted", info.filename)
-            mode = info.external_attr >> 16
-            if info.is_dir():
-                writer.folder(info.filename)
-            elif stat.S_ISLNK(mode):
-                if info.file_size > _LONGEST_LINK:
-                    raise UnsafeArchive("a link leads elsewhere", info.filename)
-                writer.link(info.filename, file.read(info).decode("utf-8"))
-            elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
-                with file.open(info) as source:
-                    writer.file(info.filename, source, info.file_size, mode)
-            else:
-                raise UnsafeArchive("a member is no file, folder or link", info.filename)
-            writer.advance(info.compress_size)
-
-
-def _check_directory(archive: Path) -> None:
-    """The list of members is read whole, so it must not be out of all proportion."""
     with open(archive, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 65536 - _EOCD.size))
-        tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < _EOCD.size:
-        raise UnsafeArchive("it is damaged: it has no list of members")
-    directory = _EOCD.unpack_from(tail, at)[5]
-    # 0xFFFFFFFF: the length stands elsewhere (ZIP64), which only archives of more than 65,535 members or 4 GiB need.
-    if _LARGEST_DIRECTORY < directory < 0xFFFFFFFF:
-        raise UnsafeArchive("its list of members is longer than any real one")
+        packed = ZipArchive(file, writer.limits.members)
+        for member in packed.members():
+            _unzip_member(packed, member, writer)
+            writer.advance(member.packed)
+
+
+def _unzip_member(packed: ZipArchive, member: Member, writer: _Writer) -> None:
+    if member.is_encrypted:
+        raise UnsafeArchive("a member is encrypted", member.name)
+    if member.is_folder:
+        writer.folder(member.name)
+    elif stat.S_ISLNK(member.mode):
+        writer.link(member.name, _link_target(packed, member))
+    elif stat.S_IFMT(member.mode) in (0, stat.S_IFREG):
+        writer.file(member.name, packed.content(member), member.size, member.mode)
+    else:
+        raise UnsafeArchive("a member is no file, folder or link", member.name)
+
+
+def _link_target(packed: ZipArchive, member: Member) -> str:
+    if member.size > _LONGEST_LINK:
+        raise UnsafeArchive("a link leads elsewhere", member.name)
+    return os.fsdecode(b"".join(_parts(packed.content(member), member.size, member.name)))
 
 
 # -- tar ---------------------------------------------------------------------------------------------------------------
@@ -376,6 +391,8 @@ def _members(file: tarfile.TarFile, counted: _Counted) -> Iterator[tarfile.TarIn
 
 
 def _untar_member(file: tarfile.TarFile, member: tarfile.TarInfo, writer: _Writer) -> None:
+    if not (member.isdir() or member.issym() or member.islnk() or (member.isreg() and not member.issparse())):
+        raise UnsafeArchive("a member is no file, folder or link", member.name)
     _filtered(member, writer.target)
     if member.isdir():
         writer.folder(member.name)
@@ -383,12 +400,10 @@ def _untar_member(file: tarfile.TarFile, member: tarfile.TarInfo, writer: _Write
         writer.link(member.name, member.linkname)
     elif member.islnk():
         writer.hard_link(member.name, member.linkname)
-    elif member.isreg() and not member.issparse():
+    else:
         source = file.extractfile(member)
         assert source is not None
         writer.file(member.name, source, member.size, member.mode)
-    else:
-        raise UnsafeArchive("a member is no file, folder or link", member.name)
 
 
 def _filtered(member: tarfile.TarInfo, target: Path) -> None:
@@ -397,4 +412,14 @@ def _filtered(member: tarfile.TarInfo, target: Path) -> None:
         try:
             check(member, str(target))
         except tarfile.FilterError as error:
-            raise UnsafeArchive(str(error)[:200], member.name) from None
+            # Its words name a folder of ours.
+            reason = "a link leads elsewhere" if member.issym() or member.islnk() else _wrong_with(member.name)
+            raise UnsafeArchive(reason or str(error)[:200], member.name) from None
+
+
+def _wrong_with(name: str) -> str:
+    try:
+        relative_path(name, "member")
+    except InvalidInput as error:
+        return str(error)
+    return ""

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pumas.apps.command import VENV
 from pumas.errors import DependencyFailed
-from pumas.versions.packages import Arrivals, Packages, Resolved, Wish
+from pumas.versions.packages import Arrivals, Packages, Resolved, Wish, installed
 from pumas.versions.progress import Progress
 
-_LONG_S = 1.0
+LONG_S = 1.0
+"""Once an installation takes longer, whoever waits is told of what is still to come."""
 
 Resolution = tuple[list[Resolved], str]
 """What will be installed, and the `before` of the wish that could be kept; of `Packages.resolve_dated`."""
@@ -39,8 +40,8 @@ class Filling:
     def fill_by_itself(self, resolve: Callable[[], Future[Resolution]]) -> str:
         """Install with a tool that resolves by itself; the `before` of the wish that could be kept.
 
-        Finding out twice what will be installed costs a small installation half its time, so `resolve` is called once
-        it takes long, and who waits would know what is still to come; at its end (see `listed`); or when it fails.
+        Finding out twice what will be installed costs a small installation half its time, so `resolve` is called when
+        it takes long, and who waits would know what is still to come, or when it fails.
         """
         self._resolve, self._began = resolve, time.monotonic()
         try:
@@ -52,7 +53,6 @@ class Filling:
                 raise
             self._install(replace(self._wish, before=before), None)
             return before
-        self._resolution()
         return self._wish.before
 
     def listed(self) -> list[Resolved]:
@@ -61,7 +61,7 @@ class Filling:
         Raises:
             DependencyFailed: the list could not be made; it is installed all the same.
         """
-        resolved, _ = self._resolution().result()
+        resolved = installed(self._tree / VENV) if self._resolving is None else self._resolving.result()[0]
         self._plan(resolved)
         self._arrivals.look(at_once=True)
         return resolved
@@ -87,7 +87,7 @@ class Filling:
         )
 
     def _look(self) -> None:
-        if self._resolve is not None and time.monotonic() - self._began > _LONG_S:
+        if self._resolve is not None and time.monotonic() - self._began > LONG_S:
             self._resolution()
         if self._sizes is not None:
             self._arrivals.look()

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from pumas.net.client import NetworkClient
 
 _RESOLVING = "resolving.json"
+# What took less is sooner done again after a kill than kept: that waits for all that anybody writes on the volume.
+_WORTH_KEEPING_S = 1.0
 _PROGRAM_STARTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ", b"#!")
 
 
@@ -183,37 +185,42 @@ class Install:
         self._kept = {**self._kept, "steps": done}
         keeping: list[Future[None]] = []
         with ThreadPoolExecutor(1, "install-sync") as aside, ThreadPoolExecutor(1, "resolve") as resolving:
+            needless: Path | None = None
             if "extract" not in done:
-                archive = self._download(work)
-                self._step("extract", lambda: self._unpack(archive, work))
-                keeping.append(aside.submit(self._keep_done, "extract", archive))
+                archive = needless = self._download(work)
+                if self._step("extract", lambda: self._unpack(archive, work)) > _WORTH_KEEPING_S:
+                    keeping.append(aside.submit(self._keep_done, ["extract"], needless))
+                    needless = None
             if self._app.python is not None and "dependencies" not in done:
                 self._build_environment(self._app.python, packages, work, resolving)
-                keeping.append(aside.submit(self._keep_done, "dependencies"))
+                keeping.append(aside.submit(self._keep_done, ["extract", "dependencies"], needless))
             self._progress.stage("setup", "Trying to start it")
             self._set_up(programs)
             for kept in keeping:
                 kept.result()
 
-    def _keep_done(self, step: str, needless: Path | None = None) -> None:
-        """Keep that a step is done, once a power cut would take nothing that it made, and remove what it was made of.
+    def _keep_done(self, steps: list[str], needless: Path | None) -> None:
+        """Keep which steps are done, once a power cut would take nothing they made, and remove what that was made of.
 
         Meanwhile the work goes on; little is left to write then when the version takes its place.
         """
         with contextlib.suppress(OSError, PumasError):  # a step that is not kept is done again
             sync(self._tree)
-            self._kept = {**self._kept, "steps": [*self._kept["steps"], step]}
+            self._kept = {**self._kept, "steps": steps}
             self._job.save_checkpoint_sync(self._kept)
             if needless is not None:
                 needless.unlink(missing_ok=True)
 
-    def _step(self, name: str, work: Callable[[], None]) -> None:
+    def _step(self, name: str, work: Callable[[], None]) -> float:
+        """Seconds that it took."""
         self._job.check()
         began = time.monotonic()
         self._progress.stage(name)
         self._log.say(f"Stage {name}.")
         work()
-        self._log.say(f"Stage {name} took {time.monotonic() - began:.1f} s.")
+        took = time.monotonic() - began
+        self._log.say(f"Stage {name} took {took:.1f} s.")
+        return took
 
     def _download(self, work: Path) -> Path:
         self._progress.stage("download", self._plan.archive.name)
@@ -249,13 +256,16 @@ class Install:
         remove_tree(fresh)
 
     def _extract(self, archive: Path, fresh: Path) -> None:
-        size, done = max(1, archive.stat().st_size), 0
+        size, done, told = max(1, archive.stat().st_size), 0, 0
 
         def advance(count: int) -> None:
-            nonlocal done
+            nonlocal done, told
             done += count
             self._job.check()
-            self._progress.at(done / size)
+            # Of hundreds of thousands of small members nobody hears one by one.
+            if done * 100 // size > told:
+                told = done * 100 // size
+                self._progress.at(done / size)
 
         written = extract(archive, fresh, advance=advance)
         self._log.say(f"Unpacked {written:,} bytes.")

@@ -38,6 +38,7 @@ INSTALL_S = 4 * 3600.0
 _CAUSE = re.compile(r"(?i)error\b|×|╰─▶")
 _DATED_PIP = 26
 _RELOCATED_BYTES = 256 * 1024
+_SITE = ("lib/python*/site-packages", "Lib/site-packages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,14 +231,31 @@ def relocate(venv: Path, new_parent: Path) -> None:
 def distributions(venv: Path) -> dict[str, str]:
     """Normalised name -> version of what is installed, read from the names of metadata folders."""
     found: dict[str, str] = {}
-    patterns = ("lib/python*/site-packages", "Lib/site-packages")
-    for folder in (path for pattern in patterns for path in venv.glob(pattern)):
+    for folder in (path for pattern in _SITE for path in venv.glob(pattern)):
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith((".dist-info", ".egg-info")):
                     name, _, version = entry.name.rpartition(".")[0].partition("-")
                     found[normalised(name)] = version.split("-", 1)[0]
     return found
+
+
+def installed(venv: Path) -> list[Resolved]:
+    """What an environment holds for its app, by name; the pip that came along is not of it."""
+    found: list[Resolved] = []
+    for folder in (path for pattern in _SITE for path in venv.glob(f"{pattern}/*.dist-info")):
+        name, _, version = folder.name.removesuffix(".dist-info").partition("-")
+        url = _origin(folder)
+        if not (name == "pip" and url and url.startswith("file:")):
+            found.append(Resolved(normalised(name), version, None, url))
+    return sorted(found, key=lambda one: one.name)
+
+
+def _origin(metadata: Path) -> str | None:
+    """The address that was asked for by itself: https://packaging.python.org/en/latest/specifications/direct-url/"""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(orjson.loads((metadata / "direct_url.json").read_bytes())["url"])
+    return None
 
 
 def normalised(name: str) -> str:

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::packages::{Packages, Wish};
+use super::packages::{Packages, Resolved, Wish};
 use super::requirements::{markers_of, normalised, parse};
 use super::running::Programs;
 use crate::apps::{AppDescription, VENV, python_of};
@@ -132,6 +132,35 @@ pub(super) fn distributions(venv: &Path) -> HashMap<String, String> {
         .collect()
 }
 
+/// What an environment holds for its app, by name; the pip that came along is not of it.
+pub(super) fn installed(venv: &Path) -> Vec<Resolved> {
+    let folders = package_folders(venv).into_iter();
+    let entries = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+    let mut found: Vec<Resolved> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let stem = entry.file_name().into_string().ok()?;
+            let (name, version) = stem.strip_suffix(".dist-info")?.split_once('-')?;
+            Some(Resolved {
+                name: normalised(name),
+                version: version.to_owned(),
+                size: None,
+                url: origin(&entry.path()),
+            })
+        })
+        .collect();
+    found.retain(|one| one.name != "pip" || !one.url.as_ref().is_some_and(|url| url.starts_with("file:")));
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found
+}
+
+/// The address that was asked for by itself: <https://packaging.python.org/en/latest/specifications/direct-url/>
+fn origin(metadata: &Path) -> Option<String> {
+    let text = fs::read(metadata.join("direct_url.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    Some(value.get("url")?.as_str()?.to_owned())
+}
+
 /// Bring what a version that is there lacks into its own environment, which is made when missing.
 ///
 /// # Errors
@@ -159,4 +188,41 @@ pub(super) fn install_dependencies(
         before: String::new(),
     };
     packages.install(folder, &wish, None, &mut |_| {}, &mut || {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_environment_holds_is_read_from_its_metadata() {
+        let venv = tempfile::tempdir().unwrap();
+        let site = venv.path().join("lib/python3.12/site-packages");
+        for (name, url) in [
+            ("pip-25.0", "file:///usr/lib/pip-25.0-py3-none-any.whl"),
+            ("Tiny_Server-1.1+cu118", ""),
+            ("local-2.0", "file:///home/me/local"),
+            ("fetched-3.0", "https://example.org/fetched-3.0.whl"),
+        ] {
+            let folder = site.join(format!("{name}.dist-info"));
+            fs::create_dir_all(&folder).unwrap();
+            if !url.is_empty() {
+                fs::write(folder.join("direct_url.json"), format!(r#"{{"url": "{url}"}}"#)).unwrap();
+            }
+        }
+        fs::write(site.join("_virtualenv.py"), "").unwrap();
+        let found = installed(venv.path());
+        let shown: Vec<_> = found
+            .iter()
+            .map(|one| (&*one.name, &*one.version, one.url.as_deref()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("fetched", "3.0", Some("https://example.org/fetched-3.0.whl")),
+                ("local", "2.0", Some("file:///home/me/local")),
+                ("tiny-server", "1.1+cu118", None),
+            ]
+        );
+    }
 }

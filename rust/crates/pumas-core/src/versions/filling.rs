@@ -1,11 +1,12 @@
 //! Fills the Python environment of a version that is being installed, and tells what has arrived of what is to come.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::dependencies::distributions;
+use super::dependencies::{distributions, installed};
 use super::packages::{Packages, Resolution, Resolved, Wish};
 use super::progress::Progress;
 use super::running::Check;
@@ -14,17 +15,41 @@ use crate::error::{Error, Result};
 
 const LOOK: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(1);
 
-/// What will be installed, as it is being found out by another thread.
+/// What will be installed, as it is found out by another thread once somebody asks.
 pub(super) struct Resolving<'a> {
-    pub(super) found: &'a OnceLock<Result<Resolution>>,
-    pub(super) check: &'a Check,
+    found: &'a OnceLock<Result<Resolution>>,
+    check: &'a Check,
+    start: &'a dyn Fn(),
+    has_begun: Cell<bool>,
 }
 
-impl Resolving<'_> {
+impl<'a> Resolving<'a> {
+    /// `start` has it found in another thread, and does not wait.
+    pub(super) fn new(
+        found: &'a OnceLock<Result<Resolution>>,
+        check: &'a Check,
+        start: &'a dyn Fn(),
+    ) -> Self {
+        Self {
+            found,
+            check,
+            start,
+            has_begun: Cell::new(false),
+        }
+    }
+
+    fn begin(&self) {
+        if !self.has_begun.replace(true) {
+            (self.start)();
+        }
+    }
+
     /// # Errors
     /// What the resolution, or the work itself, failed with.
     pub(super) fn wait(&self) -> Result<Resolution> {
+        self.begin();
         loop {
             if let Some(found) = self.found.get() {
                 return found.clone();
@@ -75,11 +100,11 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
-    /// Install with a tool that resolves by itself, while the list is still being made.
+    /// Install with a tool that resolves by itself; the `before` of the wish that could be kept.
     ///
-    /// # Errors
-    /// `DependencyFailed`: also when the list could not be made.
-    pub(super) fn fill_meanwhile(&mut self, resolving: &Resolving<'_>) -> Result<()> {
+    /// Finding out twice what will be installed costs a small installation half its time, so it is asked for when it takes
+    /// long, and who waits would know what is still to come, or when it fails.
+    pub(super) fn fill_by_itself(&mut self, resolving: &Resolving<'_>) -> Result<String> {
         match self.install(self.wish, None, Some(resolving)) {
             Err(failure @ Error::DependencyFailed { .. }) => {
                 // The words of the resolution say best what cannot be had.
@@ -92,13 +117,25 @@ impl<'a> Filling<'a> {
                     ..self.wish.clone()
                 };
                 self.install(&wish, None, Some(resolving))?;
+                Ok(wish.before)
             }
-            done => done?,
+            done => done.map(|()| self.wish.before.clone()),
         }
-        let (resolved, _) = resolving.wait()?;
+    }
+
+    /// Everything that was installed by `fill_by_itself`; tells of what has arrived of it.
+    ///
+    /// # Errors
+    /// `DependencyFailed`: the list could not be made; it is installed all the same.
+    pub(super) fn listed(&mut self, resolving: &Resolving<'_>) -> Result<Vec<Resolved>> {
+        let resolved = if resolving.has_begun.get() {
+            resolving.wait()?.0
+        } else {
+            installed(&self.tree.join(VENV))
+        };
         self.arrivals.plan(&resolved);
         self.arrivals.look(true);
-        Ok(())
+        Ok(resolved)
     }
 
     fn install(
@@ -108,7 +145,11 @@ impl<'a> Filling<'a> {
         resolving: Option<&Resolving<'_>>,
     ) -> Result<()> {
         let (progress, arrivals) = (self.arrivals.progress, &mut self.arrivals);
+        let began = Instant::now();
         let mut on_look = || {
+            if let Some(resolving) = resolving.filter(|_| began.elapsed() > LONG) {
+                resolving.begin();
+            }
             if let Some(Ok((resolved, _))) = resolving.and_then(|resolving| resolving.found.get()) {
                 arrivals.plan(resolved);
             }

@@ -4,12 +4,13 @@
 //! touched. Each step can be done again, so an interrupted installation goes on where it was. Blocks. Knows apps by their
 //! descriptions alone.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,6 +43,8 @@ use crate::text::grouped;
 
 const PROGRAM_STARTS: [&[u8]; 5] = [b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ", b"#!"];
 const UNPACKING: &str = "Unpacking";
+/// What took less is sooner done again after a kill than kept: that waits for all that anybody writes on the volume.
+const WORTH_KEEPING: Duration = Duration::from_secs(1);
 
 /// What is to be installed. `replace`: build the tag anew although it is there; `activate`: use it then.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -147,52 +150,58 @@ impl Install<'_> {
         if !tree.is_dir() || !self.is_done("extract") {
             self.kept.insert("steps".to_owned(), json!([]));
         }
+        let mut needless = None;
         if !self.is_done("extract") {
             let archive = self.download(&work)?;
-            self.stage("extract", |install| install.unpack(&archive, &work, &tree))?;
-            self.keep_done("extract", &tree)?;
-            let _ = fs::remove_file(&archive);
+            let took = self.stage("extract", |install| install.unpack(&archive, &work, &tree))?;
+            if took > WORTH_KEEPING {
+                self.kept.insert("steps".to_owned(), json!(["extract"]));
+                keep_done(self.job, &self.kept, &tree, Some(&archive));
+            } else {
+                needless = Some(archive);
+            }
         }
-        if let Some(python) = self.one.app.python.clone() {
-            self.build_environment(&python, &programs, &work, &tree)?;
-        }
-        self.progress.stage("setup", Some("Trying to start it"));
-        self.set_up(&programs, &tree, job_id)
+        let (tree, needless) = (&tree, needless.as_deref());
+        std::thread::scope(|scope| {
+            if let Some(python) = self
+                .one
+                .app
+                .python
+                .clone()
+                .filter(|_| !self.is_done("dependencies"))
+            {
+                self.build_environment(&python, &programs, &work, tree)?;
+                self.kept
+                    .insert("steps".to_owned(), json!(["extract", "dependencies"]));
+                // Little is left to write then when the version takes its place.
+                let (job, kept) = (self.job, self.kept.clone());
+                scope.spawn(move || keep_done(job, &kept, tree, needless));
+            }
+            self.progress.stage("setup", Some("Trying to start it"));
+            self.set_up(&programs, tree, job_id)
+        })
     }
 
     fn programs(&self, note: PathBuf) -> Programs {
         Programs::new(note, Arc::clone(self.log), Arc::clone(self.check))
     }
 
-    fn steps(&self) -> Vec<String> {
-        let steps = self.kept.get("steps").and_then(Value::as_array);
-        let names = steps.into_iter().flatten().filter_map(Value::as_str);
-        names.map(str::to_owned).collect()
-    }
-
     fn is_done(&self, step: &str) -> bool {
-        self.steps().iter().any(|done| done == step)
+        let steps = self.kept.get("steps").and_then(Value::as_array);
+        steps.is_some_and(|steps| steps.iter().any(|done| done == step))
     }
 
-    fn stage(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    /// How long it took.
+    fn stage(&mut self, name: &'static str, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Duration> {
         (self.check)()?;
         let began = Instant::now();
         self.progress.stage(name, None);
         self.log.say(&format!("Stage {name}."));
         work(self)?;
-        let seconds = began.elapsed().as_secs_f64();
-        self.log.say(&format!("Stage {name} took {seconds:.1} s."));
-        Ok(())
-    }
-
-    /// Keep that a step is done, once a power cut would take nothing that it made.
-    fn keep_done(&mut self, name: &'static str, tree: &Path) -> Result<()> {
-        if sync(tree).is_err() {
-            return Ok(()); // it is done again when it has to be
-        }
-        let mut steps = self.steps();
-        steps.push(name.to_owned());
-        self.keep([("steps", json!(steps))])
+        let took = began.elapsed();
+        self.log
+            .say(&format!("Stage {name} took {:.1} s.", took.as_secs_f64()));
+        Ok(took)
     }
 
     fn download(&mut self, work: &Path) -> Result<PathBuf> {
@@ -251,11 +260,15 @@ impl Install<'_> {
 
     fn extract(&self, archive: &Path, fresh: &Path) -> Result<()> {
         let size = archive.metadata().during(UNPACKING)?.len().max(1);
-        let done = std::cell::Cell::new(0_u64);
+        let (done, told) = (Cell::new(0_u64), Cell::new(0));
         let advance = |count| {
             done.set(done.get() + count);
             (self.check)()?;
-            self.progress.at(done.get() as f64 / size as f64, None);
+            // Of hundreds of thousands of small members nobody hears one by one.
+            if done.get() * 100 / size > told.get() {
+                told.set(done.get() * 100 / size);
+                self.progress.at(done.get() as f64 / size as f64, None);
+            }
             Ok(())
         };
         let written = extract(archive, fresh, &advance, Limits::default())?;
@@ -290,7 +303,7 @@ impl Install<'_> {
         placed().during(UNPACKING)
     }
 
-    /// Make the environment and fill it. What it will hold is found out meanwhile, where the tool allows.
+    /// Make the environment and fill it.
     ///
     /// One that was being filled when a kill came may hold halves of packages: it is made anew.
     fn build_environment(
@@ -300,9 +313,6 @@ impl Install<'_> {
         work: &Path,
         tree: &Path,
     ) -> Result<()> {
-        if self.is_done("dependencies") {
-            return Ok(());
-        }
         let requirements = Some(tree.join(&python.requirements)).filter(|path| path.is_file());
         let wish = Wish {
             requirements,
@@ -320,9 +330,10 @@ impl Install<'_> {
             let _ = found.set(aside.resolve(&wish, true, Some(&own)));
         };
         std::thread::scope(|scope| {
-            if packages.needs_no_environment() {
+            let start = || {
                 scope.spawn(resolve);
-            }
+            };
+            let resolving = Resolving::new(&found, self.check, &start);
             self.stage("venv", |install| {
                 let version = &packages.python().version;
                 install
@@ -330,22 +341,11 @@ impl Install<'_> {
                     .say(&format!("Python {version} by {}.", packages.tool()));
                 packages.make(&tree.join(VENV))
             })?;
-            if !packages.needs_no_environment() {
-                scope.spawn(resolve);
-            }
             self.stage("dependencies", |install| {
-                install.install_dependencies(
-                    &packages,
-                    &wish,
-                    &Resolving {
-                        found: &found,
-                        check: install.check,
-                    },
-                    tree,
-                )
+                install.install_dependencies(&packages, &wish, &resolving, tree)
             })
         })?;
-        self.keep_done("dependencies", tree)
+        Ok(())
     }
 
     fn install_dependencies(
@@ -360,16 +360,26 @@ impl Install<'_> {
         }
         self.progress.at(0.0, Some("Resolving"));
         let mut filling = Filling::new(tree, packages, wish, self.progress);
-        if packages.needs_no_environment() {
-            // It resolves by itself as it installs, the same: nothing waits for the list.
-            filling.fill_meanwhile(resolving)?;
-            self.keep_constraints(wish, &resolving.wait()?.0)?;
+        let before = if packages.resolves_by_itself() {
+            let before = filling.fill_by_itself(resolving)?;
+            match filling.listed(resolving) {
+                // The environment is whole: nothing depends on it.
+                Err(error @ Error::DependencyFailed { .. }) => {
+                    self.log
+                        .say(&format!("What was installed cannot be listed. {error}"));
+                }
+                listed => {
+                    self.keep_constraints(wish, &listed?)?;
+                }
+            }
+            before
         } else {
-            let resolved = resolving.wait()?.0;
+            let (resolved, before) = resolving.wait()?;
             let constraints = self.keep_constraints(wish, &resolved)?;
             filling.fill(&resolved, &constraints)?;
-        }
-        if !wish.before.is_empty() && resolving.wait()?.1.is_empty() {
+            before
+        };
+        if !wish.before.is_empty() && before.is_empty() {
             self.log.say(packages.why_undated());
             self.warnings.push(packages.why_undated().to_owned());
         }
@@ -491,6 +501,17 @@ impl Install<'_> {
         if !self.placing(job_id).is_placed() {
             self.one.places.discard(job_id, true);
         }
+    }
+}
+
+/// Keep which steps are done, once a power cut would take nothing that they made, and remove what it was made of. A step
+/// that is not kept is done again.
+fn keep_done(job: &JobContext, kept: &JsonObject, tree: &Path, needless: Option<&Path>) {
+    if sync(tree).is_ok()
+        && job.save_checkpoint_sync(Value::Object(kept.clone())).is_ok()
+        && let Some(needless) = needless
+    {
+        let _ = fs::remove_file(needless);
     }
 }
 

@@ -75,8 +75,8 @@ impl Packages {
         self.python
     }
 
-    /// Whether `resolve` works before `make`.
-    pub(super) fn needs_no_environment(&self) -> bool {
+    /// Whether `install` needs no constraints to come to what `resolve` says.
+    pub(super) fn resolves_by_itself(&self) -> bool {
         self.uv.is_some()
     }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::storage::files::{During as _, disk_error};
-use crate::text::cut;
+use crate::text::{cut, grouped};
 use writer::Writer;
 
 /// What is read or written at a time, in bytes.
@@ -121,6 +121,16 @@ fn refused(reason: impl Into<String>, member: &str) -> Error {
         reason: reason.into(),
         member: member.to_owned(),
     }
+}
+
+fn too_many(most: u64) -> Error {
+    refused(format!("it has more than {} members", grouped(most)), "")
+}
+
+/// A name, or where a link leads.
+fn well_formed(bytes: &[u8]) -> Result<String> {
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| refused("a name is not well-formed text", &String::from_utf8_lossy(bytes)))
 }
 
 /// What reading an archive failed with: the disk's failures have a number, all others are the archive's own.

@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use tar::{Archive, Entry, EntryType};
 
 use super::writer::Writer;
-use super::{CHUNK, DURING, Form, Source, Told, damaged, refused};
+use super::{CHUNK, DURING, Form, Source, Told, damaged, refused, well_formed};
 use crate::error::Result;
 use crate::storage::files::During as _;
 
@@ -55,6 +55,51 @@ impl Read for Counted<'_> {
     }
 }
 
+/// The members of a gzip file, one behind the other; zeros fill what is left of a tape's last block.
+struct Gunzip<R> {
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Gunzip<R> {
+    fn new(packed: R) -> Self {
+        Self {
+            member: Some(GzDecoder::new(packed)),
+        }
+    }
+
+    /// What follows the member that has just ended; None at the end of the file.
+    fn next_member(&mut self) -> io::Result<Option<GzDecoder<R>>> {
+        let Some(mut packed) = self.member.take().map(GzDecoder::into_inner) else {
+            return Ok(None);
+        };
+        loop {
+            let ahead = packed.fill_buf()?;
+            if ahead.is_empty() {
+                return Ok(None);
+            }
+            let zeros = ahead.iter().take_while(|byte| **byte == 0).count();
+            let is_over = zeros < ahead.len();
+            packed.consume(zeros);
+            if is_over {
+                return Ok(Some(GzDecoder::new(packed)));
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for Gunzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            self.member = self.next_member()?;
+        }
+        Ok(0)
+    }
+}
+
 pub(super) fn unpack(archive: &Path, form: Form, source: &Source<'_>, writer: &mut Writer) -> Result<()> {
     let file = File::open(archive).during(DURING)?;
     let size = file.metadata().during(DURING)?.len();
@@ -62,7 +107,7 @@ pub(super) fn unpack(archive: &Path, form: Form, source: &Source<'_>, writer: &m
     let most = limits.ratio_from.max(limits.ratio.saturating_mul(size)) + 1024 * limits.members;
     let packed = BufReader::with_capacity(CHUNK, Told { file, source });
     let inner: Box<dyn Read> = match form {
-        Form::Gz => Box::new(MultiGzDecoder::new(packed)),
+        Form::Gz => Box::new(Gunzip::new(packed)),
         Form::Zst => {
             let mut decoder = zstd::Decoder::with_buffer(packed).map_err(|error| damaged(&error))?;
             decoder
@@ -100,13 +145,17 @@ fn one<R: Read>(mut entry: Entry<'_, R>, writer: &mut Writer) -> Result<()> {
     if matches!(kind, EntryType::XGlobalHeader) {
         return Ok(());
     }
-    let name = text(&entry.path_bytes())?;
+    let name = well_formed(&entry.path_bytes())?;
     let target = || match entry.link_name_bytes() {
-        Some(target) => text(&target),
+        Some(target) => well_formed(&target),
         None => Err(refused("a link leads elsewhere", &name)),
     };
     match kind {
         EntryType::Directory => writer.folder(&name),
+        // As the oldest tars have folders.
+        EntryType::Regular if entry.header().as_old().linkflag[0] == 0 && name.ends_with('/') => {
+            writer.folder(&name)
+        }
         EntryType::Symlink => writer.link(&name, &target()?),
         EntryType::Link => writer.hard_link(&name, &target()?),
         EntryType::Regular | EntryType::Continuous if !is_sparse(&mut entry)? => {
@@ -127,9 +176,4 @@ fn is_sparse<R: Read>(entry: &mut Entry<'_, R>) -> Result<bool> {
         .filter_map(std::result::Result::ok)
         .map(|one| one.key_bytes());
     Ok(keys.any(|key| key.starts_with(b"GNU.sparse.")))
-}
-
-fn text(bytes: &[u8]) -> Result<String> {
-    String::from_utf8(bytes.to_vec())
-        .map_err(|_| refused("a name is not well-formed text", &String::from_utf8_lossy(bytes)))
 }

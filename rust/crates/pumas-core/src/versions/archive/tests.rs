@@ -308,6 +308,314 @@ fn what_is_larger_than_any_limit_is_refused() {
     assert_eq!(done.unwrap_err().kind(), "disk_full");
 }
 
+/// One entry of a zip as it stands there, whatever a library would think of it.
+#[derive(Clone)]
+struct Raw {
+    name: Vec<u8>,
+    data: Vec<u8>,
+    mode: u32,
+    flags: u16,
+    extra: Vec<u8>,
+    method: u16,
+    /// The name in its own head, where that is another.
+    head: Option<Vec<u8>>,
+    /// The size that is told, where that is another.
+    claimed: Option<u32>,
+    /// The place of another member's head that is given for its own.
+    at: Option<u32>,
+}
+
+fn raw(name: &[u8], data: &[u8]) -> Raw {
+    Raw {
+        name: name.to_vec(),
+        data: data.to_vec(),
+        mode: 0o100_644,
+        flags: 0,
+        extra: Vec::new(),
+        method: 0,
+        head: None,
+        claimed: None,
+        at: None,
+    }
+}
+
+/// With another number of members than there are, and with ZIP64's end, too.
+fn zipped_by_hand(members: &[Raw], count: Option<u64>, zip64: bool) -> Vec<u8> {
+    let short = |number: usize| u16::try_from(number).unwrap().to_le_bytes();
+    let long = |number: usize| u32::try_from(number).unwrap().to_le_bytes();
+    let (mut out, mut list) = (Vec::new(), Vec::new());
+    for member in members {
+        let mut crc = Crc::new();
+        crc.update(&member.data);
+        let size = member
+            .claimed
+            .unwrap_or(u32::try_from(member.data.len()).unwrap());
+        let begins = [
+            20_u16.to_le_bytes(),
+            member.flags.to_le_bytes(),
+            member.method.to_le_bytes(),
+            [0; 2],
+            [0; 2],
+        ];
+        let facts = [
+            crc.sum().to_le_bytes(),
+            long(member.data.len()),
+            size.to_le_bytes(),
+        ];
+        let place = member.at.map_or_else(|| long(out.len()), u32::to_le_bytes);
+        let head = member.head.as_ref().unwrap_or(&member.name);
+        let fixed = [begins.concat(), facts.concat()].concat();
+        out.extend(
+            [
+                b"PK\x03\x04",
+                &fixed[..],
+                &short(head.len()),
+                &[0, 0],
+                head,
+                &member.data,
+            ]
+            .concat(),
+        );
+        let lengths = [short(member.name.len()), short(member.extra.len())].concat();
+        let modes = [&[0; 6][..], &(member.mode << 16).to_le_bytes(), &place].concat();
+        list.extend(
+            [
+                b"PK\x01\x02\x14\x03",
+                &fixed[..],
+                &lengths,
+                &modes,
+                &member.name,
+                &member.extra,
+            ]
+            .concat(),
+        );
+    }
+    let count = count.unwrap_or(members.len() as u64);
+    let begins = out.len();
+    out.extend_from_slice(&list);
+    let mut told = u16::try_from(count & 0xffff).unwrap().to_le_bytes();
+    if zip64 {
+        let here = out.len() as u64;
+        let places = [count, count, list.len() as u64, begins as u64]
+            .map(u64::to_le_bytes)
+            .concat();
+        out.extend(
+            [
+                b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0",
+                &places[..],
+            ]
+            .concat(),
+        );
+        out.extend([b"PK\x06\x07\0\0\0\0", &here.to_le_bytes()[..], &[1, 0, 0, 0]].concat());
+        told = [0xff; 2];
+    }
+    let end = [&told[..], &told, &long(list.len()), &long(begins), &[0, 0]].concat();
+    [&out[..], b"PK\x05\x06\0\0\0\0", &end].concat()
+}
+
+/// The field 0x7075: a name in UTF-8 for the one that stands in the archive.
+fn unicode_path(name: &[u8], of: &[u8]) -> Vec<u8> {
+    let mut crc = Crc::new();
+    crc.update(of);
+    let length = u16::try_from(name.len() + 5).unwrap().to_le_bytes();
+    [b"\x75\x70", &length[..], &[1], &crc.sum().to_le_bytes(), name].concat()
+}
+
+#[test]
+fn names_in_a_zip_are_read_as_the_format_says() {
+    let utf8 = 1 << 11;
+    let high: Vec<u8> = (0x80..=0xff).collect();
+    let repeated = |name: &[u8], extra: Vec<u8>| Raw {
+        extra,
+        ..raw(name, b"")
+    };
+    for (member, name) in [
+        (raw(b"gr\x81n.txt", b""), "grün.txt"),
+        (raw(&high[..32], b""), "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒ"),
+        (raw(&high[32..64], b""), "áíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐"),
+        (raw(&high[64..96], b""), "└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀"),
+        (raw(&high[96..], b""), "αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}"),
+        (raw("grün.txt".as_bytes(), b""), "gr├╝n.txt"),
+        (
+            Raw {
+                flags: utf8,
+                ..raw("grün.txt".as_bytes(), b"")
+            },
+            "grün.txt",
+        ),
+        (
+            repeated(b"gr?n", unicode_path("grün".as_bytes(), b"gr?n")),
+            "grün",
+        ),
+        (repeated(b"gr\x81n", unicode_path(b"other", b"before")), "grün"),
+        (repeated(b"gr\x81n", unicode_path(b"", b"gr\x81n")), "grün"),
+        (
+            repeated(b"gr\x81n", unicode_path(b"cut", b"gr\x81n")[..11].to_vec()),
+            "grün",
+        ),
+        (
+            Raw {
+                flags: utf8,
+                ..repeated(b"plain", unicode_path(b"other", b"plain"))
+            },
+            "plain",
+        ),
+        (raw(b"a/b.txt\0.exe", b""), "a/b.txt"),
+    ] {
+        let (place, done) = unpacked(&zipped_by_hand(&[member], None, false), Limits::default());
+        done.unwrap();
+        assert!(place.path().join("a/b/target").join(name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn what_a_zip_cannot_mean_is_refused() {
+    let link = |data: &[u8], claimed| Raw {
+        mode: 0o120_777,
+        claimed,
+        ..raw(b"a", data)
+    };
+    let inner = zipped_by_hand(&[raw(b"b", &[0; 999])], None, false);
+    let inside = &inner[..memchr::memmem::find(&inner, b"PK\x01\x02").unwrap()];
+    let of_another = |at| Raw {
+        at: Some(at),
+        ..raw(b"b", &[0; 999])
+    };
+    for (members, says) in [
+        (
+            vec![Raw {
+                flags: 1 << 11,
+                ..raw(b"a\xff", b"")
+            }],
+            "not well-formed text",
+        ),
+        (
+            vec![Raw {
+                extra: unicode_path(b"../out", b"a"),
+                ..raw(b"a", b"")
+            }],
+            "plain folder names",
+        ),
+        (
+            vec![Raw {
+                extra: unicode_path(b"\x01", b"a"),
+                ..raw(b"a", b"")
+            }],
+            "control characters",
+        ),
+        (
+            vec![
+                raw(b"\x81", b""),
+                Raw {
+                    flags: 1 << 11,
+                    ..raw("ü".as_bytes(), b"")
+                },
+            ],
+            "two members of one name",
+        ),
+        (
+            vec![Raw {
+                head: Some(b"b".to_vec()),
+                ..raw(b"a", b"")
+            }],
+            "another name than in the list",
+        ),
+        (
+            vec![Raw {
+                method: 12,
+                ..raw(b"a", b"")
+            }],
+            "unusual way",
+        ),
+        (
+            vec![raw(b"a", b"x"), of_another(1 << 31)],
+            "not where it should be",
+        ),
+        (vec![raw(b"a", inside), of_another(31)], "overlap"),
+        (vec![link(b"\xff", None)], "not well-formed text"),
+        (vec![link(&[b'b'; 2_000_000], Some(9))], "longer than it says"),
+        (vec![link(b"b", Some(9))], "ends too early"),
+        (
+            vec![Raw {
+                claimed: Some(8),
+                ..raw(b"a", &[1; 9])
+            }],
+            "longer than it says",
+        ),
+        (
+            vec![Raw {
+                claimed: Some(10),
+                ..raw(b"a", &[1; 9])
+            }],
+            "ends too early",
+        ),
+    ] {
+        check_refused(&zipped_by_hand(&members, None, false), Limits::default(), says);
+    }
+}
+
+#[test]
+fn a_zip_of_too_many_members_is_refused_before_anything_is_written() {
+    let members: Vec<Raw> = (0..11).map(|n| raw(n.to_string().as_bytes(), b"")).collect();
+    let limits = Limits {
+        members: 10,
+        ..Limits::default()
+    };
+    for (count, members, zip64) in [
+        (None, 11, false),
+        (None, 11, true),
+        (Some(1), 11, false),
+        (Some(1), 11, true),
+        (Some(11), 1, false),
+        (Some(1 << 60), 1, true),
+    ]
+    .map(|(count, number, zip64)| (count, &members[..number], zip64))
+    {
+        let data = zipped_by_hand(members, count, zip64);
+        check_refused(&data, limits, "it has more than 10 members");
+        let (place, _) = unpacked(&data, limits);
+        assert_eq!(
+            std::fs::read_dir(place.path().join("a/b/target"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+    for (count, zip64) in [(1, false), (3, false), (1, true), (3, true), (2 + 65_536, true)] {
+        let data = zipped_by_hand(&members[..2], Some(count), zip64);
+        check_refused(&data, Limits::default(), "another number of members");
+    }
+}
+
+#[test]
+fn numbers_of_members_that_need_more_than_sixteen_bits() {
+    for number in [65_535, 65_536, 65_538] {
+        // Where the number is taken for good, the first member is looked at.
+        let mut members = vec![raw(b"x", b""); number];
+        members[0].flags = 1;
+        for zip64 in [false, true] {
+            let data = zipped_by_hand(&members, None, zip64);
+            check_refused(&data, Limits::default(), "a member is encrypted");
+        }
+    }
+}
+
+#[test]
+fn an_end_of_zip64_without_a_beginning_is_damage() {
+    for before in [0, 10, 60] {
+        let end = [&b"PK\x05\x06\0\0\0\0"[..], &[0xff; 12], &[0, 0]].concat();
+        let data = [
+            &b"PK\x03\x04"[..],
+            &vec![0; before],
+            b"PK\x06\x07",
+            &[0; 16],
+            &end,
+        ]
+        .concat();
+        check_refused(&data, Limits::default(), "");
+    }
+}
+
 #[test]
 fn what_is_cut_or_changed_is_damaged() {
     let members = [file("a", &[7; 5000]), file("b", &[8; 5000])];
@@ -326,6 +634,33 @@ fn what_is_cut_or_changed_is_damaged() {
         b"#!/bin/sh\n",
         Limits::default(),
         "it is no zip, tar, tar.gz or tar.zst",
+    );
+}
+
+#[test]
+fn a_tape_as_old_programs_wrote_it() {
+    let mut old = tarred(&[file("a", b"x")]);
+    old.truncate(1024);
+    let mut folder = tarred(&[file("d/", b"")])[..512].to_vec();
+    // Type '5' becomes 0, and the sum of all bytes, in octal numbers, smaller by as much.
+    folder[156] = 0;
+    folder[148..156].fill(b' ');
+    let sum: u32 = folder.iter().map(|byte| u32::from(*byte)).sum();
+    folder[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let tape = [old, folder, vec![0; 1024]].concat();
+    let parts = [
+        gzipped(&tape[..700]),
+        vec![0; 9],
+        gzipped(&tape[700..]),
+        vec![0; 300_000],
+    ];
+    let (place, done) = unpacked(&parts.concat(), Limits::default());
+    assert_eq!(done.unwrap(), 1);
+    assert!(place.path().join("a/b/target/d").is_dir());
+    check_refused(
+        &[parts.concat(), b"x".to_vec()].concat(),
+        Limits::default(),
+        "damaged",
     );
 }
 

@@ -10,7 +10,7 @@ use caseless::default_case_fold_str;
 use rustix::fs::OFlags;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::{CHUNK, DURING, LONGEST_LINK, Limits, damaged, refused};
+use super::{CHUNK, DURING, LONGEST_LINK, Limits, damaged, refused, too_many};
 use crate::error::{Error, Result};
 use crate::storage::files::{During as _, free_space};
 use crate::storage::paths::contained;
@@ -53,8 +53,7 @@ impl Writer {
     fn place(&mut self, name: &str, folder: bool) -> Result<Option<PathBuf>> {
         self.count += 1;
         if self.count > self.limits.members {
-            let reason = format!("it has more than {} members", grouped(self.limits.members));
-            return Err(refused(reason, ""));
+            return Err(too_many(self.limits.members));
         }
         let plain = if folder { name.trim_end_matches('/') } else { name };
         let plain = plain.strip_prefix("./").unwrap_or(plain);
