@@ -16,9 +16,9 @@ async function log() {
 it("says where an app prints more than can be followed", async () => {
   const { box, says } = await log();
   says(["two"]);
-  expect(box.textContent).toBe("one\ntwo");
+  expect(box.textContent).toBe("one\ntwo\n");
   says(["nine"], 3 * 1024 * 1024);
-  expect(box.textContent).toMatch(/^one\ntwo\n… 3 MiB not shown.*\nnine$/);
+  expect(box.textContent).toMatch(/^one\ntwo\n… 3 MiB not shown.*\nnine\n$/);
 });
 
 it("follows the end until somebody scrolls back, and again from there on", async () => {

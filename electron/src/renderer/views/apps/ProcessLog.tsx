@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useRef, useState, type UIEvent } from "react";
+import { memo, useCallback, useEffect, useMemo, useRef, useState, type UIEvent } from "react";
 
 import { useCall, useEvent } from "../../client/hooks";
 import type { PumasEvent } from "../../client/types";
@@ -6,7 +6,7 @@ import { Toggle } from "../../parts/Toggle";
 import parts from "../../parts/parts.module.css";
 import { useTexts } from "../../texts/texts";
 import view from "../view.module.css";
-import { appended } from "./log";
+import { appended, type Block } from "./log";
 
 /** Less than a line. */
 const NEAR_PX = 12;
@@ -15,10 +15,11 @@ const NEAR_PX = 12;
 export function ProcessLog({ appId }: { appId: string }) {
   const { t, formats } = useTexts();
   const answer = useCall("get_process_log", { app_id: appId, lines: 500 }, { staleTime: 0, gcTime: 0 });
-  const [news, setNews] = useState<{ since: number; lines: readonly string[] }>({ since: 0, lines: [] });
+  const [news, setNews] = useState<{ since: number; blocks: readonly Block[] }>({ since: 0, blocks: [] });
   const [follow, setFollow] = useState(true);
   const box = useRef<HTMLPreElement>(null);
   const since = answer.dataUpdatedAt;
+  const first = useMemo(() => appended([], answer.data?.lines ?? []), [answer.data]);
   const hear = useCallback(
     ({ data }: PumasEvent) => {
       if (data.app_id !== appId) return;
@@ -27,16 +28,16 @@ export function ProcessLog({ appId }: { appId: string }) {
       const gap = skipped > 0 ? [t("apps.log.skipped", { size: formats.bytes(skipped) })] : [];
       setNews((known) => ({
         since,
-        lines: appended(known.since === since ? known.lines : [], [...gap, ...(data.lines as string[])]),
+        blocks: appended(known.since === since ? known.blocks : first, [...gap, ...(data.lines as string[])]),
       }));
     },
-    [appId, since, t, formats],
+    [appId, since, first, t, formats],
   );
   useEvent("process.log", hear);
-  const lines = appended(answer.data?.lines ?? [], news.since === since ? news.lines : []);
+  const blocks = news.since === since ? news.blocks : first;
   useEffect(() => {
     if (follow && box.current !== null) box.current.scrollTop = box.current.scrollHeight;
-  }, [lines.length, news, follow]);
+  }, [blocks, follow]);
   // Whoever scrolls back wants to read; whoever comes to the end again wants to see what is next.
   const before = useRef(0);
   const scrolled = ({ currentTarget: { scrollTop, scrollHeight, clientHeight } }: UIEvent) => {
@@ -59,8 +60,15 @@ export function ProcessLog({ appId }: { appId: string }) {
         aria-live="off"
         onScroll={scrolled}
       >
-        {lines.length === 0 ? t("apps.log.empty") : lines.join("\n")}
+        {blocks.length === 0 && t("apps.log.empty")}
+        {blocks.map((block) => (
+          <Lines key={block.id} block={block} />
+        ))}
       </pre>
     </div>
   );
 }
+
+const Lines = memo(function Lines({ block }: { block: Block }) {
+  return <div className={view.lines}>{`${block.lines.join("\n")}\n`}</div>;
+});
