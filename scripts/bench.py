@@ -23,7 +23,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from bench.table import Benchmark, Row, Run, Size, number  # noqa: E402
-from sidecar import RUST_BINARY  # noqa: E402
+from sidecar import RUST_BINARY, RUST_SWITCH  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 FAULT_RUNS = "PUMAS_FAULT_RUNS"
@@ -85,6 +85,16 @@ def prepared_ui() -> Benchmark:
     return ui.measure
 
 
+def take_rust() -> None:
+    """What is started from here on is the Rust backend. Ends the program when it cannot be built."""
+    if not os.environ.get(RUST_BINARY):
+        import rust_backend
+
+        if rust_backend.main() != 0:
+            sys.exit(1)
+    os.environ[RUST_SWITCH] = "1"
+
+
 def file_system(place: Path) -> str:
     """The kind of file system that holds `place`, such as ext4."""
     import psutil
@@ -133,6 +143,7 @@ def parse(known: list[str]) -> argparse.Namespace:
         "names", nargs="*", metavar="NAME", help=f"benchmarks to run (default: all): {', '.join(known)}"
     )
     parser.add_argument("--ui", action="store_true", help="measure the built page in Chromium instead")
+    parser.add_argument("--rust", action="store_true", help="with --ui: with the Rust backend, built before")
     parser.add_argument(
         "--compare",
         action="store_true",
@@ -152,6 +163,8 @@ def parse(known: list[str]) -> argparse.Namespace:
         help=f"run all tests of kills and other faults in their long form instead, N runs each ({FAULT_RUNS})",
     )
     options = parser.parse_args()
+    if options.rust and not options.ui:
+        parser.error("--rust goes with --ui; --compare measures both backends")
     if options.compare:
         from bench.both.running import PARTS
 
@@ -165,6 +178,8 @@ def parse(known: list[str]) -> argparse.Namespace:
 def main() -> int:
     known = benchmarks()
     options = parse(list(known))
+    if options.rust:
+        take_rust()
     if options.ui:
         known = {"ui": prepared_ui()}
     if options.faults is not None:

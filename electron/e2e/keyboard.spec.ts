@@ -79,6 +79,41 @@ test("a list is walked through with its details open, and what is deleted is tak
   }
 });
 
+test("Escape closes details wherever one is in them, and takes nothing away that was typed", async ({ open }) => {
+  const page = await open("#/library/llm/phi/phi-4-q8_0");
+  const details = page.getByRole("complementary", { name: /^Details of Phi 4/ });
+  await details.getByRole("tab", { name: "Edit" }).click();
+  const notes = details.getByLabel("Your notes");
+  await notes.fill("not saved yet");
+  await page.keyboard.press("Escape");
+  await expect(notes).toHaveValue("not saved yet");
+  await details.getByRole("tab", { name: "Edit" }).focus();
+  await page.keyboard.press("Escape");
+  await expect(details).toHaveCount(0);
+});
+
+test("keys without Ctrl or Alt can be switched off", async ({ open }) => {
+  const page = await open("#/settings");
+  const single = page.getByRole("switch", { name: /^Single keys/ });
+  await single.focus();
+  await page.keyboard.press("Space");
+  await expect(single).not.toBeChecked();
+  await page.keyboard.press("?");
+  await page.keyboard.press("Alt+1");
+  const list = page.getByRole("listbox", { name: "Models" });
+  await list.focus();
+  await page.keyboard.press("/");
+  await page.keyboard.press("Control+k");
+  await expect(page.getByRole("dialog", { name: "Commands" })).toBeVisible();
+  await expect(page.getByRole("dialog")).toHaveCount(1);
+  await page.keyboard.press("Escape");
+  await expect(list).toBeFocused(); // where `/` would not have left it
+  await page.keyboard.press("Alt+7");
+  await single.click();
+  await page.keyboard.press("?");
+  await expect(page.getByRole("dialog", { name: "Keyboard shortcuts" })).toBeVisible();
+});
+
 test("downloads are put into another order", async ({ open, stage }) => {
   await stage.call("set_download_limits", { bytes_per_second: 100_000, at_once: 1 });
   for (const quant of ["q4_k_m", "q8_0"])

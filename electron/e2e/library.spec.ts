@@ -15,6 +15,10 @@ test("what is typed is found at once, with its words marked; filters narrow it",
   await search(page).fill("qwen cod");
   await expect(page.getByText("2 models", { exact: true })).toBeVisible();
   await expect(row(page, "Qwen2.5 Coder 14B").locator("mark").first()).toHaveText(/qwen/i);
+  // As it is read out: each word by itself.
+  await expect(row(page, "Qwen2.5 Coder 14B")).toHaveAccessibleName(
+    /^Qwen2.5 Coder 14B Instruct Q4_K_M \S+ GiB llm · qwen · Q4_K_M · gguf · code, favourite$/,
+  );
   const filters = page.getByRole("complementary", { name: "Filters" });
   await expect(filters.getByRole("checkbox", { name: "llm 2", exact: true })).toBeVisible(); // counted in what is found
   await expect(filters.getByRole("checkbox", { name: /diffusion/ })).toHaveCount(0);

@@ -32,10 +32,19 @@ async function inOneLine(page: Page): Promise<void> {
   expect(new Set(tops).size, "tabs are in one line").toBe(1);
 }
 
-for (const width of [1280, 3840]) {
-  for (const language of ["en", "de"]) {
+/** The smallest are those of a window of 1280 px whose page is enlarged to 200 % and 400 % (WCAG 1.4.4, 1.4.10). */
+const SIZES = [
+  { width: 320, height: 480, languages: ["de"] },
+  { width: 640, height: 400, languages: ["de"] },
+  { width: 800, height: 600, languages: ["de"] },
+  { width: 1280, height: 800, languages: ["en", "de"] },
+  { width: 3840, height: 2160, languages: ["en", "de"] },
+];
+
+for (const { width, height, languages } of SIZES) {
+  for (const language of languages) {
     test(`every view fits ${width} px, ${language}`, async ({ page, stage }) => {
-      await page.setViewportSize({ width, height: width === 1280 ? 800 : 2160 });
+      await page.setViewportSize({ width, height });
       for (const [model_id, official_name] of Object.entries(NAMES))
         await stage.call("update_model", { model_id, official_name, tags: [official_name.slice(0, 190), "chat"] });
       await page.addInitScript(
@@ -51,12 +60,12 @@ for (const width of [1280, 3840]) {
       }
       await page.goto(`${stage.url}/#/apps`);
       await expect(page.getByRole("tab").first()).toBeVisible();
-      await inOneLine(page);
+      if (width >= 800) await inOneLine(page);
       for (const model_id of Object.keys(NAMES)) {
         await page.goto(`${stage.url}/#/library/${model_id}`);
         const detail = page.getByRole("complementary").filter({ has: page.getByRole("tablist") });
         await expect(detail.getByRole("heading").first()).toBeVisible();
-        await inOneLine(page);
+        if (width >= 800) await inOneLine(page);
         for (const tab of await page.getByRole("tab").all()) {
           await tab.click();
           await expect.poll(() => page.evaluate(overflowing), { message: model_id }).toEqual([]);
@@ -65,6 +74,31 @@ for (const width of [1280, 3840]) {
     });
   }
 }
+
+test("in a small window what was chosen takes the place of its list, and leads back", async ({ page, stage }) => {
+  await page.setViewportSize({ width: 640, height: 400 });
+  await page.goto(await stage.address());
+  await page.goto(`${stage.url}/#/discover`);
+  const result = page.getByRole("button", { name: /^northwind\/Cedar/ });
+  await result.click();
+  const download = page.getByRole("button", { name: /^Download .*Q2_K/ });
+  await download.scrollIntoViewIfNeeded();
+  await expect(download).toBeInViewport({ ratio: 1 });
+  await expect(result).toBeHidden();
+  await page.getByRole("button", { name: "Back to the list" }).click();
+  await expect(result).toBeInViewport();
+
+  await page.setViewportSize({ width: 320, height: 480 });
+  await page.goto(`${stage.url}/#/library`);
+  await page.getByRole("option").first().click();
+  await expect(page.getByRole("tab").first()).toBeVisible();
+  await expect(page.getByRole("listbox", { name: "Models" })).toBeHidden();
+  await page.getByRole("button", { name: "Close" }).click();
+  await expect(page.getByRole("option").first()).toBeVisible();
+  await page.getByRole("button", { name: "Import", exact: true }).click();
+  for (const button of await page.getByRole("dialog").getByRole("button").all())
+    await expect(button).toBeInViewport({ ratio: 1 });
+});
 
 test("names of any script stand where they belong, beside their sizes", async ({ open, stage }) => {
   for (const [model_id, official_name] of Object.entries(NAMES))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,15 +16,15 @@ from bench.table import Benchmark, Row, Run, Size, interleave, percentile
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bench.py"
 
 
-def _benchmarks() -> dict[str, Benchmark]:
+def _script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("bench_script", SCRIPT)
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    return script.benchmarks()
+    return script
 
 
-BENCHMARKS = _benchmarks()
+BENCHMARKS: dict[str, Benchmark] = _script().benchmarks()
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -70,3 +74,22 @@ def test_a_percentile_is_a_value_that_occurred() -> None:
     assert percentile([3.0, 1.0, 2.0], 50) == 2.0
     with pytest.raises(ValueError, match="no values"):
         percentile([], 50)
+
+
+def bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=60)
+
+
+def test_rust_is_for_the_page_alone() -> None:
+    done = bench("--rust", "library")
+    assert done.returncode == 2 and "--rust goes with --ui" in done.stderr
+
+
+def test_the_page_is_measured_with_the_rust_backend_when_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUMAS_RUST_BINARY", str(tmp_path / "pumas-rpc"))
+    monkeypatch.setenv("PUMAS_RUST_BACKEND", "0")
+    _script().take_rust()
+    assert os.environ["PUMAS_RUST_BACKEND"] == "1"

@@ -1,6 +1,7 @@
 // Keys that work everywhere. Views have their own for lists; all are shown by `ShortcutList`.
 import { useEffect, useRef } from "react";
 
+import { usePageSettings } from "../lib/settings";
 import type { TextKey, Texts } from "../texts/texts";
 
 const IS_MAC = /Mac OS|iP(hone|ad)/.test(navigator.userAgent);
@@ -44,16 +45,17 @@ export function useShortcuts(actions: Actions): void {
   useEffect(() => {
     latest.current = actions;
   });
+  const singleKeys = usePageSettings().singleKeys === "on";
   useEffect(() => {
     const press = (event: KeyboardEvent) => {
       const number = /^Digit([1-9])$/.exec(event.code)?.[1];
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") latest.current.palette();
       else if (event.altKey && number !== undefined) latest.current.view(Number(number));
-      else if (event.key === "?" && !isTyping(event.target)) latest.current.help();
+      else if (event.key === "?" && singleKeys && !isTyping(event.target)) latest.current.help();
       else return;
       event.preventDefault();
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
-  }, []);
+  }, [singleKeys]);
 }

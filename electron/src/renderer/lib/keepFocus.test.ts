@@ -117,3 +117,11 @@ describe("what is only disabled", () => {
     expect(focused()).toBe(to);
   });
 });
+
+it("takes a view that is replaced for its successor, not for what stands before it", async () => {
+  document.body.insertAdjacentHTML("afterbegin", '<a id="skip" href="#content"></a>');
+  get("content").focus();
+  get("content").outerHTML = '<main id="content" tabindex="-1"></main>';
+  await settle();
+  expect(focused()).toBe("content");
+});

@@ -14,7 +14,8 @@ function focusables(within: Element): HTMLElement[] {
 
 /** The places around an element, from the nearest on, with which of their focusable elements it is. */
 function surroundings(element: HTMLElement): { place: Element; index: number }[] {
-  const found = [];
+  const found: { place: Element; index: number }[] = [];
+  if (element.matches("main")) return found; // of another view the whole is next, not what stands before it
   for (let place = element.parentElement; place !== null; place = place.parentElement) {
     found.push({ place, index: focusables(place).indexOf(element) });
     if (place.matches("main, [role=dialog]")) break;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { rangeOf, revealing } from "./rows";
+import { covers, rangeOf, revealing } from "./rows";
 
 test.each([
   // top, height, rows in all, first, end
@@ -26,4 +26,19 @@ test.each([
   [15, 600, 600],
 ])("row %i is shown from %i px on by scrolling to %i px", (row, top, expected) => {
   expect(revealing(row, { top, height: 600 }, 60)).toBe(expected);
+});
+
+test.each([
+  // top, first, end, rows in all, covered
+  [1200, 20, 30, 100, true],
+  [1201, 20, 30, 100, false], // the last is in view with one pixel
+  [1199, 20, 30, 100, false],
+  [0, 0, 13, 100, true],
+  [-50, 0, 13, 100, true], // some browsers bounce
+  [5400, 90, 100, 100, true],
+  [5450, 90, 100, 100, true],
+  [0, 0, 3, 3, true],
+  [60_000, 20, 30, 1000, false],
+])("scrolled to %i px, rows %i to %i of %i leave no gap: %s", (top, first, end, total, covered) => {
+  expect(covers({ first, end }, { top, height: 600 }, 60, total)).toBe(covered);
 });

@@ -31,6 +31,11 @@ export function rangeOf({ top, height }: View, rowHeight: number, total: number)
   return { first, end: Math.min(Math.max(first, to), total) };
 }
 
+/** Nothing in view is missing. */
+export function covers({ first, end }: Range, { top, height }: View, rowHeight: number, total: number): boolean {
+  return first * rowHeight <= Math.max(0, top) && Math.min(top + height, total * rowHeight) <= end * rowHeight;
+}
+
 /** Where to scroll so that a row is wholly in view; where it is already when it is. */
 export function revealing(row: number, { top, height }: View, rowHeight: number): number {
   const start = row * rowHeight;
@@ -60,9 +65,13 @@ export function useRows(scroller: RefObject<HTMLElement | null>, total: number, 
     const look = () => ({ top: element.scrollTop, height: element.clientHeight });
     const scrolled = () => {
       const { range: known, rowHeight: height, total: count } = shown.current;
-      const next = rangeOf(look(), height, count);
-      // At once, so that the frame that is scrolled is the frame that shows the rows.
-      if (next.first !== known.first || next.end !== known.end) flushSync(() => setView(look()));
+      const now = look();
+      const next = rangeOf(now, height, count);
+      if (next.first === known.first && next.end === known.end) return;
+      // What only comes nearer is made ready after the frame, in the time that is left before the next one. A leap shows
+      // its rows in the frame that is scrolled.
+      if (covers(known, now, height, count)) setView(now);
+      else flushSync(() => setView(now));
     };
     const sizes = new ResizeObserver(() => {
       setRowHeight(rem * rootFont());

@@ -23,7 +23,7 @@ it("keeps a choice and shows it at once", async () => {
   changePageSettings({ theme: "dark" });
   changePageSettings({ language: "de" });
   expect(document.documentElement.dataset.theme).toBe("dark");
-  expect(JSON.parse(localStorage.getItem("pumas-page") ?? "")).toEqual({ theme: "dark", language: "de" });
+  expect(JSON.parse(localStorage.getItem("pumas-page") ?? "")).toMatchObject({ theme: "dark", language: "de" });
   changePageSettings({ theme: "auto" });
   expect(document.documentElement.dataset.theme).toBeUndefined();
 });

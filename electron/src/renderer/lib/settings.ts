@@ -4,13 +4,16 @@ import { useSyncExternalStore } from "react";
 export interface PageSettings {
   language: "auto" | "en" | "de";
   theme: "auto" | "dark" | "light";
+  /** Whether keys without Ctrl or Alt, such as `/`, do something wherever one is (WCAG 2.1.4). */
+  singleKeys: "on" | "off";
 }
 
 const KEY = "pumas-page";
-const DEFAULTS: PageSettings = { language: "auto", theme: "auto" };
+const DEFAULTS: PageSettings = { language: "auto", theme: "auto", singleKeys: "on" };
 const CHOICES: { [K in keyof PageSettings]: readonly PageSettings[K][] } = {
   language: ["auto", "en", "de"],
   theme: ["auto", "dark", "light"],
+  singleKeys: ["on", "off"],
 };
 
 let current = read();
@@ -62,5 +65,6 @@ function read(): PageSettings {
   return {
     language: CHOICES.language.find((one) => one === given.language) ?? DEFAULTS.language,
     theme: CHOICES.theme.find((one) => one === given.theme) ?? DEFAULTS.theme,
+    singleKeys: CHOICES.singleKeys.find((one) => one === given.singleKeys) ?? DEFAULTS.singleKeys,
   };
 }

@@ -1,4 +1,4 @@
-// Short messages about what just happened. They are read out, and go by themselves unless they ask for something.
+// Short messages about what just happened. They are read out, and go by themselves after a time.
 import { useSyncExternalStore } from "react";
 
 export interface Notice {
@@ -11,6 +11,8 @@ export interface Notice {
 
 const GOOD_MS = 6_000;
 const BAD_MS = 15_000;
+/** Who cannot use a pointer needs time to get to what is offered (WCAG 2.2.1). */
+const OFFER_MS = 20_000;
 const MOST = 4;
 
 let shown: readonly Notice[] = [];
@@ -18,9 +20,13 @@ let next = 1;
 const watchers = new Set<() => void>();
 
 export function notify(notice: Omit<Notice, "id">): void {
-  const id = next++;
-  become([...shown, { ...notice, id }].slice(-MOST));
-  setTimeout(() => dismiss(id), notice.tone === "bad" ? BAD_MS : GOOD_MS);
+  become([...shown, { ...notice, id: next++ }].slice(-MOST));
+}
+
+/** How long a notice is shown when nobody is at it. */
+export function patienceMs({ tone, action }: Notice): number {
+  if (action !== undefined) return OFFER_MS;
+  return tone === "bad" ? BAD_MS : GOOD_MS;
 }
 
 export function dismiss(id: number): void {

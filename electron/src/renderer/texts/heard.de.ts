@@ -24,6 +24,33 @@ export const HEARD_DE: readonly Sentence[] = [
     /^(.+) can run code when an app loads it \(pickle\); pass security_acknowledged to \w+ it all the same\.$/,
     "$1 kann Code ausführen, wenn eine App es lädt (Pickle).",
   ],
+  // What was noticed in a file.
+  [/^A pickle can run code when an app loads it\.$/, "Ein Pickle kann Code ausführen, wenn eine App es lädt."],
+  [/^The folder also holds pickle files: (.+)\.$/, "Im Ordner sind auch Pickle-Dateien: $1."],
+  [/^The name says (.+), the content says (.+)\.$/, "Der Name sagt $1, der Inhalt sagt $2."],
+  [
+    /^The family (.+) is taken from the name: the content fits several\.$/,
+    "Die Familie $1 stammt aus dem Namen: Der Inhalt passt zu mehreren.",
+  ],
+  [/^Made by (.+)\.$/, "Erzeugt von $1."],
+  [
+    /^GGUF version 1; most programs of today refuse it\.$/,
+    "GGUF in Version 1; die meisten heutigen Programme lehnen es ab.",
+  ],
+  [
+    /^A format older than GGUF; most programs of today refuse it\.$/,
+    "Ein Format von vor GGUF; die meisten heutigen Programme lehnen es ab.",
+  ],
+  [/^Weights are packed, so they were not counted\.$/, "Die Gewichte sind gepackt und wurden nicht gezählt."],
+  [
+    /^(\d+) bytes follow the last tensor; some programs will refuse the file\.$/,
+    "Nach dem letzten Tensor folgen $1 Bytes; manche Programme lehnen die Datei ab.",
+  ],
+  [
+    /^A saved session of a language model, not a model\.$/,
+    "Eine gespeicherte Sitzung eines Sprachmodells, kein Modell.",
+  ],
+  [/^None of the files is a model file that we know\.$/, "Keine der Dateien ist eine bekannte Modelldatei."],
   [
     /^is not a model file that we know; nothing was imported\.$/,
     "Keine bekannte Modelldatei; nichts wurde importiert.",
@@ -33,7 +60,7 @@ export const HEARD_DE: readonly Sentence[] = [
     "Die Kopfdaten nennen $1 Tensoren, mehr als in die Datei passen; nichts wurde importiert.",
   ],
   [/^no such file or directory$/i, "Datei oder Ordner nicht gefunden"],
-  [/^(\d+) of (\d+) parts are missing$/, "$1 von $2 Teilen fehlen"],
+  [/^(\d+) of (\d+) parts are missing(\.?)$/, "$1 von $2 Teilen fehlen$3"],
   [/^There is not enough disk space\.$/, "Auf dem Laufwerk ist nicht genug Platz."],
   [
     /^Not enough disk space: ([\d,]+) bytes needed, ([\d,]+) free\. Free some and try again\.$/,

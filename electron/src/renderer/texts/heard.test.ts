@@ -53,6 +53,16 @@ describe("German", () => {
     expect(apps.filter((about) => translated(about, HEARD_DE) === about)).toEqual([]);
   });
 
+  it("has a form for what is noticed in a file", () => {
+    const source = readFileSync(join(CHECKOUT, "backend/pumas/library/formats/identify.py"), "utf8");
+    const notes = [...source.matchAll(/notes(?:\.append\(|=\[)f?"([^"]+)"/g)].map(([, note = ""]) => note);
+    // What is only a file's name and another sentence has that one's form.
+    const said = notes.map((note) => note.replace(/\{[^}]*\}/g, "7")).filter((note) => note !== "7: 7.");
+    expect(said.length).toBeGreaterThan(8);
+    expect(said.filter((note) => translated(note, HEARD_DE) === note)).toEqual([]);
+    expect(translated("a-00001-of-00003.gguf: 1 of 3 parts are missing.", HEARD_DE)).toContain("Teilen fehlen.");
+  });
+
   it("takes over no more than a sentence holds", () => {
     const forgotten = HEARD_DE.filter(([pattern, form]) => {
       const names = pattern.source.match(/\((?!\?)(?<!\\\()/g)?.length ?? 0;

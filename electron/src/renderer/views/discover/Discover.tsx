@@ -1,4 +1,4 @@
-import { Compass, Search, SearchX } from "lucide-react";
+import { ArrowLeft, Compass, Search, SearchX } from "lucide-react";
 import { useDeferredValue, useEffect, useState } from "react";
 
 import type { HubResult } from "@contract";
@@ -6,6 +6,7 @@ import { useCall } from "../../client/hooks";
 import { useKept } from "../../lib/kept";
 import { go } from "../../lib/route";
 import { Badge } from "../../parts/Badge";
+import { Button } from "../../parts/Button";
 import { Empty } from "../../parts/Empty";
 import { Problem } from "../../parts/Problem";
 import parts from "../../parts/parts.module.css";
@@ -34,7 +35,7 @@ export default function Discover({ item }: { item: string }) {
   const answer = useCall("search_hf_models", { query, kind: kind || null, limit: 50 }, { staleTime: 300_000 });
   const results = useDeferredValue(answer.data?.models ?? []);
   return (
-    <div className={view.split}>
+    <div className={view.split} data-chosen={item !== ""}>
       <header className={view.splitHead}>
         <h1 className={parts.visuallyHidden}>{t("discover.title")}</h1>
         <div className={library.search}>
@@ -85,7 +86,14 @@ export default function Discover({ item }: { item: string }) {
         {item === "" ? (
           <Empty icon={<Compass aria-hidden />} title={t("discover.none")} />
         ) : (
-          <HubModel key={item} repoId={item} />
+          <>
+            <p className={view.back}>
+              <Button look="quiet" icon={<ArrowLeft aria-hidden />} onClick={() => go("discover")}>
+                {t("discover.back")}
+              </Button>
+            </p>
+            <HubModel key={item} repoId={item} />
+          </>
         )}
       </section>
     </div>

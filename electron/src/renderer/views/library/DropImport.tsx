@@ -14,37 +14,32 @@ export default function DropImport() {
   const { open, sources } = useImport();
   const [over, setOver] = useState(false);
   useEffect(() => {
-    let depth = 0;
     const holdsFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
-    const enter = (event: DragEvent) => {
+    // Also what was over the page before this code was there.
+    const hover = (event: DragEvent) => {
       if (!holdsFiles(event)) return;
-      depth++;
+      event.preventDefault();
       setOver(true);
     };
+    // Nothing is counted: an element that goes away under the pointer is entered and never left.
     const leave = (event: DragEvent) => {
-      if (!holdsFiles(event)) return;
-      depth = Math.max(0, depth - 1);
-      setOver(depth > 0);
-    };
-    const move = (event: DragEvent) => {
-      if (holdsFiles(event)) event.preventDefault();
+      if (event.relatedTarget === null) setOver(false);
     };
     const drop = (event: DragEvent) => {
       if (!holdsFiles(event) || event.dataTransfer === null) return;
       event.preventDefault();
-      depth = 0;
       setOver(false);
       const sources = droppedSources(event.dataTransfer);
       act(async () => openImport(await sources));
     };
-    addEventListener("dragenter", enter);
+    addEventListener("dragenter", hover);
+    addEventListener("dragover", hover);
     addEventListener("dragleave", leave);
-    addEventListener("dragover", move);
     addEventListener("drop", drop);
     return () => {
-      removeEventListener("dragenter", enter);
+      removeEventListener("dragenter", hover);
+      removeEventListener("dragover", hover);
       removeEventListener("dragleave", leave);
-      removeEventListener("dragover", move);
       removeEventListener("drop", drop);
     };
   }, [act]);

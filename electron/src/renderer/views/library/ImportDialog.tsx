@@ -107,7 +107,7 @@ export default function ImportDialog({ sources, onClose }: { sources: readonly S
 }
 
 function Outcome({ results }: { results: readonly { path: string; success: boolean; error?: string | null }[] }) {
-  const { t } = useTexts();
+  const { t, heard } = useTexts();
   const failed = results.filter((result) => !result.success);
   return (
     <div role="status" className={parts.field}>
@@ -116,7 +116,7 @@ function Outcome({ results }: { results: readonly { path: string; success: boole
       <ul className={parts.list}>
         {failed.map(({ path, error }) => (
           <li key={path}>
-            <code>{path}</code> {error}
+            <code>{path}</code> {heard(error ?? "")}
           </li>
         ))}
       </ul>

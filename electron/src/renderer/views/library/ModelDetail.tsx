@@ -1,6 +1,7 @@
 import * as Tabs from "@radix-ui/react-tabs";
 import { X } from "lucide-react";
 
+import { isTyping } from "../../app/shortcuts";
 import { useCall } from "../../client/hooks";
 import { Button } from "../../parts/Button";
 import { Problem } from "../../parts/Problem";
@@ -22,7 +23,14 @@ export default function ModelDetail({ modelId, onClose }: { modelId: string; onC
   const model = useCall("get_model", { model_id: modelId });
   const facts = readMetadata(model.data?.metadata ?? {}, modelId);
   return (
-    <aside className={css.detail} aria-label={t("model.label", { name: facts.name })}>
+    <aside
+      className={css.detail}
+      aria-label={t("model.label", { name: facts.name })}
+      onKeyDown={(event) => {
+        // Not while something is typed: Escape takes nothing away that was not saved.
+        if (event.key === "Escape" && !event.defaultPrevented && !isTyping(event.target)) onClose();
+      }}
+    >
       <header className={css.detailHead}>
         <div>
           <h2>{facts.name}</h2>

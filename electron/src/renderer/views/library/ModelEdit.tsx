@@ -1,6 +1,6 @@
 import { useState, type SyntheticEvent } from "react";
 
-import { useCall, useChange } from "../../client/hooks";
+import { useCall, useChange, useClient } from "../../client/hooks";
 import { Button } from "../../parts/Button";
 import { Field } from "../../parts/Field";
 import { notify } from "../../parts/notices";
@@ -15,27 +15,46 @@ interface Props {
   overrides: Readonly<Record<string, unknown>>;
 }
 
+interface Typed {
+  name: string;
+  tags: string;
+  notes: string;
+}
+
 export function ModelEdit({ modelId, facts, overrides }: Props) {
   const { t } = useTexts();
   const act = useAct();
+  const client = useClient();
   const apps = useCall("list_apps", {});
   const update = useChange("update_model");
   const limit = useChange("update_model_overrides");
-  const [name, setName] = useState(facts.name);
-  const [tags, setTags] = useState(facts.tags.join(", "));
-  const [notes, setNotes] = useState(facts.notes);
+  // Only what was typed here: the rest follows the model, which another tab or a script may change meanwhile.
+  const [typed, setTyped] = useState<Partial<Typed>>({});
+  const { name, tags, notes } = { name: facts.name, tags: facts.tags.join(", "), notes: facts.notes, ...typed };
+  const type = (changes: Partial<Typed>) => setTyped((known) => ({ ...known, ...changes }));
   const stored = versionRanges(overrides);
-  const [ranges, setRanges] = useState(stored);
+  const [limits, setLimits] = useState<Readonly<Record<string, string>>>({});
+  const ranges = { ...stored, ...limits };
   const takers = (apps.data?.apps ?? []).filter((app) => app.takes_models);
   const save = (event: SyntheticEvent) => {
     event.preventDefault();
     act(async () => {
-      await update.mutateAsync({ model_id: modelId, official_name: name.trim(), tags: parseTags(tags), notes });
+      if (Object.keys(typed).length > 0) {
+        await update.mutateAsync({
+          model_id: modelId,
+          ...(typed.name !== undefined && { official_name: typed.name.trim() }),
+          ...(typed.tags !== undefined && { tags: parseTags(typed.tags) }),
+          ...(typed.notes !== undefined && { notes: typed.notes }),
+        });
+      }
       if (JSON.stringify(ranges) !== JSON.stringify(stored)) {
         const given = Object.entries(ranges).filter(([, range]) => range.trim() !== "");
         await limit.mutateAsync({ rel_path: modelId, overrides: { version_ranges: Object.fromEntries(given) } });
       }
       notify({ tone: "good", text: t("model.edit.saved") });
+      await client.queries.refetchQueries({ queryKey: ["get_model", { model_id: modelId }] });
+      setTyped((now) => (now === typed ? {} : now));
+      setLimits((now) => (now === limits ? {} : now));
     });
   };
   return (
@@ -48,12 +67,14 @@ export function ModelEdit({ modelId, facts, overrides }: Props) {
             value={name}
             required
             maxLength={512}
-            onChange={(e) => setName(e.target.value)}
+            onChange={(e) => type({ name: e.target.value })}
           />
         )}
       </Field>
       <Field label={t("model.edit.tags")}>
-        {(id) => <input id={id} className={parts.input} value={tags} onChange={(e) => setTags(e.target.value)} />}
+        {(id) => (
+          <input id={id} className={parts.input} value={tags} onChange={(e) => type({ tags: e.target.value })} />
+        )}
       </Field>
       <Field label={t("model.edit.notes")} hint={t("model.edit.protects")}>
         {(id) => (
@@ -62,7 +83,7 @@ export function ModelEdit({ modelId, facts, overrides }: Props) {
             className={parts.input}
             value={notes}
             maxLength={10_000}
-            onChange={(e) => setNotes(e.target.value)}
+            onChange={(e) => type({ notes: e.target.value })}
           />
         )}
       </Field>
@@ -74,7 +95,7 @@ export function ModelEdit({ modelId, facts, overrides }: Props) {
               className={parts.input}
               value={ranges[app.app_id] ?? ""}
               spellCheck={false}
-              onChange={(e) => setRanges({ ...ranges, [app.app_id]: e.target.value })}
+              onChange={(e) => setLimits({ ...limits, [app.app_id]: e.target.value })}
             />
           )}
         </Field>

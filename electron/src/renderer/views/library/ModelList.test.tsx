@@ -104,3 +104,20 @@ it("has all that is in view, in its order, wherever it is scrolled to", async ()
     expect(rows()[shown.indexOf(row + 1)]?.textContent, `row ${row}`).toContain(`model ${row}`);
   }
 });
+
+it("makes rows ready after the frame, except when something would be missing in it", async () => {
+  await scrollTo(100);
+  const scrolled = (row: number) => {
+    list.scrollTop = row * ROW;
+    list.dispatchEvent(new Event("scroll"));
+    return places();
+  };
+  const before = places();
+  await act(async () => {
+    expect(scrolled(105)).toEqual(before); // they were there already
+    expect(scrolled(3000)).toContain(3001);
+    await Promise.resolve();
+  });
+  await scrollTo(105);
+  expect(places()).not.toEqual(before);
+});

@@ -44,6 +44,8 @@ export const ModelRow = memo(function ModelRow({ model, words, index, total, sta
 function Summary({ model, words }: { model: FoundModel; words: readonly string[] }) {
   const { t, formats } = useTexts();
   const kind = [model.model_type, model.subtype].filter(Boolean).join(" / ");
+  // One text, not an element for each: it is read out with pauses, and a row costs a scroll half as much.
+  const about = [kind, model.family, ...(model.quants ?? []), ...(model.formats ?? []), model.tags.join(", ")];
   return (
     <>
       <div className={css.name}>
@@ -56,24 +58,7 @@ function Summary({ model, words }: { model: FoundModel; words: readonly string[]
         <span className={css.size}>{model.size_bytes !== null && formats.bytes(model.size_bytes)}</span>
       </div>
       <div className={css.about}>
-        <span>
-          <Highlight text={kind} words={words} />
-        </span>
-        {model.family && (
-          <span>
-            <Highlight text={model.family} words={words} />
-          </span>
-        )}
-        {[...(model.quants ?? []), ...(model.formats ?? [])].map((word) => (
-          <span key={word}>
-            <Highlight text={word} words={words} />
-          </span>
-        ))}
-        {model.tags.length > 0 && (
-          <span>
-            <Highlight text={model.tags.join(", ")} words={words} />
-          </span>
-        )}
+        <Highlight text={about.filter(Boolean).join(" · ")} words={words} />
       </div>
     </>
   );

@@ -2,6 +2,7 @@ import { Search } from "lucide-react";
 import { useEffect, useRef } from "react";
 
 import { isTyping } from "../../app/shortcuts";
+import { usePageSettings } from "../../lib/settings";
 import parts from "../../parts/parts.module.css";
 import { useTexts } from "../../texts/texts";
 import css from "./Library.module.css";
@@ -13,7 +14,9 @@ export const RESULTS_ID = "results";
 export function SearchBox({ value, onChange }: { value: string; onChange: (value: string) => void }) {
   const { t } = useTexts();
   const input = useRef<HTMLInputElement>(null);
+  const singleKeys = usePageSettings().singleKeys === "on";
   useEffect(() => {
+    if (!singleKeys) return;
     const press = (event: KeyboardEvent) => {
       if (event.key !== "/" || isTyping(event.target)) return;
       event.preventDefault();
@@ -21,7 +24,7 @@ export function SearchBox({ value, onChange }: { value: string; onChange: (value
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
-  }, []);
+  }, [singleKeys]);
   return (
     <div className={css.search}>
       <Search aria-hidden />
@@ -45,7 +48,7 @@ export function SearchBox({ value, onChange }: { value: string; onChange: (value
           }
         }}
       />
-      {value === "" && (
+      {value === "" && singleKeys && (
         <kbd className={parts.kbd} aria-hidden>
           /
         </kbd>

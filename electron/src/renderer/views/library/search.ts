@@ -1,5 +1,6 @@
 // The rows of an answer, page by page as they come into view.
 import { keepPreviousData, useQueries } from "@tanstack/react-query";
+import { useMemo } from "react";
 
 import type { FoundModel } from "@contract";
 import { callOptions, useCall, useClient } from "../../client/hooks";
@@ -21,9 +22,16 @@ export function useFoundModels(search: Search, found: Ok<"search_models_fts">, f
   const client = useClient();
   const ahead = first > 0 ? AHEAD : 0;
   const pages = furtherPages(first - ahead, Math.min(last + ahead, found.total_count - 1));
-  const answers = useQueries({
-    queries: pages.map((page) => callOptions(client, "search_models_fts", searchParams(search, page))),
-  });
+  const [from = 0, to = -1] = [pages[0], pages.at(-1)];
+  // The same as long as the pages are: most steps of a scroll want nothing new.
+  const queries = useMemo(
+    () =>
+      Array.from({ length: to - from + 1 }, (_, place) =>
+        callOptions(client, "search_models_fts", searchParams(search, from + place)),
+      ),
+    [client, search, from, to],
+  );
+  const answers = useQueries({ queries });
   return (index) => {
     const page = Math.floor(index / PAGE);
     if (page === 0) return found.models[index];

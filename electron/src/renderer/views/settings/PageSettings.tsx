@@ -1,6 +1,7 @@
 import { changePageSettings, usePageSettings, type PageSettings as Choices } from "../../lib/settings";
 import { Field } from "../../parts/Field";
 import parts from "../../parts/parts.module.css";
+import { Toggle } from "../../parts/Toggle";
 import { useTexts } from "../../texts/texts";
 
 /** Languages are named in themselves. */
@@ -9,7 +10,7 @@ const THEMES = ["auto", "dark", "light"] as const;
 
 export function PageSettings() {
   const { t } = useTexts();
-  const { language, theme } = usePageSettings();
+  const { language, theme, singleKeys } = usePageSettings();
   return (
     <section className={parts.card} aria-label={t("settings.page")}>
       <h2>{t("settings.page")}</h2>
@@ -46,6 +47,11 @@ export function PageSettings() {
           </select>
         )}
       </Field>
+      <Toggle
+        label={t("settings.single_keys")}
+        checked={singleKeys === "on"}
+        onChange={(on) => changePageSettings({ singleKeys: on ? "on" : "off" })}
+      />
     </section>
   );
 }

@@ -60,7 +60,7 @@ export function StoreCard({ store, folders }: { store: Store; folders: readonly 
                 {model.quantization && <Badge>{model.quantization}</Badge>}
                 <span className={view.numbers}>{formats.bytes(model.size)}</span>
               </span>
-              {model.problem && <span className={parts.danger}>{model.problem}</span>}
+              {model.problem && <span className={parts.danger}>{heard(model.problem)}</span>}
             </span>
             {model.in_library !== null ? (
               <Badge tone="good">{t("stores.in_library")}</Badge>
