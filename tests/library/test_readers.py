@@ -108,7 +108,6 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "_READERS_FOR", 1)
     monkeypatch.setattr(readers, "_GROUP", 7)
     monkeypatch.setattr(reconcile, "_CHUNK", 50)
-    monkeypatch.setattr(reconcile, "_NAMES", 50)
 
 
 @pytest.mark.usefixtures("eager")

@@ -439,7 +439,6 @@ def test_deep_and_wide_trees(library: Library) -> None:
 def test_many_children(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks and batches: none is lost where they meet."""
     monkeypatch.setattr(reconcile, "_CHUNK", 7)
-    monkeypatch.setattr(reconcile, "_NAMES", 7)
     monkeypatch.setattr(reconcile, "_BATCH", 5)
     for n in range(60):
         library.write(f"llm/f/m{n:02}")
@@ -572,7 +571,7 @@ KILLED = textwrap.dedent(
     from pumas.library.reconcile import Reconciler
     from pumas.storage.database import Database, Schema
     from pumas.storage.troubles import Troubles
-    reconcile._BATCH, reconcile._CHUNK, reconcile._NAMES = 10, 10, 10
+    reconcile._BATCH, reconcile._CHUNK = 10, 10
     root, when = Path(sys.argv[1]), int(sys.argv[2])
     real, calls = store.apply, 0
     def apply(c, batch):
