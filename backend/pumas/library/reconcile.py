@@ -50,10 +50,6 @@ log = logging.getLogger(__name__)
 
 _BATCH = 1000
 _CHUNK = 1000
-# Of a folder that is listed: at the end of each such piece nothing is being read ahead.
-_NAMES = 8000
-# So many batches may wait to be written: reading goes on while one takes long.
-_WAITING = 2
 # So many folders must have been read, and so many be waiting, before processes are started to help.
 _READERS_AFTER = 2000
 _READERS_FOR = 100
@@ -323,8 +319,8 @@ class _Run:
         if frame.begun and frame.position >= len(frame.names):
             return False
         frame.begun = True
-        names = frame.names[frame.position : frame.position + _NAMES]
-        frame.position += _NAMES
+        names = frame.names[frame.position : frame.position + _CHUNK]
+        frame.position += _CHUNK
         last = frame.position >= len(frame.names)
         until = None if last else names[-1]
         known = {
@@ -510,7 +506,7 @@ class _Run:
 
 
 class _BatchWriter:
-    """Writes batches in order on a thread of its own while the next one is being read."""
+    """Writes batches in order on a thread of its own while the next one is being read; at most one waits."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._r = reconciler
@@ -521,7 +517,7 @@ class _BatchWriter:
     def put(self, batch: Batch) -> None:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="index-writer")
-        while len(self._waiting) >= _WAITING:
+        while len(self._waiting) >= 1:
             self._waiting.pop(0).result()
         self._waiting.append(self._thread.submit(self._write, batch))
 
