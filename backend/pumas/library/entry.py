@@ -324,7 +324,7 @@ class Tag(NamedTuple):
     facet: str
 
 
-# Tags repeat over a library; the cache saves half of the time that a row takes.
+# Tags repeat over a library, and each costs a digest.
 @functools.lru_cache(maxsize=16384)
 def _tag(text: str) -> Tag:
     clean = _text(text, MAX_TAG)

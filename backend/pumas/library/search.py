@@ -269,19 +269,22 @@ class _Look:
 
     def _expression(self, found: list[str], operator: str) -> str:
         """Filters and words; "" when everything matches."""
-        return self._filtered(operator.join(f"{_quoted(term)}*" for term in found)) if found else self._filter
+        return self._filtered(_begun(found, operator)) if found else self._filter
 
     def rows(self, found: list[str], operator: str, limit: int = -1) -> list[int] | None:
         """Up to `limit` of all that matches, in no order; None for everything."""
         expression = self._expression(found, operator)
         if expression:
-            sql = f"SELECT rowid AS row FROM model_search WHERE model_search MATCH ?{self._within}"  # noqa: S608 - fixed words only
-            values = (expression, *self._ids)
-        elif self._ids:
-            sql, values = f"SELECT row FROM models WHERE {_AMONG}", self._ids  # noqa: S608 - fixed words only
-        else:
-            return None
-        # One text of a hundred thousand numbers is read faster than as many rows.
+            return self._all_matching(expression, limit)
+        return self._numbers(f"SELECT row FROM models WHERE {_AMONG}", self._ids, limit) if self._ids else None  # noqa: S608 - fixed words only
+
+    def _all_matching(self, match: str, limit: int = -1) -> list[int]:
+        """Up to `limit` rows that match this whole expression, the newest first."""
+        sql = f"SELECT rowid AS row FROM model_search WHERE model_search MATCH ?{self._within} ORDER BY rowid DESC"  # noqa: S608 - fixed words only
+        return self._numbers(sql, (match, *self._ids), limit)
+
+    def _numbers(self, sql: str, values: tuple[str, ...], limit: int) -> list[int]:
+        """One text of a hundred thousand numbers is read faster than as many rows."""
         sql = f"SELECT json_group_array(row) FROM ({sql} LIMIT ?)"  # noqa: S608 - fixed words only
         return orjson.loads(self._c.execute(sql, (*values, limit)).fetchone()[0])
 
@@ -291,14 +294,14 @@ class _Look:
         return (self._count_all() if rows is None else len(rows)) > many
 
     def has_any(self, found: list[str], operator: str) -> bool:
-        return bool(self._matching(operator.join(f"{_quoted(term)}*" for term in found), 1, 0))
+        return bool(self._matching(_begun(found, operator), 1, 0))
 
     # -- with words --------------------------------------------------------------------------------------------------
 
     def find(self, found: list[str], operator: str, limit: int, offset: int) -> tuple[str, list[int], int]:
         """(the expression without filters, the page's rows, the count of all matches)."""
-        expression = operator.join(f"{_quoted(term)}*" for term in found)
-        matching = self._all_matching(expression, MODERATE + 1)
+        expression = _begun(found, operator)
+        matching = self._all_matching(self._filtered(expression), MODERATE + 1)
         if len(matching) <= NARROW:
             return expression, self._weighed(matching, found)[offset : offset + limit], len(matching)
         if len(matching) <= MODERATE:
@@ -317,12 +320,6 @@ class _Look:
         excluded = (_json(without),) if without else ()
         values = (self._filtered(expression), *excluded, *self._ids, limit, offset)
         return [row[0] for row in self._c.execute(sql, values)]
-
-    def _all_matching(self, expression: str, limit: int = -1) -> list[int]:
-        """As `_matching`, for many rows: one text of numbers is read faster than as many rows."""
-        sql = f"SELECT rowid AS row FROM model_search WHERE model_search MATCH ?{self._within}"  # noqa: S608 - fixed words only
-        sql = f"SELECT json_group_array(row) FROM ({sql} ORDER BY rowid DESC LIMIT ?)"  # noqa: S608 - fixed words only
-        return orjson.loads(self._c.execute(sql, (self._filtered(expression), *self._ids, limit)).fetchone()[0])
 
     def _count(self, expression: str) -> int:
         return self._count_matches(self._filtered(expression))
@@ -343,7 +340,7 @@ class _Look:
         for tier in _tier_expressions(found, operator)[:-1]:
             if len(ordered) >= enough:
                 break
-            ordered |= dict.fromkeys(self._all_matching(tier))
+            ordered |= dict.fromkeys(self._all_matching(self._filtered(tier)))
         return list(ordered | dict.fromkeys(matching))
 
     def _tiers(self, found: list[str], operator: str, limit: int, offset: int) -> list[int]:
@@ -439,10 +436,15 @@ def _hit(columns: tuple[Any, ...]) -> Hit:
     return hit._replace(tags=orjson.loads(columns[6]), related_available=bool(hit.related_available))
 
 
+def _begun(found: list[str], operator: str) -> str:
+    """Words that begin so."""
+    return operator.join(f"{_quoted(term)}*" for term in found)
+
+
 def _tier_expressions(found: list[str], operator: str) -> tuple[str, ...]:
     """Expressions for better and worse matches; each finds all that those before it find."""
     whole = operator.join(map(_quoted, found))
-    begun = operator.join(f"{_quoted(term)}*" for term in found)
+    begun = _begun(found, operator)
     return f"{_NAME} : ({whole})", f"{_NAME} : ({begun})", f"{_SHORT} : ({begun})", begun
 
 

@@ -26,6 +26,7 @@ from pumas.errors import InvalidInput, NotEnoughSpace, UnsafeArchive
 from pumas.storage.files import disk_errors, free_space
 from pumas.storage.paths import Below, contained, relative_path
 from pumas.versions.zip_archive import Member, ZipArchive, too_many
+from pumas.zip_records import END_MAGIC, LOCAL_MAGIC
 
 CHUNK = 256 * 1024
 _LONGEST_LINK = 1024
@@ -62,7 +63,7 @@ def kind_of(archive: Path) -> str | None:
     """`zip`, `gz`, `zst`, `tar`, or None for what is no archive."""
     with disk_errors("Reading the archive"), open(archive, "rb") as file:
         start = file.read(512)
-    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if start.startswith((LOCAL_MAGIC, END_MAGIC)):
         return "zip"
     if start.startswith(b"\x1f\x8b"):
         return "gz"
@@ -93,7 +94,7 @@ def extract(
             writer.finish()
     except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         raise UnsafeArchive(f"it is damaged: {str(error)[:200] or type(error).__name__}") from None
-    except (NotImplementedError, RuntimeError) as error:
+    except RecursionError as error:  # `tarfile` calls itself for each further head of one member
         raise UnsafeArchive(f"it cannot be read: {str(error)[:200]}") from None
     return writer.written
 

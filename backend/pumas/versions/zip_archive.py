@@ -1,8 +1,8 @@
 """Reads zip archives that nobody has vouched for, by their list of members.
 
-Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (4.3.6-4.3.16, 4.5.3, 4.6.9, appendix D). `zipfile`
-makes an object of every member before anything can be asked, and what it lets pass differs between versions of Python.
-Blocks; writes nothing, and knows nothing of where members go.
+Names: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (4.6.9, appendix D). `zipfile` makes an object of
+every member before anything can be asked, and what it lets pass differs between versions of Python. Blocks; writes
+nothing, and knows nothing of where members go.
 """
 
 from __future__ import annotations
@@ -14,22 +14,15 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import BinaryIO, Final, NamedTuple
 
+from pumas import zip_records
 from pumas.errors import UnsafeArchive
 
 _CHUNK: Final = 256 * 1024
-_END: Final = Struct("<4x4H2LH")
-_LOCATOR64: Final = Struct("<4xLQL")
-_END64: Final = Struct("<4xQ2H2L4Q")
-_ENTRY: Final = Struct("<4x6H3L5H2L")
-_HEAD: Final = Struct("<4x5H3L2H")
-_FIELD: Final = Struct("<2H")
 _UNICODE_HEAD: Final = Struct("<BL")
 _LONGEST_COMMENT: Final = 65_536
 _LARGEST_LIST: Final = 64 * 1024 * 1024
-_MOST_16, _MOST_32 = 0xFFFF, 0xFFFFFFFF
-_STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _UTF8 = 1, 1 << 11
-_WIDE_FIELD, _UNICODE_FIELD = 0x0001, 0x7075
+_UNICODE_EXTRA: Final = 0x7075
 
 
 class Member(NamedTuple):
@@ -57,6 +50,7 @@ class Member(NamedTuple):
 class _Entry(NamedTuple):
     """What the list says of a member, in the order of the format; `name`, `extra` and `comment` are lengths."""
 
+    magic: bytes
     made_by: int
     needs: int
     flags: int
@@ -76,7 +70,7 @@ class _Entry(NamedTuple):
 
     @property
     def whole(self) -> int:
-        return _ENTRY.size + self.name + self.extra + self.comment
+        return zip_records.ENTRY.size + self.name + self.extra + self.comment
 
 
 class ZipArchive:
@@ -106,7 +100,7 @@ class ZipArchive:
     def content(self, member: Member) -> Content:
         """Raises UnsafeArchive: it is not where it should be, or packed in a way that is not understood."""
         start = self._content_at(member)
-        if member.method not in (_STORED, _DEFLATED):
+        if member.method not in (zip_records.STORED, zip_records.DEFLATED):
             raise UnsafeArchive("it cannot be read: a member is packed in an unusual way", member.name)
         self._file.seek(start)
         return Content(self._file, member)
@@ -116,29 +110,29 @@ class ZipArchive:
         after = bisect_right(self._starts, member.offset)
         ends = self._starts[after] if after < len(self._starts) else self._begins
         head = b""
-        if member.offset + _HEAD.size <= self._begins:
+        if member.offset + zip_records.LOCAL.size <= self._begins:
             self._file.seek(member.offset)
-            head = self._file.read(_HEAD.size)
-        if len(head) < _HEAD.size or not head.startswith(b"PK\x03\x04"):
+            head = self._file.read(zip_records.LOCAL.size)
+        if len(head) < zip_records.LOCAL.size or not head.startswith(zip_records.LOCAL_MAGIC):
             raise _damaged("a member is not where it should be")
-        name_size, extra_size = _HEAD.unpack(head)[8:]
+        name_size, extra_size = zip_records.LOCAL.unpack(head)[9:]
         if self._file.read(name_size) != member.raw:
             raise _damaged("a member has another name than in the list of members")
-        start = member.offset + _HEAD.size + name_size + extra_size
+        start = member.offset + zip_records.LOCAL.size + name_size + extra_size
         if start + member.packed > ends:
             raise _damaged("its members overlap")
         return start
 
     def _texts(self, at: int, entry: _Entry) -> tuple[bytes, bytes]:
         """(name, further fields)"""
-        begins = at + _ENTRY.size
+        begins = at + zip_records.ENTRY.size
         between = begins + entry.name
         return self._list[begins:between], self._list[between : between + entry.extra]
 
     def _sizes(self, at: int, entry: _Entry) -> tuple[int, int, int]:
         """(unpacked, packed, where its own head begins)"""
         size, packed, offset = entry.size, entry.packed, entry.offset
-        if _MOST_32 in (size, packed, offset):
+        if zip_records.MOST_32 in (size, packed, offset):
             size, packed, offset = _wide(self._texts(at, entry)[1], size, packed, offset)
         return size, packed, offset + self._moved
 
@@ -149,7 +143,7 @@ class Content:
     def __init__(self, file: BinaryIO, member: Member) -> None:
         self._file = file
         self._left = member.packed
-        self._is_packed, self._inflater = member.method == _DEFLATED, zlib.decompressobj(-zlib.MAX_WBITS)
+        self._is_packed, self._inflater = member.method == zip_records.DEFLATED, zlib.decompressobj(-zlib.MAX_WBITS)
         self._expected, self._crc = member.crc, 0
 
     def read(self, size: int) -> bytes:
@@ -188,17 +182,17 @@ def _damaged(what: str) -> UnsafeArchive:
 def _find_list(file: BinaryIO, most: int) -> tuple[bytes, int, int, range]:
     """(the list, where it begins, by how much all places are moved, which numbers of members it may have)"""
     whole = file.seek(0, os.SEEK_END)
-    start = file.seek(max(0, whole - _LONGEST_COMMENT - _END.size))
+    start = file.seek(max(0, whole - _LONGEST_COMMENT - zip_records.END.size))
     tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < _END.size:
+    at = tail.rfind(zip_records.END_MAGIC)
+    if at < 0 or len(tail) - at < zip_records.END.size:
         raise _damaged("it has no list of members")
-    count, length, offset = _END.unpack_from(tail, at)[3:6]
+    count, length, offset = zip_records.END.unpack_from(tail, at)[4:7]
     # Where the list ends; what stands before the archive moves everything.
     ends = start + at
     # Some writers tell no more than the lower 16 bits of a larger number.
-    counts = range(count, most + 1, _MOST_16 + 1)
-    if count == _MOST_16 or _MOST_32 in (length, offset):
+    counts = range(count, most + 1, zip_records.MOST_16 + 1)
+    if count == zip_records.MOST_16 or zip_records.MOST_32 in (length, offset):
         found = _find_end64(file, ends)
         if found is not None:
             ends, count, length, offset = found
@@ -218,14 +212,17 @@ def _find_list(file: BinaryIO, most: int) -> tuple[bytes, int, int, range]:
 
 def _find_end64(file: BinaryIO, ends: int) -> tuple[int, int, int, int] | None:
     """(where it stands, number of members, length and place of the list), of an archive that has ZIP64's end, too."""
-    here = ends - _LOCATOR64.size - _END64.size
+    here = ends - zip_records.LOCATOR64.size - zip_records.END64.size
     if here < 0:
         return None
     file.seek(here)
-    data = file.read(_END64.size + _LOCATOR64.size)
-    if not (data.startswith(b"PK\x06\x06") and data.startswith(b"PK\x06\x07", _END64.size)):
+    data = file.read(zip_records.END64.size + zip_records.LOCATOR64.size)
+    if not (
+        data.startswith(zip_records.END64_MAGIC)
+        and data.startswith(zip_records.LOCATOR64_MAGIC, zip_records.END64.size)
+    ):
         return None
-    count, length, offset = _END64.unpack_from(data)[6:9]
+    count, length, offset = zip_records.END64.unpack_from(data)[7:10]
     return here, count, length, offset
 
 
@@ -233,9 +230,9 @@ def _entries(members: bytes) -> Iterator[tuple[int, _Entry]]:
     """Where each entry begins, and what it says."""
     at = 0
     while at < len(members):
-        if len(members) - at < _ENTRY.size or not members.startswith(b"PK\x01\x02", at):
+        if len(members) - at < zip_records.ENTRY.size or not members.startswith(zip_records.ENTRY_MAGIC, at):
             raise _damaged("its list of members is cut")
-        entry = _Entry._make(_ENTRY.unpack_from(members, at))
+        entry = _Entry._make(zip_records.ENTRY.unpack_from(members, at))
         if entry.whole > len(members) - at:
             raise _damaged("its list of members is cut")
         yield at, entry
@@ -245,9 +242,9 @@ def _entries(members: bytes) -> Iterator[tuple[int, _Entry]]:
 def _fields(extra: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     at = 0
-    while len(extra) - at >= _FIELD.size:
-        kind, length = _FIELD.unpack_from(extra, at)
-        at += _FIELD.size
+    while len(extra) - at >= zip_records.EXTRA.size:
+        kind, length = zip_records.EXTRA.unpack_from(extra, at)
+        at += zip_records.EXTRA.size
         if length > len(extra) - at:
             break
         found[kind] = extra[at : at + length]
@@ -257,10 +254,10 @@ def _fields(extra: bytes) -> dict[int, bytes]:
 
 def _wide(extra: bytes, *narrow: int) -> Iterator[int]:
     """Sizes and places that need more than 32 bits stand in a field of their own, in this order."""
-    values = _fields(extra).get(_WIDE_FIELD, b"")
+    values = _fields(extra).get(zip_records.WIDE_EXTRA, b"")
     at = 0
     for number in narrow:
-        if number == _MOST_32 and len(values) - at >= 8:
+        if number == zip_records.MOST_32 and len(values) - at >= 8:
             yield int.from_bytes(values[at : at + 8], "little")
             at += 8
         else:
@@ -282,7 +279,7 @@ def _name(raw: bytes, flags: int, extra: bytes) -> str:
 def _repeated(raw: bytes, extra: bytes) -> bytes | None:
     """The name in UTF-8; None where it was not repeated, or of another name (changed since by a program that does not
     know the field)."""
-    field = _fields(extra).get(_UNICODE_FIELD, b"")
+    field = _fields(extra).get(_UNICODE_EXTRA, b"")
     if len(field) <= _UNICODE_HEAD.size or _UNICODE_HEAD.unpack_from(field) != (1, zlib.crc32(raw)):
         return None
     return field[_UNICODE_HEAD.size :]

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from pumas.errors import MalformedModelFile
+from pumas.zip_records import LOCAL_MAGIC
 
 from .ggml import read_ggml
 from .gguf import MAGIC as GGUF_MAGIC
@@ -19,7 +20,6 @@ from .onnx import OnnxHeader, read_onnx
 from .pickle_files import hides_imports, is_pickle, torch_members
 from .reader import OpenedFile, open_regular
 from .safetensors import MAX_HEADER_BYTES, SafetensorsHeader, read_safetensors
-from .zip_directory import LOCAL_MAGIC
 
 
 class FileFormat(StrEnum):

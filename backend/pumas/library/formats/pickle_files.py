@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pumas.errors import FileUnavailable, MalformedModelFile
+from pumas.zip_records import LOCAL_MAGIC
 
 from .reader import BoundedReader, OpenedFile, open_regular
 from .text import one_line
-from .zip_directory import LOCAL_MAGIC, Member, first_local_name, read_directory, read_member
+from .zip_directory import Member, first_local_name, read_directory, read_member
 
 if TYPE_CHECKING:
     from picklescan.scanner import ScanResult

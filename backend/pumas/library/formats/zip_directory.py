@@ -1,32 +1,21 @@
 """The list of members of a ZIP file, read boundedly.
 
 The standard library reads a whole central directory into objects, however large it claims to be, and trusts more of it
-than a loader of models would. Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (4.3.6–4.3.16).
-Knows nothing about what the members mean.
+than a loader of models would. Knows nothing about what the members mean.
 """
 
 from __future__ import annotations
 
 import zlib
-from struct import Struct
 from typing import Final, NamedTuple
+
+from pumas import zip_records
 
 from .reader import BoundedReader, OpenedFile
 
-LOCAL_MAGIC: Final = b"PK\x03\x04"
-_END_MAGIC: Final = b"PK\x05\x06"
-_END64_MAGIC: Final = b"PK\x06\x06"
-_ENTRY_MAGIC: Final = b"PK\x01\x02"
-_END: Final = Struct("<4sHHHHIIH")
-_LOCATOR64: Final = Struct("<4sIQI")
-_END64: Final = Struct("<4sQHHIIQQQQ")
-_ENTRY: Final = Struct("<4s6H3I5H2I")
-_LOCAL: Final = Struct("<4s5H3I2H")
-_EXTRA: Final = Struct("<HH")
 _MAX_COMMENT: Final = 65_535
 _MAX_DIRECTORY_BYTES: Final = 8 * 1024 * 1024
 _MAX_MEMBERS: Final = 50_000
-_STORED, _DEFLATED = 0, 8
 
 
 class Member(NamedTuple):
@@ -42,9 +31,9 @@ def read_directory(file: OpenedFile) -> list[Member]:
     members: list[Member] = []
     for _ in range(count):
         reader.spend(1)
-        entry = _ENTRY.unpack(reader.take(_ENTRY.size))
+        entry = zip_records.ENTRY.unpack(reader.take(zip_records.ENTRY.size))
         magic, method, packed, size = entry[0], entry[4], entry[8], entry[9]
-        if magic != _ENTRY_MAGIC:
+        if magic != zip_records.ENTRY_MAGIC:
             raise reader.fail("has a damaged ZIP directory")
         name = reader.take(entry[10]).decode("utf-8", "replace")
         extra = reader.take(entry[11])
@@ -56,14 +45,14 @@ def read_directory(file: OpenedFile) -> list[Member]:
 
 def read_member(file: OpenedFile, member: Member, limit: int) -> bytes | None:
     """The member's first `limit` bytes, or None when it is stored in a way that we do not read."""
-    head = file.pread(_LOCAL.size, min(member.offset, file.size))
-    if len(head) < _LOCAL.size or not head.startswith(LOCAL_MAGIC):
+    head = file.pread(zip_records.LOCAL.size, min(member.offset, file.size))
+    if len(head) < zip_records.LOCAL.size or not head.startswith(zip_records.LOCAL_MAGIC):
         return None
-    local = _LOCAL.unpack(head)
-    start = member.offset + _LOCAL.size + local[9] + local[10]
-    if member.method == _STORED:
+    local = zip_records.LOCAL.unpack(head)
+    start = member.offset + zip_records.LOCAL.size + local[9] + local[10]
+    if member.method == zip_records.STORED:
         return file.pread(min(limit, member.packed_size), start)
-    if member.method == _DEFLATED:
+    if member.method == zip_records.DEFLATED:
         packed = file.pread(min(limit, member.packed_size), start)
         try:
             return zlib.decompressobj(-15).decompress(packed, limit)
@@ -74,49 +63,51 @@ def read_member(file: OpenedFile, member: Member, limit: int) -> bytes | None:
 
 def first_local_name(file: OpenedFile) -> str:
     """The name in the very first local header, which need not agree with the directory."""
-    head = file.pread(_LOCAL.size + 512, 0)
-    if len(head) < _LOCAL.size:
+    head = file.pread(zip_records.LOCAL.size + 512, 0)
+    if len(head) < zip_records.LOCAL.size:
         return ""
-    return head[_LOCAL.size : _LOCAL.size + _LOCAL.unpack_from(head)[9]].decode("utf-8", "replace")
+    return head[zip_records.LOCAL.size : zip_records.LOCAL.size + zip_records.LOCAL.unpack_from(head)[9]].decode(
+        "utf-8", "replace"
+    )
 
 
 def _at_directory(file: OpenedFile) -> tuple[BoundedReader, int]:
     """A reader placed on the first entry, and how many entries there are."""
-    tail_start = max(0, file.size - _END.size - _MAX_COMMENT - _LOCATOR64.size)
+    tail_start = max(0, file.size - zip_records.END.size - _MAX_COMMENT - zip_records.LOCATOR64.size)
     tail = file.pread(file.size - tail_start, tail_start)
     reader = BoundedReader(file, max_bytes=_MAX_DIRECTORY_BYTES)
-    at = tail.rfind(_END_MAGIC)
-    if at < 0 or at + _END.size > len(tail):
+    at = tail.rfind(zip_records.END_MAGIC)
+    if at < 0 or at + zip_records.END.size > len(tail):
         raise reader.fail("is a ZIP file without directory: damaged or cut short")
-    end = _END.unpack_from(tail, at)
+    end = zip_records.END.unpack_from(tail, at)
     count, size, offset = end[4], end[5], end[6]
-    locator_at = at - _LOCATOR64.size
-    if 0xFFFF in end[3:5] or 0xFFFFFFFF in (size, offset):
+    locator_at = at - zip_records.LOCATOR64.size
+    if zip_records.MOST_16 in end[3:5] or zip_records.MOST_32 in (size, offset):
         if locator_at < 0:
             raise reader.fail("has a damaged ZIP directory")
-        raw = file.pread(_END64.size, min(_LOCATOR64.unpack_from(tail, locator_at)[2], file.size))
-        if len(raw) < _END64.size or not raw.startswith(_END64_MAGIC):
+        raw = file.pread(zip_records.END64.size, min(zip_records.LOCATOR64.unpack_from(tail, locator_at)[2], file.size))
+        if len(raw) < zip_records.END64.size or not raw.startswith(zip_records.END64_MAGIC):
             raise reader.fail("has a damaged ZIP directory")
-        count, size, offset = _END64.unpack(raw)[7:10]
+        count, size, offset = zip_records.END64.unpack(raw)[7:10]
     if offset + size > file.size:
         raise reader.fail("has a damaged ZIP directory")
     reader.pos, reader.end = offset, offset + size
-    reader.check_count("ZIP members", count, _ENTRY.size, _MAX_MEMBERS)
+    reader.check_count("ZIP members", count, zip_records.ENTRY.size, _MAX_MEMBERS)
     return reader, count
 
 
 def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int]:
     """Sizes beyond 32 bit stand in an extra field, in this order, each only if its short form is all ones."""
     at = 0
-    while at + _EXTRA.size <= len(extra):
-        kind, length = _EXTRA.unpack_from(extra, at)
-        at += _EXTRA.size
-        if kind == 1:
+    while at + zip_records.EXTRA.size <= len(extra):
+        kind, length = zip_records.EXTRA.unpack_from(extra, at)
+        at += zip_records.EXTRA.size
+        if kind == zip_records.WIDE_EXTRA:
             numbers = iter([int.from_bytes(extra[i : i + 8], "little") for i in range(at, at + length, 8)])
-            if size == 0xFFFFFFFF:
+            if size == zip_records.MOST_32:
                 next(numbers, 0)
-            packed = next(numbers, packed) if packed == 0xFFFFFFFF else packed
-            offset = next(numbers, offset) if offset == 0xFFFFFFFF else offset
+            packed = next(numbers, packed) if packed == zip_records.MOST_32 else packed
+            offset = next(numbers, offset) if offset == zip_records.MOST_32 else offset
             break
         at += length
     return packed, offset

@@ -44,7 +44,7 @@ export const ModelRow = memo(function ModelRow({ model, words, index, total, sta
 function Summary({ model, words }: { model: FoundModel; words: readonly string[] }) {
   const { t, formats } = useTexts();
   const kind = [model.model_type, model.subtype].filter(Boolean).join(" / ");
-  // One text, not an element for each: it is read out with pauses, and a row costs a scroll half as much.
+  // One text, not an element for each: it is read out with pauses, and a scroll makes fewer.
   const about = [kind, model.family, ...(model.quants ?? []), ...(model.formats ?? []), model.tags.join(", ")];
   return (
     <>
