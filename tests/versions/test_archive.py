@@ -240,6 +240,36 @@ def test_too_many_members_are_refused(tmp_path: Path, form: str) -> None:
     check_refused(tmp_path, FORMS[form]([Member(str(n)) for n in range(11)]), "more than 10", Limits(members=10))
 
 
+@pytest.mark.parametrize("form", TARS)
+def test_the_members_of_a_tar_are_counted_before_many_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(archive, "_MEMBERS_UNCOUNTED", 7)
+    data = FORMS[form]([Member(str(n), b"x" * n) for n in range(100)])
+    check_refused(tmp_path, data, "it has more than 99 members", Limits(members=99))
+    assert len(everything(tmp_path / "a/b/target")) == 7
+    told: list[int] = []
+    path = tmp_path / "archive.bin"
+    assert extract(path, tmp_path / "target", limits=Limits(members=100), advance=told.append) == sum(range(100))
+    assert sum(told) == path.stat().st_size
+    assert len(everything(tmp_path / "target")) == 100
+
+
+@pytest.mark.parametrize("form", TARS)
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_what_is_no_file_has_no_content(tmp_path: Path, form: str, kind: bytes) -> None:
+    """Whether that is content or the next member, programs do not agree."""
+    inner = tarred([Member("hidden", b"x")])[:1024]
+    data = tarred([Member("a", b"1"), Member("b", inner, kind=kind)])
+    check_refused(tmp_path, gzipped(data) if form == "tgz" else data, "no file has content")
+
+
+@pytest.mark.parametrize("fact", ["path", "linkpath", "size"])
+def test_facts_that_can_be_so_of_one_member_alone(tmp_path: Path, fact: str) -> None:
+    data = tarred([Member("a", b"1"), Member("b", b"2")], of_all={"comment": "x", fact: "1"})
+    check_refused(tmp_path, data, "says of all members")
+
+
 @pytest.mark.parametrize(
     "data",
     [

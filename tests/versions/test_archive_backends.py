@@ -93,6 +93,15 @@ def oldest_tar() -> bytes:
     return out.getvalue()[:512] + tar_of()
 
 
+def with_head(data: bytes, name: str, at: int, field: bytes) -> bytes:
+    """The tar with other bytes in the head of one member, and its sum made right again."""
+    start = next(n for n in range(0, len(data), 512) if data[n:].startswith(name.encode() + b"\0"))
+    head = bytearray(data[start : start + 512])
+    head[at : at + len(field)] = field
+    head[148:156] = b"%06o\0 " % (sum(head[:148]) + 8 * 32 + sum(head[156:]))
+    return data[:start] + bytes(head) + data[start + 512 :]
+
+
 def shown(folder: Path) -> dict[str, tuple[str, bytes]]:
     """What is in a folder, but for the mark of the installation: modes, and contents or where links lead."""
     found: dict[str, tuple[str, bytes]] = {}
@@ -139,13 +148,21 @@ TAR = tar_of(
         ([TAR, oldest_tar()], ["hard/two", DEEP, "grün/名前"]),
         (
             [
+                tar_of(of_all={"comment": "0123456789abcdef"}),
+                with_head(tar_of(Member("x", b"1")), "x", 100, bytes(8)),
+                with_head(tar_of(Member("x", b"1")), "x", 108, b"\x80" + bytes(6) + b"\x07"),
+            ],
+            [],
+        ),
+        (
+            [
                 zstandarded(TAR[:1000]) + zstandarded(TAR[1000:]),
                 gzipped(TAR[:1000]) + bytes(99) + gzipped(TAR[1000:]) + bytes(99),
             ],
             ["hard/two"],
         ),
     ],
-    ids=["zip", "tar", "several parts"],
+    ids=["zip", "tar", "heads of a tar", "several parts"],
 )
 def test_unusual_archives_are_installed_alike(installing: Installing, archives: list[bytes], has: list[str]) -> None:
     found: list[list[dict[str, tuple[str, bytes]]]] = []
@@ -175,8 +192,13 @@ def test_unusual_archives_are_installed_alike(installing: Installing, archives: 
             "a link leads elsewhere ('x')": tar_of(Member("x", link="/bin/sh")),
             "a name is not well-formed text ('\ufffd')": tar_of(Member("\udcff"), format=tarfile.GNU_FORMAT),
         },
+        {
+            "a member that is no file has content ('d')": tar_of(Member("d", b"x" * 512, kind=tarfile.DIRTYPE)),
+            "it says of all members what can be so of one": tar_of(of_all={"comment": "1", "path": "everywhere"}),
+            "it is damaged: invalid header": with_head(tar_of(Member("x")), "x", 100, b"0000x44\0"),
+        },
     ],
-    ids=["lists", "members", "tar"],
+    ids=["lists", "members", "tar", "heads of a tar"],
 )
 def test_archives_are_refused_in_the_same_words(installing: Installing, archives: dict[str, bytes]) -> None:
     for backend in BACKENDS:

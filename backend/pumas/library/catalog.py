@@ -49,6 +49,8 @@ _FULL_SHARE = 0.05
 # More changes than this in one batch are told as one event.
 EVENTS_PER_BATCH = 100
 _SHALLOW_FOLDERS = 2000
+# An index and its copy; what comes after them is new.
+_DAMAGED_FILES = 2
 # A look that found more than this leaves memory behind that is worth giving back.
 _MANY_CHANGES = 1000
 _MODELS_PER_PIECE = 500
@@ -168,7 +170,8 @@ class LibraryIndex:
         return database
 
     def _database_at(self, path: Path) -> Database:
-        return Database(path, Schema.load("models"), disposable=True, on_quarantine=self._rebuild)
+        schema = Schema.load("models")
+        return Database(path, schema, disposable=True, on_quarantine=self._rebuild, renewal=store.RENEWAL)
 
     def _usable(self) -> bool:
         """Whether the library's folder can hold the index; makes the folder when nothing was ever there."""
@@ -243,6 +246,8 @@ class LibraryIndex:
                 footprint.give_back()
             if summary is not None and self._reconciler(self.database()).tidy():
                 footprint.give_back()
+            if summary is not None:
+                self.database().keep_copy_sync(lambda: self._stopped)
             return summary
 
     def _reconcile(self) -> Summary | None:
@@ -271,12 +276,16 @@ class LibraryIndex:
         return summary
 
     def _run(self, reconciler: Reconciler) -> Summary:
-        try:
-            summary = reconciler.run()
-        except PumasError:
-            if not self._replaced:
-                raise
-            # The index was damaged and put aside: fill the new one.
+        for _ in range(_DAMAGED_FILES):
+            try:
+                summary = reconciler.run()
+                break
+            except PumasError:
+                if not self._replaced:
+                    raise
+                # The index was damaged and put aside: bring what took its place up to date.
+                self._replaced = False
+        else:
             summary = reconciler.run()
         if self._meanwhile:
             reconciler.refresh(self._meanwhile[:])
@@ -532,14 +541,15 @@ class Catalog:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def _read(self, query: Callable[[sqlite3.Connection], T], *, deadline_s: float | None = None) -> T:
-        database = self.index.opened or await asyncio.to_thread(self.index.database)
-        try:
-            return await database.read(query, deadline_s=deadline_s)
-        except PumasError:
-            if self.index.complete:
-                raise
-        # The index was damaged and put aside under this very query: ask the new one.
-        await self._fresh()
+        for _ in range(_DAMAGED_FILES):
+            database = self.index.opened or await asyncio.to_thread(self.index.database)
+            try:
+                return await database.read(query, deadline_s=deadline_s)
+            except PumasError:
+                if self.index.complete:
+                    raise
+            # The index was damaged and put aside under this very query: ask what took its place.
+            await self._fresh()
         database = self.index.opened or await asyncio.to_thread(self.index.database)
         return await database.read(query, deadline_s=deadline_s)
 

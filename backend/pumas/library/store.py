@@ -24,6 +24,11 @@ _SEARCH_NEW_ROWS: Final = (
     f"INSERT INTO model_search (rowid, {_SEARCHED}) "  # noqa: S608 - fixed words only
     f"SELECT row, {_SEARCHED} FROM models WHERE row > ? ORDER BY row"
 )
+# An older index that is used again begins at a revision that no earlier one had, as a new one does (see the schema).
+RENEWAL: Final = (
+    "UPDATE library_state "
+    "SET revision = CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000)"
+)
 # A batch of at least so many rows is one of many: segments are merged when all are written.
 BULK = 500
 _SEGMENTS, _SEGMENTS_IN_BULK = 16, 1000

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pumas.links.store import Link
-from pumas.storage.files import TEMP_SUFFIX, rename_new, require_space
+from pumas.storage.files import rename_new, require_space, temporary_name
 
 # What a file system without symbolic links says, and what Windows says to a user who may make none.
 _UNSUPPORTED = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK})
@@ -140,7 +140,7 @@ def prepare_copy(source: str, target: str) -> tuple[str, os.stat_result]:
         NotEnoughSpace, OSError: no copy is left.
     """
     require_space(Path(target).parent, os.stat(source).st_size)
-    temporary = f"{target}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}"
+    temporary = os.fspath(temporary_name(Path(target)))
     try:
         with open(source, "rb") as read, open(temporary, "xb") as written:
             shutil.copyfileobj(read, written, 4 * 1024 * 1024)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import datetime
 import functools
+import logging
 import os
 import queue
 import re
@@ -25,7 +26,10 @@ from typing import TypeVar
 
 from pumas.config import contracts_folder
 from pumas.errors import DiskError, NewerSchema, PumasError, ReadOnly, TimedOut
+from pumas.storage import database_copy
 from pumas.storage.files import DiskFull, disk_error, why_not_written
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -77,6 +81,7 @@ class Database:
     Args:
         disposable: the content can be made again from other files. An older schema, or one that another program
             changed, is then put aside like a damaged file; otherwise `migrate` must bring it up to date.
+        renewal: SQL for a copy that takes the place of a damaged file; without it `keep_copy_sync` is not to be used.
         synchronous: "FULL" where an answer promises that the row survives a power cut, else "NORMAL".
         on_quarantine: told the new name and the reason when a file was put aside.
     """
@@ -90,6 +95,7 @@ class Database:
         synchronous: str = "NORMAL",
         on_quarantine: Callable[[Path, str], None] = lambda _path, _reason: None,
         migrate: Callable[[sqlite3.Connection, int], None] | None = None,
+        renewal: str = "",
     ) -> None:
         self.path = path
         self._schema = schema
@@ -97,6 +103,8 @@ class Database:
         self._synchronous = synchronous
         self._on_quarantine = on_quarantine
         self._migrate = migrate
+        self._renewal = renewal
+        self._is_copy = False
         self._lock = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._readers: queue.SimpleQueue[sqlite3.Connection | None] = queue.SimpleQueue()
@@ -126,20 +134,25 @@ class Database:
                 self._open_read_only()
                 return
             try:
-                self._writer = self._connect_writer()
+                self._writer = self._connect_sound_writer()
+            except ReadOnly:
+                self._open_read_only()
+                return
+            self._open = True
+
+    def _connect_sound_writer(self) -> sqlite3.Connection:
+        """What cannot be used is put aside: the file, then the copy that took its place; then there is a new one."""
+        for _ in range(2):
+            try:
+                return self._connect_writer()
             except (sqlite3.DatabaseError, _ForeignSchema) as error:
                 if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
-                    failure = _convert(error, self.path)
-                    if not isinstance(failure, ReadOnly):
-                        raise failure from error
-                    self._open_read_only()
-                    return
+                    raise _convert(error, self.path) from error
                 self._quarantine(str(error), error.label if isinstance(error, _ForeignSchema) else "damaged")
-                try:
-                    self._writer = self._connect_writer()
-                except sqlite3.Error as again:
-                    raise _convert(again, self.path) from again
-            self._open = True
+        try:
+            return self._connect_writer()
+        except sqlite3.Error as error:
+            raise _convert(error, self.path) from error
 
     def _not_writable(self) -> bool:
         """access(2) says so for read-only file systems too, also to root; for some, only writing does."""
@@ -246,6 +259,10 @@ class Database:
                 raise _ForeignSchema("another program changed its tables", label="foreign")
             elif not {name for name, _ in self._schema.objects} <= {name for name, _ in _objects(conn)}:
                 raise _ForeignSchema("its tables are missing", label="foreign")
+            elif self._is_copy:
+                with _transaction(conn):
+                    conn.execute(self._renewal)
+                self._is_copy = False
         except BaseException:
             conn.close()
             raise
@@ -282,6 +299,7 @@ class Database:
             return
         except OSError as error:
             raise disk_error(error, f"Moving {self.path.name}, which is damaged") from None
+        self._is_copy = bool(self._renewal) and database_copy.put_in_place(self.path, self._schema.version)
         self._on_quarantine(kept, reason)
 
     def _drop_connections(self) -> None:
@@ -348,6 +366,18 @@ class Database:
             if self._writer is not None:
                 self._writer.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
                 self._writer.execute("PRAGMA shrink_memory")
+
+    def keep_copy_sync(self, stopped: Callable[[], bool]) -> bool:
+        """Make or renew the copy that would take the place of a damaged file, when there is need; see
+        `database_copy.py`. Returns whether one was made: a disk that refuses it is no failure."""
+        self.open_sync()
+        if self._read_only:
+            return False
+        try:
+            return self.read_sync(lambda c: database_copy.make(c, self.path, self._schema.version, stopped))
+        except (PumasError, OSError) as error:
+            log.warning("no copy of %s could be kept: %s", self.path.name, error)
+            return False
 
     async def read(self, fn: Callable[[sqlite3.Connection], T], *, deadline_s: float | None = None) -> T:
         return await asyncio.get_running_loop().run_in_executor(

@@ -88,9 +88,14 @@ def remove_if_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
+def temporary_name(path: Path) -> Path:
+    """The name beside `path` under which its next content is written."""
+    return path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
+
+
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` by `data` at once: readers see the old or the new content, also after a power cut."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
+    temporary = temporary_name(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(fd, "wb") as file:

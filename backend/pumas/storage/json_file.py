@@ -19,7 +19,7 @@ import orjson
 
 from pumas import json_text
 from pumas.errors import CorruptState, DiskError
-from pumas.storage.files import TEMP_SUFFIX, disk_errors, fsync_folder, is_odd, put_aside, write_durably
+from pumas.storage.files import disk_errors, fsync_folder, is_odd, put_aside, temporary_name, write_durably
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
 
@@ -137,7 +137,7 @@ def _take_back(path: Path, data: bytes, was_good: bool) -> None:
         if path.read_bytes() != data:
             return
         if was_good:
-            temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
+            temporary = temporary_name(path)
             os.link(backup_path(path), temporary)
             os.replace(temporary, path)
             with contextlib.suppress(FileNotFoundError):  # both were names of one file already
@@ -167,7 +167,7 @@ def _keep_backup(path: Path) -> None:
     backup = backup_path(path)
     if is_odd(backup):
         put_aside(backup)
-    temporary = backup.with_name(f"{backup.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
+    temporary = temporary_name(backup)
     try:
         # A hard link costs no data and is safe because `path` itself is never written in place, only replaced.
         os.link(path, temporary)

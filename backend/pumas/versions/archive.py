@@ -33,6 +33,9 @@ _LONGEST_LINK = 1024
 # A member's name and further facts of it are read whole; what is read ahead of the next member counts, too.
 _LONGEST_HEAD = 2 * 1024 * 1024
 
+# So many are unpacked before the rest is counted: nearly all archives have fewer.
+_MEMBERS_UNCOUNTED = 10_000
+
 Advance = Callable[[int], None]
 """Told how many bytes of the archive were read; raises to stop."""
 
@@ -350,20 +353,38 @@ def _decompressed(archive: Path, kind: str, advance: Advance) -> Generator[IO[by
 
 def _untar(archive: Path, kind: str, writer: _Writer) -> None:
     limits = writer.limits
-    most = max(limits.ratio_from, int(limits.ratio * archive.stat().st_size)) + 1024 * limits.members
-    with _decompressed(archive, kind, writer.advance) as source:
-        counted = _Counted(source, most)
-        stream = io.BufferedReader(counted, CHUNK)
-        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=_Member) as file:
-            for member in _members(file, counted):
-                _untar_member(file, member, writer)
-                # The list of members that it keeps for itself would grow with the archive.
-                file.members.clear()  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+    with _tar(archive, kind, limits, writer.advance) as (file, counted, stream):
+        for number, member in enumerate(_members(file, counted)):
+            if number == _MEMBERS_UNCOUNTED:
+                _require_few_members(archive, kind, limits)
+            _untar_member(file, member, writer)
         # To the very end: only there a gzip file says whether it is whole.
         while stream.read(CHUNK):
             continue
 
 
+def _require_few_members(archive: Path, kind: str, limits: Limits) -> None:
+    """Making files takes ten times as long as reading what they are called, and a tar has no list of its members."""
+    with _tar(archive, kind, limits, lambda _count: None) as (file, counted, _stream):
+        for number, _ in enumerate(_members(file, counted)):
+            if number >= limits.members:
+                raise too_many(limits.members)
+
+
+@contextlib.contextmanager
+def _tar(
+    archive: Path, kind: str, limits: Limits, advance: Advance
+) -> Generator[tuple[tarfile.TarFile, _Counted, IO[bytes]]]:
+    most = max(limits.ratio_from, int(limits.ratio * archive.stat().st_size)) + 1024 * limits.members
+    with _decompressed(archive, kind, advance) as source:
+        counted = _Counted(source, most)
+        stream = io.BufferedReader(counted, CHUNK)
+        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=_Member) as file:
+            yield file, counted, stream
+
+
+# What a global header says is true of all members that follow: a remark, mostly.
+_NEVER_COMMON = frozenset(("path", "linkpath", "size"))
 _DAMAGED = ("TruncatedHeaderError", "InvalidHeaderError")
 """What is no end of an archive; other `HeaderError`s are. Type checkers do not know these names."""
 
@@ -388,12 +409,19 @@ def _members(file: tarfile.TarFile, counted: _Counted) -> Iterator[tarfile.TarIn
         counted.head = None
         if member is None:
             return
+        if not _NEVER_COMMON.isdisjoint(file.pax_headers):
+            raise UnsafeArchive("it says of all members what can be so of one")
         yield member
+        # The list of members that it keeps for itself would grow with the archive.
+        file.members.clear()  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
 def _untar_member(file: tarfile.TarFile, member: tarfile.TarInfo, writer: _Writer) -> None:
     if not (member.isdir() or member.issym() or member.islnk() or (member.isreg() and not member.issparse())):
         raise UnsafeArchive("a member is no file, folder or link", member.name)
+    if member.size and not member.isreg():
+        # Some programs read no content behind folders and links, whatever size they tell, and others do.
+        raise UnsafeArchive("a member that is no file has content", member.name)
     _filtered(member, writer.target)
     if member.isdir():
         writer.folder(member.name)

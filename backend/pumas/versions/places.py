@@ -21,12 +21,12 @@ from typing import cast
 from pumas.jobs.store import now
 from pumas.storage import json_file
 from pumas.storage.files import (
-    TEMP_SUFFIX,
     disk_errors,
     fsync_folder,
     make_folders,
     remove_stale_temporaries,
     rename_new,
+    temporary_name,
 )
 from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import contained
@@ -206,7 +206,7 @@ def remove_tree(path: Path) -> None:
 
 def write_lightly(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace a file at once for readers, but not durably: for what a power cut may take. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}{TEMP_SUFFIX}")
+    temporary = temporary_name(path)
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)

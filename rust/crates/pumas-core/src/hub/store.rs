@@ -32,7 +32,7 @@ impl HubStore {
         let database = Database::new(
             layout.hub_db(),
             schema,
-            Content::Disposable,
+            Content::Disposable { renewal: None },
             Synchronous::Normal,
             Box::new(told),
         );

@@ -18,7 +18,7 @@ use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::events::EventStream;
 use crate::library::facets::{FacetCounts, UsedBy};
-use crate::library::library_index::{LibraryIndex, LibraryState};
+use crate::library::library_index::{DAMAGED_FILES, LibraryIndex, LibraryState};
 use crate::library::listing::Listing;
 use crate::library::reconcile::Summary;
 use crate::library::search::{DEADLINE, Filters, Hit, Page, Searcher, one, terms};
@@ -443,14 +443,15 @@ impl Catalog {
         query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + Sync + 'static,
     ) -> Result<T> {
         let query = Arc::new(query);
-        match self.read_once(deadline, Arc::clone(&query)).await {
-            Err(_) if !self.shared.index.is_complete() => {
-                // The index was damaged and put aside under this very query: ask the new one.
-                self.fresh().await?;
-                self.read_once(deadline, query).await
+        for _ in 0..DAMAGED_FILES {
+            let outcome = self.read_once(deadline, Arc::clone(&query)).await;
+            if outcome.is_ok() || self.shared.index.is_complete() {
+                return outcome;
             }
-            outcome => outcome,
+            // The index was damaged and put aside under this very query: ask what took its place.
+            self.fresh().await?;
         }
+        self.read_once(deadline, query).await
     }
 
     async fn read_once<T: Send + 'static>(

@@ -32,6 +32,8 @@ use crate::storage::troubles::Troubles;
 /// More changes than this in one batch are told as one event.
 const EVENTS_PER_BATCH: usize = 100;
 const SHALLOW_FOLDERS: usize = 2000;
+/// An index and its copy; what comes after them is new.
+pub(super) const DAMAGED_FILES: usize = 2;
 const MOST_READERS: usize = 4;
 
 const STALE: &str = "index_stale";
@@ -232,7 +234,7 @@ impl LibraryIndex {
         Ok(Database::new(
             path,
             schema,
-            Content::Disposable,
+            Content::Disposable { renewal: Some(store::RENEWAL) },
             Synchronous::Normal,
             on_quarantine,
         ))
@@ -310,7 +312,12 @@ impl LibraryIndex {
             tell_counts(&self.events, &self.database()?);
         }
         if summary.is_some() {
-            self.reconciler(&self.database()?).tidy();
+            let database = self.database()?;
+            self.reconciler(&database).tidy();
+            let stopped = || self.flags.stopped.load(Ordering::Acquire);
+            if let Err(error) = database.keep_copy_sync(&stopped) {
+                tracing::warn!("no copy of the index could be kept: {error}");
+            }
         }
         Ok(summary)
     }
@@ -352,16 +359,20 @@ impl LibraryIndex {
     }
 
     fn run(&self, reconciler: &Reconciler) -> Result<Summary> {
-        let summary = match reconciler.run() {
-            // The index was damaged and put aside: fill the new one.
-            Err(error)
-                if self.flags.replaced.load(Ordering::Acquire)
-                    && !matches!(error, Error::LibraryOffline(_)) =>
-            {
-                reconciler.run()?
+        let mut outcome = reconciler.run();
+        for _ in 0..DAMAGED_FILES {
+            match outcome {
+                // The index was damaged and put aside: bring what took its place up to date.
+                Err(error)
+                    if !matches!(error, Error::LibraryOffline(_))
+                        && self.flags.replaced.swap(false, Ordering::AcqRel) =>
+                {
+                    outcome = reconciler.run();
+                }
+                _ => break,
             }
-            outcome => outcome?,
-        };
+        }
+        let summary = outcome?;
         let meanwhile = std::mem::take(&mut *locked(&self.meanwhile));
         if !meanwhile.is_empty() {
             reconciler.refresh(&meanwhile)?;

@@ -48,6 +48,10 @@ const SEARCH_NEW_ROWS: &str = "\
     INSERT INTO model_search (rowid, official_name, other_names, model_type, tags, family, description, kinds, facets) \
     SELECT row, official_name, other_names, model_type, tags, family, description, kinds, facets \
     FROM models WHERE row > ? ORDER BY row";
+/// An older index that is used again begins at a revision that no earlier one had, as a new one does (see the schema).
+pub const RENEWAL: &str = "\
+    UPDATE library_state \
+    SET revision = CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000)";
 /// A batch of at least so many rows is one of many: segments are merged when all are written.
 const BULK: usize = 500;
 const SEGMENTS: i64 = 16;

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::storage::files::{disk_full, why_not_written};
 use crate::storage::locked;
 
+mod copy;
 mod opening;
 
 /// So many reads go on at once.
@@ -78,7 +79,10 @@ pub enum Synchronous {
 /// What becomes of a file that holds an older schema, or one that another program changed.
 pub enum Content {
     /// It can be made again from other files: it is put aside like a damaged file.
-    Disposable,
+    Disposable {
+        /// SQL for a copy that takes the place of a damaged file, where [`Database::keep_copy_sync`] is used.
+        renewal: Option<&'static str>,
+    },
     /// It is brought up to date, from the version given, inside one transaction.
     Migrated(fn(&Connection, i64) -> rusqlite::Result<()>),
     /// There was never an older schema: a file that has one is put aside.
@@ -108,6 +112,8 @@ struct Shared {
     open: AtomicBool,
     read_only: AtomicBool,
     generation: AtomicU64,
+    /// What stands at `path` was the copy of a damaged file and is not renewed yet.
+    is_copy: AtomicBool,
 }
 
 /// Connections for reading, made when first needed. `None` stands for one that is not made yet.
@@ -148,6 +154,7 @@ impl Database {
             open: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            is_copy: AtomicBool::new(false),
         };
         Self {
             shared: Arc::new(shared),
@@ -274,6 +281,27 @@ impl Database {
             // What is not given back is used again.
             let _ = writer.execute_batch("PRAGMA shrink_memory");
         }
+    }
+
+    /// Makes or renews the copy that would take the place of a damaged file, when there is need. Returns whether one was
+    /// made. `stopped` is asked every few MiB.
+    ///
+    /// # Errors
+    /// What the disk refused; an older copy is as it was.
+    pub fn keep_copy_sync(&self, stopped: &dyn Fn() -> bool) -> Result<bool> {
+        self.open_sync()?;
+        let (path, version) = (self.path(), self.shared.schema.version);
+        if self.shared.read_only.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let unfinished = copy::Unfinished::beside(path);
+        let filled = self.read_sync(None, |c| {
+            Ok(copy::is_due(c, path, version)? && unfinished.fill(c, stopped)?)
+        })?;
+        if filled {
+            unfinished.keep(path)?;
+        }
+        Ok(filled)
     }
 
     /// [`Database::read_sync`] in a worker thread.
@@ -439,5 +467,7 @@ fn message(error: &rusqlite::Error) -> String {
     }
 }
 
+#[cfg(test)]
+mod copy_tests;
 #[cfg(test)]
 mod tests;

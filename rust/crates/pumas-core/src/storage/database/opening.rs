@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::Access;
 
+use super::copy::put_in_place;
 use super::{
     BULK_CACHE_KIB, BULK_JOURNAL_PAGES, BUSY_TIMEOUT, CACHE_KIB, Content, JOURNAL_PAGES, PAGE_BYTES,
     PREPARED_STATEMENTS, Reader, Schema, Shared, Synchronous, is_damage, message,
@@ -69,22 +70,25 @@ impl Shared {
         if self.not_writable() {
             return self.open_read_only();
         }
-        let (reason, label) = match self.connect_writer() {
-            Ok(connection) => {
-                self.opened(writer, connection);
-                return Ok(());
-            }
-            Err(OpenFailure::Refused(error)) => return Err(error),
-            Err(OpenFailure::Foreign { reason, label }) => (reason, label),
-            Err(OpenFailure::Sqlite(error)) if is_damage(&error) => (message(&error), "damaged"),
-            Err(OpenFailure::Sqlite(error)) => {
-                return match self.convert(&error) {
-                    Error::ReadOnly(_) => self.open_read_only(),
-                    failure => Err(failure),
-                };
-            }
-        };
-        self.quarantine(writer, &reason, label)?;
+        // What cannot be used is put aside: the file, then the copy that took its place; then there is a new one.
+        for _ in 0..2 {
+            let (reason, label) = match self.connect_writer() {
+                Ok(connection) => {
+                    self.opened(writer, connection);
+                    return Ok(());
+                }
+                Err(OpenFailure::Refused(error)) => return Err(error),
+                Err(OpenFailure::Foreign { reason, label }) => (reason, label),
+                Err(OpenFailure::Sqlite(error)) if is_damage(&error) => (message(&error), "damaged"),
+                Err(OpenFailure::Sqlite(error)) => {
+                    return match self.convert(&error) {
+                        Error::ReadOnly(_) => self.open_read_only(),
+                        failure => Err(failure),
+                    };
+                }
+            };
+            self.quarantine(writer, &reason, label)?;
+        }
         match self.connect_writer() {
             Ok(connection) => {
                 self.opened(writer, connection);
@@ -182,12 +186,25 @@ impl Shared {
             self.upgrade(&connection, version)?;
         } else {
             self.check_objects(&connection)?;
+            if self.is_copy.load(Ordering::Acquire)
+                && let Some(renewal) = self.renewal()
+            {
+                connection.execute(renewal, [])?;
+                self.is_copy.store(false, Ordering::Release);
+            }
         }
         Ok(connection)
     }
 
     fn is_disposable(&self) -> bool {
-        matches!(self.content, Content::Disposable)
+        matches!(self.content, Content::Disposable { .. })
+    }
+
+    fn renewal(&self) -> Option<&'static str> {
+        match self.content {
+            Content::Disposable { renewal } => renewal,
+            Content::Migrated(_) | Content::Kept => None,
+        }
     }
 
     /// Makes the folder. A folder or FIFO under our name is put aside before SQLite can hang on it; an emptied file is told.
@@ -260,6 +277,8 @@ impl Shared {
                 return Err(disk_error(&error, &what));
             }
         }
+        let is_copy = self.renewal().is_some() && put_in_place(&self.path, self.schema.version);
+        self.is_copy.store(is_copy, Ordering::Release);
         (self.on_quarantine)(&kept, reason);
         Ok(())
     }
@@ -287,7 +306,7 @@ impl Shared {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

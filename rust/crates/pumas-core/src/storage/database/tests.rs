@@ -60,19 +60,19 @@ fn sum(database: &Database) -> i64 {
 #[test]
 fn what_was_written_is_read_also_after_closing() {
     let place = Place::new();
-    let database = place.database(Content::Disposable);
+    let database = place.database(Content::Disposable { renewal: None });
     insert(&database, 1);
     assert_eq!(sum(&database), 1);
     database.close_sync();
     insert(&database, 2);
     assert_eq!(sum(&database), 3);
-    assert_eq!(sum(&place.database(Content::Disposable)), 3);
+    assert_eq!(sum(&place.database(Content::Disposable { renewal: None })), 3);
 }
 
 #[test]
 fn a_failed_write_changes_nothing() {
     let place = Place::new();
-    let database = place.database(Content::Disposable);
+    let database = place.database(Content::Disposable { renewal: None });
     let failed = database.write_sync(|c| {
         c.execute("INSERT INTO t VALUES (1)", [])?;
         c.execute("no SQL", [])
@@ -100,7 +100,7 @@ fn damaged_foreign_and_older_files_are_put_aside() {
     for (label, prepare) in cases {
         let place = Place::new();
         prepare(&place.path());
-        let database = place.database(Content::Disposable);
+        let database = place.database(Content::Disposable { renewal: None });
         insert(&database, 4);
         assert_eq!(sum(&database), 4, "{label}");
         let kept = place
@@ -118,7 +118,7 @@ fn damaged_foreign_and_older_files_are_put_aside() {
 #[test]
 fn damage_met_in_use_puts_the_file_aside() {
     let place = Place::new();
-    let database = place.database(Content::Disposable);
+    let database = place.database(Content::Disposable { renewal: None });
     insert(&database, 1);
     let met = database.read_sync(None, |_| -> rusqlite::Result<()> {
         Err(rusqlite::Error::SqliteFailure(
@@ -151,7 +151,7 @@ fn a_newer_file_is_left_as_it_is() {
         .execute_batch("PRAGMA user_version = 3; CREATE TABLE x (y);")
         .unwrap();
     let before = fs::read(place.path()).unwrap();
-    let refused = place.database(Content::Disposable).open_sync();
+    let refused = place.database(Content::Disposable { renewal: None }).open_sync();
     assert!(matches!(refused, Err(Error::NewerSchema(_))));
     assert_eq!(fs::read(place.path()).unwrap(), before);
     assert_eq!(place.names().len(), 1);
@@ -160,7 +160,7 @@ fn a_newer_file_is_left_as_it_is() {
 #[test]
 fn a_query_that_takes_too_long_is_stopped() {
     let place = Place::new();
-    let database = place.database(Content::Disposable);
+    let database = place.database(Content::Disposable { renewal: None });
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
     let stopped = database.read_sync(Some(Duration::from_millis(50)), |c| {
         c.query_row(endless, [], |row| row.get::<_, i64>(0))
@@ -172,7 +172,7 @@ fn a_query_that_takes_too_long_is_stopped() {
 #[test]
 fn readers_go_on_during_a_write_and_after_a_panic() {
     let place = Place::new();
-    let database = place.database(Content::Disposable);
+    let database = place.database(Content::Disposable { renewal: None });
     insert(&database, 1);
     let other = database.clone();
     database
@@ -203,7 +203,7 @@ fn readers_go_on_during_a_write_and_after_a_panic() {
 #[tokio::test]
 async fn calls_of_the_runtime() {
     let place = Place::new();
-    let database = place.database(Content::Disposable);
+    let database = place.database(Content::Disposable { renewal: None });
     database
         .write(|c| c.execute("INSERT INTO t VALUES (7)", []).map(|_| ()))
         .await

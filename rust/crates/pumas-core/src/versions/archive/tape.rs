@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::GzDecoder;
-use tar::{Archive, Entry, EntryType};
+use tar::{Archive, Entry, EntryType, Header, PaxExtensions};
 
 use super::writer::Writer;
 use super::{CHUNK, DURING, Form, Source, Told, damaged, refused, well_formed};
@@ -18,6 +18,8 @@ const WINDOW_LOG: u32 = 27;
 
 /// A member's name and further facts of it are read whole; what is read ahead of the next member counts, too.
 const LONGEST_HEAD: u64 = 2 << 20;
+
+const NEVER_COMMON: [&[u8]; 3] = [b"path", b"linkpath", b"size"];
 
 /// A decompressed stream that ends with an error when too much comes out, whoever reads it.
 ///
@@ -143,28 +145,80 @@ pub(super) fn unpack(archive: &Path, form: Form, source: &Source<'_>, writer: &m
 fn one<R: Read>(mut entry: Entry<'_, R>, writer: &mut Writer) -> Result<()> {
     let kind = entry.header().entry_type();
     if matches!(kind, EntryType::XGlobalHeader) {
-        return Ok(());
+        return about_all(entry);
     }
+    let mode = mode_of(entry.header()).ok_or_else(|| refused("it is damaged: invalid header", ""))?;
     let name = well_formed(&entry.path_bytes())?;
+    if entry.size() > 0 && has_no_content(&entry, &name) {
+        return Err(refused("a member that is no file has content", &name));
+    }
     let target = || match entry.link_name_bytes() {
         Some(target) => well_formed(&target),
         None => Err(refused("a link leads elsewhere", &name)),
     };
     match kind {
         EntryType::Directory => writer.folder(&name),
-        // As the oldest tars have folders.
-        EntryType::Regular if entry.header().as_old().linkflag[0] == 0 && name.ends_with('/') => {
-            writer.folder(&name)
-        }
+        EntryType::Regular if is_old_folder(entry.header(), &name) => writer.folder(&name),
         EntryType::Symlink => writer.link(&name, &target()?),
         EntryType::Link => writer.hard_link(&name, &target()?),
         EntryType::Regular | EntryType::Continuous if !is_sparse(&mut entry)? => {
-            let mode = entry.header().mode().map_err(|error| damaged(&error))?;
             let size = entry.size();
             writer.file(&name, &mut entry, size, mode)
         }
         _ => Err(refused("a member is no file, folder or link", &name)),
     }
+}
+
+/// Facts about all members that follow: a remark, mostly. No two members can share a name, a target or a size.
+fn about_all<R: Read>(mut entry: Entry<'_, R>) -> Result<()> {
+    if entry.size() > LONGEST_HEAD {
+        return Err(refused("a member says more of itself than any real one", ""));
+    }
+    let mut facts = Vec::new();
+    entry.read_to_end(&mut facts).map_err(|error| damaged(&error))?;
+    for fact in PaxExtensions::new(&facts) {
+        let fact = fact.map_err(|error| damaged(&error))?;
+        if NEVER_COMMON.contains(&fact.key_bytes()) {
+            return Err(refused("it says of all members what can be so of one", ""));
+        }
+    }
+    Ok(())
+}
+
+/// Folders and links: some programs read no content behind them, whatever size they tell, and others do.
+fn has_no_content<R: Read>(entry: &Entry<'_, R>, name: &str) -> bool {
+    match entry.header().entry_type() {
+        EntryType::Directory | EntryType::Symlink | EntryType::Link => true,
+        EntryType::Regular => is_old_folder(entry.header(), name),
+        _ => false,
+    }
+}
+
+/// As the oldest tars have folders.
+fn is_old_folder(header: &Header, name: &str) -> bool {
+    header.as_old().linkflag[0] == 0 && name.ends_with('/')
+}
+
+/// The mode, when that and the other numbers of a head are numbers.
+fn mode_of(header: &Header) -> Option<u32> {
+    let head = header.as_bytes();
+    let others = [&head[108..116], &head[116..124], &head[136..148], &head[329..337], &head[337..345]];
+    let mode = number(&head[100..108])?;
+    others.into_iter().all(|field| number(field).is_some()).then_some(mode)
+}
+
+/// The lowest 32 bits of a number in a head: octal digits, or the bytes of a large or negative one.
+fn number(field: &[u8]) -> Option<u32> {
+    if let [0o200 | 0o377, .., a, b, c, d] = *field {
+        return Some(u32::from_be_bytes([a, b, c, d]));
+    }
+    let text = field.split(|byte| *byte == 0).next()?;
+    let digits = std::str::from_utf8(text).ok()?.trim();
+    if digits.is_empty() {
+        return Some(0);
+    }
+    let value = i64::from_str_radix(digits, 8).ok()?;
+    u32::try_from(value & i64::from(u32::MAX)).ok()
 }
 
 /// Whether it has holes that only extended headers tell of.
