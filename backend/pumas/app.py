@@ -283,12 +283,14 @@ class Sidecar:
             codes.admit(self._settings.session_code)
         http = HttpServer(token=self._settings.token, events=events, codes=codes, uploads=Uploads(self._layout.uploads))
         port = await http.listen(self._settings.host, self._settings.port)
-        self._announce(port)
-        parent = self._settings.parent
-        watch = None if parent is None else ParentWatch(parent, self._stop.set)
+        watch: ParentWatch | None = None
         services: Services | None = None
         try:
+            # Before the port is told: who reads that may look for the token next.
             await asyncio.to_thread(self._write_rpc_file, troubles, port)
+            self._announce(port)
+            if self._settings.parent is not None:
+                watch = ParentWatch(self._settings.parent, self._stop.set)
             services = await asyncio.to_thread(build_services, self._layout, events, troubles)
             await self._serve(services, http)
         finally:

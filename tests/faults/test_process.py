@@ -82,6 +82,14 @@ def test_a_running_job_is_parked_and_goes_on(launch: Launch, tmp_path: Path, how
     )
 
 
+def test_who_has_read_the_port_finds_the_token(launch: Launch, tmp_path: Path) -> None:
+    """Scripts read the port line, then `rpc.json`, and nothing tells them to wait in between."""
+    for number in range(5):
+        sidecar = launch(root=tmp_path / str(number), ready=False)
+        facts = json.loads((sidecar.data / "rpc.json").read_text())
+        assert (facts["pid"], facts["port"], facts["token"]) == (sidecar.pid, sidecar.port, sidecar.token)
+
+
 def test_a_second_sidecar_is_refused_and_told_who_owns_the_root(launch: Launch) -> None:
     first = launch()
     second = running.run_to_end(first.root, "--port", "0")

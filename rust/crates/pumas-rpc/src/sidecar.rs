@@ -104,12 +104,13 @@ async fn serve_until_stopped(run: &Run) -> Result<(), Failed> {
     watch_signals(&api).map_err(Failed::Listening)?;
     let server =
         Server::listen(&run.settings, &api.events, api.layout.uploads()).map_err(Failed::Listening)?;
-    announce(server.port());
-    parent::watch(run.parent, api.stop.clone());
     if let Some(lock) = &lock {
         lock.tell(server.port());
     }
+    // Before the port is told: who reads that may look for the token next.
     write_rpc_file(&api, server.port(), run.settings.token.as_deref());
+    announce(server.port());
+    parent::watch(run.parent, api.stop.clone());
     api.open().await;
     server.ready(Dispatcher::new(Arc::clone(&api), methods::all()));
     tokio::task::spawn_blocking(|| {
