@@ -40,8 +40,9 @@ CREATE INDEX models_newest ON models (updated_at DESC, row DESC);
 -- Only short names can equal a query that many models match.
 CREATE INDEX models_by_short_name ON models (name_key) WHERE length(name_key) <= 32;
 CREATE INDEX models_by_digest ON models (digest_key) WHERE sha256 <> '';
-CREATE INDEX models_by_primary_size ON models (primary_size);
-CREATE INDEX models_pending ON models (row) WHERE pending_lookup = 1;
+-- With the size of the whole model, so that all of them are counted and added up without reading their rows.
+CREATE INDEX models_by_primary_size ON models (primary_size, size_bytes);
+CREATE INDEX models_pending ON models (pending_lookup) WHERE pending_lookup = 1;
 CREATE INDEX models_by_reference ON models (row) WHERE storage = 'reference';
 
 -- Prefix search over the text columns of `models`. Columns, not positions, are kept (`detail=column`): every query term
@@ -118,4 +119,4 @@ CREATE TABLE library_state (
 -- A new index begins at a revision that no earlier one had, so that nothing remembered of that one fits this.
 INSERT INTO library_state
 VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL, 9223372036854775807);
-PRAGMA user_version = 6;
+PRAGMA user_version = 7;

@@ -136,6 +136,18 @@ def test_totals_of_hostile_sizes_do_not_overflow() -> None:
     assert store.totals(c) == (3, 2**63 - 1, 0)
 
 
+def test_models_are_added_up_without_reading_their_rows() -> None:
+    """After each change the next question for the totals pays for it: a row takes a page, an index entry ten bytes."""
+    c = open_index()
+    plans: list[str] = []
+    c.set_trace_callback(plans.append)
+    store.totals(c)
+    c.set_trace_callback(None)
+    steps = [row[3] for sql in plans for row in c.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert len(steps) == 2
+    assert all("USING COVERING INDEX" in step for step in steps), steps
+
+
 # -- entries ---------------------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ const SEARCH_NEW_ROWS: &str = "\
 /// An older index that is used again begins at a revision that no earlier one had, as a new one does (see the schema).
 pub const RENEWAL: &str = "\
     UPDATE library_state \
-    SET revision = CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000)";
+    SET revision = 1000000 + max(revision, 1000000 * CAST(strftime('%s', 'now') AS INTEGER))";
 /// A batch of at least so many rows is one of many: segments are merged when all are written.
 const BULK: usize = 500;
 const SEGMENTS: i64 = 16;

@@ -150,7 +150,7 @@ fn one<R: Read>(mut entry: Entry<'_, R>, writer: &mut Writer) -> Result<()> {
     let mode = mode_of(entry.header()).ok_or_else(|| refused("it is damaged: invalid header", ""))?;
     let name = well_formed(&entry.path_bytes())?;
     if entry.size() > 0 && has_no_content(&entry, &name) {
-        return Err(refused("a member that is no file has content", &name));
+        return Err(refused("a member that is no file has content", name.trim_end_matches('/')));
     }
     let target = || match entry.link_name_bytes() {
         Some(target) => well_formed(&target),
