@@ -234,7 +234,9 @@ impl LibraryIndex {
         Ok(Database::new(
             path,
             schema,
-            Content::Disposable { renewal: Some(store::RENEWAL) },
+            Content::Disposable {
+                renewal: Some(store::RENEWAL),
+            },
             Synchronous::Normal,
             on_quarantine,
         ))

@@ -52,7 +52,9 @@ pub(super) struct Unfinished {
 
 impl Unfinished {
     pub(super) fn beside(database: &Path) -> Self {
-        Self { temporary: temporary_name(&copy_path(database)) }
+        Self {
+            temporary: temporary_name(&copy_path(database)),
+        }
     }
 
     /// Copies what `c` sees inside its transaction. False: `stopped` said so; it is asked every few MiB.
@@ -94,7 +96,9 @@ pub(super) fn put_in_place(database: &Path, version: i64) -> bool {
     let copy = copy_path(database);
     if is_usable(&copy, version) {
         let folder = database.parent().unwrap_or_else(|| Path::new("/"));
-        return fs::rename(&copy, database).and_then(|()| fsync_folder(folder)).is_ok();
+        return fs::rename(&copy, database)
+            .and_then(|()| fsync_folder(folder))
+            .is_ok();
     }
     if !is_odd(&copy) {
         let _ = fs::remove_file(&copy); // without it the content is made again
@@ -108,6 +112,8 @@ fn is_usable(copy: &Path, version: i64) -> bool {
     }
     let mut header = [0_u8; HEADER_BYTES];
     let read = File::open(copy).and_then(|mut file| file.read_exact(&mut header));
-    let found = header[USER_VERSION..].first_chunk().map(|bytes| i64::from(i32::from_be_bytes(*bytes)));
+    let found = header[USER_VERSION..]
+        .first_chunk()
+        .map(|bytes| i64::from(i32::from_be_bytes(*bytes)));
     read.is_ok() && header.starts_with(MAGIC) && found == Some(version)
 }

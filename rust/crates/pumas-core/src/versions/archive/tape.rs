@@ -150,7 +150,10 @@ fn one<R: Read>(mut entry: Entry<'_, R>, writer: &mut Writer) -> Result<()> {
     let mode = mode_of(entry.header()).ok_or_else(|| refused("it is damaged: invalid header", ""))?;
     let name = well_formed(&entry.path_bytes())?;
     if entry.size() > 0 && has_no_content(&entry, &name) {
-        return Err(refused("a member that is no file has content", name.trim_end_matches('/')));
+        return Err(refused(
+            "a member that is no file has content",
+            name.trim_end_matches('/'),
+        ));
     }
     let target = || match entry.link_name_bytes() {
         Some(target) => well_formed(&target),
@@ -202,9 +205,18 @@ fn is_old_folder(header: &Header, name: &str) -> bool {
 /// The mode, when that and the other numbers of a head are numbers.
 fn mode_of(header: &Header) -> Option<u32> {
     let head = header.as_bytes();
-    let others = [&head[108..116], &head[116..124], &head[136..148], &head[329..337], &head[337..345]];
+    let others = [
+        &head[108..116],
+        &head[116..124],
+        &head[136..148],
+        &head[329..337],
+        &head[337..345],
+    ];
     let mode = number(&head[100..108])?;
-    others.into_iter().all(|field| number(field).is_some()).then_some(mode)
+    others
+        .into_iter()
+        .all(|field| number(field).is_some())
+        .then_some(mode)
 }
 
 /// The lowest 32 bits of a number in a head: octal digits, or the bytes of a large or negative one.
