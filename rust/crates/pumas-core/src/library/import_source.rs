@@ -5,60 +5,29 @@
 //! gets fifty checkpoints as one model or one as fifty. Files are opened only to see what they are; nothing is changed.
 //! What kind of model it is, and where it goes, is decided in `import_plan`.
 
-use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use indexmap::IndexSet;
-use rustix::io::Errno;
-
 use crate::error::{Error, Result};
 use crate::library::formats::detect::{FileFormat, detect_format};
 use crate::library::formats::reader::open_regular;
-use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
-use crate::library::formats::text::valid_text;
+use crate::library::formats::shards::detect_sharded_sets;
 use crate::library::hashing::{Stamp, open_file};
-use crate::library::metadata::{METADATA, OVERRIDES, check_overrides};
 use crate::storage::files::{During as _, reason};
-use crate::storage::json_file::{self, JsonObject};
-use crate::storage::paths::{display_name, relative_path, slug};
-use crate::text::grouped;
+use crate::storage::json_file::JsonObject;
+use crate::storage::paths::display_name;
 
-const MAX_FILES: u64 = 20_000;
-const MAX_DEPTH: usize = 32;
-const TOO_DEEP: &str = "too deep";
+mod folder;
+mod names;
+mod single_file;
+mod walk;
 
-/// A folder with one of these at its top, or a list of weights, is a model in itself, whatever lies below.
-const MODEL_MARKS: [&str; 6] = [
-    "config.json",
-    "model_index.json",
-    "adapter_config.json",
-    "params.json",
-    "modules.json",
-    "genai_config.json",
-];
-const WEIGHT_LISTS: [&str; 2] = [".safetensors.index.json", ".bin.index.json"];
-/// What tools leave behind beside models: never part of one.
-const JUNK_NAMES: [&str; 5] = [
-    "__pycache__",
-    "Thumbs.db",
-    "desktop.ini",
-    "metadata.json.bak",
-    "overrides.json.bak",
-];
-const JUNK_SUFFIXES: [&str; 9] = [
-    ".lock",
-    ".part",
-    ".partial",
-    ".incomplete",
-    ".tmp",
-    ".crdownload",
-    ".aria2",
-    ".download",
-    ".pumas-tmp",
-];
+use folder::read_folder;
+pub use names::{is_junk, is_mark, suffix, target_name};
+use single_file::read_file;
+
 /// Files beside weights that need no look inside.
 const COMPANIONS: [&str; 25] = [
     ".json", ".jsonl", ".txt", ".md", ".yaml", ".yml", ".toml", ".csv", ".html", ".pdf", ".py", ".jinja",
@@ -67,13 +36,6 @@ const COMPANIONS: [&str; 25] = [
 ];
 /// A file with such a name that is not what it says (a git LFS pointer, an error page) makes the import fail.
 pub const MUST_BE_MODELS: [&str; 5] = [".safetensors", ".gguf", ".ckpt", ".pth", ".onnx"];
-const METADATA_KEYS: [&str; 5] = [
-    "official_name",
-    "model_type",
-    "hashes",
-    "cleaned_name",
-    "model_id",
-];
 
 /// One file of a model.
 #[derive(Debug, Clone)]
@@ -165,392 +127,6 @@ fn last(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 
-/// The ending of a name, with its dot, in lower case; `""` for hidden files without another one.
-#[must_use]
-pub fn suffix(name: &str) -> String {
-    match name.rfind('.') {
-        Some(at) if at > 0 && at + 1 < name.len() => name[at..].to_lowercase(),
-        _ => String::new(),
-    }
-}
-
-fn suffix_of(path: &Path) -> String {
-    suffix(&last(path).to_string_lossy())
-}
-
-fn stem(path: &Path) -> String {
-    let mut name = plain_text(last(path));
-    if !suffix(&name).is_empty() {
-        name.truncate(name.rfind('.').unwrap_or(name.len()));
-    }
-    name
-}
-
-/// A name with a question mark for each byte that is no text.
-fn plain_text(name: &OsStr) -> String {
-    let plain =
-        |chunk: std::str::Utf8Chunk<'_>| chunk.valid().to_owned() + &"?".repeat(chunk.invalid().len());
-    name.as_encoded_bytes().utf8_chunks().map(plain).collect()
-}
-
-// A single file
-
-fn read_file(path: &Path, real: &Path) -> Result<Source> {
-    let parts = shards_beside(path);
-    let files = parts
-        .iter()
-        .map(|part| source_file(part, Path::new(last(part))))
-        .collect::<Result<Vec<_>>>()?;
-    if files.iter().any(|file| file.format.is_none()) {
-        let name = display_name(last(path));
-        return Err(Error::NotAModel(format!(
-            "{name} is not a model file that we know; nothing was imported."
-        )));
-    }
-    require_complete(parts.iter())?;
-    let stem = stem(path);
-    let title = if parts.len() > 1 {
-        without_part_number(&stem)
-    } else {
-        stem
-    };
-    Ok(Source {
-        path: real.to_path_buf(),
-        title,
-        files,
-        skipped: Vec::new(),
-        metadata: JsonObject::new(),
-        overrides: JsonObject::new(),
-    })
-}
-
-/// Where `-00001-of-00005` begins at the end of a name, before its ending if it has one.
-fn part_number(name: &str) -> Option<usize> {
-    let ends = [name.rfind('.').filter(|at| at + 1 < name.len()), Some(name.len())];
-    ends.into_iter().flatten().find_map(|end| {
-        let (rest, total) = name[..end].rsplit_once("-of-")?;
-        let (base, number) = rest.rsplit_once('-')?;
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        (digits(number) && digits(total)).then_some(base.len())
-    })
-}
-
-fn without_part_number(stem: &str) -> String {
-    part_number(stem).map_or(stem, |at| &stem[..at]).to_owned()
-}
-
-/// The whole set that a file named `…-00002-of-00005.…` belongs to: a part of a model is of no use.
-fn shards_beside(path: &Path) -> Vec<PathBuf> {
-    let alone = || vec![path.to_path_buf()];
-    let is_part = |name: &OsStr| part_number(&name.to_string_lossy()).is_some();
-    let Some(folder) = path.parent().filter(|_| is_part(last(path))) else {
-        return alone();
-    };
-    let Ok(entries) = fs::read_dir(folder) else {
-        return alone();
-    };
-    let mut names: Vec<OsString> = entries
-        .filter_map(|entry| Some(entry.ok()?.file_name()))
-        .collect();
-    names.retain(|name| is_part(name));
-    names.sort();
-    let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    let groups = detect_sharded_sets(&texts(&paths));
-    let mine = path.to_string_lossy();
-    let set = groups
-        .into_values()
-        .find(|group| group.files.iter().any(|file| *file == mine));
-    let members = |group: &ShardGroup| {
-        paths
-            .into_iter()
-            .filter(|path| group.files.contains(&text(path)))
-            .collect()
-    };
-    set.as_ref().map_or_else(alone, members)
-}
-
-/// A path as the rules about names take it.
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn texts<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
-    paths.into_iter().map(|path| text(path)).collect()
-}
-
-// A folder
-
-type Found = (PathBuf, PathBuf);
-
-fn read_folder(path: &Path, real: &Path) -> Result<Source> {
-    let mut skipped = Vec::new();
-    let mut found = walk(real, &mut skipped)?;
-    let own: Vec<&str> = [METADATA, OVERRIDES]
-        .into_iter()
-        .filter(|own| found.iter().any(|(name, _)| name == Path::new(own)))
-        .collect();
-    let (metadata, overrides) = carried(real, &own, &mut skipped)?;
-    found.retain(|(name, _)| name != Path::new(METADATA) && name != Path::new(OVERRIDES));
-    let found = without_metadata_inside(real, found, &mut skipped)?;
-    let files = named_files(&found, &mut skipped)?;
-    let title = if last(path).is_empty() {
-        last(real)
-    } else {
-        last(path)
-    };
-    if !files.iter().any(|file| file.format.is_some()) {
-        let name = display_name(last(path));
-        let depth = if skipped.iter().any(|item| item.reason == TOO_DEEP) {
-            format!(" in its first {MAX_DEPTH} levels")
-        } else {
-            String::new()
-        };
-        return Err(Error::NotAModel(format!(
-            "{name} holds no model file that we know{depth}; nothing was imported."
-        )));
-    }
-    let weights: Vec<&PathBuf> = files
-        .iter()
-        .filter(|file| file.format.is_some())
-        .map(|file| &file.found)
-        .collect();
-    if metadata.is_empty() && !found.iter().any(|(name, _)| is_mark(&name.to_string_lossy())) {
-        refuse_several(real, &weights)?;
-    }
-    require_complete(weights)?;
-    Ok(Source {
-        path: real.to_path_buf(),
-        title: plain_text(title),
-        files,
-        skipped,
-        metadata,
-        overrides,
-    })
-}
-
-/// Whether a file of this name at a folder's top makes the folder one model.
-#[must_use]
-pub fn is_mark(name: &str) -> bool {
-    MODEL_MARKS.contains(&name)
-        || WEIGHT_LISTS
-            .iter()
-            .any(|ending| name.ends_with(ending) && name.len() > ending.len())
-}
-
-/// (relative name, path) of each file that may belong to the model, with a bound on depth and number.
-fn walk(folder: &Path, skipped: &mut Vec<Skipped>) -> Result<Vec<Found>> {
-    let mut found = Vec::new();
-    let mut pending = vec![(folder.to_path_buf(), PathBuf::new(), 0)];
-    let mut count = 0;
-    while let Some((current, prefix, depth)) = pending.pop() {
-        let shown = if prefix.as_os_str().is_empty() {
-            last(&current)
-        } else {
-            prefix.as_os_str()
-        };
-        let mut entries = fs::read_dir(&current)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(|error| unreadable(shown, &error))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            count += 1;
-            if count > MAX_FILES {
-                let name = display_name(last(folder));
-                let many = grouped(MAX_FILES);
-                return Err(Error::NotAModel(format!(
-                    "{name} holds more than {many} files; import a folder inside it."
-                )));
-            }
-            let name = prefix.join(entry.file_name());
-            match what(&entry, depth).map_err(|error| unreadable(&name, &error))? {
-                What::Skipped(reason) => skipped.push(Skipped {
-                    path: display_name(&name),
-                    reason: reason.to_owned(),
-                }),
-                What::Folder => pending.push((entry.path(), name, depth + 1)),
-                What::File => found.push((name, entry.path())),
-            }
-        }
-    }
-    Ok(found)
-}
-
-enum What {
-    File,
-    Folder,
-    Skipped(&'static str),
-}
-
-fn what(entry: &fs::DirEntry, depth: usize) -> io::Result<What> {
-    let name = entry.file_name();
-    let name = name.to_string_lossy();
-    if name.starts_with('.') {
-        return Ok(What::Skipped("hidden"));
-    }
-    if is_junk(&name) {
-        return Ok(What::Skipped("left behind by a program, not part of a model"));
-    }
-    let kind = entry.file_type()?;
-    let behind = match fs::metadata(entry.path()) {
-        Ok(facts) => Some(facts),
-        Err(error) if leads_nowhere(&error) => None,
-        Err(error) => return Err(error),
-    };
-    let is_folder = behind.as_ref().is_some_and(fs::Metadata::is_dir);
-    Ok(if kind.is_symlink() && is_folder {
-        What::Skipped("a link to a folder is not followed")
-    } else if kind.is_dir() {
-        if depth >= MAX_DEPTH {
-            What::Skipped(TOO_DEEP)
-        } else {
-            What::Folder
-        }
-    } else if behind.is_some_and(|facts| facts.is_file()) {
-        What::File
-    } else if kind.is_symlink() {
-        What::Skipped("the link leads nowhere")
-    } else {
-        What::Skipped("not a regular file")
-    })
-}
-
-fn leads_nowhere(error: &io::Error) -> bool {
-    let reason = Errno::from_io_error(error);
-    reason.is_some_and(|reason| [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&reason))
-}
-
-/// A file or folder that is hidden or that a tool left behind.
-#[must_use]
-pub fn is_junk(name: &str) -> bool {
-    name.starts_with('.') || JUNK_NAMES.contains(&name) || JUNK_SUFFIXES.contains(&suffix(name).as_str())
-}
-
-fn named_files(found: &[Found], skipped: &mut Vec<Skipped>) -> Result<Vec<SourceFile>> {
-    let mut files = Vec::new();
-    let mut taken = HashSet::new();
-    for (name, path) in found {
-        let file = source_file(path, name)?;
-        if taken.insert(file.name.clone()) {
-            files.push(file);
-        } else {
-            let reason = "another file has the same name once it is cleaned".to_owned();
-            skipped.push(Skipped {
-                path: display_name(name),
-                reason,
-            });
-        }
-    }
-    Ok(files)
-}
-
-/// Refuse a folder of models of another library. Any other `metadata.json` would look like a model of ours.
-fn without_metadata_inside(root: &Path, found: Vec<Found>, skipped: &mut Vec<Skipped>) -> Result<Vec<Found>> {
-    let is_nested = |name: &Path| name.components().count() > 1 && last(name) == METADATA;
-    let (nested, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|(name, _)| is_nested(name));
-    let describes = |path: &Path| json_file::parse_object(path).is_ok_and(|value| is_ours(&value));
-    let mut models: Vec<String> = nested
-        .iter()
-        .filter(|(_, path)| describes(path))
-        .filter_map(|(_, path)| Some(display_name(path.parent()?)))
-        .collect();
-    if !models.is_empty() {
-        models.sort();
-        return Err(Error::SeveralModels {
-            name: display_name(last(root)),
-            candidates: models,
-        });
-    }
-    let reason = "its name would mark a model of its own";
-    skipped.extend(nested.iter().map(|(name, _)| Skipped {
-        path: display_name(name),
-        reason: reason.to_owned(),
-    }));
-    Ok(others)
-}
-
-fn is_ours(value: &JsonObject) -> bool {
-    METADATA_KEYS
-        .iter()
-        .filter(|key| value.contains_key(**key))
-        .count()
-        >= 2
-}
-
-/// A folder without a mark must hold one file or one set; a projector beside a model belongs to it.
-fn refuse_several(root: &Path, weights: &[&PathBuf]) -> Result<()> {
-    let groups = detect_sharded_sets(&texts(weights.iter().copied()));
-    let firsts: HashSet<&String> = groups.values().map(|group| &group.files[0]).collect();
-    let is_projector = |path: &Path| last(path).to_string_lossy().to_lowercase().contains("mmproj");
-    let order = |path: &Path| groups.values().position(|group| group.files[0] == text(path));
-    let mut mains: Vec<&Path> = weights
-        .iter()
-        .map(|path| path.as_path())
-        .filter(|path| firsts.contains(&text(path)) && !is_projector(path))
-        .collect();
-    mains.sort_by_key(|path| order(path));
-    if mains.len() > 1 {
-        let candidates: IndexSet<String> = mains
-            .into_iter()
-            .map(|main| display_name(candidate(root, main)))
-            .collect();
-        return Err(Error::SeveralModels {
-            name: display_name(last(root)),
-            candidates: candidates.into_iter().collect(),
-        });
-    }
-    Ok(())
-}
-
-/// The outermost folder below `root` that is marked as one model, else the file itself.
-fn candidate<'a>(root: &Path, weight: &'a Path) -> &'a Path {
-    let mut folders: Vec<&Path> = weight
-        .ancestors()
-        .skip(1)
-        .filter(|folder| *folder != root && folder.starts_with(root))
-        .collect();
-    folders.reverse();
-    for folder in folders {
-        let Ok(entries) = fs::read_dir(folder) else { break };
-        let mut names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-        if names.any(|name| is_mark(&name.to_string_lossy())) {
-            return folder;
-        }
-    }
-    weight
-}
-
-/// What another library of ours knew about the model. A file of that name from elsewhere stays behind.
-fn carried(folder: &Path, own: &[&str], skipped: &mut Vec<Skipped>) -> Result<(JsonObject, JsonObject)> {
-    let (mut metadata, mut overrides) = (JsonObject::new(), JsonObject::new());
-    for name in own {
-        let loaded = json_file::load(&folder.join(name)).map(|loaded| loaded.value.unwrap_or_default());
-        let reason = match loaded {
-            Ok(value) if *name == METADATA && is_ours(&value) => {
-                metadata = value;
-                "rewritten for this library; what it says about the model was kept"
-            }
-            Ok(value) if *name == OVERRIDES => match check_overrides(&value) {
-                Ok(()) => {
-                    overrides = value;
-                    "rewritten for this library with the same content"
-                }
-                Err(Error::InvalidInput { .. }) => "damaged",
-                Err(error) => return Err(error),
-            },
-            Ok(_) => "its place is taken by this library's own file",
-            Err(Error::CorruptState { .. }) => "damaged",
-            Err(error) => return Err(error),
-        };
-        skipped.push(Skipped {
-            path: (*name).to_owned(),
-            reason: reason.to_owned(),
-        });
-    }
-    Ok((metadata, overrides))
-}
-
-// Both
-
 fn source_file(found: &Path, name: &Path) -> Result<SourceFile> {
     let stamp = {
         let opened = open_regular(found)?;
@@ -576,7 +152,7 @@ fn source_file(found: &Path, name: &Path) -> Result<SourceFile> {
 /// # Errors
 /// `FileUnavailable`: it cannot be read. `NotAModel`: it claims to be a model file and is none.
 pub fn weights_format(path: &Path) -> Result<Option<FileFormat>> {
-    let suffix = suffix_of(path);
+    let suffix = suffix(&last(path).to_string_lossy());
     if COMPANIONS.contains(&suffix.as_str()) {
         return Ok(None);
     }
@@ -595,45 +171,13 @@ pub fn weights_format(path: &Path) -> Result<Option<FileFormat>> {
     Ok(None)
 }
 
-/// The name in the library: as it is where every supported system can hold it, else cleaned.
-#[must_use]
-pub fn target_name(name: &Path, format: Option<FileFormat>) -> String {
-    let mut parts: Vec<String> = name
-        .components()
-        .map(|part| valid_text(part.as_os_str().as_encoded_bytes()))
-        .collect();
-    let mut whole: Vec<bool> = name
-        .components()
-        .map(|part| part.as_os_str().to_str().is_some())
-        .collect();
-    if let Some(file) = parts.last_mut()
-        && suffix(file).is_empty()
-    {
-        file.push_str(match format {
-            Some(FileFormat::Gguf) => ".gguf",
-            Some(FileFormat::Safetensors) => ".safetensors",
-            Some(FileFormat::Onnx) => ".onnx",
-            _ => "",
-        });
-    }
-    whole.resize(parts.len(), true);
-    let cleaned: Vec<String> = parts
-        .iter()
-        .zip(whole)
-        .map(|(part, whole)| clean(part, whole))
-        .collect();
-    cleaned.join("/")
+/// A path as the rules about names take it.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
-/// `whole` is false when the name holds bytes that are no text.
-fn clean(part: &str, whole: bool) -> String {
-    if whole && relative_path(part, "path").is_ok() {
-        return part.to_owned();
-    }
-    match part.rsplit_once('.') {
-        Some((stem, suffix)) => format!("{}.{}", slug(stem, "file"), slug(suffix, "bin")),
-        None => slug(part, "file"),
-    }
+fn texts<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Vec<String> {
+    paths.into_iter().map(|path| text(path)).collect()
 }
 
 fn require_complete<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
@@ -665,25 +209,6 @@ mod tests {
     }
 
     const GGUF: &[u8] = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-
-    #[test]
-    fn names_are_taken_apart() {
-        assert_eq!(
-            (suffix(".hidden"), suffix("a."), suffix("A.GGUF")),
-            (String::new(), String::new(), ".gguf".to_owned())
-        );
-        assert_eq!(without_part_number("m-00001-of-00003"), "m");
-        assert_eq!(part_number("m-1-of-3.gguf"), Some(1));
-        assert_eq!(part_number("m-one-of-3.gguf"), None);
-        assert_eq!(
-            target_name(Path::new("sub/con"), Some(FileFormat::Gguf)),
-            "sub/con_.gguf"
-        );
-        assert_eq!(target_name(Path::new("a:b.gguf"), None), "a-b.gguf");
-        assert!(
-            is_mark("config.json") && is_mark("sub/x.safetensors.index.json") && !is_mark(".bin.index.json")
-        );
-    }
 
     #[test]
     fn one_model_with_what_belongs_to_it() {

@@ -1,0 +1,71 @@
+//! A file that is a model, or the set of shards that it is a part of.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::names::{part_number, stem, without_part_number};
+use super::{Source, last, require_complete, source_file, text, texts};
+use crate::error::{Error, Result};
+use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
+use crate::storage::json_file::JsonObject;
+use crate::storage::paths::display_name;
+
+pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
+    let parts = shards_beside(path);
+    let files = parts
+        .iter()
+        .map(|part| source_file(part, Path::new(last(part))))
+        .collect::<Result<Vec<_>>>()?;
+    if files.iter().any(|file| file.format.is_none()) {
+        let name = display_name(last(path));
+        return Err(Error::NotAModel(format!(
+            "{name} is not a model file that we know; nothing was imported."
+        )));
+    }
+    require_complete(parts.iter())?;
+    let stem = stem(path);
+    let title = if parts.len() > 1 {
+        without_part_number(&stem)
+    } else {
+        stem
+    };
+    Ok(Source {
+        path: real.to_path_buf(),
+        title,
+        files,
+        skipped: Vec::new(),
+        metadata: JsonObject::new(),
+        overrides: JsonObject::new(),
+    })
+}
+
+/// The whole set that a file named `…-00002-of-00005.…` belongs to: a part of a model is of no use.
+fn shards_beside(path: &Path) -> Vec<PathBuf> {
+    let alone = || vec![path.to_path_buf()];
+    let is_part = |name: &OsStr| part_number(&name.to_string_lossy()).is_some();
+    let Some(folder) = path.parent().filter(|_| is_part(last(path))) else {
+        return alone();
+    };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return alone();
+    };
+    let mut names: Vec<OsString> = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name()))
+        .collect();
+    names.retain(|name| is_part(name));
+    names.sort();
+    let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+    let groups = detect_sharded_sets(&texts(&paths));
+    let mine = path.to_string_lossy();
+    let set = groups
+        .into_values()
+        .find(|group| group.files.iter().any(|file| *file == mine));
+    let members = |group: &ShardGroup| {
+        paths
+            .into_iter()
+            .filter(|path| group.files.contains(&text(path)))
+            .collect()
+    };
+    set.as_ref().map_or_else(alone, members)
+}
