@@ -30,9 +30,7 @@ def database(path: Path, aside: list[str] | None = None) -> Database:
 
 
 def fill(db: Database, numbers: range) -> None:
-    db.write_sync(
-        lambda c: c.executemany("INSERT INTO things VALUES (?, ?)", ((n, os.urandom(1000)) for n in numbers))
-    )
+    db.write_sync(lambda c: c.executemany("INSERT INTO things VALUES (?, ?)", ((n, os.urandom(1000)) for n in numbers)))
 
 
 def numbers(db: Database) -> list[int]:

@@ -26,8 +26,7 @@ _SEARCH_NEW_ROWS: Final = (
 )
 # An older index that is used again begins at a revision that no earlier one had, as a new one does (see the schema).
 RENEWAL: Final = (
-    "UPDATE library_state "
-    "SET revision = 1000000 + max(revision, 1000000 * CAST(strftime('%s', 'now') AS INTEGER))"
+    "UPDATE library_state SET revision = 1000000 + max(revision, 1000000 * CAST(strftime('%s', 'now') AS INTEGER))"
 )
 # A batch of at least so many rows is one of many: segments are merged when all are written.
 BULK = 500
