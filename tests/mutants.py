@@ -58,7 +58,8 @@ STREAM = Suite("backend/pumas/events/stream.py", "tests/events/test_stream.py")
 SSE = Suite("backend/pumas/rpc/sse.py", "tests/events/test_sse.py")
 SEARCH = Suite("backend/pumas/library/search.py", "tests/library/test_search.py")
 FILES = Suite("backend/pumas/storage/files.py", "tests/storage/test_files.py")
-DATABASE = Suite("backend/pumas/storage/database.py", "tests/storage/test_database.py")
+DATABASE = Suite("backend/pumas/storage/database.py", "tests/storage", "database")
+COPY = Suite("backend/pumas/storage/database_copy.py", "tests/storage/test_database_copy.py")
 OWNER = Suite("backend/pumas/storage/owner.py", "tests/storage/test_owner.py")
 TROUBLES = Suite("backend/pumas/storage/troubles.py", "tests/storage/test_troubles.py")
 STATE = Suite("backend/pumas/storage/json_file.py", "tests/storage/test_json_file.py")
@@ -323,13 +324,26 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         (" or isinstance(reason, DiskFull)", ""),
         (" or isinstance(reason, ReadOnly)", ""),
         (', "SQLITE_CANTOPEN"', ""),
-        ("                    self._open_read_only()\n                    return", "                    raise failure"),
+        ("            except ReadOnly:\n                self._open_read_only()\n", "            except KeyError:\n"),
+        ("                with _transaction(conn):\n                    conn.execute(self._renewal)\n", ""),
         ("            if self._read_only and not self._not_writable():", "            if False:"),
         ("        if conn.in_transaction:\n            conn", "        if False:\n            conn"),
         ("            if version > self._schema.version:\n", "            if False:\n"),
         ("conn.set_progress_handler(lambda: time.monotonic() > end,", "conn.set_progress_handler(lambda: False,"),
         ("        self._on_quarantine(kept, reason)\n", ""),
         ("if _is_damage(error) and not self._read_only:", "if not self._read_only:"),
+    ],
+    COPY: [
+        ("size < WORTH_BYTES or ", ""),
+        ("if size < WORTH_BYTES or is_odd(copy):", "if size < WORTH_BYTES:"),
+        ("    if _is_usable(copy, version) and size", "    if size"),
+        ("copy.stat().st_size * (_GROWTH + 1) // _GROWTH", "copy.stat().st_size"),
+        ("_is_usable(copy, version) and size <= ", "_is_usable(copy, version) and 0 * "),
+        ("    if size * _SHARE_OF_FREE_SPACE > free", "    if size > free"),
+        ("        if stopped():", "        if False:"),
+        ("            temporary.unlink(missing_ok=True)", "            pass"),
+        ("            copy.unlink(missing_ok=True)", "            pass"),
+        ("_USER_VERSION.unpack(header) == (version,)", "True"),
     ],
     OWNER: [
         ("            raise RootInUse(_describe_owner(self._layout)) from None", "            pass"),
