@@ -58,7 +58,8 @@ STREAM = Suite("backend/pumas/events/stream.py", "tests/events/test_stream.py")
 SSE = Suite("backend/pumas/rpc/sse.py", "tests/events/test_sse.py")
 SEARCH = Suite("backend/pumas/library/search.py", "tests/library/test_search.py")
 FILES = Suite("backend/pumas/storage/files.py", "tests/storage/test_files.py")
-DATABASE = Suite("backend/pumas/storage/database.py", "tests/storage", "database")
+DATABASE = Suite("backend/pumas/storage/database.py", "tests/storage/test_database.py")
+COPY_IN_PLACE = Suite("backend/pumas/storage/database.py", "tests/storage/test_database_copy.py")
 COPY = Suite("backend/pumas/storage/database_copy.py", "tests/storage/test_database_copy.py")
 OWNER = Suite("backend/pumas/storage/owner.py", "tests/storage/test_owner.py")
 TROUBLES = Suite("backend/pumas/storage/troubles.py", "tests/storage/test_troubles.py")
@@ -325,7 +326,6 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         (" or isinstance(reason, ReadOnly)", ""),
         (', "SQLITE_CANTOPEN"', ""),
         ("            except ReadOnly:\n                self._open_read_only()\n", "            except KeyError:\n"),
-        ("                with _transaction(conn):\n                    conn.execute(self._renewal)\n", ""),
         ("            if self._read_only and not self._not_writable():", "            if False:"),
         ("        if conn.in_transaction:\n            conn", "        if False:\n            conn"),
         ("            if version > self._schema.version:\n", "            if False:\n"),
@@ -333,6 +333,7 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         ("        self._on_quarantine(kept, reason)\n", ""),
         ("if _is_damage(error) and not self._read_only:", "if not self._read_only:"),
     ],
+    COPY_IN_PLACE: [("                with _transaction(conn):\n                    conn.execute(self._renewal)\n", "")],
     COPY: [
         ("size < WORTH_BYTES or ", ""),
         ("if size < WORTH_BYTES or is_odd(copy):", "if size < WORTH_BYTES:"),
