@@ -333,7 +333,9 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         ("        self._on_quarantine(kept, reason)\n", ""),
         ("if _is_damage(error) and not self._read_only:", "if not self._read_only:"),
     ],
-    COPY_IN_PLACE: [("                with _transaction(conn):\n                    conn.execute(self._renewal)\n", "")],
+    COPY_IN_PLACE: [
+        ("                with _transaction(conn):\n                    conn.execute(self._renewal)\n", ""),
+    ],
     COPY: [
         ("size < WORTH_BYTES or ", ""),
         ("if size < WORTH_BYTES or is_odd(copy):", "if size < WORTH_BYTES:"),
