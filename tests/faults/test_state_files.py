@@ -133,7 +133,7 @@ def revision_of(index: Path) -> int:
 
 
 def test_a_large_index_is_not_read_anew_when_it_is_damaged(launch: Launch, tmp_path: Path) -> None:
-    """Its copy takes its place and is brought up to date: a hundred thousand models are back within two seconds."""
+    """Its copy takes its place and is brought up to date: nothing that has not changed is read."""
     root = tmp_path / "root"
     filling = "x" * 6000
     for number in range(600):
