@@ -95,6 +95,7 @@ class Bench:
 
 
 def bench_versions(run: Run) -> list[Row]:
+    """Installing a tiny app, against the same steps by hand; what a shell polls of versions; a rollback."""
     bench = Bench(run)
     try:
         times = run.pick(full=3, quick=2, tiny=1)
