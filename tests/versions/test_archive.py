@@ -256,6 +256,21 @@ def test_the_members_of_a_tar_are_counted_before_many_are_written(
 
 
 @pytest.mark.parametrize("form", TARS)
+def test_counting_the_members_of_a_tar_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    def stop(count: int) -> None:
+        if not count:
+            raise Cancelled("enough")
+
+    monkeypatch.setattr(archive, "_MEMBERS_UNCOUNTED", 1)
+    path = write(tmp_path, FORMS[form]([Member(str(n)) for n in range(3)]))
+    with pytest.raises(Cancelled):
+        extract(path, tmp_path / "target", advance=stop)
+    assert everything(tmp_path / "target") == {"0"}, "it was stopped before the second member"
+
+
+@pytest.mark.parametrize("form", TARS)
 @pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_what_is_no_file_has_no_content(tmp_path: Path, form: str, kind: bytes) -> None:
     """Whether that is content or the next member, programs do not agree."""

@@ -33,7 +33,7 @@ from pumas.library.readers import reader_count
 from pumas.library.reading import Identify, identify_file
 from pumas.library.reconcile import LibraryOffline, Reconciler, Summary
 from pumas.library.store import Changes
-from pumas.storage.database import Database, Schema
+from pumas.storage.database import DAMAGED_FILES, Database, Schema
 from pumas.storage.troubles import Troubles
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,6 @@ _FULL_SHARE = 0.05
 # More changes than this in one batch are told as one event.
 EVENTS_PER_BATCH = 100
 _SHALLOW_FOLDERS = 2000
-# An index and its copy; what comes after them is new.
-_DAMAGED_FILES = 2
 # A look that found more than this leaves memory behind that is worth giving back.
 _MANY_CHANGES = 1000
 _MODELS_PER_PIECE = 500
@@ -276,7 +274,7 @@ class LibraryIndex:
         return summary
 
     def _run(self, reconciler: Reconciler) -> Summary:
-        for _ in range(_DAMAGED_FILES):
+        for _ in range(DAMAGED_FILES):
             try:
                 summary = reconciler.run()
                 break
@@ -541,7 +539,7 @@ class Catalog:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def _read(self, query: Callable[[sqlite3.Connection], T], *, deadline_s: float | None = None) -> T:
-        for _ in range(_DAMAGED_FILES):
+        for _ in range(DAMAGED_FILES):
             database = self.index.opened or await asyncio.to_thread(self.index.database)
             try:
                 return await database.read(query, deadline_s=deadline_s)

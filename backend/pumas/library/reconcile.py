@@ -517,8 +517,7 @@ class _BatchWriter:
     def put(self, batch: Batch) -> None:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="index-writer")
-        while len(self._waiting) >= 1:
-            self._waiting.pop(0).result()
+        self.wait()
         self._waiting.append(self._thread.submit(self._write, batch))
 
     def _write(self, batch: Batch) -> None:

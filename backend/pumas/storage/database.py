@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 READERS = 4
+# A file and its copy may be damaged one after the other; what comes after them is new.
+DAMAGED_FILES = 2
 BUSY_TIMEOUT_S = 30.0
 CLOSE_WAIT_S = 0.2
 PAGE_BYTES = 4096
@@ -142,7 +144,7 @@ class Database:
 
     def _connect_sound_writer(self) -> sqlite3.Connection:
         """What cannot be used is put aside: the file, then the copy that took its place; then there is a new one."""
-        for _ in range(2):
+        for _ in range(DAMAGED_FILES):
             try:
                 return self._connect_writer()
             except (sqlite3.DatabaseError, _ForeignSchema) as error:

@@ -356,19 +356,20 @@ def _untar(archive: Path, kind: str, writer: _Writer) -> None:
     with _tar(archive, kind, limits, writer.advance) as (file, counted, stream):
         for number, member in enumerate(_members(file, counted)):
             if number == _MEMBERS_UNCOUNTED:
-                _require_few_members(archive, kind, limits)
+                _require_few_members(archive, kind, writer)
             _untar_member(file, member, writer)
         # To the very end: only there a gzip file says whether it is whole.
         while stream.read(CHUNK):
             continue
 
 
-def _require_few_members(archive: Path, kind: str, limits: Limits) -> None:
-    """Making files takes ten times as long as reading what they are called, and a tar has no list of its members."""
-    with _tar(archive, kind, limits, lambda _count: None) as (file, counted, _stream):
+def _require_few_members(archive: Path, kind: str, writer: _Writer) -> None:
+    """Making files takes far longer than reading what they are called, and a tar has no list of its members."""
+    # What is read twice counts once, but it can be stopped both times.
+    with _tar(archive, kind, writer.limits, lambda _count: writer.advance(0)) as (file, counted, _stream):
         for number, _ in enumerate(_members(file, counted)):
-            if number >= limits.members:
-                raise too_many(limits.members)
+            if number >= writer.limits.members:
+                raise too_many(writer.limits.members)
 
 
 @contextlib.contextmanager

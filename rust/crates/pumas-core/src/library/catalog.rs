@@ -18,11 +18,12 @@ use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::events::EventStream;
 use crate::library::facets::{FacetCounts, UsedBy};
-use crate::library::library_index::{DAMAGED_FILES, LibraryIndex, LibraryState};
+use crate::library::library_index::{LibraryIndex, LibraryState};
 use crate::library::listing::Listing;
 use crate::library::reconcile::Summary;
 use crate::library::search::{DEADLINE, Filters, Hit, Page, Searcher, one, terms};
 use crate::library::store::{self, Totals};
+use crate::storage::database::DAMAGED_FILES;
 use crate::storage::locked;
 use crate::storage::troubles::Troubles;
 

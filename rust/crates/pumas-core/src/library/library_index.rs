@@ -24,7 +24,7 @@ use crate::library::index::Index;
 use crate::library::reading::{Identify, identify_file, mtime_ns};
 use crate::library::reconcile::{Reconciler, Summary};
 use crate::library::store::{self, Changes, FolderAbove, Mappable};
-use crate::storage::database::{Content, Database, OnQuarantine, Schema, Synchronous};
+use crate::storage::database::{Content, DAMAGED_FILES, Database, OnQuarantine, Schema, Synchronous};
 use crate::storage::files::exists;
 use crate::storage::locked;
 use crate::storage::troubles::Troubles;
@@ -32,8 +32,6 @@ use crate::storage::troubles::Troubles;
 /// More changes than this in one batch are told as one event.
 const EVENTS_PER_BATCH: usize = 100;
 const SHALLOW_FOLDERS: usize = 2000;
-/// An index and its copy; what comes after them is new.
-pub(super) const DAMAGED_FILES: usize = 2;
 const MOST_READERS: usize = 4;
 
 const STALE: &str = "index_stale";

@@ -21,6 +21,9 @@ mod opening;
 /// So many reads go on at once.
 pub const READERS: usize = 4;
 
+/// A file and its copy may be damaged one after the other; what comes after them is new.
+pub(crate) const DAMAGED_FILES: usize = 2;
+
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const CLOSE_WAIT: Duration = Duration::from_millis(200);
 const PAGE_BYTES: u32 = 4096;
@@ -294,14 +297,17 @@ impl Database {
         if self.shared.read_only.load(Ordering::Acquire) {
             return Ok(false);
         }
-        let unfinished = copy::Unfinished::beside(path);
         let filled = self.read_sync(None, |c| {
-            Ok(copy::is_due(c, path, version)? && unfinished.fill(c, stopped)?)
+            if !copy::is_due(c, path, version)? {
+                return Ok(None);
+            }
+            let unfinished = copy::Unfinished::beside(path);
+            Ok(unfinished.fill(c, stopped)?.then_some(unfinished))
         })?;
-        if filled {
-            unfinished.keep(path)?;
+        match filled {
+            Some(copy) => copy.keep(path).map(|()| true),
+            None => Ok(false),
         }
-        Ok(filled)
     }
 
     /// [`Database::read_sync`] in a worker thread.

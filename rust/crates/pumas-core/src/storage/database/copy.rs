@@ -24,8 +24,6 @@ const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const USER_VERSION: usize = 60;
 
-const COPYING: &str = "Copying the index";
-
 pub(super) fn copy_path(database: &Path) -> PathBuf {
     super::opening::with_suffix(database, ".bak")
 }
@@ -81,7 +79,7 @@ impl Unfinished {
             .and_then(|file| file.sync_all())
             .and_then(|()| fs::rename(&self.temporary, &copy))
             .and_then(|()| fsync_folder(copy.parent().unwrap_or_else(|| Path::new("/"))))
-            .during(COPYING)
+            .during("Copying a database")
     }
 }
 

@@ -12,8 +12,8 @@ use rustix::fs::Access;
 
 use super::copy::put_in_place;
 use super::{
-    BULK_CACHE_KIB, BULK_JOURNAL_PAGES, BUSY_TIMEOUT, CACHE_KIB, Content, JOURNAL_PAGES, PAGE_BYTES,
-    PREPARED_STATEMENTS, Reader, Schema, Shared, Synchronous, is_damage, message,
+    BULK_CACHE_KIB, BULK_JOURNAL_PAGES, BUSY_TIMEOUT, CACHE_KIB, Content, DAMAGED_FILES, JOURNAL_PAGES,
+    PAGE_BYTES, PREPARED_STATEMENTS, Reader, Schema, Shared, Synchronous, is_damage, message,
 };
 use crate::error::{Error, Result};
 use crate::storage::files::{aside_name, disk_error};
@@ -71,7 +71,7 @@ impl Shared {
             return self.open_read_only();
         }
         // What cannot be used is put aside: the file, then the copy that took its place; then there is a new one.
-        for _ in 0..2 {
+        for _ in 0..DAMAGED_FILES {
             let (reason, label) = match self.connect_writer() {
                 Ok(connection) => {
                     self.opened(writer, connection);
