@@ -264,7 +264,7 @@ def test_counting_the_members_of_a_tar_can_be_stopped(
             raise Cancelled("enough")
 
     monkeypatch.setattr(archive, "_MEMBERS_UNCOUNTED", 1)
-    path = write(tmp_path, FORMS[form]([Member(str(n)) for n in range(3)]))
+    path = write(tmp_path, FORMS[form]([Member(str(n), os.urandom(1 << 20)) for n in range(3)]))
     with pytest.raises(Cancelled):
         extract(path, tmp_path / "target", advance=stop)
     assert everything(tmp_path / "target") == {"0"}, "it was stopped before the second member"
