@@ -3,7 +3,9 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 
 import { translated } from "./heard";
+import { METHODS } from "../../preload/methods";
 import { HEARD_DE } from "./heard.de";
+import { HEARD_EN } from "./heard.en";
 
 const CHECKOUT = join(import.meta.dirname, "../../../..");
 const RENDERER = join(import.meta.dirname, "..");
@@ -69,6 +71,28 @@ describe("German", () => {
       return [...form.matchAll(/\$(\d)/g)].some(([, place]) => Number(place) > names);
     });
     expect(forgotten).toEqual([]);
+  });
+});
+
+describe("English", () => {
+  it("names no method and no parameter", () => {
+    const names = new RegExp(`\\b(?:${METHODS.join("|")}|pass [a-z_]+ to)\\b`);
+    const said = answered().filter((sentence) => !NEVER_SENT.test(sentence));
+    expect(said.filter((sentence) => names.test(sentence)).length).toBeGreaterThan(3);
+    expect(said.map((sentence) => translated(sentence, HEARD_EN)).filter((sentence) => names.test(sentence))).toEqual(
+      [],
+    );
+  });
+
+  it.each([
+    [
+      "Offline mode is on, so hub.test was not asked; set_network_settings turns it off.",
+      "Offline mode is on, so hub.test was not asked.",
+    ],
+    ["a.bin: No download 'x'; list_model_downloads shows the known ones.", "a.bin: No download 'x'."],
+    ["No such file; it was moved.", "No such file; it was moved."],
+  ])("%s", (sentence, shown) => {
+    expect(translated(sentence, HEARD_EN)).toBe(shown);
   });
 });
 

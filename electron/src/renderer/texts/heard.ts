@@ -8,6 +8,6 @@ export function translated(text: string, sentences: readonly Sentence[]): string
   for (const [pattern, form] of sentences) if (pattern.test(text)) return text.replace(pattern, form);
   // Many begin with what they are about: `roots.pem: No such file or directory`.
   const colon = text.indexOf(": ");
-  if (colon < 0 || sentences.length === 0) return text;
+  if (colon < 0) return text;
   return text.slice(0, colon + 2) + translated(text.slice(colon + 2), sentences);
 }

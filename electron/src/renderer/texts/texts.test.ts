@@ -54,7 +54,7 @@ it("holds no text that nothing shows", () => {
 });
 
 describe("Texts", () => {
-  const texts = new Texts("en", en);
+  const texts = new Texts("en", en, []);
 
   it.each([
     [1, "1 model"],

@@ -5,6 +5,7 @@ import { createContext, use } from "react";
 import { Formats, once } from "../lib/format";
 import { en } from "./en";
 import { translated, type Sentence } from "./heard";
+import { HEARD_EN } from "./heard.en";
 
 export type TextKey = keyof typeof en;
 export type Text = string | { one: string; other: string };
@@ -18,7 +19,7 @@ export class Texts {
   constructor(
     readonly language: string,
     private readonly table: Table,
-    private readonly sentences: readonly Sentence[] = [],
+    private readonly sentences: readonly Sentence[],
   ) {
     // The region (24 hours or 12, which date order) is the system's where the language is the same.
     const region = navigator.languages.find((one) => one.slice(0, 2) === language);
@@ -46,7 +47,7 @@ export class Texts {
   }
 }
 
-export const ENGLISH = new Texts("en", en);
+export const ENGLISH = new Texts("en", en, HEARD_EN);
 
 export const TextsContext = createContext(ENGLISH);
 
