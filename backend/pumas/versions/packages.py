@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -27,6 +26,8 @@ from pumas.errors import DependencyFailed, InstallFailed
 from pumas.storage.files import disk_errors
 from pumas.versions.places import remove_tree
 from pumas.versions.running import OnLine, Programs
+from pumas.versions.scratch import folder as scratch_folder
+from pumas.versions.scratch import scratch
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +119,7 @@ class Packages:
         Raises:
             DependencyFailed: there is no way to satisfy it, or no metadata without building.
         """
-        with tempfile.TemporaryDirectory(prefix="pumas-resolve-") as folder:
-            place = Path(folder)
+        with scratch(self._cache, "resolve-") as place:
             sources = [wish.requirements] if wish.requirements else []
             if wish.extra:
                 sources.append(place / "extra.in")
@@ -209,7 +209,8 @@ class Packages:
         uv = {"UV_NO_PROGRESS": "1"} | (
             {} if os.environ.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(self._cache / "uv")}
         )
-        return child_environment({"PYTHONUNBUFFERED": "1"} | ours | uv)
+        temporary = {} if os.environ.get("TMPDIR") else {"TMPDIR": str(scratch_folder(self._cache))}
+        return child_environment({"PYTHONUNBUFFERED": "1"} | ours | uv | temporary)
 
 
 def relocate(venv: Path, new_parent: Path) -> None:

@@ -99,8 +99,9 @@ class VersionService:
     def _recover(self, kept: set[str]) -> list[Path]:
         """Returns the folders that are to be removed for good."""
         from pumas.versions.recovering import recover
+        from pumas.versions.scratch import left_behind
 
-        swept: list[Path] = []
+        swept = left_behind(self._known.layout.data / "cache")
         for app in self._known.apps:
             if (self._known.layout.root / app.folder).is_dir():
                 one = self._known.app(app.id)

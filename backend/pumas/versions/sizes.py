@@ -10,7 +10,6 @@ import datetime
 import logging
 import platform
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from pumas.versions.packages import Packages, Resolved, Wish
 from pumas.versions.releases import Release
 from pumas.versions.requirements import digest, parse
 from pumas.versions.running import InstallLog, Programs
+from pumas.versions.scratch import scratch
 
 log = logging.getLogger(__name__)
 
@@ -138,13 +138,13 @@ class Sizes:
         )
 
     def _resolve(self, app: AppDescription, release: Release, text: str) -> list[Resolved]:
-        with tempfile.TemporaryDirectory(prefix="pumas-size-") as folder:
-            place = Path(folder)
+        cache = self._layout.data / "cache"
+        with scratch(cache, "size-") as place:
             requirements = place / "requirements.txt"
             requirements.write_text(text, encoding="utf-8")
             quiet = InstallLog(place / "log")
             try:
-                packages = Packages(self._layout.data / "cache", Programs(place / "note", quiet, lambda: None))
+                packages = Packages(cache, Programs(place / "note", quiet, lambda: None))
                 extra = app.python.extra if app.python else ()
                 resolved = packages.resolve(Wish(requirements, extra, release.published_at), build=False)
             finally:

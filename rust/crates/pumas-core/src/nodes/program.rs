@@ -6,9 +6,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ use crate::text::cut;
 use crate::versions::running::note_running;
 
 const LOOK: Duration = Duration::from_millis(100);
-const MOST_OUTPUT: u64 = 256 * 1024;
+const MOST_OUTPUT: usize = 256 * 1024;
 
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "'de: 'static"))]
@@ -109,33 +109,30 @@ impl Call<'_> {
     }
 }
 
-/// A file without a name that a program writes into.
-struct Output {
-    path: PathBuf,
-}
+/// A file without a name that a program writes into: nothing stays behind, however this ends.
+struct Output(fs::File);
 
 impl Output {
     fn new() -> std::io::Result<Self> {
-        let name = format!("pumas-git-{}", crate::storage::files::random_hex(8));
-        let path = env::temp_dir().join(name);
-        fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self { path })
+        let path = env::temp_dir().join(format!("pumas-git-{}", crate::storage::files::random_hex(8)));
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(Self(file))
     }
 
     fn writer(&self) -> std::io::Result<fs::File> {
-        fs::OpenOptions::new().append(true).open(&self.path)
+        self.0.try_clone()
     }
 
     fn read(&self) -> String {
-        let mut data = Vec::new();
-        let _ = fs::File::open(&self.path).and_then(|file| file.take(MOST_OUTPUT).read_to_end(&mut data));
-        String::from_utf8_lossy(&data).into_owned()
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        let mut data = vec![0; MOST_OUTPUT];
+        let size = rustix::io::retry_on_intr(|| rustix::io::pread(&self.0, &mut data, 0)).unwrap_or(0);
+        String::from_utf8_lossy(&data[..size]).into_owned()
     }
 }
 

@@ -21,6 +21,7 @@ mod recovering;
 mod releases;
 mod requirements;
 pub(crate) mod running;
+mod scratch;
 mod service;
 mod setup_links;
 mod sizes;

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +13,10 @@ use super::places::remove_tree;
 use super::python::{Python, find_uv};
 use super::requirements::normalised;
 use super::running::{Programs, failed};
+use super::scratch::{self, Scratch};
 use crate::apps::{Environment, VENV, child_environment, python_of};
 use crate::error::{Error, Result};
-use crate::storage::files::{During as _, random_hex};
+use crate::storage::files::During as _;
 use crate::text::cut;
 
 const MAKE: Duration = Duration::from_mins(2);
@@ -122,10 +122,10 @@ impl Packages {
     /// # Errors
     /// `DependencyFailed`: there is no way to satisfy it, or no metadata without building.
     pub(super) fn resolve(&self, wish: &Wish, build: bool, python: Option<&Path>) -> Result<Resolution> {
-        let scratch = Scratch::new("pumas-resolve-")?;
+        let scratch = Scratch::new(&self.cache, "resolve-")?;
         let mut sources: Vec<PathBuf> = wish.requirements.iter().cloned().collect();
         if !wish.extra.is_empty() {
-            let path = scratch.0.join("extra.in");
+            let path = scratch.path().join("extra.in");
             fs::write(&path, format!("{}\n", wish.extra.join("\n"))).during("Resolving")?;
             sources.push(path);
         }
@@ -138,8 +138,8 @@ impl Packages {
             ""
         };
         let resolve = |before: &str| match &self.uv {
-            Some(uv) => self.resolve_by_uv(uv, &sources, &scratch.0, build, before),
-            None => self.resolve_by_pip(&sources, &scratch.0, build, python, before),
+            Some(uv) => self.resolve_by_uv(uv, &sources, scratch.path(), build, before),
+            None => self.resolve_by_pip(&sources, scratch.path(), build, python, before),
         };
         match resolve(before) {
             // An index that does not tell when files were published has nothing from before any time.
@@ -313,10 +313,10 @@ impl Packages {
         on_look: &mut dyn FnMut(),
     ) -> Result<(i32, Vec<String>)> {
         self.programs
-            .run(argv, folder, &self.environment(), most, on_line, on_look)
+            .run(argv, folder, &self.environment()?, most, on_line, on_look)
     }
 
-    fn environment(&self) -> Environment {
+    fn environment(&self) -> Result<Environment> {
         let mut ours = vec![
             ("PYTHONUNBUFFERED", "1".to_owned()),
             ("PIP_CACHE_DIR", text(&self.cache.join("pip"))),
@@ -324,32 +324,14 @@ impl Packages {
             ("NO_COLOR", "1".to_owned()),
             ("UV_NO_PROGRESS", "1".to_owned()),
         ];
-        if std::env::var_os("UV_CACHE_DIR").is_none_or(|given| given.is_empty()) {
+        let is_free = |name: &str| std::env::var_os(name).is_none_or(|given| given.is_empty());
+        if is_free("UV_CACHE_DIR") {
             ours.push(("UV_CACHE_DIR", text(&self.cache.join("uv"))));
         }
-        child_environment(ours)
-    }
-}
-
-/// A folder for what nobody needs afterwards.
-pub(super) struct Scratch(pub(super) PathBuf);
-
-impl Scratch {
-    /// # Errors
-    /// The disk's failures.
-    pub(super) fn new(prefix: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("{prefix}{}", random_hex(8)));
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .during("Preparing a folder for temporary files")?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        if is_free("TMPDIR") {
+            ours.push(("TMPDIR", text(&scratch::folder(&self.cache)?)));
+        }
+        Ok(child_environment(ours))
     }
 }
 

@@ -17,6 +17,7 @@ use super::offers::Offers;
 use super::places::{Removed, remove_tree};
 use super::rates::{Action, Rates};
 use super::recovering::recover;
+use super::scratch::left_behind;
 use super::setup_links::mend;
 use super::state::{InstalledVersion, Validation, VersionState};
 use super::tags::check_tag;
@@ -509,7 +510,7 @@ impl VersionService {
 
 /// The folders that are to be removed for good.
 fn recover_all(known: &Known, kept: &HashSet<String>) -> Result<Vec<PathBuf>> {
-    let mut swept = Vec::new();
+    let mut swept = left_behind(&known.layout.data().join("cache"));
     for app in known.apps.all()?.values() {
         if !known.layout.root().join(&app.folder).is_dir() {
             continue;

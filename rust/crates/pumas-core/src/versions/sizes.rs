@@ -15,12 +15,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::github::{GitHub, TIMEOUTS};
-use super::packages::{Packages, Resolved, Scratch, Wish};
+use super::packages::{Packages, Resolved, Wish};
 use super::progress::moment;
 use super::python::Python;
 use super::releases::{Release, not_found};
 use super::requirements::{digest, parse};
 use super::running::{InstallLog, Programs};
+use super::scratch::Scratch;
 use crate::apps::{AppDescription, PackageKind};
 use crate::blocking::blocking;
 use crate::config::Layout;
@@ -428,12 +429,13 @@ impl Sizes {
 }
 
 fn resolve(layout: &Layout, app: &AppDescription, release: &Release, text: &str) -> Result<Vec<Resolved>> {
-    let scratch = Scratch::new("pumas-size-")?;
-    let requirements = scratch.0.join("requirements.txt");
+    let cache = layout.data().join("cache");
+    let scratch = Scratch::new(&cache, "size-")?;
+    let requirements = scratch.path().join("requirements.txt");
     fs::write(&requirements, text).during("Sizing a release")?;
-    let quiet = Arc::new(InstallLog::new(&scratch.0.join("log")));
-    let programs = Programs::new(scratch.0.join("note"), quiet, Arc::new(|| Ok(())));
-    let packages = Packages::new(&layout.data().join("cache"), programs)?;
+    let quiet = Arc::new(InstallLog::new(&scratch.path().join("log")));
+    let programs = Programs::new(scratch.path().join("note"), quiet, Arc::new(|| Ok(())));
+    let packages = Packages::new(&cache, programs)?;
     let wish = Wish {
         requirements: Some(requirements),
         extra: app
