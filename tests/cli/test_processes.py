@@ -92,3 +92,15 @@ def test_a_followed_log_ends_with_the_app(terminal: Callable[..., Terminal], sid
     os.kill(pid, signal.SIGKILL)
     shown.expect("ended by itself by signal 9")
     assert shown.end() == exits.OK
+
+
+def test_a_followed_log_of_an_app_that_has_ended_tells_how(pumas: Run, sidecar: Sidecar, root: Root) -> None:
+    pid = sidecar.result("launch_app", {"app_id": "web"})["pid"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not sidecar.result("list_processes")["processes"], what="the end")
+    done = pumas("logs", "web", "-f", "--root", str(root.path))
+    assert (done.status, done.out) == (exits.OK, "hello []\n")
+    assert "ended by itself by signal 9" in done.err
+    sidecar.result("launch_app", {"app_id": "web"})
+    sidecar.result("stop_app", {"app_id": "web"})
+    assert pumas("logs", "web", "-f", "--root", str(root.path)).err == ""

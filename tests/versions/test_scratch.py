@@ -23,7 +23,7 @@ TAG = "v1"
 
 @pytest.fixture
 def halting(tmp_path: Path) -> Path:
-    """uv that leaves something in the folder for temporary files, notes where that is, and waits instead of installing."""
+    """uv that leaves something among the temporary files, notes where that is, and waits instead of installing."""
     program = tmp_path / "uv"
     program.write_text(
         f"""#!{sys.executable}
@@ -61,7 +61,8 @@ def test_what_a_killed_installation_left_is_removed_at_the_next_start(
 
     again = launch(env=environment)
     eventually(lambda: not any(path.exists() for path in left), 30, "their removal")
-    eventually(lambda: again.result("get_installed_versions", {"app_id": "comfyui"})["versions"] == [TAG], 90, "the end")
+    of_app = {"app_id": "comfyui"}
+    eventually(lambda: again.result("get_installed_versions", of_app)["versions"] == [TAG], 90, "the end")
     assert list(scratch.iterdir()) == []
 
 
@@ -72,9 +73,7 @@ def test_a_folder_that_the_user_chose_is_used(
     chosen = tmp_path / "chosen"
     chosen.mkdir()
     cache = str(tmp_path / "uv-cache")
-    one = launch(
-        env={**server.environment(), "UV_CACHE_DIR": cache, "TMPDIR": str(chosen), "PUMAS_UV": str(halting)}
-    )
+    one = launch(env={**server.environment(), "UV_CACHE_DIR": cache, "TMPDIR": str(chosen), "PUMAS_UV": str(halting)})
     one.result("get_available_versions", {"app_id": "comfyui", "force_refresh": True})
     one.result("install_version", {"app_id": "comfyui", "tag": TAG})
     note = tmp_path / "note"

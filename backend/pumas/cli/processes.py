@@ -123,7 +123,11 @@ def logs(
             if not begun:
                 begun = True
                 _print(cli, cli.client.get_process_log(app_id=app, lines=lines)["lines"])
-                if not any(p["app_id"] == app.lower() for p in cli.client.list_processes()["processes"]):
+                runs = [p for p in cli.client.list_processes(ended=True)["processes"] if p["app_id"] == app.lower()]
+                if all(p["state"] == "exited" for p in runs):
+                    newest = max(runs, key=lambda p: p["started_at"], default=None)
+                    if newest and newest["error"]:
+                        cli.out.say(f"pumas: {newest['error']}")
                     return exits.OK
             elif event.data.get("app_id") == app.lower() and _shown(cli, event.topic, event.data) != -1:
                 return exits.OK

@@ -1,7 +1,8 @@
 """Where package programs put what they need only while they run.
 
-It lies below the launcher root, not in the system's folder for temporary files: that one is often kept in memory, and pip
-unpacks gigabytes there. What a kill leaves behind is removed at the next start. `cache` is the folder for downloads.
+It lies below the launcher root, not in the system's folder for temporary files: that one is often kept in memory, and
+pip unpacks gigabytes there. What a kill leaves behind is removed at the next start. `cache` is the folder that
+downloads are kept in.
 """
 
 from __future__ import annotations
