@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import marshal
 import os
-import signal
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -74,16 +74,41 @@ def test_readings_are_those_of_this_process(root: Path, count: int) -> None:
     try:
         for inside in (0, 1):
             asked = paths(root)
-            answers = list(helpers.read(asked, inside))
-            assert len(answers) == len(asked)
+            answers = read(helpers, asked, inside)
+            assert helpers.pending == 0
             if not inside:
                 for path, answer in zip(asked, answers, strict=True):
                     check_same(answer, root, path)
             entries = [answer.entry for answer in answers if isinstance(answer, Reading) and answer.witness == "x.gguf"]
             assert len(entries) == 1 - inside
-        assert list(helpers.read([], 0)) == []
+        assert helpers.take("llm/fam/m0001") is None
     finally:
         helpers.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_folders_are_taken_in_any_order(root: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    unasked, asked = paths(root), list[str]()
+    helpers = Readers(os.fspath(root), 2)
+    try:
+        while unasked or asked:
+            count = chance.randint(0, len(unasked))
+            helpers.ask(unasked[:count], 0)
+            asked += unasked[:count]
+            del unasked[:count]
+            chance.shuffle(asked)
+            for _ in range(chance.randint(0, len(asked))):
+                path = asked.pop()
+                check_same(helpers.take(path), root, path)
+            assert helpers.pending == len(asked)
+    finally:
+        helpers.close()
+
+
+def read(helpers: Readers, paths: list[str], inside: int = 0) -> list[Reading | OSError | None]:
+    helpers.ask(paths, inside)
+    return [helpers.take(path) for path in paths]
 
 
 def rows(root: Path, count: int) -> tuple[list[Any], list[tuple[str, str]]]:
@@ -119,19 +144,38 @@ def test_the_index_is_the_same_without_them(root: Path) -> None:
 
 
 @pytest.mark.usefixtures("eager")
+def test_small_families_are_asked_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(300):
+        folder = tmp_path / "models/llm" / f"family{number // 2}" / f"m{number}"
+        folder.mkdir(parents=True)
+        (folder / "metadata.json").write_text("{}")
+    real, sizes = readers._Reader.ask, list[int]()
+
+    def counting(self: readers._Reader, group: readers._Group) -> None:
+        sizes.append(len(group.paths))
+        real(self, group)
+
+    monkeypatch.setattr(readers._Reader, "ask", counting)
+    found, _ = rows(tmp_path / "models", 2)
+    assert len(found[0]) == 300
+    assert sum(sizes) >= 300 + 150
+    assert len(sizes) < sum(sizes) / 5
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("answers", [0, 1, 5])
 def test_a_reader_that_dies_costs_nothing_but_time(root: Path, monkeypatch: pytest.MonkeyPatch, answers: int) -> None:
-    real, seen = Readers._answer, 0
+    real, seen = readers._Reader.receive, 0
 
-    def dying(self: Readers, number: int) -> Any:
+    def dying(self: readers._Reader) -> None:
         nonlocal seen
         if seen == answers:
-            os.kill(self._processes[0].pid, signal.SIGKILL)
-            self._processes[0].wait()
+            self.process.kill()
+            self.process.wait()
         seen += 1
-        return real(self, number)
+        real(self)
 
-    monkeypatch.setattr(Readers, "_answer", dying)
+    monkeypatch.setattr(readers._Reader, "receive", dying)
     found, _ = rows(root, 2)
     assert seen > answers
     assert len(found[0]) == MODELS
@@ -149,14 +193,14 @@ def test_no_process_can_be_started(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_readers_end_with_whoever_started_them(root: Path) -> None:
     helpers = Readers(os.fspath(root), 2)
-    [first, second] = helpers._processes
+    first, second = (reader.process for reader in helpers._readers)
     assert first.stdin is not None
     first.stdin.close()  # as the kernel does when the asking process dies
     assert first.wait(30) == 0
     assert second.poll() is None
     helpers.close()
     assert second.poll() is not None
-    assert list(helpers.read(["llm/fam/m0001"], 0)) == [None]
+    assert read(helpers, ["llm/fam/m0001"]) == [None]
 
 
 def test_readers_inherit_no_secret(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +208,8 @@ def test_readers_inherit_no_secret(root: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, "marker-of-a-secret")
     helpers = Readers(os.fspath(root), 1)
     try:
-        [process] = helpers._processes
-        list(helpers.read(["llm/fam/m0001"], 0))
+        [process] = (reader.process for reader in helpers._readers)
+        read(helpers, ["llm/fam/m0001"])
         for what in ("environ", "cmdline"):
             assert b"marker-of-a-secret" not in Path(f"/proc/{process.pid}/{what}").read_bytes()
     finally:
@@ -188,14 +232,26 @@ def test_a_run_that_is_stopped_leaves_no_reader(root: Path, monkeypatch: pytest.
     Reconciler(root, database, Troubles(), readers=1, stop=stop.is_set).run()
     database.close_sync()
     assert started
-    assert not any(helpers._processes for helpers in started)
+    assert not any(helpers._readers for helpers in started)
 
 
 @given(st.lists(st.text(max_size=400), max_size=60).map(lambda few: few * 20))
 @settings(max_examples=40)
 def test_two_questions_fit_into_a_pipe(paths: list[str]) -> None:
-    groups = list(readers._groups(paths))
-    assert [path for group in groups for path in group] == paths
-    for group in groups:
-        question = marshal.dumps((1, [path.encode("utf-8", "replace").decode() for path in group]))
+    asked: list[tuple[int, list[str]]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "_start", FakeProcess)
+        patch.setattr(readers, "_AHEAD", 10_000)
+        patch.setattr(readers, "_send", lambda _pipe, value: asked.append(value))
+        helpers = Readers("", 1)
+        asked.clear()
+        helpers.ask(paths, 1)
+        helpers._keep_busy(all_of_it=True)
+    assert [path for _, group in asked for path in group] == paths
+    for inside, group in asked:
+        question = marshal.dumps((inside, [path.encode("utf-8", "replace").decode() for path in group]))
         assert 0 < len(group) <= readers._GROUP and len(question) + 8 <= 65_536 // 2
+
+
+class FakeProcess:
+    stdin = stdout = None

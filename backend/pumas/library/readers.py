@@ -16,7 +16,9 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -44,74 +46,120 @@ def reader_count() -> int:
     return min((len(affinity(0)) if affinity else os.cpu_count() or 1) // 2, 2)
 
 
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Folders that one question names; `answers` are in the same order, once they are there."""
+
+    inside: int
+    paths: list[str] = field(default_factory=list[str])
+    cost: int = 0
+    answers: list[Any] | None = None
+
+
+class _Reader:
+    """One process and the questions that it has not answered, in order."""
+
+    def __init__(self) -> None:
+        self.process = _start()
+        self.asked: deque[_Group] = deque()
+
+    def ask(self, group: _Group) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a dead one is met again at its answer
+            _send(self.process.stdin, (group.inside, group.paths))
+        self.asked.append(group)
+
+    def receive(self) -> None:
+        """Wait for the answer to its oldest question. Raises as `_receive`."""
+        self.asked.popleft().answers = _receive(self.process.stdout)
+
+
 class Readers:
-    """The readers of one library for one run. Not thread-safe. Raises OSError when none can be started."""
+    """The readers of one library for one run. Not thread-safe. Raises OSError when none can be started.
+
+    What is asked for is read in about that order, so that it should be wanted in about that order too: what comes
+    early is kept.
+    """
 
     def __init__(self, root: str, count: int) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._readers: list[_Reader] = []
+        self._places: dict[str, tuple[_Group, int]] = {}
+        self._unasked: deque[_Group] = deque()
         try:
             for _ in range(count):
-                self._processes.append(_start())
-            for process in self._processes:
-                _send(process.stdin, root)
+                self._readers.append(_Reader())
+            for reader in self._readers:
+                _send(reader.process.stdin, root)
         except BaseException:
             self.close()
             raise
 
-    def read(self, paths: Sequence[str], inside: int) -> Iterator[Reading | OSError | None]:
-        """What each of these folders holds, in order; None where the caller must look by itself."""
-        groups = list(_groups(paths))
-        ahead = _AHEAD * len(self._processes)
-        for number, group in enumerate(groups[:ahead]):
-            self._ask(number, group, inside)
-        for number, group in enumerate(groups):
-            answer = self._answer(number)
-            following = number + ahead
-            if following < len(groups):
-                self._ask(following, groups[following], inside)
-            if answer is None:
-                yield from [None] * len(group)
-            else:
-                yield from map(_decoded, answer)
+    @property
+    def pending(self) -> int:
+        """Folders that were asked for and not taken."""
+        return len(self._places)
 
-    def _ask(self, number: int, group: Sequence[str], inside: int) -> None:
-        if self._processes:
-            with contextlib.suppress(OSError, ValueError):  # a dead reader is met again at its answer
-                _send(self._processes[number % len(self._processes)].stdin, (inside, list(group)))
+    def ask(self, paths: Iterable[str], inside: int) -> None:
+        """Have these folders read, none of which is pending. `take` gets each."""
+        if not self._readers:
+            return
+        for path in paths:
+            # What `marshal` adds to a text, and what UTF-8 takes at most for a character.
+            cost = 5 + 4 * len(path)
+            group = self._unasked[-1] if self._unasked else None
+            if group is None or not _has_room(group, cost, inside):
+                self._unasked.append(group := _Group(inside))
+            self._places[path] = group, len(group.paths)
+            group.paths.append(path)
+            group.cost += cost
+        self._keep_busy()
 
-    def _answer(self, number: int) -> list[Any] | None:
-        if not self._processes:
+    def take(self, path: str) -> Reading | OSError | None:
+        """What this folder holds; None where the caller must look by itself."""
+        place = self._places.pop(path, None)
+        if place is None:
             return None
+        group, position = place
+        while group.answers is None and self._readers:
+            self._wait_for(group)
+        if group.answers is None:
+            return None
+        answer, group.answers[position] = group.answers[position], None
+        return _decoded(answer)
+
+    def _wait_for(self, group: _Group) -> None:
+        self._keep_busy(all_of_it=True)
+        reader = next((one for one in self._readers if group in one.asked), None)
+        reader = reader or max(self._readers, key=lambda one: len(one.asked))
         try:
-            return _receive(self._processes[number % len(self._processes)].stdout)
+            reader.receive()
         except (OSError, EOFError, ValueError, TypeError):
             self.close()
-            return None
+        else:
+            self._keep_busy()
+
+    def _keep_busy(self, *, all_of_it: bool = False) -> None:
+        """Ask as much as may be asked at once; a group that more may come to only with `all_of_it`."""
+        while self._unasked and (all_of_it or len(self._unasked) > 1 or len(self._unasked[0].paths) >= _GROUP):
+            reader = min(self._readers, key=lambda one: len(one.asked))
+            if len(reader.asked) >= _AHEAD:
+                return
+            reader.ask(self._unasked.popleft())
 
     def close(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
+        for reader in self._readers:
+            reader.process.kill()
+            reader.process.wait()
+            for pipe in (reader.process.stdin, reader.process.stdout):
                 with contextlib.suppress(OSError):
                     assert pipe is not None
                     pipe.close()
-        self._processes.clear()
+        self._readers.clear()
+        self._unasked.clear()
+        self._places.clear()
 
 
-def _groups(paths: Sequence[str]) -> Iterator[list[str]]:
-    group: list[str] = []
-    size = 0
-    for path in paths:
-        # What `marshal` adds to a text, and what UTF-8 takes at most for a character.
-        cost = 5 + 4 * len(path)
-        size += cost
-        if group and (size > _QUESTION_BYTES or len(group) >= _GROUP):
-            yield group
-            group, size = [], cost
-        group.append(path)
-    if group:
-        yield group
+def _has_room(group: _Group, cost: int, inside: int) -> bool:
+    return group.inside == inside and len(group.paths) < _GROUP and group.cost + cost <= _QUESTION_BYTES
 
 
 def _start() -> subprocess.Popen[bytes]:

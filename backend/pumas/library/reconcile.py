@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -53,6 +55,9 @@ _CHUNK = 1000
 # So many folders must have been read, and so many be waiting, before processes are started to help.
 _READERS_AFTER = 2000
 _READERS_FOR = 100
+# So many folders are read ahead, of so many of the parents that come next.
+_PLANNED = 1000
+_PLANNED_FRAMES = 100
 # Young stamps are not trusted: a change within one tick of the file system's clock leaves no trace in it.
 _FINE_CLOCK_NS = 100_000_000
 _COARSE_CLOCK_NS = 2_500_000_000
@@ -80,9 +85,19 @@ class LibraryOffline(PumasError):
     kind = "offline"
 
 
+class _Chunk(NamedTuple):
+    """Names of a folder's children, and the rows that the index has in that part of the alphabet, by name."""
+
+    names: list[str]
+    known: dict[str, tuple[Any, ...]]
+
+
 @dataclass(slots=True)
 class _Frame:
-    """A folder being read that has folders below it. `names` None: it is unchanged, the index knows its children."""
+    """A folder being read that has folders below it. `names` None: it is unchanged, the index knows its children.
+
+    `chunks` are those that are planned and not looked at; `is_planned`: there will be no others.
+    """
 
     path: str
     stamp: FolderStamp | None
@@ -90,7 +105,8 @@ class _Frame:
     names: list[str] | None
     position: int = 0
     after: str = ""
-    begun: bool = False
+    is_planned: bool = False
+    chunks: deque[_Chunk] = field(default_factory=deque[_Chunk])
 
 
 @dataclass
@@ -285,6 +301,8 @@ class _Run:
         self._owners: dict[str, None] = {}
         self._writer = _BatchWriter(reconciler)
         self._readers: Readers | None = None
+        # Names in frames of the stack that are in no chunk yet.
+        self._unplanned = 0
         self._now_ns = time.time_ns()
         self.batch = Batch()
         self.summary = Summary()
@@ -300,6 +318,7 @@ class _Run:
 
     def drain(self) -> None:
         while self._stack and not self._r.stopped():
+            self._plan_ahead()
             frame = self._stack[-1]
             if not self._next_chunk(frame):
                 self._stack.pop()
@@ -316,35 +335,50 @@ class _Run:
             for row in rows:
                 self._look_at_known(_below(frame.path, row[1]), row, frame.inside)
             return True
-        if frame.begun and frame.position >= len(frame.names):
-            return False
-        frame.begun = True
-        names = frame.names[frame.position : frame.position + _CHUNK]
-        frame.position += _CHUNK
-        last = frame.position >= len(frame.names)
-        until = None if last else names[-1]
-        known = {
-            row[1]: row
-            for row in self._r.database.read_sync(lambda c: store.children(c, frame.path, frame.after, until))
-        }
-        frame.after = names[-1] if names else ""
-        new = [_below(frame.path, name) for name in names if name not in known]
-        ahead = self._read_ahead(new, frame.inside)
+        if not frame.chunks:
+            if frame.is_planned:
+                return False
+            self._plan_chunk(frame, frame.names)
+        names, known = frame.chunks.popleft()
         for name in names:
             row = known.pop(name, None)
             if row:
                 self._look_at_known(_below(frame.path, name), row, frame.inside)
             else:
-                self.look(_below(frame.path, name), None, frame.inside, ahead=next(ahead, None))
+                path = _below(frame.path, name)
+                self.look(path, None, frame.inside, ahead=self._readers.take(path) if self._readers else None)
         for name in known:
             self.batch.removed_trees.append(_below(frame.path, name))
         return True
 
-    def _read_ahead(self, paths: list[str], inside: int) -> Iterator[Reading | OSError | None]:
+    def _plan_ahead(self) -> None:
+        """Have folders read that will be looked at soon, in the order in which that will be."""
+        if not self._unplanned or (self._readers is None and not self._start_readers()):
+            return
+        for frame in itertools.islice(reversed(self._stack), _PLANNED_FRAMES):
+            while frame.names is not None and not frame.is_planned:
+                if self._readers is None or self._readers.pending >= _PLANNED:
+                    return
+                self._plan_chunk(frame, frame.names)
+
+    def _start_readers(self) -> bool:
         """Processes of their own are worth their start when many folders were read already and many follow."""
-        if self._readers is None and self.summary.read >= _READERS_AFTER and len(paths) >= _READERS_FOR:
+        if self.summary.read >= _READERS_AFTER and self._unplanned >= _READERS_FOR:
             self._readers = self._r.start_readers()
-        return self._readers.read(paths, inside) if self._readers else iter(())
+        return self._readers is not None
+
+    def _plan_chunk(self, frame: _Frame, names: list[str]) -> None:
+        part = names[frame.position : frame.position + _CHUNK]
+        frame.position += _CHUNK
+        frame.is_planned = frame.position >= len(names)
+        until = None if frame.is_planned else part[-1]
+        rows = self._r.database.read_sync(lambda c: store.children(c, frame.path, frame.after, until))
+        known = {row[1]: row for row in rows}
+        frame.after = part[-1] if part else ""
+        frame.chunks.append(_Chunk(part, known))
+        self._unplanned -= len(part)
+        if self._readers is not None:
+            self._readers.ask((_below(frame.path, name) for name in part if name not in known), frame.inside)
 
     def _look_at_known(self, path: str, row: tuple[Any, ...], inside: int) -> None:
         """`row`: of the folder, in the order of FolderStamp; nearly all prove to be unchanged."""
@@ -428,6 +462,7 @@ class _Run:
                 # Unsettled, it promises nothing, but leads to the rows below it should this run be killed.
                 self.batch.folders.append(row._replace(settled=0, has_children=1))
             self._stack.append(_Frame(path, row, inside or is_model, sorted(reading.folders)))
+            self._unplanned += len(reading.folders)
         else:
             self._add_folder(row)
 
