@@ -93,13 +93,8 @@ class Readers:
             self.close()
             raise
 
-    @property
-    def pending(self) -> int:
-        """Folders that were asked for and not taken."""
-        return len(self._places)
-
     def ask(self, paths: Iterable[str], inside: int) -> None:
-        """Have these folders read, none of which is pending. `take` gets each."""
+        """Have these folders read, each once. `take` gets each."""
         if not self._readers:
             return
         for path in paths:

@@ -55,7 +55,7 @@ _CHUNK = 1000
 # So many folders must have been read, and so many be waiting, before processes are started to help.
 _READERS_AFTER = 2000
 _READERS_FOR = 100
-# So many folders are read ahead, of so many of the parents that come next.
+# So many folders are planned ahead, of so many of the parents that come next.
 _PLANNED = 1000
 _PLANNED_FRAMES = 100
 # Young stamps are not trusted: a change within one tick of the file system's clock leaves no trace in it.
@@ -301,8 +301,8 @@ class _Run:
         self._owners: dict[str, None] = {}
         self._writer = _BatchWriter(reconciler)
         self._readers: Readers | None = None
-        # Names in frames of the stack that are in no chunk yet.
-        self._unplanned = 0
+        # Names in frames of the stack: of those that are in no chunk yet, and of those that are.
+        self._unplanned = self._planned = 0
         self._now_ns = time.time_ns()
         self.batch = Batch()
         self.summary = Summary()
@@ -340,6 +340,7 @@ class _Run:
                 return False
             self._plan_chunk(frame, frame.names)
         names, known = frame.chunks.popleft()
+        self._planned -= len(names)
         for name in names:
             row = known.pop(name, None)
             if row:
@@ -357,7 +358,7 @@ class _Run:
             return
         for frame in itertools.islice(reversed(self._stack), _PLANNED_FRAMES):
             while frame.names is not None and not frame.is_planned:
-                if self._readers is None or self._readers.pending >= _PLANNED:
+                if self._planned >= _PLANNED:
                     return
                 self._plan_chunk(frame, frame.names)
 
@@ -377,6 +378,7 @@ class _Run:
         frame.after = part[-1] if part else ""
         frame.chunks.append(_Chunk(part, known))
         self._unplanned -= len(part)
+        self._planned += len(part)
         if self._readers is not None:
             self._readers.ask((_below(frame.path, name) for name in part if name not in known), frame.inside)
 
