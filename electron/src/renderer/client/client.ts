@@ -7,6 +7,8 @@ import type { ClosedReason, MethodName, Ok, Params, PumasEvent, Transport } from
 
 /** Events of one moment (an import of a thousand files) lead to one new look. */
 const GATHER_MS = 200;
+/** Between two answers of which the first took long. */
+const LONGEST_PAUSE_MS = 2000;
 const CHANNEL = "pumas-changes";
 
 export type Connection = "connecting" | "open" | ClosedReason;
@@ -31,8 +33,8 @@ export class Client {
   private readonly listeners = new Map<string, Set<Listener>>();
   private readonly watchers = new Set<() => void>();
   private readonly stale = new Set<MethodName>();
-  /** First answers on their way after which is asked again already. */
-  private readonly askedAfter = new WeakSet<Promise<unknown>>();
+  /** Hashes of queries that are asked again after the answer that is on its way. */
+  private readonly askedLater = new Set<string>();
   private readonly tabs = new BroadcastChannel(CHANNEL);
   private gathering: ReturnType<typeof setTimeout> | undefined;
   private state: Connection = "connecting";
@@ -123,16 +125,25 @@ export class Client {
     }, GATHER_MS);
   }
 
-  /** Ask anew what is shown. A first answer that is on its way may be older than that, and is asked again after it. */
+  /**
+   * Ask anew what is shown. An answer that is on its way may be older than that, and is asked again after it, not
+   * instead of it, and after a pause: while models come by the thousand, a slow one would never be there.
+   */
   private outdate(filters: QueryFilters): void {
-    for (const { queryKey, state, promise } of this.queries.getQueryCache().findAll(filters)) {
-      if (state.fetchStatus !== "fetching" || state.data !== undefined) continue;
-      if (promise === undefined || this.askedAfter.has(promise)) continue;
-      this.askedAfter.add(promise);
-      const again = () => this.queries.invalidateQueries({ queryKey, exact: true });
-      promise.then(again, again);
+    for (const { queryHash, queryKey, state, promise } of this.queries.getQueryCache().findAll(filters)) {
+      if (this.askedLater.has(queryHash)) continue;
+      const filter = { queryKey, exact: true };
+      if (state.fetchStatus === "fetching" && promise !== undefined) {
+        this.askedLater.add(queryHash);
+        const waiting = Date.now();
+        const again = () => {
+          this.askedLater.delete(queryHash);
+          this.outdate(filter);
+        };
+        const pause = () => setTimeout(again, Math.min(Date.now() - waiting, LONGEST_PAUSE_MS));
+        promise.then(pause, pause);
+      } else void this.queries.invalidateQueries(filter);
     }
-    void this.queries.invalidateQueries(filters);
   }
 
   private hear(event: PumasEvent): void {
