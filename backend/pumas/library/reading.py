@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -65,8 +64,7 @@ class Reading(NamedTuple):
     broken: list[str]
 
 
-@dataclass(frozen=True)
-class _Listing:
+class _Listing(NamedTuple):
     folders: list[str]
     odd_names: list[str]
     links: list[str]

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import re
 import unicodedata
+from bisect import bisect_right
 
 # Letters that unicode61 nevertheless takes for separators (New Tai Lue and Vedic vowel signs that changed category).
 _NOT_LETTERS_TO_SQLITE = "\u19b0-\u19c0\u19c8\u19c9\u1cf2\u1cf3"
@@ -44,7 +45,7 @@ _SIZE_BANDS = (0, 1, 4, 8, 16, 32, 64)
 
 def size_band(size: int) -> str:
     """The lower bound in GiB, as text, of the band that a size in bytes falls into: `0`, `1`, `4`, … `64`."""
-    return str(next(bound for bound in reversed(_SIZE_BANDS) if size >= bound << 30))
+    return str(_SIZE_BANDS[bisect_right(_SIZE_BANDS, size >> 30) - 1])
 
 
 def same(text: str) -> str:
