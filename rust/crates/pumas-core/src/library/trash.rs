@@ -10,52 +10,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::{Value, json};
-
 use crate::error::{Error, Result};
 use crate::library::companions::Companions;
 use crate::library::index::{Index, follow};
-use crate::library::metadata::{METADATA, known_folder, model_folder};
-use crate::library::moments::utc_moment;
+use crate::library::metadata::{known_folder, model_folder};
 use crate::storage::clock::now;
 use crate::storage::files::{
     During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, already_exists, exists, fsync_folder,
     make_folders, random_hex, remove_if_empty, rename_new, write_durably,
 };
-use crate::storage::json_file::{self, JsonObject};
-use crate::storage::paths::{contained, relative_path, slug};
+use crate::storage::json_file;
+use crate::storage::paths::contained;
 use crate::storage::state_lock::StateLock;
 
-const ENTRY: &str = "entry.json";
+mod entry;
+
+pub use entry::TrashEntry;
+use entry::{ENTRY, age_days, compact, decoded, describe, encoded, id_from_metadata, is_trash_id};
+
 /// The folder of an entry that holds the model.
 pub const MODEL: &str = "model";
 const EMPTYING: &str = ".emptying";
-const LONGEST_ID: usize = 100;
 const LISTING: &str = "list_trash";
-
-/// One deleted model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TrashEntry {
-    /// Names it for `restore` and `empty`.
-    pub trash_id: String,
-    /// Where it belongs.
-    pub model_id: String,
-    /// All models that lie in the folder: the deleted one first, then those nested in it.
-    pub model_ids: Vec<String>,
-    /// The shown name.
-    pub official_name: String,
-    /// ISO-8601 UTC; `""` when nobody wrote it down.
-    pub deleted_at: String,
-    /// Bytes.
-    pub size: u64,
-    /// Files, links included.
-    pub files: u64,
-    /// How many companions went or came back with it in this call.
-    #[serde(skip)]
-    pub companions: usize,
-}
 
 /// The trash of one library. Calls block.
 #[derive(Clone)]
@@ -328,168 +304,6 @@ impl Trash {
     }
 }
 
-fn is_trash_id(text: &str) -> bool {
-    (1..=LONGEST_ID).contains(&text.len())
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-/// `2030-02-03T04:05:06.000001Z` as `20300203T040506`.
-fn compact(moment: &str) -> String {
-    moment
-        .chars()
-        .filter(|c| !matches!(c, '-' | ':'))
-        .take(15)
-        .collect()
-}
-
-/// Counts what lies in `folder`, links as links.
-fn describe(folder: &Path, model_id: &str, trash_id: &str, deleted_at: &str) -> TrashEntry {
-    let mut entry = TrashEntry {
-        trash_id: trash_id.to_owned(),
-        model_id: model_id.to_owned(),
-        model_ids: vec![model_id.to_owned()],
-        official_name: official_name(folder),
-        deleted_at: deleted_at.to_owned(),
-        size: 0,
-        files: 0,
-        companions: 0,
-    };
-    let mut waiting = vec![(folder.to_path_buf(), model_id.to_owned())];
-    while let Some((path, id)) = waiting.pop() {
-        let mut folders = Vec::new();
-        let mut is_model = false;
-        for found in fs::read_dir(&path)
-            .into_iter()
-            .flatten()
-            .filter_map(io::Result::ok)
-        {
-            let name = found.file_name();
-            let Ok(status) = found.path().symlink_metadata() else {
-                continue;
-            };
-            if status.is_dir() {
-                folders.push((found.path(), format!("{id}/{}", name.to_string_lossy())));
-            } else if !(status.is_symlink() && found.path().is_dir()) {
-                is_model |= name == METADATA;
-                entry.size += status.len();
-                entry.files += 1;
-            }
-        }
-        if is_model && id != model_id {
-            entry.model_ids.push(id);
-        }
-        folders.sort();
-        waiting.extend(folders.into_iter().rev());
-    }
-    entry
-}
-
-fn metadata(folder: &Path) -> JsonObject {
-    json_file::load(&folder.join(METADATA))
-        .ok()
-        .and_then(|loaded| loaded.value)
-        .unwrap_or_default()
-}
-
-fn official_name(folder: &Path) -> String {
-    match metadata(folder).get("official_name") {
-        Some(Value::String(name)) => name.clone(),
-        _ => folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-    }
-}
-
-/// Where a model without a readable entry belongs, as far as its own metadata tells.
-fn id_from_metadata(folder: &Path, trash_id: &str) -> String {
-    let metadata = metadata(folder);
-    let part = |(key, fallback)| {
-        slug(
-            metadata.get(key).and_then(Value::as_str).unwrap_or_default(),
-            fallback,
-        )
-    };
-    [
-        ("model_type", "unknown"),
-        ("family", "restored"),
-        ("cleaned_name", trash_id),
-    ]
-    .map(part)
-    .join("/")
-}
-
-fn encoded(entry: &TrashEntry) -> Vec<u8> {
-    let value = json!({
-        "trash_id": entry.trash_id,
-        "model_id": entry.model_id,
-        "model_ids": entry.model_ids,
-        "official_name": entry.official_name,
-        "deleted_at": entry.deleted_at,
-        "size_bytes": entry.size,
-        "files": entry.files,
-    });
-    json_file::encode(value.as_object().unwrap_or(&JsonObject::new()))
-}
-
-/// Trusts nothing.
-///
-/// # Errors
-/// `CorruptState`, `UnsafePath`: we could not have written this.
-fn decoded(trash_id: &str, value: &JsonObject) -> Result<TrashEntry> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str);
-    let count = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let foreign = || Error::CorruptState {
-        name: ENTRY.to_owned(),
-        reason: "not an entry of the trash".to_owned(),
-    };
-    let ids = value
-        .get("model_ids")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let ids: Vec<String> = ids
-        .iter()
-        .map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned))
-        .collect();
-    let (Some(model_id), Some(name)) = (text("model_id"), text("official_name")) else {
-        return Err(foreign());
-    };
-    if ids.first().map(String::as_str) != Some(model_id) {
-        return Err(foreign());
-    }
-    for id in &ids {
-        relative_path(id, "model_id")?;
-        if id.split('/').any(|part| part.starts_with('.')) {
-            return Err(Error::unsafe_path("model_id", "must not name a hidden folder"));
-        }
-    }
-    Ok(TrashEntry {
-        trash_id: trash_id.to_owned(),
-        model_id: model_id.to_owned(),
-        model_ids: ids,
-        official_name: name.to_owned(),
-        deleted_at: text("deleted_at")
-            .filter(|moment| utc_moment(moment).is_some())
-            .unwrap_or_default()
-            .to_owned(),
-        size: count("size_bytes"),
-        files: count("files"),
-        companions: 0,
-    })
-}
-
-/// Negative for a date in the future or none at all: such an entry is not old.
-fn age_days(entry: &TrashEntry) -> f64 {
-    utc_moment(&entry.deleted_at).map_or(-1.0, |deleted| {
-        Timestamp::now().duration_since(deleted).as_secs_f64() / 86_400.0
-    })
-}
-
 /// Removes our own file and the folder if nothing else is in it. Never a tree.
 fn remove_entry_without_model(place: &Path) {
     if exists(&place.join(MODEL)) {
@@ -514,137 +328,4 @@ fn remove_entry_without_model(place: &Path) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::library::companions::NoCompanions;
-    use crate::library::testing::Library;
-
-    fn trash(place: &Library) -> Trash {
-        let root = place.root().join(".trash");
-        Trash::new(
-            place.root().into(),
-            root,
-            place.lock(),
-            place.index.clone(),
-            Arc::new(NoCompanions),
-        )
-    }
-
-    fn full() -> Library {
-        let place = Library::new();
-        place.model("llm/a/A", &json!({"official_name": "A model"}));
-        place.file("llm/a/A/a.gguf", "12345");
-        place.model("llm/a/A/inner/B", &json!({}));
-        place
-    }
-
-    #[test]
-    fn a_deleted_model_comes_back_as_it_was() {
-        let place = full();
-        let trash = trash(&place);
-        let entry = trash.delete("llm/a/A", false).unwrap();
-        assert_eq!(entry.model_ids, ["llm/a/A", "llm/a/A/inner/B"]);
-        assert_eq!((entry.official_name.as_str(), entry.files), ("A model", 3));
-        assert!(!place.root().join("llm/a").exists() && place.root().join("llm").exists());
-        assert_eq!(trash.list().unwrap(), std::slice::from_ref(&entry));
-        assert_eq!(trash.restore(&entry.trash_id, false).unwrap(), entry);
-        assert_eq!(fs::read(place.root().join("llm/a/A/a.gguf")).unwrap(), b"12345");
-        assert!(trash.list().unwrap().is_empty());
-        assert_eq!(
-            place.index.told(),
-            [
-                "remove llm/a/A llm/a/A/inner/B",
-                "refresh llm/a/A llm/a/A/inner/B"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_dry_run_changes_nothing() {
-        let place = full();
-        let trash = trash(&place);
-        assert_eq!(trash.delete("llm/a/A", true).unwrap().files, 3);
-        assert!(place.root().join("llm/a/A/a.gguf").exists() && !place.root().join(".trash").exists());
-        let entry = trash.delete("llm/a/A", false).unwrap();
-        trash.restore(&entry.trash_id, true).unwrap();
-        assert_eq!(trash.empty(None, None, true).unwrap().len(), 1);
-        assert_eq!(trash.list().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_name_that_is_taken_by_now_is_not_replaced() {
-        let place = full();
-        let trash = trash(&place);
-        let entry = trash.delete("llm/a/A", false).unwrap();
-        place.model("llm/a/A", &json!({}));
-        for dry_run in [true, false] {
-            assert!(matches!(
-                trash.restore(&entry.trash_id, dry_run),
-                Err(Error::AlreadyExists(_))
-            ));
-        }
-        assert_eq!(trash.list().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn what_is_not_there_cannot_be_named() {
-        let place = full();
-        let trash = trash(&place);
-        assert!(matches!(
-            trash.delete("llm/a/None", false),
-            Err(Error::ModelNotFound(_))
-        ));
-        for id in ["", "../x", "none", "a/b", ".emptying"] {
-            assert!(
-                matches!(trash.restore(id, false), Err(Error::TrashEntryNotFound { .. })),
-                "{id:?}"
-            );
-            assert!(trash.empty(Some(&[id.to_owned()]), None, false).is_err());
-        }
-    }
-
-    #[test]
-    fn emptying_takes_what_is_old_and_has_a_date() {
-        let place = full();
-        let trash = trash(&place);
-        let entry = trash.delete("llm/a/A", false).unwrap();
-        assert!(trash.empty(None, Some(1.0), false).unwrap().is_empty());
-        let file = place.root().join(".trash").join(&entry.trash_id).join(ENTRY);
-        fs::write(&file, "{ damaged").unwrap();
-        assert!(trash.empty(None, Some(0.0), false).unwrap().is_empty());
-        assert_eq!(
-            trash.list().unwrap()[0].model_id,
-            format!("unknown/restored/{}", entry.trash_id)
-        );
-        assert_eq!(
-            trash.empty(Some(&[entry.trash_id]), None, false).unwrap().len(),
-            1
-        );
-        assert!(trash.list().unwrap().is_empty());
-    }
-
-    #[test]
-    fn half_done_work_is_finished_after_a_kill() {
-        let place = full();
-        let trash = trash(&place);
-        place.file(".trash/20300101T000000-00000000/entry.json", "{}");
-        place.file(".trash/20300101T000000-00000001.emptying/model/x", "x");
-        place.file(".trash/not ours/x", "x");
-        trash.recover().unwrap();
-        assert_eq!(trash.names().unwrap(), ["not ours"]);
-        assert!(place.root().join("llm/a/A/a.gguf").exists());
-    }
-
-    #[test]
-    fn an_entry_that_names_a_place_outside_is_not_followed() {
-        let place = Library::new();
-        for (number, id) in ["../../etc", "/etc", ".staging/x", ""].into_iter().enumerate() {
-            let entry = json!({"model_id": id, "model_ids": [id], "official_name": "x", "deleted_at": ""});
-            place.file(&format!(".trash/t{number}/entry.json"), entry.to_string());
-            place.file(&format!(".trash/t{number}/model/metadata.json"), "{}");
-        }
-        for entry in trash(&place).list().unwrap() {
-            assert!(entry.model_id.starts_with("unknown/restored/t"));
-        }
-    }
-}
+mod tests;
