@@ -14,6 +14,8 @@ export interface Shown {
   place: HTMLElement;
   /** An event of the sidecar. */
   tell: (topic: string, data: Record<string, unknown>) => void;
+  /** Look at something else. */
+  leave: () => void;
 }
 
 /** Answers of React, of queries and of what both start. */
@@ -48,7 +50,11 @@ export async function shown(part: ReactNode, answer: (method: MethodName, params
     await Promise.resolve();
   });
   await settle();
-  return { place, tell: (topic, data) => act(() => stream?.event({ id: null, topic, data })) };
+  return {
+    place,
+    tell: (topic, data) => act(() => stream?.event({ id: null, topic, data })),
+    leave: () => root.unmount(),
+  };
 }
 
 /** Type into a field as a person does, so that React hears of it. */

@@ -49,3 +49,16 @@ it("saves what was typed and nothing else: another tab may have changed the rest
   ]);
   expect(versionRanges(overrides)).toEqual({ comfyui: "<0.9" });
 });
+
+it("keeps what was typed while a person looks at something else", async () => {
+  const answer = (method: string) =>
+    method === "get_model"
+      ? { success: true, metadata: { official_name: "Phi 4", notes: "old" }, overrides: {}, folder: "/phi" }
+      : { success: true, apps: [] };
+  const notes = (place: HTMLElement) => place.querySelector("textarea") ?? expect.fail("no field");
+  const first = await shown(<Edit />, answer);
+  type(notes(first.place), "not saved yet");
+  act(() => first.leave());
+  const again = await shown(<Edit />, answer);
+  expect(notes(again.place).value).toBe("not saved yet");
+});

@@ -1,6 +1,7 @@
-import { useState, type SyntheticEvent } from "react";
+import type { SyntheticEvent } from "react";
 
 import { useCall, useChange, useClient } from "../../client/hooks";
+import { useKept } from "../../lib/kept";
 import { Button } from "../../parts/Button";
 import { Field } from "../../parts/Field";
 import { notify } from "../../parts/notices";
@@ -28,12 +29,13 @@ export function ModelEdit({ modelId, facts, overrides }: Props) {
   const apps = useCall("list_apps", {});
   const update = useChange("update_model");
   const limit = useChange("update_model_overrides");
-  // Only what was typed here: the rest follows the model, which another tab or a script may change meanwhile.
-  const [typed, setTyped] = useState<Partial<Typed>>({});
+  // Only what was typed here: the rest follows the model, which another tab or a script may change meanwhile. It waits
+  // here until it is saved, also when a person looks at the files or at another model in between.
+  const [typed, setTyped] = useKept<Partial<Typed>>(`model.edit.${modelId}`, {});
   const { name, tags, notes } = { name: facts.name, tags: facts.tags.join(", "), notes: facts.notes, ...typed };
   const type = (changes: Partial<Typed>) => setTyped((known) => ({ ...known, ...changes }));
   const stored = versionRanges(overrides);
-  const [limits, setLimits] = useState<Readonly<Record<string, string>>>({});
+  const [limits, setLimits] = useKept<Readonly<Record<string, string>>>(`model.ranges.${modelId}`, {});
   const ranges = { ...stored, ...limits };
   const takers = (apps.data?.apps ?? []).filter((app) => app.takes_models);
   const save = (event: SyntheticEvent) => {
