@@ -77,6 +77,22 @@ test("a list is walked through with its details open, and what is deleted is tak
     await expect(details).toHaveAccessibleName(`Details of ${name}`);
     await expect(page.locator(`#${active}`)).toHaveAttribute("aria-selected", "true");
   }
+  await page.keyboard.press("Delete");
+  await expect(details).toHaveCount(0); // they would tell of a model that is not there
+  await page.getByRole("button", { name: "Undo" }).focus();
+  await page.keyboard.press("Enter");
+  await expect(page.getByText(/is in the trash/)).toHaveCount(0);
+});
+
+test("what is opened by its address is where the arrows are, in view", async ({ page, stage }) => {
+  await page.setViewportSize({ width: 1280, height: 500 });
+  await page.goto(await stage.address());
+  await page.goto(`${stage.url}/#/library/llm/llama/llama-3_1-8b-instruct-q4_k_m`);
+  const list = page.getByRole("listbox", { name: "Models" });
+  const row = list.getByRole("option", { selected: true });
+  await expect(row).toContainText("Llama 3.1 8B");
+  await expect(row).toBeInViewport({ ratio: 1 });
+  await expect(list).toHaveAttribute("aria-activedescendant", (await row.getAttribute("id")) ?? "none");
 });
 
 test("Escape closes details wherever one is in them, and takes nothing away that was typed", async ({ open }) => {

@@ -33,8 +33,8 @@ export function Library({ item }: { item: string }) {
   const [showTrash, setShowTrash] = useState(false);
   const answer = useFirstPage(search);
   const status = useCall("get_library_status", {});
-  const facetsAfterRows = useDeferredValue(answer.isSuccess, false);
   const found = answer.data;
+  const facetsAfterRows = useDeferredValue(found !== undefined, false);
   // The rows stay those of the last answer, with its highlights, until the next one is there: one redraw for each letter.
   const [shown, setShown] = useState(search);
   if (shown !== search && !answer.isPlaceholderData && !answer.isPending) setShown(search);

@@ -21,6 +21,8 @@ const TABS = ["about", "files", "header", "links", "edit"] as const;
 export default function ModelDetail({ modelId, onClose }: { modelId: string; onClose: () => void }) {
   const { t } = useTexts();
   const model = useCall("get_model", { model_id: modelId });
+  // What was known of a model that is gone describes nothing any more, and its buttons would only fail.
+  const gone = model.error?.kind === "model_not_found";
   const facts = readMetadata(model.data?.metadata ?? {}, modelId);
   return (
     <aside
@@ -39,13 +41,11 @@ export default function ModelDetail({ modelId, onClose }: { modelId: string; onC
         <Button look="quiet" icon={<X aria-hidden />} aria-label={t("common.close")} onClick={onClose} />
       </header>
       {model.isError && (
-        <div className={css.detailBody}>
-          <div>
-            <Problem error={model.error} />
-          </div>
+        <div className={css.detailProblem}>
+          <Problem error={model.error} />
         </div>
       )}
-      {model.data && (
+      {model.data && !gone && (
         <Tabs.Root className={css.tabsRoot} defaultValue="about">
           <TabList
             label={t("model.label", { name: facts.name })}

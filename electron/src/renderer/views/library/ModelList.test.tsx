@@ -8,6 +8,7 @@ import { Client } from "../../client/client";
 import { ClientContext } from "../../client/hooks";
 import type { Ok, Params, Transport } from "../../client/types";
 import { ModelList } from "./ModelList";
+import { rowId } from "./ModelRow";
 import { EVERYTHING, PAGE } from "./params";
 
 const ROW = 56;
@@ -33,29 +34,44 @@ function answer({ offset, limit }: Params<"search_models_fts">): Ok<"search_mode
   return { success: true, models, total_count: TOTAL, query_time_ms: 1, query: "", matched: "all" };
 }
 
+let deleted = 0;
 const transport = {
-  call: (_: string, params: Params<"search_models_fts">) => Promise.resolve(answer(params)),
+  call: (method: string, params: Params<"search_models_fts">) => {
+    if (method === "search_models_fts") return Promise.resolve(answer(params));
+    deleted++;
+    return Promise.resolve({ success: true, trash_id: null });
+  },
   follow: () => () => undefined,
 } as unknown as Transport;
 
 let root: Root;
 let list: HTMLElement;
+let render: (current: string) => Promise<void>;
+const onOpen = vi.fn<(modelId: string) => void>();
 beforeEach(async () => {
   vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(HEIGHT);
   const place = document.body.appendChild(document.createElement("div"));
   root = createRoot(place);
   const client = new Client(transport);
   const found = answer({ query: "", offset: 0, limit: PAGE });
-  await act(async () => {
+  const draw = (current: string) =>
     root.render(
       <ClientContext value={client}>
         <QueryClientProvider client={client.queries}>
-          <ModelList search={EVERYTHING} found={found} current="" onOpen={() => undefined} />
+          <ModelList search={EVERYTHING} found={found} current={current} onOpen={onOpen} />
         </QueryClientProvider>
       </ClientContext>,
     );
-    await Promise.resolve();
-  });
+  render = (current) =>
+    act(async () => {
+      draw(current);
+      await Promise.resolve();
+    });
+  onOpen.mockReset().mockImplementation(draw);
+  HTMLElement.prototype.scrollTo = function (this: HTMLElement, to?: ScrollToOptions | number) {
+    if (typeof to === "object") this.scrollTop = to.top ?? 0;
+  };
+  await render("");
   list = place.querySelector<HTMLElement>("[role=listbox]") ?? expect.fail("no list");
 });
 afterEach(() => {
@@ -120,4 +136,38 @@ it("makes rows ready after the frame, except when something would be missing in 
   });
   await scrollTo(105);
   expect(places()).not.toEqual(before);
+});
+
+it("shows the row of what is opened by its address, once", async () => {
+  await render("llm/a/40");
+  expect(list.scrollTop).toBe(41 * ROW - HEIGHT);
+  expect(list.getAttribute("aria-activedescendant")).toBe(rowId(40));
+  await scrollTo(0);
+  await render("llm/a/40");
+  expect(list.scrollTop).toBe(0);
+});
+
+it("leaves the list where it is when a row of it is opened", async () => {
+  await scrollTo(20);
+  const row = rows().find((one) => one.getAttribute("aria-posinset") === "20"); // half above the edge
+  act(() => row?.click());
+  expect(onOpen).toHaveBeenCalledWith("llm/a/19");
+  expect(list.querySelector("[aria-selected=true]")?.textContent).toContain("model 19");
+  expect(list.scrollTop).toBe(20 * ROW);
+});
+
+it("closes the details of what is deleted, not those of another model", async () => {
+  const press = (key: string) =>
+    act(async () => {
+      list.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+      await new Promise((resolve) => setTimeout(resolve));
+    });
+  await render("llm/a/3");
+  await press("Delete");
+  await expect.poll(() => onOpen.mock.calls).toEqual([[""]]);
+  onOpen.mockClear();
+  await render("llm/other/1");
+  await press("Delete");
+  await expect.poll(() => deleted).toBe(2);
+  expect(onOpen).not.toHaveBeenCalled();
 });

@@ -38,17 +38,36 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
     setActive(0);
   }, [search]);
 
-  const latest = useRef(rowAt);
+  // What is opened by its address, or by other parts of the page, is shown once: afterwards a person may scroll away.
+  const revealed = useRef("");
   useEffect(() => {
-    latest.current = rowAt;
+    if (revealed.current === current) return;
+    const index = found.models.findIndex(({ model_id }) => model_id === current);
+    if (index < 0 && current !== "") return;
+    revealed.current = current;
+    if (index < 0) return;
+    setActive(index);
+    reveal(index);
+  }, [current, found, reveal]);
+  const choose = useCallback(
+    (modelId: string) => {
+      revealed.current = modelId; // where it is in view already
+      onOpen(modelId);
+    },
+    [onOpen],
+  );
+
+  const latest = useRef({ rowAt, current });
+  useEffect(() => {
+    latest.current = { rowAt, current };
   });
   const open = useCallback(
     (index: number) => {
       setActive(index);
-      const model = latest.current(index);
-      if (model !== undefined) onOpen(model.model_id);
+      const model = latest.current.rowAt(index);
+      if (model !== undefined) choose(model.model_id);
     },
-    [onOpen],
+    [choose],
   );
 
   const moveTo = (index: number) => {
@@ -56,7 +75,7 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
     reveal(next);
     setActive(next);
     const model = rowAt(next);
-    if (current !== "" && model !== undefined) onOpen(model.model_id);
+    if (current !== "" && model !== undefined) choose(model.model_id);
   };
   const press = (event: KeyboardEvent) => {
     const moves: Record<string, () => void> = {
@@ -70,7 +89,9 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
       Escape: () => onOpen(""),
       Delete: () => {
         const model = rowAt(active);
-        if (model !== undefined) remove(model.model_id, model.official_name);
+        if (model === undefined) return;
+        const isOpen = () => latest.current.current === model.model_id;
+        remove(model.model_id, model.official_name, () => isOpen() && onOpen(""));
       },
     };
     const move = moves[event.key];
