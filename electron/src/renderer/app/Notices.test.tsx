@@ -1,7 +1,9 @@
 import { act } from "react";
+import { createRoot } from "react-dom/client";
 import { beforeEach, afterEach, expect, it, vi } from "vitest";
 
 import { notify } from "../parts/notices";
+import { Dialog } from "../parts/Dialog";
 import { shown } from "../testing/shown";
 import { Notices } from "./Notices";
 
@@ -39,4 +41,20 @@ it("stays as long as the keyboard is at one of them", () => {
   act(() => place.querySelector("button")?.blur());
   after(2);
   expect(place.textContent).toBe("");
+});
+
+it("does not lie over the buttons of a dialog that opens later, and is there again after it", async () => {
+  vi.useRealTimers();
+  const { place: page } = await shown(<Notices />, () => ({}));
+  vi.useFakeTimers();
+  act(() => notify({ tone: "good", text: "Deleted.", action: { label: "Undo", run: () => undefined } }));
+  const root = createRoot(document.body.appendChild(document.createElement("div")));
+  act(() => root.render(<Dialog title="Trash" onClose={() => undefined}>empty</Dialog>)); // prettier-ignore
+  expect(page.textContent).toBe("");
+  act(() => notify({ tone: "bad", text: "That did not work." }));
+  expect(page.textContent).toBe("That did not work.");
+  act(() => root.unmount());
+  expect(page.textContent).toContain("Deleted.");
+  after(19);
+  expect(page.textContent).toContain("Undo");
 });

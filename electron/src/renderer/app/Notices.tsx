@@ -10,7 +10,7 @@ const LOOK_AGAIN_MS = 1500;
 
 export function Notices() {
   return (
-    <div className={css.notices} role="status" aria-live="polite">
+    <div className={css.notices} data-notices role="status" aria-live="polite">
       {useNotices().map((notice) => (
         <Message key={notice.id} notice={notice} />
       ))}

@@ -1,9 +1,10 @@
 import * as Radix from "@radix-ui/react-dialog";
 import { X } from "lucide-react";
-import { useState, type ReactNode } from "react";
+import { useEffect, useState, type ReactNode } from "react";
 
 import { useTexts } from "../texts/texts";
 import { Button } from "./Button";
+import { holdBack } from "./notices";
 import css from "./parts.module.css";
 
 interface Props {
@@ -17,6 +18,7 @@ interface Props {
 export function Dialog({ title, onClose, children, foot }: Props) {
   const { t } = useTexts();
   const [before] = useState(() => document.activeElement);
+  useEffect(holdBack, []);
   /** Radix knows only its own triggers: whatever had the focus before gets it back. */
   const giveFocusBack = (event: Event) => {
     event.preventDefault();
@@ -26,7 +28,12 @@ export function Dialog({ title, onClose, children, foot }: Props) {
     <Radix.Root open onOpenChange={(open) => !open && onClose()}>
       <Radix.Portal>
         <div className={css.overlay}>
-          <Radix.Content className={css.dialog} aria-describedby={undefined} onCloseAutoFocus={giveFocusBack}>
+          <Radix.Content
+            className={css.dialog}
+            aria-describedby={undefined}
+            onCloseAutoFocus={giveFocusBack}
+            onInteractOutside={staysOpen}
+          >
             <header className={css.dialogHead}>
               <Radix.Title asChild>
                 <h2>{title}</h2>
@@ -40,4 +47,10 @@ export function Dialog({ title, onClose, children, foot }: Props) {
       </Radix.Portal>
     </Radix.Root>
   );
+}
+
+/** A message is not outside of the dialog that it came from. */
+function staysOpen(event: Event & { detail: { originalEvent: Event } }): void {
+  const { target } = event.detail.originalEvent;
+  if (target instanceof Element && target.closest("[data-notices]") !== null) event.preventDefault();
 }

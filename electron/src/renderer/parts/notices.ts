@@ -16,7 +16,10 @@ const OFFER_MS = 20_000;
 const MOST = 4;
 
 let shown: readonly Notice[] = [];
+let visible = shown;
 let next = 1;
+/** Those before it were there before the dialog that is open. */
+let firstShown = 0;
 const watchers = new Set<() => void>();
 
 export function notify(notice: Omit<Notice, "id">): void {
@@ -33,17 +36,32 @@ export function dismiss(id: number): void {
   become(shown.filter((notice) => notice.id !== id));
 }
 
+/**
+ * While a dialog is open, what was said before it waits: it would lie over the dialog's buttons. Returns how to show it
+ * again.
+ */
+export function holdBack(): () => void {
+  const before = firstShown;
+  firstShown = next;
+  become(shown);
+  return () => {
+    firstShown = before;
+    become(shown);
+  };
+}
+
 export function useNotices(): readonly Notice[] {
   return useSyncExternalStore(
     (watcher) => {
       watchers.add(watcher);
       return () => watchers.delete(watcher);
     },
-    () => shown,
+    () => visible,
   );
 }
 
 function become(notices: readonly Notice[]): void {
   shown = notices;
+  visible = shown.filter(({ id }) => id >= firstShown);
   for (const watcher of watchers) watcher();
 }
