@@ -26,6 +26,19 @@ function overflowing(): string[] {
     .map((one) => `${one.tagName} ${one.className}: ${one.scrollWidth} > ${one.clientWidth}`);
 }
 
+/** Words and sizes that begin in one line and end in the next: what a person has to put together again. */
+function broken(): string[] {
+  const lines = (one: Element) => {
+    const range = document.createRange();
+    range.selectNodeContents(one);
+    return new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size;
+  };
+  return [...document.querySelectorAll(`main :is(h1, td${innerWidth > 600 ? ", th" : ""})`)]
+    .filter((one) => (one.tagName === "TD" ? /^[\d.,]+ [KMGT]?i?B$/ : /^\S+$/).test(one.textContent))
+    .filter((one) => one.clientWidth > 1 && lines(one) > 1)
+    .map((one) => one.textContent);
+}
+
 async function inOneLine(page: Page): Promise<void> {
   const tops = await page.getByRole("tab").evaluateAll((tabs) => tabs.map((tab) => tab.getBoundingClientRect().top));
   expect(tops.length).toBeGreaterThan(1);
@@ -57,6 +70,7 @@ for (const { width, height, languages } of SIZES) {
         await page.goto(`${stage.url}/#/${view}`);
         await expect(page.getByRole("main").getByRole("heading").first()).toBeAttached();
         await expect.poll(() => page.evaluate(overflowing), { message: view }).toEqual([]);
+        expect(await page.evaluate(broken), view).toEqual([]);
       }
       await page.goto(`${stage.url}/#/apps`);
       await expect(page.getByRole("tab").first()).toBeVisible();
@@ -69,6 +83,7 @@ for (const { width, height, languages } of SIZES) {
         for (const tab of await page.getByRole("tab").all()) {
           await tab.click();
           await expect.poll(() => page.evaluate(overflowing), { message: model_id }).toEqual([]);
+          expect(await page.evaluate(broken), model_id).toEqual([]);
         }
       }
     });

@@ -21,7 +21,7 @@ export function ModelFiles({ facts }: { modelId: string; facts: ModelFacts }) {
           {facts.files.map((file) => (
             <tr key={file.name}>
               <td>{file.name}</td>
-              <td>{file.size !== null && formats.bytes(file.size)}</td>
+              <td className={css.fileSize}>{file.size !== null && formats.bytes(file.size)}</td>
               <td>
                 <Digest file={file} />
               </td>
