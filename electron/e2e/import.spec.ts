@@ -58,6 +58,8 @@ test("parts of one model are one model; a pickle needs a word of trust", async (
   const dialog = page.getByRole("dialog", { name: "Import models" });
   await expect(dialog.getByText("2 parts")).toBeVisible();
   await expect(dialog.getByText(/can run code when it is loaded/)).toBeVisible();
+  await expect(dialog.getByText("needs your decision", { exact: true })).toHaveCount(1);
+  await expect(dialog.getByText("cannot be imported", { exact: true })).toHaveCount(0);
   await expect(dialog.getByRole("button", { name: "Import 1 model" })).toBeEnabled();
   await dialog.getByRole("switch", { name: "I trust it" }).click();
   await dialog.getByRole("button", { name: "Import 2 models" }).click();

@@ -221,6 +221,7 @@ export const de: Table = {
   "import.name": "Name",
   "import.remove": "Weglassen",
   "import.state.ready": "bereit",
+  "import.state.asks": "braucht eine Entscheidung",
   "import.state.refused": "nicht importierbar",
   "import.running": "{item} wird importiert",
   "import.done": { one: "{count} Modell importiert.", other: "{count} Modelle importiert." },

@@ -209,6 +209,7 @@ export const en = {
   "import.name": "Name",
   "import.remove": "Leave out",
   "import.state.ready": "ready",
+  "import.state.asks": "needs your decision",
   "import.state.refused": "cannot be imported",
   "import.running": "Importing {item}",
   "import.done": { one: "{count} model imported.", other: "{count} models imported." },

@@ -16,11 +16,14 @@ interface Props {
   onChange: (changes: Partial<Candidate> | null) => void;
 }
 
+const TONES = { ready: "good", asks: "warn", refused: "bad" } as const;
+
 export function CandidateCard({ candidate, onChange }: Props) {
   const { t, formats, find, heard } = useTexts();
   const { outcome, shards } = candidate;
   const wall = obstacle(candidate);
   const ready = isReady(candidate);
+  const state = ready ? "ready" : wall === "refused" ? "refused" : "asks";
   const fileName = candidate.path.split(/[/\\]/).at(-1) ?? candidate.path;
   return (
     <article className={css.candidate} aria-label={fileName}>
@@ -28,7 +31,7 @@ export function CandidateCard({ candidate, onChange }: Props) {
         <strong title={candidate.path}>{fileName}</strong>
         {shards && <Badge>{t("import.shards", { count: shards.validation.total_found })}</Badge>}
         {outcome.size != null && <Badge>{formats.bytes(outcome.size)}</Badge>}
-        <Badge tone={ready ? "good" : "bad"}>{t(ready ? "import.state.ready" : "import.state.refused")}</Badge>
+        <Badge tone={TONES[state]}>{t(`import.state.${state}`)}</Badge>
         <Button look="quiet" icon={<X aria-hidden />} aria-label={t("import.remove")} onClick={() => onChange(null)} />
       </div>
       {outcome.model_id && <code className={parts.hint}>{outcome.model_id}</code>}
