@@ -65,6 +65,18 @@ describe("German", () => {
     expect(translated("a-00001-of-00003.gguf: 1 of 3 parts are missing.", HEARD_DE)).toContain("Teilen fehlen.");
   });
 
+  it("has a form for what a person may type wrong as an address, and for why there is no update", () => {
+    const heard = ["net/address.py", "updates/checkout.py", "updates/methods.py"].flatMap((name) =>
+      [
+        ...readFileSync(join(CHECKOUT, "backend/pumas", name), "utf8").matchAll(
+          /(?:InvalidInput\((?:field|"url"), |NotOurCheckout\(|LocalChanges\(|UpdateFailed\(f|message(?:, new, before)? = )"([^"]+)"/g,
+        ),
+      ].map(([, sentence = ""]) => sentence.replace(/\{[^}]*\}/g, "7")),
+    );
+    expect(heard.length).toBeGreaterThan(12);
+    expect(heard.filter((sentence) => translated(sentence, HEARD_DE) === sentence)).toEqual([]);
+  });
+
   it("takes over no more than a sentence holds", () => {
     const forgotten = HEARD_DE.filter(([pattern, form]) => {
       const names = pattern.source.match(/\((?!\?)(?<!\\\()/g)?.length ?? 0;
