@@ -19,6 +19,8 @@ export function AvailableVersions({ app }: { app: AppInfo }) {
   const client = useClient();
   const app_id = app.app_id;
   const answer = useCall("get_available_versions", { app_id });
+  const running = useCall("get_installation_progress", { app_id }).data;
+  const underWay = running && !running.completed_at ? running.tag : null;
   const install = useChange("install_version");
   const [all, setAll] = useState(false);
   const releases = (answer.data?.versions ?? []).filter((release) => !app.installed.includes(release.tag_name));
@@ -59,7 +61,7 @@ export function AvailableVersions({ app }: { app: AppInfo }) {
             <Button
               icon={<Download aria-hidden />}
               aria-label={`${t("apps.install")} ${release.tag_name}`}
-              disabled={release.installing || install.isPending}
+              disabled={release.tag_name === underWay || install.isPending}
               onClick={() =>
                 act(() => install.mutateAsync({ tag: release.tag_name, app_id, activate: app.active === null }))
               }
