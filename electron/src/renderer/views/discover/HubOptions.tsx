@@ -47,7 +47,7 @@ export function HubOptions({ model }: { model: Model }) {
       });
       notify({
         tone: "good",
-        text: t("discover.started", { name: optionName(option, t) }),
+        text: t("discover.started", { name: `${model.repo_id.split("/").at(-1)} ${optionName(option, t)}` }),
         action: { label: t("nav.downloads"), run: () => go("downloads") },
       });
     });

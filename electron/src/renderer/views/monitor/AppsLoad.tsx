@@ -1,3 +1,4 @@
+import { useCall } from "../../client/hooks";
 import Curve from "../../parts/Curve";
 import parts from "../../parts/parts.module.css";
 import { useTexts } from "../../texts/texts";
@@ -25,7 +26,9 @@ export function AppsLoad({ apps, version }: { apps: readonly AppLoad[]; version:
 
 function OneApp({ app, version }: { app: AppLoad; version: number }) {
   const { t, formats } = useTexts();
-  const name = [app.app_id, app.tag].filter(Boolean).join(" ");
+  const apps = useCall("list_apps", {}).data?.apps;
+  const known = apps?.find(({ app_id }) => app_id === app.app_id);
+  const name = [known?.name ?? app.app_id, app.tag].filter(Boolean).join(" ");
   const { cpu, memory } = curvesOf(app.pid);
   const percent = (value: number) => `${formats.decimal(value)} %`;
   const size = (gib: number) => formats.bytes(gib * GIB);
