@@ -28,15 +28,20 @@ function overflowing(): string[] {
 
 /** Words and sizes that begin in one line and end in the next: what a person has to put together again. */
 function broken(): string[] {
-  const lines = (one: Element) => {
+  const isBroken = (node: Node, start: number, end: number) => {
     const range = document.createRange();
-    range.selectNodeContents(one);
-    return new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size;
+    range.setStart(node, start);
+    range.setEnd(node, end);
+    return new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size > 1;
   };
-  return [...document.querySelectorAll(`main :is(h1, td${innerWidth > 600 ? ", th" : ""})`)]
-    .filter((one) => (one.tagName === "TD" ? /^[\d.,]+ [KMGT]?i?B$/ : /^\S+$/).test(one.textContent))
-    .filter((one) => one.clientWidth > 1 && lines(one) > 1)
-    .map((one) => one.textContent);
+  return [...document.querySelectorAll(`main :is(h1, td${innerWidth > 600 ? ", th, td > span" : ""})`)]
+    .filter((one) => one.clientWidth > 1 && one.firstChild instanceof Text)
+    .flatMap((one) => {
+      const pattern = one.tagName === "TD" ? /^[\d.,]+ [KMGT]?i?B$/g : /\p{L}+/gu;
+      const node = one.firstChild as Text;
+      const found = [...node.data.matchAll(pattern)];
+      return found.filter(({ 0: { length }, index }) => isBroken(node, index, index + length)).map(([text]) => text);
+    });
 }
 
 async function inOneLine(page: Page): Promise<void> {
@@ -50,6 +55,7 @@ const SIZES = [
   { width: 320, height: 480, languages: ["de"] },
   { width: 640, height: 400, languages: ["de"] },
   { width: 800, height: 600, languages: ["de"] },
+  { width: 900, height: 700, languages: ["de"] },
   { width: 1280, height: 800, languages: ["en", "de"] },
   { width: 3840, height: 2160, languages: ["en", "de"] },
 ];
