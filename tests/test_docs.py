@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +17,10 @@ import pytest
 import sidecar
 from fixtures.hub import Hub, HubContent, Repo
 from fixtures.hub.model_files import gguf_file
-from fixtures.releases import ReleaseServer
+from fixtures.releases import Release, ReleaseServer
+from fixtures.releases.archives import Member, gzipped, tarred
 from fixtures.releases.content import COMFYUI, comfyui
+from pumas.apps import description
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
@@ -121,3 +126,71 @@ def test_the_python_example_runs_as_it_stands(home: dict[str, str]) -> None:
     (program,) = blocks("README.md", "python")
     assert program.count("\n") <= 10
     assert "llm/llama/" in run([sys.executable, "-c", program], home)
+
+
+SERVES = b"""import sys
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+HTTPServer(("127.0.0.1", int(sys.argv[-1])), partial(SimpleHTTPRequestHandler, directory="page")).serve_forever()
+"""
+STARTS = b"""#!/bin/sh
+exec "%s" -c '
+import json, os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"status": "ok"}).encode())
+HTTPServer(("127.0.0.1", int(os.environ["TINY_HOST"].split(":")[1])), Page).serve_forever()
+'
+""" % sys.executable.encode()
+
+
+def test_the_apps_of_the_page_about_apps_are_installed_and_run_as_they_stand(home: dict[str, str]) -> None:
+    descriptions = {json.loads(text)["id"]: text for text in blocks("docs/apps.md", "json")}
+    assert set(descriptions) == {"tinyapp", "tinyserver"}
+    root = Path(home["PUMAS_ROOT"])
+    folder = root / "launcher-data/apps"
+    folder.mkdir(parents=True)
+    for app_id, text in descriptions.items():
+        (folder / f"{app_id}.json").write_text(text)
+    (folder / "broken.json").write_text(descriptions["tinyapp"].replace('"port": 7860', '"port": 0'))
+    sources = [Member("main.py", SERVES), Member("page/index.html", b"x"), Member("requirements.txt", b"tiny-colors\n")]
+    archive = gzipped(tarred([Member("tinyserver", STARTS, 0o755)]))
+    names = ("tinyserver-b12-linux-x64.tar.gz", "tinyserver-b12-macos-arm64.zip")
+    with ReleaseServer({}) as releases:
+        releases.releases["someone/tinyapp"] = [Release("v1.0", members=sources)]
+        releases.releases["someone/tinyserver"] = [Release("b12", assets=dict.fromkeys(names, archive))]
+        environment = home | releases.environment()
+        one = sidecar.start(root, env=environment)
+        pumas = [sys.executable, "-m", "pumas"]
+        try:
+            listed = subprocess.run([*pumas, "apps"], env=environment, capture_output=True, text=True, timeout=60)
+            assert set(descriptions) <= {line.split("\t")[0] for line in listed.stdout.splitlines()}
+            assert "launcher-data/apps/broken.json" in listed.stderr
+            assert "launch needs a command and a port" in listed.stderr
+            for app_id in descriptions:
+                run([*pumas, "install", app_id], environment)
+                assert "ready\tTrue" in run([*pumas, "run", app_id], environment)
+                run([*pumas, "stop", app_id], environment)
+        finally:
+            one.close()
+
+
+def test_the_page_about_apps_names_every_field() -> None:
+    def fields(kind: type) -> Iterator[str]:
+        for field in dataclasses.fields(kind):
+            if kind is not description.Files:
+                yield field.name
+        for inner in typing.get_type_hints(kind).values():
+            for one in (inner, *typing.get_args(inner)):
+                if dataclasses.is_dataclass(one) and isinstance(one, type):
+                    yield from fields(one)
+
+    page = (ROOT / "docs/apps.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`]+)`", page.split("## The fields")[1]))))
+    known = set(fields(description.AppDescription))
+    assert len(known) > 30
+    assert known - named == set()
+    assert named >= description.PLACEHOLDERS

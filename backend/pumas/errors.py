@@ -152,6 +152,7 @@ class CorruptState(PumasError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} cannot be read ({reason}) and has no usable backup; it was left as it is.")
         self.name = name
+        self.reason = reason
 
 
 class NewerSchema(PumasError):
@@ -354,8 +355,10 @@ class DownloadNotFound(PumasError):
 class UnknownApp(PumasError):
     kind = "unknown_app"
 
-    def __init__(self, app_id: str) -> None:
-        super().__init__(f"There is no app {app_id[:100]!r}; list_apps shows the known ones.")
+    def __init__(self, app_id: str, damaged: str = "") -> None:
+        """`damaged`: what is wrong with the file that would describe it."""
+        why = f"; its description is not used: {damaged}." if damaged else "; list_apps shows the known ones."
+        super().__init__(f"There is no app {app_id[:100]!r}{why}")
         self.app_id = app_id
 
 
@@ -430,12 +433,12 @@ class NothingToRollBack(PumasError):
 
 
 class NoActiveVersion(PumasError):
-    """Something was asked of the active version, and no version of the app is active."""
+    """Something was asked of the active version, and there is none: as soon as one is installed, one is active."""
 
     kind = "no_active_version"
 
     def __init__(self, app: str) -> None:
-        super().__init__(f"No version of {app} is active; switch_version makes one active.")
+        super().__init__(f"No version of {app} is installed; install_version installs one.")
 
 
 class AlreadyRunning(PumasError):

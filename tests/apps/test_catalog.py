@@ -45,6 +45,24 @@ def test_a_file_that_cannot_be_used_is_told_and_hides_nothing(tmp_path: Path, da
     assert apps.get("comfyui").folder == "comfyui-versions"
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"{", "Invalid JSON"),
+        (orjson.dumps(MINIMAL | {"launch": {"command": ["{shell}"], "port": 1}}), "launch: unknown placeholder"),
+        (orjson.dumps(MINIMAL | {"id": "Bad"}), ": id must be made of a-z"),
+    ],
+)
+def test_who_asks_for_an_app_whose_file_cannot_be_used_is_told_why(tmp_path: Path, data: bytes, says: str) -> None:
+    own(tmp_path, "Bad.json", data)
+    troubles = Troubles()
+    with pytest.raises(UnknownApp, match="There is no app 'bad'; its description is not used: ") as raised:
+        Apps(Layout(tmp_path), troubles).get("bad")
+    told = [str(raised.value), *(trouble.message for trouble in troubles.list())]
+    assert len(told) == 2
+    assert all(says in text and "Value error" not in text and "backup" not in text for text in told)
+
+
 def test_a_folder_that_cannot_be_read_is_told_and_hides_no_shipped_app(tmp_path: Path) -> None:
     folder = Layout(tmp_path).apps
     folder.parent.mkdir(parents=True)

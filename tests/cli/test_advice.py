@@ -44,6 +44,10 @@ def test_no_failure_sends_a_person_to_a_method() -> None:
             "There is no app 'x'; pumas apps shows the known ones.",
         ),
         ("It is there already; pass reinstall to build it anew.", "It is there already; add --again to build it anew."),
+        (
+            "No version of Tiny is installed; install_version installs one.",
+            "No version of Tiny is installed; pumas install APP installs one.",
+        ),
         ("pumas call install_version_dependencies", "pumas call install_version_dependencies"),
         ("a file called list_apps_old", "a file called list_apps_old"),
         ("", ""),

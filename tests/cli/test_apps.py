@@ -62,7 +62,7 @@ def test_a_version_is_installed_chosen_updated_taken_back_removed_and_restored(s
 def test_why_an_installation_failed_is_said(sidecar: Sidecar, pumas: Run) -> None:
     done = pumas("install", "comfyui", root=sidecar.root)
     assert done.status == exits.FAILED
-    assert "cannot find the GPU" in done.err
+    assert "cannot find the GPU. Go on with: " in done.err
     log = done.err.split("What happened: ")[1].strip()
     assert "cannot find the GPU" in Path(log).read_text()
     document = pumas("install", "comfyui", "v0.8.0", "--json", root=sidecar.root)
@@ -79,7 +79,7 @@ def test_why_an_installation_failed_is_said(sidecar: Sidecar, pumas: Run) -> Non
         ),
         (("install", "ollama", "../x"), "must be made of"),
         (("apps", "use", "ollama", "v9"), "not installed; pumas apps shows"),
-        (("run", "ollama"), "active; pumas apps use APP TAG makes"),
+        (("run", "ollama"), "No version of Ollama is installed; pumas install APP installs one."),
         (("apps", "rollback", "ollama"), "no earlier version"),
         (("apps", "restore", "ollama", "x"), "No entry 'x' in the trash; pumas apps restore APP shows"),
     ],

@@ -28,12 +28,14 @@ class Apps:
         self._troubles = troubles or Troubles()
         self._lock = threading.Lock()
         self._found: dict[str, AppDescription] | None = None
+        self._damaged: dict[str, str] = {}
 
     def get(self, app_id: str) -> AppDescription:
         """Ids ignore case. Raises UnknownApp."""
-        app = self.all().get(app_id.strip().lower())
+        id_ = app_id.strip().lower()
+        app = self.all().get(id_)
         if app is None:
-            raise UnknownApp(app_id)
+            raise UnknownApp(app_id, self._damaged.get(id_, ""))
         return app
 
     def all(self) -> Mapping[str, AppDescription]:
@@ -55,7 +57,9 @@ class Apps:
                 if app.id in found or any(app.folder == other.folder for other in found.values()):
                     raise CorruptState(path.name, f"the id {app.id} or the folder {app.folder} is another app's")
             except CorruptState as error:
-                self._troubles.report(f"launcher-data/apps/{path.name}", "damaged_app", str(error))
+                subject = f"launcher-data/apps/{path.name}"
+                self._troubles.report(subject, "damaged_app", f"This app is not known: {error.reason}.")
+                self._damaged[path.stem.lower()] = error.reason
                 continue
             found[app.id] = app
         return found

@@ -328,4 +328,5 @@ def read(name: str, data: bytes) -> AppDescription:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"][:6])
-        raise CorruptState(name, f"{place or 'it'}: {first['msg']}"[:300]) from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise CorruptState(name, (f"{place}: {said}" if place else said)[:300]) from None

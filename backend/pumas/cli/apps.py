@@ -51,6 +51,9 @@ def list_apps(cli: Cli) -> None:
         for app in listed["apps"]
     ]
     cli.out.table(("app", "name", "in use", "installed", "what it is"), rows)
+    for trouble in cli.client.get_library_status()["troubles"]:
+        if trouble["kind"] == "damaged_app":
+            cli.out.say(f"{trouble['subject']}: {trouble['message']}")
 
 
 def versions(

@@ -142,6 +142,11 @@ export const HEARD_DE: readonly Sentence[] = [
   [/^Job (\S+) is completed; only a .+ job can be (?:paused|resumed)\.$/, "Die Arbeit $1 ist fertig."],
   // Apps.
   [/^There is no app ['"](.+)['"]; list_apps shows the known ones\.$/, "Eine App „$1“ gibt es nicht."],
+  [
+    /^There is no app ['"](.+)['"]; its description is not used: (.+)$/,
+    "Eine App „$1“ gibt es nicht; ihre Beschreibung wird nicht verwendet: $2",
+  ],
+  [/^This app is not known: (.+)$/, "Diese App ist nicht bekannt: $1"],
   [/^(.+) is there already; pass reinstall to build it anew\.$/, "$1 ist schon da."],
   [/^(.+) ['"](.+)['"] is not installed; get_installed_versions shows what is\.$/, "$1 $2 ist nicht installiert."],
   [
@@ -153,7 +158,7 @@ export const HEARD_DE: readonly Sentence[] = [
   [/^(.+) is active; switch to another version first\.$/, "$1 ist aktiv; zuerst eine andere Version aktiv machen."],
   [/^(.+) is installed; remove it first\.$/, "$1 ist installiert; zuerst entfernen."],
   [/^(.+) has no earlier version to go back to\.$/, "Von $1 gibt es keine frühere Version."],
-  [/^No version of (.+) is active; switch_version makes one active\.$/, "Keine Version von $1 ist aktiv."],
+  [/^No version of (.+) is installed; install_version installs one\.$/, "Keine Version von $1 ist installiert."],
   [
     /^(.+) does not run, or was not started here; list_processes shows what was\.$/,
     "$1 läuft nicht oder wurde nicht von hier gestartet.",

@@ -261,8 +261,13 @@ pub enum Error {
     #[error("No download {}; list_model_downloads shows the known ones.", quoted(.0, 100))]
     DownloadNotFound(String),
     /// There is no such app.
-    #[error("There is no app {}; list_apps shows the known ones.", quoted(.0, 100))]
-    UnknownApp(String),
+    #[error("There is no app {}; {}", quoted(app_id, 100), known_apps(damaged.as_deref()))]
+    UnknownApp {
+        /// As the caller wrote it.
+        app_id: String,
+        /// What is wrong with the file that would describe it.
+        damaged: Option<String>,
+    },
     /// The version is not installed.
     #[error(
         "{app} {} is not installed; get_installed_versions shows what is.",
@@ -333,8 +338,8 @@ pub enum Error {
     /// There is no earlier version.
     #[error("{0} has no earlier version to go back to.")]
     NothingToRollBack(String),
-    /// Something was asked of the active version, and no version of the app is active.
-    #[error("No version of {0} is active; switch_version makes one active.")]
+    /// Something was asked of the active version, and there is none: as soon as one is installed, one is active.
+    #[error("No version of {0} is installed; install_version installs one.")]
     NoActiveVersion(String),
     /// The version runs already.
     #[error("{app} {} runs already; stop it first.", cut(tag, 100))]
@@ -464,7 +469,7 @@ impl Error {
             Self::TokenRefused => "token_refused",
             Self::DigestMismatch { .. } => "digest_mismatch",
             Self::DownloadNotFound(_) => "download_not_found",
-            Self::UnknownApp(_) => "unknown_app",
+            Self::UnknownApp { .. } => "unknown_app",
             Self::VersionNotFound { .. } => "version_not_found",
             Self::ReleaseNotFound { .. } => "release_not_found",
             Self::VersionInUse(_) => "version_in_use",
@@ -503,6 +508,13 @@ fn several_models(name: &str, candidates: &[String]) -> String {
     format!(
         "{name} holds {} models ({shown}{more}); import each by its own path.",
         candidates.len()
+    )
+}
+
+fn known_apps(damaged: Option<&str>) -> String {
+    damaged.map_or_else(
+        || "list_apps shows the known ones.".to_owned(),
+        |reason| format!("its description is not used: {reason}."),
     )
 }
 

@@ -3,6 +3,7 @@
 //! A file of the user's that cannot be used is a trouble and hides no other app; one that takes a shipped app's id is not
 //! used.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,8 @@ pub struct Apps {
     own: PathBuf,
     troubles: Arc<Troubles>,
     found: Mutex<Option<Arc<Found>>>,
+    /// What is wrong with the user's files, by name without its ending.
+    damaged: Mutex<HashMap<String, String>>,
 }
 
 impl Apps {
@@ -39,6 +42,7 @@ impl Apps {
             own: layout.apps(),
             troubles,
             found: Mutex::default(),
+            damaged: Mutex::default(),
         }
     }
 
@@ -47,9 +51,12 @@ impl Apps {
     /// # Errors
     /// `UnknownApp`.
     pub fn get(&self, app_id: &str) -> Result<Arc<AppDescription>> {
-        let all = self.all()?;
-        let app = all.get(&app_id.trim().to_lowercase());
-        app.cloned().ok_or_else(|| Error::UnknownApp(app_id.to_owned()))
+        let id = app_id.trim().to_lowercase();
+        let app = self.all()?.get(&id).cloned();
+        app.ok_or_else(|| Error::UnknownApp {
+            app_id: app_id.to_owned(),
+            damaged: locked(&self.damaged).get(&id).cloned(),
+        })
     }
 
     /// By id, shipped ones first. Blocks.
@@ -86,9 +93,12 @@ impl Apps {
                 Ok(app) => {
                     found.insert(app.id.clone(), Arc::new(app));
                 }
-                Err(error) => {
+                Err(reason) => {
                     let subject = format!("launcher-data/apps/{name}");
-                    self.troubles.report(&subject, "damaged_app", &error.to_string());
+                    let text = format!("This app is not known: {reason}.");
+                    self.troubles.report(&subject, "damaged_app", &text);
+                    let id = name.trim_end_matches(".json").to_lowercase();
+                    locked(&self.damaged).insert(id, reason);
                 }
             }
         }
@@ -104,21 +114,23 @@ impl Apps {
     }
 }
 
-fn read_own(path: &Path, name: &str, found: &Found) -> Result<AppDescription> {
-    let refused = |reason: String| Error::CorruptState {
-        name: name.to_owned(),
-        reason,
-    };
-    let odd = || refused("it is no file of a sensible size".to_owned());
+/// A description of the user's, or why it is not used.
+fn read_own(path: &Path, name: &str, found: &Found) -> std::result::Result<AppDescription, String> {
+    let odd = || "it is no file of a sensible size".to_owned();
     let facts = path.metadata().map_err(|_| odd())?;
     if !facts.is_file() || facts.len() > LARGEST {
         return Err(odd());
     }
-    let data = fs::read(path).map_err(|error| refused(reason(&error)))?;
-    let app = AppDescription::read(name, &data)?;
+    let data = fs::read(path).map_err(|error| reason(&error))?;
+    let app = AppDescription::read(name, &data).map_err(|error| match error {
+        Error::CorruptState { reason, .. } => reason,
+        other => other.to_string(),
+    })?;
     if found.contains_key(&app.id) || found.values().any(|other| other.folder == app.folder) {
-        let taken = format!("the id {} or the folder {} is another app's", app.id, app.folder);
-        return Err(refused(taken));
+        return Err(format!(
+            "the id {} or the folder {} is another app's",
+            app.id, app.folder
+        ));
     }
     Ok(app)
 }
@@ -144,7 +156,15 @@ mod tests {
         assert_eq!(ids, ["comfyui", "llamacpp", "ollama", "tiny"]);
         assert_eq!(troubles.count(), 2);
         assert_eq!(apps.get(" Tiny ").unwrap().name, "Tiny");
-        assert!(matches!(apps.get("nothing"), Err(Error::UnknownApp(_))));
+        let said = apps.get("again").unwrap_err().to_string();
+        assert!(
+            said.starts_with("There is no app 'again'; its description is not used: "),
+            "{said}"
+        );
+        assert!(matches!(
+            apps.get("nothing"),
+            Err(Error::UnknownApp { damaged: None, .. })
+        ));
     }
 
     #[test]

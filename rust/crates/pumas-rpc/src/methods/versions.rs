@@ -241,7 +241,7 @@ fn installing() -> Vec<Row> {
         }),
         row("get_installation_progress", |api, p: AppChoice| async move {
             match api.versions.installs.progress(&p.app_id).await {
-                Err(Error::UnknownApp(_)) => Ok(None),
+                Err(Error::UnknownApp { .. }) => Ok(None),
                 found => Ok(found?),
             }
         }),
