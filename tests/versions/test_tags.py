@@ -43,6 +43,7 @@ def test_newest_first(app: str, tags: list[str], order: list[str]) -> None:
         ("comfyui", ["v1.0.0rc1", "v0.9.0"], ["v1.0.0rc1", "v0.9.0"]),
         ("comfyui", [], []),
         ("llamacpp", ["b7001", "b7000", "gguf-v0.9"], ["b7001", "b7000"]),
+        ("comfyui", ["v1.0.1+cu121", "v1.0.0", "v0.9_1"], ["v1.0.0"]),
     ],
 )
 def test_offered_are_the_highest_of_each_minor_in_the_order_listed(app: str, tags: list[str], kept: list[str]) -> None:

@@ -34,6 +34,13 @@ def check_tag(text: str) -> str:
     return tag
 
 
+def _installable(tag: str) -> bool:
+    try:
+        return check_tag(tag) == tag
+    except InvalidInput:
+        return False
+
+
 @functools.lru_cache(maxsize=4096)
 def _version(text: str) -> Version | None:
     from packaging.version import InvalidVersion, Version
@@ -60,8 +67,8 @@ def newest_first(app: AppDescription, tags: Iterable[str]) -> list[str]:
 
 def offered(app: AppDescription, tags: Iterable[str]) -> list[str]:
     """Those tags that are offered, in the order given: with `newest_per` minor only the highest of each major.minor;
-    tags without a version never."""
-    known = [(tag, version) for tag in tags if (version := version_of(app, tag)) is not None]
+    tags without a version, and such as cannot be installed, never."""
+    known = [(tag, version) for tag in tags if _installable(tag) and (version := version_of(app, tag)) is not None]
     if app.releases.newest_per == "release":
         return [tag for tag, _version in known]
     highest: dict[tuple[int, int, int], str] = {}

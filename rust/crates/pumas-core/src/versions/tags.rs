@@ -47,10 +47,12 @@ pub(super) fn newest_first<T: AsRef<str>>(app: &AppDescription, mut tags: Vec<T>
     tags
 }
 
-/// Those tags that are offered: with `newest_per` minor only the highest of each major.minor; tags without a version never.
+/// Those tags that are offered: with `newest_per` minor only the highest of each major.minor; tags without a version, and
+/// such as cannot be installed, never.
 #[must_use]
 pub(super) fn offered<'a>(app: &AppDescription, tags: impl Iterator<Item = &'a str>) -> HashSet<String> {
     let mut known: Vec<(Version, &str)> = tags
+        .filter(|tag| check_tag(tag).is_ok_and(|plain| plain == *tag))
         .filter_map(|tag| version_of(app, tag).map(|version| (version, tag)))
         .collect();
     if app.releases.newest_per == NewestPer::Release {
@@ -144,6 +146,11 @@ mod tests {
                 "comfyui",
                 vec!["v1.0.0rc1", "v0.9.0"],
                 vec!["v1.0.0rc1", "v0.9.0"],
+            ),
+            (
+                "comfyui",
+                vec!["v1.0.1+cu121", "v1.0.0", "v0.9_1"],
+                vec!["v1.0.0"],
             ),
             (
                 "llamacpp",
