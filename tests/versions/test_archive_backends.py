@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import stat
 import tarfile
@@ -197,8 +198,11 @@ def test_unusual_archives_are_installed_alike(installing: Installing, archives: 
             "it says of all members what can be so of one": tar_of(of_all={"comment": "1", "path": "everywhere"}),
             "it is damaged: invalid header": with_head(tar_of(Member("x")), "x", 100, b"0000x44\0"),
         },
+        {
+            "it is no program and no archive that is known (zip, tar, tar.gz, tar.zst)": lzma.compress(TAR),
+        },
     ],
-    ids=["lists", "members", "tar", "heads of a tar"],
+    ids=["lists", "members", "tar", "heads of a tar", "another kind"],
 )
 def test_archives_are_refused_in_the_same_words(installing: Installing, archives: dict[str, bytes]) -> None:
     for backend in BACKENDS:

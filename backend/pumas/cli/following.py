@@ -140,5 +140,10 @@ def say_end(cli: Cli, job: JobInfo) -> None:
     """One line about a job that did not complete."""
     if job["state"] == "completed":
         return
-    remedy = f" Go on with: pumas jobs resume {job['job_id']}" if job["state"] in ("paused", "failed") else ""
-    cli.out.say(f"pumas: {job['title']}: {job['state']}. {job['error'] or ''}{remedy}")
+    said = [f"pumas: {job['title']}: {job['state']}."]
+    if why := (job["error"] or "").rstrip():
+        # What an app printed last ends as it likes.
+        said.append(why if why.endswith((".", "!", "?")) else f"{why}.")
+    if job["state"] in ("paused", "failed"):
+        said.append(f"Go on with: pumas jobs resume {job['job_id']}")
+    cli.out.say(" ".join(said))

@@ -274,7 +274,7 @@ class Install:
         """Some releases are the program itself."""
         with disk_errors("Unpacking"), open(file, "rb") as start:
             if not start.read(4).startswith(_PROGRAM_STARTS):
-                raise UnsafeArchive("it is no archive and no program")
+                raise UnsafeArchive("it is no program and no archive that is known (zip, tar, tar.gz, tar.zst)")
         with disk_errors("Unpacking"):
             fresh.mkdir(mode=0o700)
             target = fresh / Path(self._app.package.programs[-1]).name
