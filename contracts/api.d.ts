@@ -349,8 +349,8 @@ export interface Methods {
   "remove_menu_shortcut": { params: {  }; result: boolean };
   /** Remove links of ours that no rule wants any more, and those of `paths`. Others are never touched. */
   "remove_orphaned_links": { params: { version_tag: string; app_id?: string | null; paths?: Array<string> | null }; result: { "success": true; "removed": number; "kept": Array<string> } | { "success": false; "error": string; "error_code": string; "removed": 0 } };
-  /** Move a version to the trash of its app. The active version, and one that runs, is not removed. */
-  "remove_version": { params: { tag: string; app_id?: string | null }; result: { "success": true; "trash_id": string } | { "success": false; "error": string; "error_code": string } };
+  /** Move a version to the trash of its app. One that runs is not removed, and the active one only with `last`. */
+  "remove_version": { params: { tag: string; app_id?: string | null; last?: boolean | null }; result: { "success": true; "trash_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Remove the shortcuts of a version, installed or not; the icon goes with the last one. */
   "remove_version_shortcuts": { params: { tag: string; remove_menu?: boolean | null; remove_desktop?: boolean | null }; result: { "success": true; "state": ShortcutState } | { "success": false; "error": string; "error_code": string } };
   /** Put downloads first in the queue; a `download.order` event tells everybody. */

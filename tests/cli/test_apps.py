@@ -59,6 +59,22 @@ def test_a_version_is_installed_chosen_updated_taken_back_removed_and_restored(s
     assert pumas("apps", "purge", "ollama", trash_id, root=root).status == exits.FAILED
 
 
+def test_an_app_can_be_removed_altogether(sidecar: Sidecar, pumas: Run) -> None:
+    root = sidecar.root
+    assert pumas("install", "ollama", "v0.12.0", root=root).status == exits.OK
+    refused = pumas("apps", "remove", "ollama", "v0.12.0", root=root)
+    assert refused.status == exits.FAILED
+    assert "no other version is installed; add --last to remove it all the same" in refused.err
+    removed = pumas("apps", "remove", "ollama", "v0.12.0", "--last", root=root)
+    assert removed.status == exits.OK
+    assert sidecar.result("get_active_version", {"app_id": "ollama"})["version"] == ""
+    assert sidecar.result("get_installed_versions", {"app_id": "ollama"})["versions"] == []
+    assert not (root / ".active-version-ollama").exists()
+    trash_id = removed.out.split()[-1]
+    assert pumas("apps", "restore", "ollama", trash_id, root=root).out == "ollama v0.12.0 is back.\n"
+    assert sidecar.result("get_active_version", {"app_id": "ollama"})["version"] == "v0.12.0"
+
+
 def test_why_an_installation_failed_is_said(sidecar: Sidecar, pumas: Run) -> None:
     done = pumas("install", "comfyui", root=sidecar.root)
     assert done.status == exits.FAILED

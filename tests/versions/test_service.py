@@ -235,6 +235,30 @@ async def test_a_new_build_replaces_the_old_one_and_can_be_taken_back(server: Re
         assert await one.tags("ollama") == ["v0.13.1"]
 
 
+async def test_the_last_version_is_removed_when_that_is_meant(server: ReleaseServer, tmp_path: Path) -> None:
+    async with built(tmp_path) as one:
+        await ready(one, "ollama")
+        for tag in ("v0.12.0", "v0.13.1"):
+            await one.install(tag, "ollama")
+        await one.service.switch("v0.13.1", "ollama")
+        await one.service.set_default("v0.13.1", "ollama")
+        with pytest.raises(VersionInUse, match="switch to another version first"):
+            await one.service.remove("v0.13.1", "ollama", last=True)
+        await one.service.remove("v0.12.0", "ollama", last=True)
+        with pytest.raises(VersionInUse, match="no other version is installed; pass last"):
+            await one.service.remove("v0.13.1", "ollama")
+        removed = await one.service.remove("v0.13.1", "ollama", last=True)
+        assert await one.tags("ollama") == []
+        assert await one.service.active("ollama") is None
+        assert not (tmp_path / ".active-version-ollama").exists()
+    async with built(tmp_path) as one:
+        assert await one.service.active("ollama") is None
+        assert await one.service.restore(removed.id, "ollama") == "v0.13.1"
+        active = await one.service.active("ollama")
+        assert active is not None
+        assert active.tag == "v0.13.1"
+
+
 async def test_removing_goes_to_the_trash_and_back(server: ReleaseServer, tmp_path: Path) -> None:
     async with built(tmp_path) as one:
         await ready(one, "ollama")

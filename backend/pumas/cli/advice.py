@@ -25,6 +25,7 @@ _TYPED = {
     "list_removed_versions": "pumas apps restore APP",
     "list_trash": "pumas trash",
     "pass allow_duplicate": "add --allow-duplicate",
+    "pass last": "add --last",
     "pass reinstall": "add --again",
     "pass security_acknowledged": "add --allow-pickle",
     "scan_model_stores": "pumas adopt",

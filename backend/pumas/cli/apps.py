@@ -107,9 +107,14 @@ def rollback(cli: Cli, app: AppArgument) -> None:
     _said(cli, done, f"{app} {done['tag']} is in use again.")
 
 
-def remove(cli: Cli, app: AppArgument, tag: TagArgument) -> None:
+def remove(
+    cli: Cli,
+    app: AppArgument,
+    tag: TagArgument,
+    last: Annotated[bool, typer.Option("--last", help="Also the one in use, when no other is installed.")] = False,
+) -> None:
     """Move a version to the trash."""
-    done = cli.client.remove_version(tag, app_id=app)
+    done = cli.client.remove_version(tag, app_id=app, last=last)
     _said(cli, done, f"Removed. Bring it back with: pumas apps restore {app} {done['trash_id']}")
 
 

@@ -1547,18 +1547,21 @@ class AsyncMethods:
         """
         return await self.call("remove_orphaned_links", {"version_tag": version_tag, "app_id": app_id, "paths": paths})
 
-    async def remove_version(self, tag: str, *, app_id: str | None = None) -> RemoveVersionResult:
-        """Move a version to the trash of its app. The active version, and one that runs, is not removed.
+    async def remove_version(
+        self, tag: str, *, app_id: str | None = None, last: bool | None = None
+    ) -> RemoveVersionResult:
+        """Move a version to the trash of its app. One that runs is not removed, and the active one only with `last`.
 
         Args:
             tag: Release tag, also the name of the version's folder.
             app_id: Case does not matter.
+            last: Also the active version, when no other is installed.
 
         Raises:
             CorruptState, DiskError, DiskFull, InvalidInput, ReadOnly, TooManyCalls, UnknownApp, VersionInUse,
             VersionNotFound.
         """
-        return await self.call("remove_version", {"tag": tag, "app_id": app_id})
+        return await self.call("remove_version", {"tag": tag, "app_id": app_id, "last": last})
 
     async def remove_version_shortcuts(
         self, tag: str, *, remove_menu: bool | None = None, remove_desktop: bool | None = None

@@ -20,6 +20,10 @@ class VersionChoice(AppChoice):
     tag: Tag
 
 
+class RemoveVersion(VersionChoice):
+    last: bool = Field(False, description="Also the active version, when no other is installed.")
+
+
 class AppInfo(Result):
     app_id: str
     name: str

@@ -291,13 +291,13 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
 def _register_removing(methods: Methods, versions: VersionService) -> None:
     @methods.row(
         "remove_version",
-        wire.VersionChoice,
+        wire.RemoveVersion,
         wire.RemovedVersion,
         errors=[*_OF_TAG, TooManyCalls, VersionInUse, *_ON_DISK],
     )
-    async def remove_version(p: wire.VersionChoice) -> wire.RemovedVersion:
-        """Move a version to the trash of its app. The active version, and one that runs, is not removed."""
-        return wire.RemovedVersion(trash_id=(await versions.remove(p.tag, p.app_id)).id)
+    async def remove_version(p: wire.RemoveVersion) -> wire.RemovedVersion:
+        """Move a version to the trash of its app. One that runs is not removed, and the active one only with `last`."""
+        return wire.RemovedVersion(trash_id=(await versions.remove(p.tag, p.app_id, last=p.last)).id)
 
     @methods.row("list_removed_versions", wire.AppChoice, list[wire.RemovedVersionInfo], errors=[UnknownApp])
     async def list_removed_versions(p: wire.AppChoice) -> list[wire.RemovedVersionInfo]:

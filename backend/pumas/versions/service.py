@@ -272,8 +272,8 @@ class VersionService:
 
     # -- removing ----------------------------------------------------------------------------------------------------
 
-    async def remove(self, tag: str, app_id: str = DEFAULT_APP) -> Removed:
-        """Move a version to the trash.
+    async def remove(self, tag: str, app_id: str = DEFAULT_APP, *, last: bool = False) -> Removed:
+        """Move a version to the trash; the active one only when it is the last one, and that is meant.
 
         Raises:
             TooManyCalls, VersionInUse: it is active, runs or is being installed. VersionNotFound, InvalidInput,
@@ -283,7 +283,7 @@ class VersionService:
         check_tag(tag)
         self._rates.count("remove_version")
         async with one.installing:
-            removed = await asyncio.to_thread(lambda: undoing.remove(one, tag, self._known.runs))
+            removed = await asyncio.to_thread(lambda: undoing.remove(one, tag, self._known.runs, last=last))
         for call in self._after_removal:
             try:
                 await call(one.app.id, removed.tag)

@@ -104,8 +104,8 @@ def _former_choice(one: OneApp, past: JsonObject) -> str | None:
     return None
 
 
-def remove(one: OneApp, tag: str, runs: Runs) -> Removed:
-    """Move a version to the trash.
+def remove(one: OneApp, tag: str, runs: Runs, *, last: bool = False) -> Removed:
+    """Move a version to the trash. `last`: also the active one, when no other is installed.
 
     Raises:
         VersionNotFound, VersionInUse, CorruptState, and the disk's failures; nothing was changed.
@@ -116,7 +116,11 @@ def remove(one: OneApp, tag: str, runs: Runs) -> Removed:
         if one.job_id is not None and one.progress is not None and one.progress.tag == version.tag:
             raise VersionInUse(f"{one.app.name} {version.tag} is being installed.")
         if version.tag == one.state.active():
-            raise VersionInUse(f"{one.app.name} {version.tag} is active; switch to another version first.")
+            if len(one.state.installed()) > 1:
+                raise VersionInUse(f"{one.app.name} {version.tag} is active; switch to another version first.")
+            if not last:
+                text = "is active, and no other version is installed; pass last to remove it all the same."
+                raise VersionInUse(f"{one.app.name} {version.tag} {text}")
         if runs(one.app.id, version.tag):
             raise VersionInUse(f"{one.app.name} {version.tag} runs or is being changed now; stop it, or wait a moment.")
         trash_id = f"{version.tag}-{secrets.token_hex(4)}"

@@ -155,6 +155,7 @@ export const HEARD_DE: readonly Sentence[] = [
   ],
   [/^(.+) ['"]releases['"] are not listed by GitHub; .+$/, "GitHub nennt keine Versionen von $1."],
   [/^(.+) runs already; stop it first\.$/, "$1 läuft schon."],
+  [/^(.+) is active, and no other version is installed; .+$/, "$1 ist aktiv, und eine andere Version gibt es nicht."],
   [/^(.+) is active; switch to another version first\.$/, "$1 ist aktiv; zuerst eine andere Version aktiv machen."],
   [/^(.+) is installed; remove it first\.$/, "$1 ist installiert; zuerst entfernen."],
   [/^(.+) has no earlier version to go back to\.$/, "Von $1 gibt es keine frühere Version."],

@@ -84,8 +84,8 @@ export function AppVersions({ app }: { app: AppInfo }) {
                     {
                       label: t("apps.remove"),
                       danger: true,
-                      disabled: active,
-                      run: () => act(() => removing.mutateAsync({ tag, app_id })),
+                      disabled: active && app.installed.length > 1,
+                      run: () => act(() => removing.mutateAsync({ tag, app_id, last: active })),
                     },
                   ]}
                 />

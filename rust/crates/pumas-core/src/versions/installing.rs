@@ -283,7 +283,8 @@ impl Install<'_> {
         opened.take(4).read_to_end(&mut start).during(UNPACKING)?;
         if !PROGRAM_STARTS.iter().any(|known| start.starts_with(known)) {
             return Err(Error::UnsafeArchive {
-                reason: "it is no program and no archive that is known (zip, tar, tar.gz, tar.zst)".to_owned(),
+                reason: "it is no program and no archive that is known (zip, tar, tar.gz, tar.zst)"
+                    .to_owned(),
                 member: String::new(),
             });
         }

@@ -418,19 +418,19 @@ impl VersionService {
 
     // -- removing ----------------------------------------------------------------------------------------------------
 
-    /// Move a version to the trash.
+    /// Move a version to the trash; the active one only when it is the last one, and that is meant.
     ///
     /// # Errors
     /// `TooManyCalls`, `VersionInUse`: it is active, runs or is being installed. `VersionNotFound`, `InvalidInput`,
     /// `UnknownApp`, `CorruptState`, and the disk's failures.
-    pub async fn remove(&self, tag: &str, app_id: &str) -> Result<Removed> {
+    pub async fn remove(&self, tag: &str, app_id: &str, last: bool) -> Result<Removed> {
         let one = self.known.of(app_id).await?;
         check_tag(tag)?;
         self.rates.count(Action::Remove)?;
         let removed = {
             let _installing = one.installing.lock().await;
             let (known, one, tag) = (Arc::clone(&self.known), Arc::clone(&one), tag.to_owned());
-            blocking(move || undoing::remove(&one, &tag, |app_id, tag| known.runs(app_id, tag))).await?
+            blocking(move || undoing::remove(&one, &tag, last, |app_id, tag| known.runs(app_id, tag))).await?
         };
         let calls = locked(&self.calls).removal.clone();
         for call in calls {

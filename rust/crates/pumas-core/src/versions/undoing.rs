@@ -122,11 +122,16 @@ fn former_choice(one: &OneApp, past: &JsonObject) -> Option<String> {
     (one.state.active().ok()?.as_ref() != Some(&tag)).then_some(tag)
 }
 
-/// Move a version to the trash.
+/// Move a version to the trash. `last`: also the active one, when no other is installed.
 ///
 /// # Errors
 /// `VersionNotFound`, `VersionInUse`, `CorruptState`, and the disk's failures; nothing was changed.
-pub(super) fn remove(one: &OneApp, tag: &str, runs: impl Fn(&str, &str) -> bool) -> Result<Removed> {
+pub(super) fn remove(
+    one: &OneApp,
+    tag: &str,
+    last: bool,
+    runs: impl Fn(&str, &str) -> bool,
+) -> Result<Removed> {
     let _held = one.state.held();
     one.state.require_trusted()?;
     let version = one.state.get(tag)?;
@@ -138,8 +143,14 @@ pub(super) fn remove(one: &OneApp, tag: &str, runs: impl Fn(&str, &str) -> bool)
         return Err(Error::VersionInUse(format!("{named} is being installed.")));
     }
     if one.state.active()?.as_ref() == Some(&version.tag) {
-        let text = format!("{named} is active; switch to another version first.");
-        return Err(Error::VersionInUse(text));
+        if one.state.installed()?.len() > 1 {
+            let text = format!("{named} is active; switch to another version first.");
+            return Err(Error::VersionInUse(text));
+        }
+        if !last {
+            let text = "is active, and no other version is installed; pass last to remove it all the same.";
+            return Err(Error::VersionInUse(format!("{named} {text}")));
+        }
     }
     if runs(&one.app.id, &version.tag) {
         let text = format!("{named} runs or is being changed now; stop it, or wait a moment.");

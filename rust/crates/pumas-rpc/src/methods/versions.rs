@@ -30,6 +30,13 @@ struct VersionChoice {
 }
 
 #[derive(Deserialize)]
+struct RemoveVersion {
+    app_id: String,
+    tag: String,
+    last: bool,
+}
+
+#[derive(Deserialize)]
 struct GetAvailable {
     app_id: String,
     force_refresh: bool,
@@ -265,8 +272,9 @@ fn installing() -> Vec<Row> {
 
 fn removing() -> Vec<Row> {
     vec![
-        row("remove_version", |api, p: VersionChoice| async move {
-            Ok(json!({"trash_id": api.versions.remove(&p.tag, &p.app_id).await?.id}))
+        row("remove_version", |api, p: RemoveVersion| async move {
+            let removed = api.versions.remove(&p.tag, &p.app_id, p.last).await?;
+            Ok(json!({"trash_id": removed.id}))
         }),
         row("list_removed_versions", |api, p: AppChoice| async move {
             let found = api.versions.removed(&p.app_id).await?;
