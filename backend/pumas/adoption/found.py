@@ -19,6 +19,7 @@ from typing import Final
 from pumas import json_text
 from pumas.library.entry import extension, is_model_file
 from pumas.library.formats.quantization import parse_quantization
+from pumas.library.formats.shards import is_projector
 from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import MAX_ABSOLUTE_BYTES, display_name
 
@@ -103,7 +104,7 @@ class StoredModel:
 
     @property
     def primary(self) -> StoredFile:
-        return max(self.weights, key=lambda file: (file.size, file.name))
+        return max(self.weights, key=lambda file: (not is_projector(file.name), file.size, file.name))
 
     @property
     def format(self) -> str:
@@ -234,8 +235,3 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in name
-
-
-def is_mmproj(name: str) -> bool:
-    """A projector belongs to the model beside it."""
-    return "mmproj" in os.path.basename(name).lower()

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from pumas.adoption.found import StoredFile, is_mmproj
+from pumas.adoption.found import StoredFile
 from pumas.library.entry import extension, is_model_file
-from pumas.library.formats.shards import detect_sharded_sets
+from pumas.library.formats.shards import detect_sharded_sets, is_projector
 from pumas.library.import_source import MODEL_MARKS, is_junk
 
 _NUMBERS = re.compile(r"-[0-9]+-of-[0-9]+$")
@@ -43,12 +43,12 @@ def groups(files: Sequence[StoredFile]) -> list[Group]:
     weights = [file for file in useful if is_weights(file.name)]
     by_name = {file.name: file for file in weights}
     sets = detect_sharded_sets(list(by_name))
-    mains = {key: found for key, found in sets.items() if not all(is_mmproj(name) for name in found.files)} or sets
+    mains = {key: found for key, found in sets.items() if not all(is_projector(name) for name in found.files)} or sets
     ggufs = {extension(file.name) for file in weights} == {"gguf"}
     if is_marked([file.name for file in useful]) and weights and not (ggufs and len(mains) > 1):
         wrong = [found.validation.error for found in sets.values() if not found.validation.complete]
         return [Group("", tuple(useful), wrong[0] if wrong else "")]
-    projectors = [file for file in weights if is_mmproj(file.name)] if mains is not sets else []
+    projectors = [file for file in weights if is_projector(file.name)] if mains is not sets else []
     found: list[Group] = []
     for one in mains.values():
         members = [by_name[name] for name in one.files]

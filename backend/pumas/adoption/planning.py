@@ -199,8 +199,8 @@ def _source(layout: Layout, model: StoredModel) -> Source:
 
 def _identity(model: StoredModel, source: Source) -> Identity:
     """By the files' content; a name is asked where a blob's own says nothing."""
-    if len(source.weights) > 1 and model.kind is not StoreKind.OLLAMA:
-        return identify_folder([file.found for file in source.weights])
+    if len(source.telling) > 1 and model.kind is not StoreKind.OLLAMA:
+        return identify_folder([file.found for file in source.telling])
     identity = identify(source.primary.found)
     named = model.quantization
     if named and (not identity.quantization or agree(named, identity.quantization)):

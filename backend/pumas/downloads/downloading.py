@@ -339,7 +339,8 @@ class Download:
     def _identified(self, folder: Path) -> ImportPlan:
         source, request, described = self._source(folder), self._plan.request, self._plan.described
         unknown = [file.name for file in source.weights if file.format is FileFormat.UNKNOWN]
-        identity = _identity([file.found for file in source.weights if file.name not in unknown])
+        told = len(unknown) < len(source.weights)
+        identity = _identity([file.found for file in source.telling if told and file.name not in unknown])
         known = identity.model_type is not ModelType.UNKNOWN
         plan = plan_of(
             self._tools.layout,
@@ -385,11 +386,11 @@ class Download:
         return SourceFile(path, path, file.path, file.path, Stamp.of(path.stat()), found)
 
 
-def _identity(weights: Sequence[Path]) -> Identity:
+def _identity(telling: Sequence[Path]) -> Identity:
     try:
-        if len(weights) == 1:
-            return identify(weights[0])
-        return identify_folder(weights) if weights else Identity(FileFormat.UNKNOWN)
+        if len(telling) == 1:
+            return identify(telling[0])
+        return identify_folder(telling) if telling else Identity(FileFormat.UNKNOWN)
     except (NotAModel, MalformedModelFile) as error:
         return Identity(FileFormat.UNKNOWN, notes=(str(error),))
 

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 import orjson
 
 from pumas.library.formats.quantization import detect_quantization
+from pumas.library.formats.shards import is_projector
 from pumas.library.moments import parsed, utc_text
 from pumas.library.words import facet, same, size_band, words
 
@@ -294,9 +295,11 @@ def is_model_file(name: str) -> bool:
 
 
 def primary_file(files: Iterable[FoundFile]) -> FoundFile | None:
-    """The largest file that an app could load; of equal ones the first by name."""
+    """The largest file that an app could load, projectors last; of equal ones the first by name."""
     candidates = [file for file in files if extension(file.name) in MODEL_EXTENSIONS]
-    return min(candidates, key=lambda file: (-file.size, file.name)) if candidates else None
+    if not candidates:
+        return None
+    return min(candidates, key=lambda file: (is_projector(file.name), -file.size, file.name))
 
 
 def formats_and_quantizations(kinds: str) -> tuple[list[str], list[str]]:

@@ -160,8 +160,8 @@ def make_plan(layout: Layout, request: ImportRequest, find_by_size: Callable[[in
     if request.repo_id and not _REPO_ID.fullmatch(request.repo_id):
         raise InvalidInput("repo_id", "must be written as owner/name")
     source = read_source(path)
-    weights = [file.found for file in source.weights]
-    identity = identify(weights[0]) if len(weights) == 1 else identify_folder(weights)
+    telling = [file.found for file in source.telling]
+    identity = identify(telling[0]) if len(telling) == 1 else identify_folder(telling)
     return plan_of(layout, request, source, identity, find_by_size)
 
 

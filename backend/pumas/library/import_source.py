@@ -17,8 +17,9 @@ from pathlib import Path
 
 from pumas.errors import CorruptState, FileUnavailable, InvalidInput, NotAModel, SeveralModels, UnsafePath
 from pumas.library.formats.detect import FileFormat, detect_format
+from pumas.library.formats.identify import CONFIGURATIONS
 from pumas.library.formats.reader import open_regular
-from pumas.library.formats.shards import detect_sharded_sets
+from pumas.library.formats.shards import detect_sharded_sets, is_projector
 from pumas.library.hashing import Stamp
 from pumas.library.metadata import METADATA, OVERRIDES, check_overrides
 from pumas.storage import json_file
@@ -90,8 +91,13 @@ class Source:
 
     @property
     def primary(self) -> SourceFile:
-        """The largest file with weights: its digest stands for the model."""
-        return max(self.weights, key=lambda file: (file.stamp.size, file.name))
+        """The largest file with weights, projectors last: its digest stands for the model."""
+        return max(self.weights, key=lambda file: (not is_projector(file.name), file.stamp.size, file.name))
+
+    @property
+    def telling(self) -> tuple[SourceFile, ...]:
+        """The files from which can be learned what the model is: weights, and configurations that speak of them."""
+        return tuple(file for file in self.files if file.format is not None or file.found.name in CONFIGURATIONS)
 
     @property
     def size(self) -> int:

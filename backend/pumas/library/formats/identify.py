@@ -27,12 +27,15 @@ from .pickle_files import pickled_names
 from .quantization import agree, detect_quantization, gguf_file_type
 from .reader import OpenedFile, display_name, open_regular
 from .safetensors import SafetensorsHeader
-from .shards import ShardGroup, detect_sharded_sets
+from .shards import ShardGroup, detect_sharded_sets, is_projector
 from .tensor_names import TensorNames, kind_of_tensors
 from .text import one_line
 
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
+_CONFIG: Final = "config.json"  # of transformers
 _PIPELINE_INDEX: Final = "model_index.json"  # what makes a folder a pipeline of diffusers
+CONFIGURATIONS: Final = frozenset({_CONFIG, _PIPELINE_INDEX})
+"""Files without weights that `identify_folder` learns from."""
 _PIPELINE_CORES: Final = ("transformer", "unet", "prior", "decoder")
 _PACKED_NAMES: Final = (".qweight", ".quant_state", ".weight_packed", ".absmax", ".qzeros", ".codebooks")
 _PACKING_DTYPES: Final = ("U8", "I32", "U32")  # several weights in one element; plain weights are never of these
@@ -116,7 +119,8 @@ def identify(path: str | os.PathLike[str]) -> Identity:
 
 
 def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
-    """Identify the model that the files of one folder make up; the largest model file, or its set of shards, decides.
+    """Identify the model that the files of one folder make up; the largest model file, or its set of shards, decides,
+    and a projector only where there is nothing else.
 
     `config.json` beside it names the architecture where tensors leave it open. Files that cannot be read are passed
     over and noted. One pickle among them, damaged or not, makes the whole folder's tier `pickle`. Raises `NotAModel`
@@ -142,7 +146,7 @@ def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
     chosen = _merged([found[path][1] for path in group.files], whole=group.validation.complete)
     if group.validation.error:
         notes.append(f"{display_name(group.files[0])}: {group.validation.error}.")
-    config = PurePath(group.files[0]).with_name("config.json")
+    config = PurePath(group.files[0]).with_name(_CONFIG)
     if str(config) in map(str, map(PurePath, texts)):
         chosen = _with_config(chosen, _read_config(str(config)))
     if pipeline:
@@ -156,6 +160,7 @@ def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
 def _main_group(found: Mapping[str, tuple[int, Identity]], *, pipeline: bool) -> ShardGroup:
     """The largest file or set; in a diffusers pipeline a text encoder may be larger than the model that it serves."""
     groups = list(detect_sharded_sets(list(found)).values())
+    groups = [group for group in groups if not is_projector(group.files[0])] or groups
     if pipeline:
         cores = [group for group in groups if PurePath(group.files[0]).parent.name in _PIPELINE_CORES]
         groups = cores or groups
@@ -377,7 +382,7 @@ def _with_config(identity: Identity, config: dict[str, Any]) -> Identity:
         return identity
     told = type_of(architecture)
     if identity.model_type is ModelType.UNKNOWN:
-        identity = replace(identity, model_type=told or ModelType.LLM)
+        identity = replace(identity, model_type=told or ModelType.UNKNOWN)
     elif identity.model_type is not (told or ModelType.LLM):
         return identity
     return replace(identity, family=family_of(architecture), architecture=architecture)

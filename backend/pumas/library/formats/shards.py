@@ -23,6 +23,11 @@ _COUNTED: Final = re.compile(r"(?P<base>.+)_(?P<number>[0-9]{5})(?P<ending>\.[^.
 _FORMS: Final = (_OF, _PART, _COUNTED)
 
 
+def is_projector(name: str) -> bool:
+    """Whether a file belongs to the model beside it: what turns images into tokens for it (`mmproj`)."""
+    return "mmproj" in name.rpartition("/")[2].lower()
+
+
 @dataclass(frozen=True, slots=True)
 class ShardValidation:
     """Whether a set is whole. `missing_shards` lists at most `MAX_MISSING` numbers; `error` says so when it is cut."""

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::library::entry::{extension, is_model_file};
 use crate::library::formats::quantization::detect_quantization;
+use crate::library::formats::shards::is_projector;
 use crate::library::hashing::Stamp;
 use crate::storage::files::hex;
 use crate::storage::paths::display_name;
@@ -169,7 +170,8 @@ impl StoredModel {
     }
 
     fn primary(&self) -> Option<&StoredFile> {
-        self.weights().max_by_key(|file| (file.stamp.size, &file.name))
+        self.weights()
+            .max_by_key(|file| (!is_projector(&file.name), file.stamp.size, &file.name))
     }
 
     /// Bytes of the largest file with weights.
@@ -212,12 +214,6 @@ pub fn base_name(name: &str) -> &str {
 #[must_use]
 pub fn is_weights(name: &str) -> bool {
     is_model_file(base_name(name))
-}
-
-/// A projector belongs to the model beside it.
-#[must_use]
-pub fn is_mmproj(name: &str) -> bool {
-    base_name(name).to_lowercase().contains("mmproj")
 }
 
 /// What is wrong with something in a store.

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use crate::adoption::found::{StoredFile, base_name, is_mmproj, is_weights};
+use crate::adoption::found::{StoredFile, base_name, is_weights};
 use crate::library::entry::extension;
-use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
+use crate::library::formats::shards::{ShardGroup, detect_sharded_sets, is_projector};
 use crate::library::import_source::{is_junk, is_mark};
 
 /// The files of one model.
@@ -29,7 +29,7 @@ pub fn groups(mut files: Vec<StoredFile>) -> Vec<Group> {
     let weights: Vec<&StoredFile> = files.iter().filter(|file| is_weights(&file.name)).collect();
     let names: Vec<String> = weights.iter().map(|file| file.name.clone()).collect();
     let sets: Vec<ShardGroup> = detect_sharded_sets(&names).into_values().collect();
-    let is_main = |set: &&ShardGroup| !set.files.iter().all(|name| is_mmproj(name));
+    let is_main = |set: &&ShardGroup| !set.files.iter().all(|name| is_projector(name));
     let mut mains: Vec<&ShardGroup> = sets.iter().filter(is_main).collect();
     let only_projectors = mains.is_empty();
     if only_projectors {
@@ -50,7 +50,7 @@ pub fn groups(mut files: Vec<StoredFile>) -> Vec<Group> {
         weights.iter().map(|file| (file.name.as_str(), *file)).collect();
     let projectors: Vec<&StoredFile> = weights
         .iter()
-        .filter(|file| !only_projectors && is_mmproj(&file.name))
+        .filter(|file| !only_projectors && is_projector(&file.name))
         .copied()
         .collect();
     mains

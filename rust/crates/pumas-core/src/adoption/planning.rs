@@ -355,9 +355,9 @@ fn source_file(library: &Path, file: &StoredFile, is_weights: bool) -> Result<So
 
 /// By the files' content; a name is asked where a blob's own says nothing.
 fn identity(model: &StoredModel, source: &Source) -> Result<Identity> {
-    let weights: Vec<PathBuf> = source.weights().map(|file| file.found.clone()).collect();
-    if weights.len() > 1 && model.kind != StoreKind::Ollama {
-        return identify_folder(&weights);
+    let telling: Vec<PathBuf> = source.telling().map(|file| file.found.clone()).collect();
+    if telling.len() > 1 && model.kind != StoreKind::Ollama {
+        return identify_folder(&telling);
     }
     let mut identity = identify(&source.primary()?.found)?;
     let named = model.quantization();

@@ -123,8 +123,13 @@ impl Run<'_> {
             )
         };
         let said: Vec<String> = unknown.iter().map(sentence).collect();
-        let weights: Vec<PathBuf> = known.iter().map(|file| file.found.clone()).collect();
-        let identity = identity(&weights)?;
+        let known_form = |file: &&SourceFile| !known.is_empty() && file.format != Some(FileFormat::Unknown);
+        let telling: Vec<PathBuf> = source
+            .telling()
+            .filter(known_form)
+            .map(|file| file.found.clone())
+            .collect();
+        let identity = identity(&telling)?;
         let text = |key: &str| described.get(key).and_then(Value::as_str).unwrap_or_default();
         let wished =
             |given: &str, otherwise: &str| if given.is_empty() { otherwise } else { given }.to_owned();
@@ -210,8 +215,8 @@ impl Run<'_> {
     }
 }
 
-fn identity(weights: &[PathBuf]) -> Result<Identity> {
-    let found = match weights {
+fn identity(telling: &[PathBuf]) -> Result<Identity> {
+    let found = match telling {
         [] => Ok(Identity::unknown()),
         [only] => identify(only),
         several => identify_folder(several),

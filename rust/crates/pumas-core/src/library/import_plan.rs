@@ -248,10 +248,10 @@ pub fn make_plan(
         return Err(Error::invalid("repo_id", "must be written as owner/name"));
     }
     let source = read_source(&path)?;
-    let weights: Vec<PathBuf> = source.weights().map(|file| file.found.clone()).collect();
-    let identity = match &weights[..] {
+    let telling: Vec<PathBuf> = source.telling().map(|file| file.found.clone()).collect();
+    let identity = match &telling[..] {
         [only] => identify(only)?,
-        _ => identify_folder(&weights)?,
+        _ => identify_folder(&telling)?,
     };
     plan_of(layout, request, source, identity, find_by_size)
 }

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::library::formats::detect::{FileFormat, detect_format};
+use crate::library::formats::identify::CONFIGURATIONS;
 use crate::library::formats::reader::open_regular;
-use crate::library::formats::shards::detect_sharded_sets;
+use crate::library::formats::shards::{detect_sharded_sets, is_projector};
 use crate::library::hashing::{Stamp, open_file};
 use crate::storage::files::{During as _, reason};
 use crate::storage::json_file::JsonObject;
@@ -86,12 +87,24 @@ impl Source {
         self.files.iter().filter(|file| file.format.is_some())
     }
 
-    /// The largest file with weights: its digest stands for the model.
+    /// The files from which can be learned what the model is: weights, and configurations that speak of them.
+    pub fn telling(&self) -> impl Iterator<Item = &SourceFile> {
+        let speaks = |file: &SourceFile| {
+            let name = file.found.file_name();
+            name.is_some_and(|name| CONFIGURATIONS.iter().any(|one| name == *one))
+        };
+        self.files
+            .iter()
+            .filter(move |file| file.format.is_some() || speaks(file))
+    }
+
+    /// The largest file with weights, projectors last: its digest stands for the model.
     ///
     /// # Errors
     /// `NotAModel`: there is none, which no source has.
     pub fn primary(&self) -> Result<&SourceFile> {
-        let largest = self.weights().max_by_key(|file| (file.stamp.size, &file.name));
+        let order = |file: &&SourceFile| (!is_projector(&file.name), file.stamp.size, file.name.clone());
+        let largest = self.weights().max_by_key(order);
         largest.ok_or_else(|| Error::NotAModel(format!("{} holds no weights.", self.title)))
     }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::values::{clean_text, integer};
+use crate::library::formats::shards::is_projector;
 
 const MAX_FILES: usize = 10_000;
 const MAX_NAME: usize = 1024;
@@ -47,11 +48,15 @@ pub fn is_model_file(name: &str) -> bool {
     known_extension(name).is_some() && !name.starts_with('.')
 }
 
-/// The largest file that an app could load; of equal ones the first by name.
+/// The largest file that an app could load, projectors last; of equal ones the first by name.
 #[must_use]
 pub fn primary_file(files: &[FoundFile]) -> Option<&FoundFile> {
     let candidates = files.iter().filter(|file| known_extension(&file.name).is_some());
-    candidates.min_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)))
+    candidates.min_by(|a, b| {
+        let last = is_projector(&a.name).cmp(&is_projector(&b.name));
+        last.then_with(|| b.size.cmp(&a.size))
+            .then_with(|| a.name.cmp(&b.name))
+    })
 }
 
 pub(super) fn total(files: &[FoundFile]) -> i64 {

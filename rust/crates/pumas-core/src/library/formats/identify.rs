@@ -20,7 +20,7 @@ mod folder;
 mod gguf;
 mod safetensors;
 
-pub use folder::identify_folder;
+pub use folder::{CONFIGURATIONS, identify_folder};
 use gguf::from_gguf;
 use safetensors::from_safetensors;
 

@@ -11,6 +11,13 @@ use indexmap::{IndexMap, IndexSet};
 /// How many missing numbers are listed.
 pub const MAX_MISSING: usize = 1_000;
 
+/// Whether a file belongs to the model beside it: what turns images into tokens for it (`mmproj`).
+#[must_use]
+pub fn is_projector(name: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.to_lowercase().contains("mmproj")
+}
+
 /// Whether a set is whole. `error` says why it is not, and when `missing` is cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardValidation {

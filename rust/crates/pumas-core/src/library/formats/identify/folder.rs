@@ -10,15 +10,20 @@ use crate::error::{Error, Result};
 use crate::library::formats::detect::{FileFormat, SecurityTier, sniff};
 use crate::library::formats::families::{ModelType, family_of, type_of};
 use crate::library::formats::reader::open_regular;
-use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
+use crate::library::formats::shards::{ShardGroup, detect_sharded_sets, is_projector};
 use crate::library::formats::text::{message_name, one_line};
 
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+/// Of transformers.
+const CONFIG: &str = "config.json";
 /// What makes a folder a pipeline of diffusers.
 const PIPELINE_INDEX: &str = "model_index.json";
+/// Files without weights that [`identify_folder`] learns from.
+pub const CONFIGURATIONS: [&str; 2] = [CONFIG, PIPELINE_INDEX];
 const PIPELINE_CORES: [&str; 4] = ["transformer", "unet", "prior", "decoder"];
 
-/// Identify the model that the files of one folder make up; the largest model file, or its set of shards, decides.
+/// Identify the model that the files of one folder make up; the largest model file, or its set of shards, decides, and
+/// a projector only where there is nothing else.
 ///
 /// `config.json` beside it names the architecture where tensors leave it open. Files that cannot be read are passed over
 /// and noted. One pickle among them, damaged or not, makes the whole folder's tier `pickle`.
@@ -63,7 +68,7 @@ pub fn identify_folder(paths: &[PathBuf]) -> Result<Identity> {
     if !group.validation.error.is_empty() {
         notes.push(format!("{}: {}.", message_name(main), group.validation.error));
     }
-    let config = main.with_file_name("config.json");
+    let config = main.with_file_name(CONFIG);
     if paths.contains(&config) {
         ask_config(&mut chosen, &read_config(&config));
     }
@@ -105,6 +110,10 @@ fn look_at<'a>(path: &'a Path, pickles: &mut Vec<&'a Path>) -> Result<Option<(u6
 fn main_group(found: &IndexMap<String, (u64, Identity)>, pipeline: bool) -> Option<ShardGroup> {
     let paths: Vec<String> = found.keys().cloned().collect();
     let mut groups: Vec<ShardGroup> = detect_sharded_sets(&paths).into_values().collect();
+    let is_model = |group: &ShardGroup| !is_projector(&group.files[0]);
+    if groups.iter().any(is_model) {
+        groups.retain(is_model);
+    }
     let is_core = |group: &ShardGroup| {
         let folder = Path::new(&group.files[0]).parent().and_then(Path::file_name);
         folder.is_some_and(|name| PIPELINE_CORES.iter().any(|core| name == *core))
@@ -176,10 +185,10 @@ fn ask_config(identity: &mut Identity, architecture: &str) {
     if architecture.is_empty() || identity.format == FileFormat::Gguf {
         return;
     }
-    let told = type_of(architecture).unwrap_or(ModelType::Llm);
+    let told = type_of(architecture);
     if identity.model_type == ModelType::Unknown {
-        identity.model_type = told;
-    } else if identity.model_type != told {
+        identity.model_type = told.unwrap_or(ModelType::Unknown);
+    } else if identity.model_type != told.unwrap_or(ModelType::Llm) {
         return;
     }
     identity.family = family_of(architecture);
