@@ -94,7 +94,7 @@ def test_what_a_choice_would_fetch(pumas: Run, root: Path) -> None:
 def test_what_stands_in_the_way(pumas: Run, root: Path) -> None:
     assert "It is gated: accept its terms at http" in pumas("hf", "show", R.GATED, root=root).err
     assert "It holds no model file." in pumas("hf", "show", R.EMPTY, root=root).err
-    assert "files have names that cannot be used here" in pumas("hf", "show", R.HOSTILE, root=root).err
+    assert "files cannot be taken: " in pumas("hf", "show", R.HOSTILE, root=root).err
 
 
 def test_json_is_the_whole_answer(pumas: Run, root: Path) -> None:

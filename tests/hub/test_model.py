@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pumas.errors import InvalidInput
-from pumas.hub.model import HubFile, HubListing, HubModel, is_commit, parse_repo_id
+from pumas.hub.model import HubFile, HubListing, HubModel, is_commit, parse_place, parse_repo_id
 
 NAMES = {
     "acme/Lumen-7B": "acme/Lumen-7B",
@@ -35,6 +35,31 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "repo_id"), NAMES.items())
 def test_what_a_user_writes_names_a_repository(text: str, repo_id: str) -> None:
     assert parse_repo_id(text) == repo_id
+
+
+REPO = "https://huggingface.co/acme/Lumen-7B"
+PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "acme/Lumen-7B": ("main", ()),
+    REPO: ("main", ()),
+    f"{REPO}/tree/4_25": ("4_25", ()),
+    f"{REPO}/tree/refs%2Fpr%2F1/": ("refs/pr/1", ()),
+    f"{REPO}/tree/main/UD-Q2_K_XL": ("main", ("UD-Q2_K_XL/*",)),
+    f"{REPO}/blob/v1/sub/a%20b.gguf": ("v1", ("sub/a b.gguf",)),
+    f"{REPO}/resolve/main/a.gguf?download=true": ("main", ("a.gguf",)),
+    "hf.co/acme/Lumen-7B/raw/main/config.json#L3": ("main", ("config.json",)),
+    f"{REPO}/discussions/3": ("main", ()),
+    f"{REPO}/commits/main": ("main", ()),
+    f"{REPO}/blob": ("main", ()),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), PLACES.items())
+def test_an_address_names_a_revision_and_files_too(text: str, expected: tuple[str, tuple[str, ...]]) -> None:
+    place = parse_place(text)
+    assert (place.revision_for("main"), place.names_for(None, [])) == expected
+    assert place.repo_id == "acme/Lumen-7B"
+    assert (place.revision_for("mine"), place.names_for("q4_0", [])) == ("mine", ())
+    assert place.names_for(None, ["x"]) == ("x",)
 
 
 @pytest.mark.parametrize("text", REFUSED)

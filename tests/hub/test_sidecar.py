@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import sidecar as running
-from fixtures.hub import Hub, Page, Stall, Status
+from fixtures.hub import Hub, Page, Repo, Stall, Status
 from fixtures.hub import repositories as R
 from sidecar import Sidecar
 
@@ -52,6 +52,41 @@ def test_search_show_and_look_up(hub: Hub, server: Sidecar, tmp_path: Path) -> N
     (tmp_path / name).write_bytes(data)
     match = server.result("lookup_hf_metadata_for_file", {"filename": name, "file_path": str(tmp_path / name)})
     assert (match["metadata"]["match_method"], match["metadata"]["repo_id"]) == ("hash", R.GGUF)
+
+
+def test_an_address_is_shown_and_fetched_as_what_it_names(hub: Hub, server: Sidecar) -> None:
+    name = "Lumen-7B-Instruct-Q6_K.gguf"
+    address = f"https://huggingface.co/{R.GGUF}/blob/main/{name}"
+    assert server.result("get_hf_model", {"repo_id": address})["choice"]["files"] == [name]
+    asked = server.result("get_hf_model", {"repo_id": address, "quant": "UD-Q8_K_XL"})
+    assert name not in asked["choice"]["files"]
+    started = server.result("start_model_download_from_hf", {"repo_id": address})
+    size = hub.content.repos[R.GGUF].file(name).size
+    assert (started["files"], started["total_bytes"]) == (1, size)
+
+    repo = Repo("acme/Branches")
+    repo.commit({"README.md": b"# See the branches"})
+    repo.commit({"model.gguf": b"GGUF" * 9}, branch="4_25")
+    hub.content.repos[repo.id] = repo
+    shown = server.result("get_hf_model", {"repo_id": f"https://huggingface.co/{repo.id}/tree/4_25"})
+    assert (shown["revision"], shown["choice"]["files"]) == ("4_25", ["model.gguf"])
+    started = server.result("start_model_download_from_hf", {"repo_id": f"hf.co/{repo.id}/tree/4_25"})
+    assert (started["revision"], started["files"]) == (shown["commit"], 1)
+
+
+def test_a_set_that_is_still_being_uploaded_hides_nothing_else(hub: Hub, server: Sidecar) -> None:
+    repo = Repo("acme/Half-GGUF")
+    repo.commit({"Half-Q4_K_M.gguf": b"GGUF" * 9, "Half-Q8_0-00001-of-00002.gguf": b"GGUF" * 8})
+    hub.content.repos[repo.id] = repo
+    shown = server.result("get_hf_model", {"repo_id": repo.id})
+    assert [option["quant"] for option in shown["options"]] == ["q4_k_m"]
+    assert shown["choice"] is None
+    assert shown["refused"] == [
+        {"path": "Half-Q8_0-00001-of-00002.gguf", "reason": "on the hub, 1 of 2 parts are missing"}
+    ]
+    for wish in ({"quant": "q8_0"}, {"filenames": ["*Q8_0*"]}):
+        assert "1 of 2 parts" in server.result("get_hf_model", {"repo_id": repo.id, **wish})["error"]
+    assert server.result("get_hf_model", {"repo_id": repo.id, "quant": "q4_k_m"})["choice"]["files"]
 
 
 def test_what_was_known_outlives_a_restart_without_the_hub(hub: Hub, tmp_path: Path) -> None:

@@ -74,16 +74,15 @@ def show(
     cli.out.facts(_facts(found))
     cli.out.table(("take", "parts", "size", "fits"), [_option(option) for option in found["options"]])
     choice = found["choice"]
-    if choice is None:
+    if choice is None and not found["options"]:
         cli.out.say("It holds no model file.")
     elif quant or file:
         _say_choice(cli, found, choice)
     if found["gated"] != "no":
         cli.out.say(f"It is gated: accept its terms at {found['url']} before a download.")
     if found["refused"]:
-        names = ", ".join(one["path"] for one in found["refused"][:5])
-        refused = units.count(len(found["refused"]), "file has a name", "files have names")
-        cli.out.say(f"{refused} that cannot be used here: {names}")
+        reasons = "; ".join(f"{one['path']}: {one['reason']}" for one in found["refused"][:5])
+        cli.out.say(f"{units.count(len(found['refused']), 'file')} cannot be taken: {reasons}")
     _say_age(cli, found)
     return exits.OK
 

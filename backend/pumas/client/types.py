@@ -1163,9 +1163,10 @@ class GetHfModelResult(TypedDict):
     options: list[HubOption]
     """The ways to take it; empty when it holds no model file."""
     choice: HubChoice | None
-    """What a download with this `quant` and `filenames` would fetch."""
+    """What a download with this `quant` and `filenames` would fetch; null when none are given and there is no model
+    file, or not everything can be taken."""
     refused: list[Refused]
-    """Files whose names or entries cannot be used here."""
+    """Files that cannot be taken because of their names or entries, or because a set lacks parts."""
     free_bytes: int
     held: list[str]
     """Models of the library that are from this repository."""

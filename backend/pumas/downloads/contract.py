@@ -22,7 +22,9 @@ STATUS = (
 
 
 class StartDownload(Params):
-    repo_id: Name = Field(description="`owner/name`, or the address of the repository's page.")
+    repo_id: Name = Field(
+        description="`owner/name`, or an address on the hub; its revision and file hold where none are given besides."
+    )
     family: ShortText = Field("", description="Empty: found out.")
     official_name: ShortText = Field("", description="Empty: the repository's name.")
     model_type: ShortText = Field("", description="`llm`, `diffusion`, …; empty: found out.")

@@ -7,7 +7,7 @@ no question to the hub beyond the files themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pumas.downloads.wanted import WantedFile
@@ -24,8 +24,9 @@ MAX_FILES = 20_000
 class DownloadRequest:
     """What the caller wants; empty values mean: find out.
 
-    `filenames` are paths or shell patterns in the repository. `security_acknowledged` accepts files that can run code
-    when an app loads them (pickle).
+    `repo_id` may be an address, whose revision and file hold where none are asked for besides. `filenames` are paths or
+    shell patterns in the repository. `security_acknowledged` accepts files that can run code when an app loads them
+    (pickle).
     """
 
     repo_id: str
@@ -103,8 +104,12 @@ def make_plan(hub: HubClient, request: DownloadRequest) -> DownloadPlan:
         RepoNotFound, RevisionNotFound, GatedRepo, TokenRefused, NetworkError: as `HubClient.model`.
     """
     from pumas.hub.metadata import describe
+    from pumas.hub.model import parse_place
     from pumas.hub.selection import choose
 
+    place = parse_place(request.repo_id)
+    names = place.names_for(request.quant, request.filenames)
+    request = replace(request, revision=place.revision_for(request.revision), filenames=names)
     model = hub.model(request.repo_id, request.revision)
     if model.gated:
         hub.require_access(model.repo_id)

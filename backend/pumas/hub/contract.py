@@ -29,7 +29,9 @@ Filename = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
 class GetHubModel(Params):
-    repo_id: Text = Field(description="`owner/name`, or the address of its page.")
+    repo_id: Text = Field(
+        description="`owner/name`, or an address on the hub; its revision and file hold where none are given besides."
+    )
     revision: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         "main", description="Branch, tag or commit."
     )

@@ -77,7 +77,7 @@ def register(methods: Methods, hub: HubService) -> None:
         from pumas.hub import shaping
 
         url = hub.client.page_url(view.model.repo_id)
-        return await asyncio.to_thread(shaping.repository, view, p.revision, url)
+        return await asyncio.to_thread(shaping.repository, view, url)
 
     @methods.row(
         "lookup_hf_metadata_for_file",

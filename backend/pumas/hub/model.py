@@ -8,7 +8,7 @@ but file paths are still as the hub wrote them. `selection.py` decides which of 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -18,8 +18,10 @@ from pumas.errors import InvalidInput
 Json = dict[str, Any]
 
 HUB: Final = "https://huggingface.co"
+DEFAULT_REVISION: Final = "main"
 _HUB_HOSTS: Final = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co"})
 _OTHER_KINDS: Final = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "papers", "docs", "api"})
+_FILE_PAGES: Final = frozenset({"blob", "resolve", "raw"})
 # https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/utils/_validators.py
 _REPO_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 _NOT_IN_ID: Final = re.compile(r"--|\.\.|[.-](?:/|$)|/.*\.git$")
@@ -113,20 +115,49 @@ class HubListing:
         return cls(**fields)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What an address on the hub names: a repository, and where its page is of one, a revision and a file or folder in
+    it. `names` has the file, or a pattern for what is in the folder."""
+
+    repo_id: str
+    revision: str = ""
+    names: tuple[str, ...] = ()
+
+    def revision_for(self, asked: str) -> str:
+        """What a caller asks for besides has precedence; `main` is what stands there when nothing was asked for."""
+        return self.revision if self.revision and asked == DEFAULT_REVISION else asked
+
+    def names_for(self, quant: str | None, asked: Sequence[str] | None) -> tuple[str, ...]:
+        """The same for the choice of files."""
+        return tuple(asked or ()) if quant or asked else self.names
+
+
 def parse_repo_id(text: str) -> str:
     """The `owner/name` in what a user gave: itself, `hf.co/owner/name`, or the address of one of its pages on the hub.
 
     Raises:
         InvalidInput: it names no model repository.
     """
+    return parse_place(text).repo_id
+
+
+def parse_place(text: str) -> Place:
+    """As `parse_repo_id`, with the revision and the files of an address such as `…/owner/name/blob/main/q8_0.gguf`."""
     given = text.strip()
-    repo_id = _of_address(given) if "://" in given or given.lower().split("/")[0] in _HUB_HOSTS else given
+    parts = _of_address(given) if "://" in given or given.lower().split("/")[0] in _HUB_HOSTS else [given]
+    repo_id = "/".join(parts[:2])
     if len(repo_id) > 200 or not _REPO_ID.fullmatch(repo_id) or _NOT_IN_ID.search(repo_id):
         raise InvalidInput("repo_id", "must be written as owner/name, or as the address of a model on the hub")
-    return repo_id
+    page, revision, path = "".join(parts[2:3]), "".join(parts[3:4]), "/".join(parts[4:])
+    if page in _FILE_PAGES:
+        return Place(repo_id, revision, (path,) if path else ())
+    if page == "tree":
+        return Place(repo_id, revision, (f"{path}/*",) if path else ())
+    return Place(repo_id)
 
 
-def _of_address(text: str) -> str:
+def _of_address(text: str) -> list[str]:
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
         host, path = parts.hostname or "", parts.path
@@ -140,7 +171,7 @@ def _of_address(text: str) -> str:
     names = names[1:] if names[:1] == ["models"] else names
     if names and names[0] in _OTHER_KINDS:
         raise InvalidInput("repo_id", "is the address of something other than a model")
-    return "/".join(names[:2])
+    return names
 
 
 def is_commit(text: str) -> bool:

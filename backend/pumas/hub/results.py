@@ -120,8 +120,13 @@ class HubModel(Result):
     files: list[HubFile] = Field(description="The first 2,000.")
     file_count: int
     options: list[HubOption] = Field(description="The ways to take it; empty when it holds no model file.")
-    choice: HubChoice | None = Field(description="What a download with this `quant` and `filenames` would fetch.")
-    refused: list[Refused] = Field(description="Files whose names or entries cannot be used here.")
+    choice: HubChoice | None = Field(
+        description="What a download with this `quant` and `filenames` would fetch; null when none are given and there "
+        "is no model file, or not everything can be taken."
+    )
+    refused: list[Refused] = Field(
+        description="Files that cannot be taken because of their names or entries, or because a set lacks parts."
+    )
     free_bytes: int
     held: list[str] = Field(description="Models of the library that are from this repository.")
     card: str | None = Field(description="Text of the model card, cut to 128 KiB; null when it could not be had.")

@@ -419,8 +419,15 @@ def _prefixes(name: str) -> set[str]:
     return {name[:at] for at in range(1, len(name)) if name[at] in "._-"}
 
 
+def lacking(weights: Sequence[str]) -> dict[str, str]:
+    """The first file of each set that is not whole, as it may be shown, and why nobody can take it."""
+    return {
+        shown(group.files[0]): f"on the hub, {group.validation.error or 'parts are missing'}"
+        for group in detect_sharded_sets(weights).values()
+        if not group.validation.complete
+    }
+
+
 def _require_complete(weights: Sequence[str]) -> None:
-    for group in detect_sharded_sets(weights).values():
-        if not group.validation.complete:
-            reason = group.validation.error or "parts are missing"
-            raise InvalidInput("filenames", f"{shown(group.files[0])}: on the hub, {reason}")
+    for path, reason in lacking(weights).items():
+        raise InvalidInput("filenames", f"{path}: {reason}")

@@ -13,7 +13,7 @@ from pumas.hub import lookup, metadata
 from pumas.hub.drift import Drift, DriftReport
 from pumas.hub.lookup import LocalFile, Match
 from pumas.hub.model import Json
-from pumas.hub.selection import Choice, Contents, refusals, shown
+from pumas.hub.selection import Choice, Contents, lacking, refusals, shown
 from pumas.hub.work import Found, RepoView
 
 MAX_FILES: Final = 2_000
@@ -59,16 +59,17 @@ def drift(reports: Sequence[DriftReport]) -> Json:
     return {"models": models, "newer": states.count(Drift.NEWER), "unasked": states.count(Drift.UNASKED)}
 
 
-def repository(view: RepoView, revision: str, url: str) -> Json:
+def repository(view: RepoView, url: str) -> Json:
     """A `HubModel`."""
     model, choice = view.model, view.choice
     contents = Contents([file.path for file in model.files], model.repo_id)
     said = metadata.describe(model, choice or Choice((), (), None, 0))
     context = model.gguf.get("context_length")
     total = sum(model.parameters.values()) or model.gguf.get("total")
+    refused = refusals(model, contents) | lacking(contents.weights_in(contents.paths))
     return {
         "repo_id": model.repo_id,
-        "revision": revision,
+        "revision": view.revision,
         "commit": model.commit,
         "url": url,
         "name": model.name,
@@ -115,7 +116,7 @@ def repository(view: RepoView, revision: str, url: str) -> Json:
             for option in view.options
         ],
         "choice": None if choice is None else _choice(choice, view),
-        "refused": [{"path": path, "reason": reason} for path, reason in refusals(model, contents).items()],
+        "refused": [{"path": path, "reason": reason} for path, reason in refused.items()],
         "free_bytes": view.free_bytes,
         "held": view.held,
         "card": view.card,

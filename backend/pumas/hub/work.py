@@ -21,7 +21,7 @@ from pumas.hub import search, selection
 from pumas.hub.cache import Answer, Answers, Deadline, gather
 from pumas.hub.client import HubClient
 from pumas.hub.drift import Drift, DriftReport, HeldModel, compare
-from pumas.hub.model import HubModel, Json
+from pumas.hub.model import HubModel, Json, parse_place
 from pumas.hub.origins import Origins
 from pumas.hub.repositories import FOREVER_S, Repositories
 from pumas.hub.selection import Choice, DownloadOption
@@ -52,13 +52,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class RepoView:
-    """One repository, and what a choice from it would fetch. `choice` is None when there is no model file in it.
+    """One repository, and what a choice from it would fetch. `choice` is None when nothing was chosen and not all can
+    be taken: there is no model file, or a set on the hub lacks parts.
 
     `free_bytes` is what the library's disk has, `held` the models of the library that are from this repository. `card`
     is cut after `CARD_BYTES`; None when it was not asked for or could not be had.
     """
 
     model: HubModel
+    revision: str
     answer: Answer
     options: list[DownloadOption]
     choice: Choice | None
@@ -149,18 +151,20 @@ class HubWork:
             RepoNotFound, RevisionNotFound, GatedRepo, TokenRefused, NetworkError, TimedOut: as `HubClient.model`.
         """
         deadline = Deadline()
-        model, answer = await self._repositories.model(repo_id, revision, MODEL_TTL_S, deadline)
+        place = parse_place(repo_id)
+        revision, names = place.revision_for(revision), place.names_for(quant, filenames)
+        model, answer = await self._repositories.model(place.repo_id, revision, MODEL_TTL_S, deadline)
 
         def choose() -> tuple[list[DownloadOption], Choice | None]:
-            ways = selection.options(model)
-            wanted = bool(quant or filenames or ways)
-            return ways, selection.choose(model, quant=quant, filenames=filenames) if wanted else None
+            ways = [way for way in selection.options(model) if not selection.lacking(way.weights)]
+            wanted = bool(quant or names or any(way.kind == "all" for way in ways))
+            return ways, selection.choose(model, quant=quant, filenames=names) if wanted else None
 
         options, choice = await asyncio.to_thread(choose)
         self._remember_sizes(model, options)
         text = await self._card(model, deadline) if card else None
         free = await asyncio.to_thread(free_space, self._layout.library)
-        return RepoView(model, answer, options, choice, free, await self._held(model.repo_id), text)
+        return RepoView(model, revision, answer, options, choice, free, await self._held(model.repo_id), text)
 
     def _remember_sizes(self, model: HubModel, options: Sequence[DownloadOption]) -> None:
         self._sizes[model.repo_id, model.commit] = search.sizes_of(options)

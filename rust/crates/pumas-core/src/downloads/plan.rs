@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::wanted::WantedFile;
 use crate::error::{Error, Result};
-use crate::hub::{HubClient, choose, describe};
+use crate::hub::{HubClient, choose, describe, parse_place};
 use crate::storage::json_file::JsonObject;
 use crate::text::grouped;
 
@@ -18,7 +18,7 @@ const MAX_FILES: usize = 20_000;
 /// What the caller wants; empty values mean: find out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DownloadRequest {
-    /// `owner/name`, or the address of its page.
+    /// `owner/name`, or an address, whose revision and file hold where none are asked for besides.
     pub repo_id: String,
     /// Branch, tag or commit.
     pub revision: String,
@@ -98,6 +98,14 @@ impl DownloadPlan {
 /// `InvalidInput`: the name or revision cannot be one, or there is nothing of that kind. `PickleNotAcknowledged`: a file can
 /// run code when an app loads it. Else as [`HubClient::model`].
 pub(super) async fn make_plan(hub: &HubClient, request: DownloadRequest) -> Result<DownloadPlan> {
+    let place = parse_place(&request.repo_id)?;
+    let filenames = place.names_for(Some(&request.quant), &request.filenames);
+    let revision = place.revision_for(&request.revision);
+    let request = DownloadRequest {
+        revision,
+        filenames,
+        ..request
+    };
     let model = hub.model(&request.repo_id, &request.revision).await?;
     if model.said.is_gated() {
         hub.require_access(&model.said.repo_id).await?;

@@ -27,6 +27,7 @@ pub use contents::Contents;
 pub use drift::{Drift, DriftReport};
 pub use kinds::Role;
 pub use metadata::describe;
+pub(crate) use model::parse_place;
 pub use model::{HubFile, HubListing, HubModel, parse_repo_id};
 pub use repository::RepoView;
 pub use selection::{Choice, DownloadOption, choose};

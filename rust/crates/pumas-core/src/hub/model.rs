@@ -109,11 +109,41 @@ pub struct HubListing {
     pub parameter_count: Option<u64>,
 }
 
+/// What an address on the hub names: a repository, and where its page is of one, a revision and a file or folder in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub repo_id: String,
+    revision: String,
+    /// The file, or a pattern for what is in the folder.
+    names: Vec<String>,
+}
+
+impl Place {
+    /// What a caller asks for besides has precedence; `main` is what stands there when nothing was asked for.
+    pub(crate) fn revision_for(&self, asked: &str) -> String {
+        let own = !self.revision.is_empty() && asked == "main";
+        if own { &self.revision } else { asked }.to_owned()
+    }
+
+    /// The same for the choice of files.
+    pub(crate) fn names_for(&self, quant: Option<&str>, asked: &[String]) -> Vec<String> {
+        if quant.is_some_and(|quant| !quant.is_empty()) || !asked.is_empty() {
+            return asked.to_vec();
+        }
+        self.names.clone()
+    }
+}
+
 /// The `owner/name` in what a user gave: itself, `hf.co/owner/name`, or the address of one of its pages on the hub.
 ///
 /// # Errors
 /// `InvalidInput`: it names no model repository.
 pub fn parse_repo_id(text: &str) -> Result<String> {
+    Ok(parse_place(text)?.repo_id)
+}
+
+/// As [`parse_repo_id`], with the revision and the files of an address such as `…/owner/name/blob/main/q8_0.gguf`.
+pub(crate) fn parse_place(text: &str) -> Result<Place> {
     let given = text.trim();
     let first = given
         .to_lowercase()
@@ -121,18 +151,39 @@ pub fn parse_repo_id(text: &str) -> Result<String> {
         .next()
         .unwrap_or_default()
         .to_owned();
-    let repo_id = if given.contains("://") || HUB_HOSTS.contains(&first.as_str()) {
+    let parts = if given.contains("://") || HUB_HOSTS.contains(&first.as_str()) {
         of_address(given)?
     } else {
-        given.to_owned()
+        vec![given.to_owned()]
     };
-    if is_repo_id(&repo_id) {
-        return Ok(repo_id);
+    let (named, page) = parts.split_at(parts.len().min(2));
+    let repo_id = named.join("/");
+    if !is_repo_id(&repo_id) {
+        return Err(Error::invalid(
+            "repo_id",
+            "must be written as owner/name, or as the address of a model on the hub",
+        ));
     }
-    Err(Error::invalid(
-        "repo_id",
-        "must be written as owner/name, or as the address of a model on the hub",
-    ))
+    let (of_files, of_folder) = match page.first().map(String::as_str) {
+        Some("blob" | "resolve" | "raw") => (true, false),
+        Some("tree") => (false, true),
+        _ => (false, false),
+    };
+    let path = page.get(2..).unwrap_or_default().join("/");
+    Ok(Place {
+        repo_id,
+        revision: page
+            .get(1)
+            .filter(|_| of_files || of_folder)
+            .cloned()
+            .unwrap_or_default(),
+        names: match path.as_str() {
+            "" => Vec::new(),
+            file if of_files => vec![file.to_owned()],
+            folder if of_folder => vec![format!("{folder}/*")],
+            _ => Vec::new(),
+        },
+    })
 }
 
 /// <https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/utils/_validators.py>
@@ -155,7 +206,7 @@ fn is_repo_id(text: &str) -> bool {
         && proper(name, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn of_address(text: &str) -> Result<String> {
+fn of_address(text: &str) -> Result<Vec<String>> {
     let whole = if text.contains("://") {
         text.to_owned()
     } else {
@@ -182,18 +233,35 @@ fn of_address(text: &str) -> Result<String> {
             ));
         }
     };
-    let mut names: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    if names.first() == Some(&"models") {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    let mut names: Vec<String> = parts.map(unquoted).collect();
+    if names.first().is_some_and(|name| name == "models") {
         names.remove(0);
     }
-    if names.first().is_some_and(|name| OTHER_KINDS.contains(name)) {
+    if names
+        .first()
+        .is_some_and(|name| OTHER_KINDS.contains(&name.as_str()))
+    {
         return Err(Error::invalid(
             "repo_id",
             "is the address of something other than a model",
         ));
     }
-    names.truncate(2);
-    Ok(names.join("/"))
+    Ok(names)
+}
+
+/// With `%2F` and the like as what they stand for.
+fn unquoted(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        let coded = digits.filter(|pair| byte == b'%' && pair.bytes().all(|one| one.is_ascii_hexdigit()));
+        let value = coded.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        bytes.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Whether this is a full commit id, which always means the same files.
@@ -205,6 +273,32 @@ pub(super) fn is_commit(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_names_a_revision_and_files_too() {
+        for (page, revision, names) in [
+            ("", "main", None),
+            ("/tree/4_25", "4_25", None),
+            ("/tree/refs%2Fpr%2F1/", "refs/pr/1", None),
+            ("/tree/main/UD-Q2_K_XL", "main", Some("UD-Q2_K_XL/*")),
+            ("/blob/v1/sub/a%20b.gguf", "v1", Some("sub/a b.gguf")),
+            ("/resolve/main/a.gguf?download=true", "main", Some("a.gguf")),
+            ("/raw/main/100%", "main", Some("100%")),
+            ("/discussions/3", "main", None),
+            ("/blob", "main", None),
+        ] {
+            let place = parse_place(&format!("https://huggingface.co/acme/Lumen-7B{page}")).unwrap();
+            assert_eq!(place.repo_id, "acme/Lumen-7B", "{page}");
+            assert_eq!(place.revision_for("main"), revision, "{page}");
+            assert_eq!(
+                place.names_for(None, &[]).first().map(String::as_str),
+                names,
+                "{page}"
+            );
+            assert_eq!(place.revision_for("mine"), "mine", "{page}");
+            assert!(place.names_for(Some("q4_0"), &[]).is_empty(), "{page}");
+        }
+    }
 
     #[test]
     fn repositories_are_named_in_several_ways() {

@@ -7,7 +7,7 @@ use super::answers::Answer;
 use super::contents::{Contents, shown};
 use super::metadata::{Kind, card_of};
 use super::model::HubModel;
-use super::selection::{Choice, DownloadOption, choose, contents_of, options, refusals};
+use super::selection::{Choice, DownloadOption, choose, contents_of, lacking, options, refusals};
 use crate::error::Result;
 use crate::storage::files::MARGIN;
 
@@ -16,15 +16,18 @@ use crate::storage::files::MARGIN;
 pub struct RepoView {
     /// As the hub describes it.
     pub model: HubModel,
+    /// As asked.
+    pub revision: String,
     /// How old that is.
     pub answer: Answer,
     /// Its paths by what they are for.
     pub contents: Contents,
     /// The ways to take it; none when it holds no model file.
     pub options: Vec<DownloadOption>,
-    /// What the wish would fetch; `None` when nothing was wished and there is no model file in it.
+    /// What the wish would fetch; `None` when nothing was wished and not everything can be taken: there is no model file,
+    /// or a set on the hub lacks parts.
     pub choice: Option<Choice>,
-    /// Files that cannot be used here, as they may be shown, and why.
+    /// Files that cannot be taken, as they may be shown, and why.
     pub refused: IndexMap<String, String>,
     /// As a GGUF header or a config names it.
     pub architecture: String,
@@ -53,9 +56,10 @@ impl RepoView {
         filenames: &[String],
     ) -> Result<Self> {
         let contents = contents_of(&model);
-        let options = options(&model)?;
-        let wished =
-            quant.is_some_and(|quant| !quant.is_empty()) || !filenames.is_empty() || !options.is_empty();
+        let mut options = options(&model)?;
+        options.retain(|option| lacking(&option.weights).is_empty());
+        let whole = options.iter().any(|option| option.kind == "all");
+        let wished = quant.is_some_and(|quant| !quant.is_empty()) || !filenames.is_empty() || whole;
         let choice = if wished {
             Some(choose(&model, quant, filenames)?)
         } else {
@@ -64,7 +68,7 @@ impl RepoView {
         let nothing = Choice::default();
         let kind = Kind::of(&model, choice.as_ref().unwrap_or(&nothing));
         Ok(Self {
-            refused: refusals(&model, &contents),
+            refused: refused(&model, &contents),
             card_data: card_of(&model),
             architecture: kind.architecture,
             model_type: kind.model_type.as_str(),
@@ -73,6 +77,7 @@ impl RepoView {
             free_bytes: 0,
             held: Vec::new(),
             card: None,
+            revision: String::new(),
             model,
             answer,
             contents,
@@ -114,6 +119,13 @@ impl RepoView {
             .map(|option| (option.quant.clone().unwrap_or_default(), option.size_bytes))
             .collect()
     }
+}
+
+/// What cannot be taken, as it may be shown, and why.
+fn refused(model: &HubModel, contents: &Contents) -> IndexMap<String, String> {
+    let mut found = refusals(model, contents);
+    found.extend(lacking(&contents.weights_in(contents.paths.iter())));
+    found
 }
 
 /// The card's text without its data in YAML, which the repository's description holds already.

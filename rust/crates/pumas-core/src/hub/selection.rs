@@ -12,7 +12,6 @@ use super::kinds::{self, Role};
 use super::model::{HubFile, HubModel};
 use crate::error::{Error, Result};
 use crate::library::formats::shards::detect_sharded_sets;
-use crate::text::cut;
 
 mod forms;
 mod names;
@@ -169,22 +168,26 @@ pub(super) fn options(model: &HubModel) -> Result<Vec<DownloadOption>> {
     Ok(found)
 }
 
-fn require_complete(weights: &[String]) -> Result<()> {
+/// The first file of each set that is not whole, as it may be shown, and why nobody can take it.
+pub(super) fn lacking(weights: &[String]) -> IndexMap<String, String> {
+    let mut found = IndexMap::new();
     for group in detect_sharded_sets(weights).into_values() {
         if !group.validation.complete {
-            let reason = if group.validation.error.is_empty() {
-                "parts are missing"
-            } else {
-                &group.validation.error
+            let reason = match group.validation.error.as_str() {
+                "" => "parts are missing",
+                error => error,
             };
-            let first = shown(&group.files[0]);
-            return Err(Error::invalid(
-                "filenames",
-                format!("{}: on the hub, {reason}", cut(&first, 300)),
-            ));
+            found.insert(shown(&group.files[0]), format!("on the hub, {reason}"));
         }
     }
-    Ok(())
+    found
+}
+
+fn require_complete(weights: &[String]) -> Result<()> {
+    match lacking(weights).first() {
+        None => Ok(()),
+        Some((path, reason)) => Err(Error::invalid("filenames", format!("{path}: {reason}"))),
+    }
 }
 
 #[cfg(test)]

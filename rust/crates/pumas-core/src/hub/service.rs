@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answers::{Answer, Answers, Deadline};
 use super::client::{HubClient, Listing};
 use super::drift::{DriftReport, HeldModel, compare};
-use super::model::{HubListing, HubModel, is_commit, parse_repo_id};
+use super::model::{HubListing, HubModel, is_commit, parse_place, parse_repo_id};
 use super::origins;
 use super::repository::{RepoView, without_front_matter};
 use super::search::{self, MAX_LIMIT};
@@ -205,11 +205,15 @@ impl HubService {
     /// [`HubClient::model`], and `TimedOut`.
     pub async fn show(&self, wish: Wish) -> Result<RepoView> {
         let deadline = Deadline::of_call();
-        let (model, answer) = self.model(&wish.repo_id, &wish.revision, deadline).await?;
+        let place = parse_place(&wish.repo_id)?;
+        let revision = place.revision_for(&wish.revision);
+        let filenames = place.names_for(wish.quant.as_deref(), &wish.filenames);
+        let (model, answer) = self.model(&place.repo_id, &revision, deadline).await?;
         let layout = self.layout.clone();
         let wants_card = wish.card;
         let mut view = blocking(move || {
-            let mut view = RepoView::of(model, answer, wish.quant.as_deref(), &wish.filenames)?;
+            let mut view = RepoView::of(model, answer, wish.quant.as_deref(), &filenames)?;
+            view.revision = revision;
             view.free_bytes = free_space(&layout.library()).during("Asking for free space")?;
             Ok(view)
         })

@@ -91,14 +91,14 @@ pub(super) fn rows() -> Vec<Row> {
             } = p;
             let wish = Wish {
                 repo_id,
-                revision: revision.clone(),
+                revision,
                 quant,
                 filenames,
                 card,
             };
             let view = api.hub.show(wish).await?;
             let url = api.hub.client.page_url(&view.model.said.repo_id)?;
-            Ok(repository(&view, &revision, &url))
+            Ok(repository(&view, &url))
         }),
     ]
 }
@@ -111,7 +111,7 @@ fn results(found: Found) -> Results {
     }
 }
 
-fn repository(view: &RepoView, revision: &str, url: &str) -> Value {
+fn repository(view: &RepoView, url: &str) -> Value {
     let (model, said) = (&view.model, &view.model.said);
     let files = model.files.iter().take(MAX_FILES).map(|file| {
         let label = view.contents.label(&file.path);
@@ -141,7 +141,7 @@ fn repository(view: &RepoView, revision: &str, url: &str) -> Value {
     let context = model.gguf.get("context_length").and_then(Value::as_i64);
     json!({
         "repo_id": said.repo_id,
-        "revision": revision,
+        "revision": view.revision,
         "commit": said.commit,
         "url": url,
         "name": said.name(),

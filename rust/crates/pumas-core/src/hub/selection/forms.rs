@@ -24,7 +24,7 @@ impl Contents {
             .collect()
     }
 
-    pub(super) fn weights_in<'a>(&self, paths: impl Iterator<Item = &'a String>) -> Vec<String> {
+    pub(in crate::hub) fn weights_in<'a>(&self, paths: impl Iterator<Item = &'a String>) -> Vec<String> {
         let holds = |path: &&String| !matches!(self.role(path), None | Some(Role::Companion | Role::Helper));
         paths.filter(holds).cloned().collect()
     }
