@@ -77,6 +77,18 @@ def test_see_take_list_and_give_back(pumas: Run, server: Sidecar, tmp_path: Path
     assert snapshot(tmp_path / "home") == before
 
 
+def test_a_name_in_the_store_will_do(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
+    tried = pumas("adopt", "rocket:latest", "--dry-run", root=server.root)
+    assert rows(tried.out) == [["would be adopted", "rocket:latest", "hardlink", "llm/llama/rocket", ""]]
+    hf_file(tmp_path / "home/.cache/huggingface/hub", "acme/Rocket", "rocket.gguf", gguf(2), commit="b" * 40)
+    unclear = pumas("adopt", "acme/Rocket", "--dry-run", root=server.root)
+    ids = [row[0] for row in rows(pumas("adopt", root=server.root).out) if row[2] == "acme/Rocket"]
+    assert (unclear.status, len(ids)) == (exits.USAGE, 2)
+    assert all(one in unclear.err for one in ids)
+    unknown = pumas("adopt", "rocket:8b", root=server.root)
+    assert (unknown.status, "No store holds 'rocket:8b'" in unknown.err) == (exits.FAILED, True)
+
+
 def test_folders_that_the_user_names(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
     write(tmp_path / "more" / "acme" / "X" / "x.Q4_K_M.gguf", gguf(7))
     os.mkfifo(tmp_path / "more" / "pipe.gguf")

@@ -35,7 +35,12 @@ def adopt(
     cli: Cli,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="What to take in; without any, show what there is.", show_default=False),
+        typer.Argument(
+            metavar="ID",
+            help="What to take in, by its id or by its name in the store, such as llama3.2:3b; without any, show what "
+            "there is.",
+            show_default=False,
+        ),
     ] = None,
     folder: Annotated[
         list[Path] | None, typer.Option("--in", metavar="DIR", help="Look here too; may be repeated.")
@@ -68,7 +73,7 @@ def adopt(
     if not ids:
         return _show_scan(cli, scan)
     chosen = {"security_acknowledged": allow_pickle, "allow_duplicate": allow_duplicate}
-    items = [{"stored_id": one, **chosen} for one in ids]
+    items = [{"stored_id": _meant(scan, one), **chosen} for one in dict.fromkeys(ids)]
     outcome = _adopt(cli, items, mode, folders, dry_run=dry_run)
     if cli.out.as_json:
         cli.out.document(outcome)
@@ -87,6 +92,18 @@ def _scan(cli: Cli, folders: Sequence[str], *, known: bool) -> ScanModelStoresRe
         following.say_end(cli, job)
         scan = cli.client.scan_model_stores(job_id=scan["job_id"])
     return scan
+
+
+def _meant(scan: ScanModelStoresResult, given: str) -> str:
+    """The id of what was named. What no store holds stays as it is: the answer says so then."""
+    models = [(model, store) for store in scan["stores"] for model in store["models"]]
+    if any(model["stored_id"] == given for model, _ in models):
+        return given
+    named = [(model["stored_id"], store["kind"]) for model, store in models if model["name"] == given]
+    if len(named) > 1:
+        ids = ", ".join(f"{stored_id} ({kind})" for stored_id, kind in named)
+        raise UsageProblem(f"{given!r} is the name of {len(named)}; give the id of one: {ids}.")
+    return named[0][0] if named else given
 
 
 def _show_scan(cli: Cli, scan: ScanModelStoresResult) -> int:
