@@ -76,7 +76,7 @@ def show(
     choice = found["choice"]
     if choice is None and not found["options"]:
         cli.out.say("It holds no model file.")
-    elif quant or file:
+    elif choice is not None and (quant or file):
         _say_choice(cli, found, choice)
     if found["gated"] != "no":
         cli.out.say(f"It is gated: accept its terms at {found['url']} before a download.")
