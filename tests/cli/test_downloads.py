@@ -370,6 +370,31 @@ def test_ctrl_c_pauses_what_would_end_with_this_command(terminal: Open, pumas: R
     assert hub.bytes_sent() - sent < SIZE * 3 // 4
 
 
+def test_at_a_terminal_it_asks_which_of_several_quantisations(terminal: Open, server: Sidecar) -> None:
+    shown = terminal("download", GGUF, "--name", "asked", "--allow-duplicate", root=server.root)
+    shown.expect("Which one?")
+    assert "  all " in shown.shown and "  q4_k_m " in shown.shown
+    shown.type("Q9\n")
+    shown.expect("it is none of these")
+    shown.type("Q4_K_M\n")
+    assert shown.end() == exits.OK
+    assert "in 2 files, all verified (1 by SHA-256" in shown.shown
+    left = terminal("download", GGUF, root=server.root)
+    left.expect("Which one?")
+    left.ctrl_c()
+    assert left.end() == exits.INTERRUPTED
+    assert "Traceback" not in left.shown
+    assert not unfinished(server)
+
+
+def test_at_a_terminal_it_does_not_ask_what_was_said(terminal: Open, server: Sidecar) -> None:
+    named = f"https://huggingface.co/{GGUF}/blob/main/Lumen-7B-Instruct-Q5_K_M.gguf"
+    for words in ((GGUF, "--quant", "Q5_K_M"), (named,), (GGUF, "--file", "*Q5_K_M*")):
+        shown = terminal("download", *words, "--name", f"said {len(words)}", "--allow-duplicate", root=server.root)
+        assert shown.end() == exits.OK
+        assert "Which one?" not in shown.shown
+
+
 def test_ctrl_c_without_a_terminal(server: Sidecar, hub: Hub) -> None:
     repo = large(hub)
     slow(hub)
@@ -397,7 +422,7 @@ def test_ctrl_c_while_the_hub_is_asked(terminal: Open, server: Sidecar, hub: Hub
     repo = large(hub)
     slow(hub)
     hub.fault(Stall(None, 1.0), kind="model")
-    shown = terminal("download", repo, root=server.root)
+    shown = terminal("download", repo, "--file", "*", root=server.root)
     shown.expect("Asking the hub")
     hub.wait_until(lambda: bool(hub.requests))
     shown.ctrl_c()

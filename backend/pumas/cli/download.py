@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ from pumas.client.wire import failure
 
 if TYPE_CHECKING:
     from pumas.client.types import GetModelDownloadStatusResult, SetDownloadLimitsResult, StartModelDownloadFromHfResult
+
+_ALL = "all"
 
 SpeedOption = Annotated[
     str | None,
@@ -79,6 +82,8 @@ def download(
 
     # The call is not broken off by Ctrl-C: only its answer names what is then to be paused.
     try:
+        if not (quant or file) and _can_ask(cli):
+            quant = _asked_quant(cli, repo, revision)
         started, stop = following.while_answering(cli, "", "Asking the hub", start)
     except CallFailed as error:
         raise failure(error.kind, _advised(error.kind, str(error)), error.code, error.details) from None
@@ -92,6 +97,35 @@ def download(
     follow = download_following.leave if stop else download_following.follow
     (ended,) = follow(cli, [download_id])
     return say_end(cli, ended, time.monotonic() - began)
+
+
+def _can_ask(cli: Cli) -> bool:
+    return not cli.out.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _asked_quant(cli: Cli, repo: str, revision: str | None) -> str | None:
+    """Which of several quantisations the user wants; None: all there is, or there are not several."""
+    found = cli.client.get_hf_model(repo, revision=revision or "main")
+    ways = {option["quant"] or _ALL: option for option in found["options"] if option["kind"] == "quant"}
+    whole = next((option for option in found["options"] if option["kind"] == "all"), None)
+    if whole:
+        ways[_ALL] = whole
+        if found["choice"] and found["choice"]["total_bytes"] != whole["size_bytes"]:
+            return None  # an address that names a file or a folder
+    if len(ways.keys() - {_ALL}) < 2:
+        return None
+    for name, option in ways.items():
+        room = "" if option["fits"] else "  does not fit on the disk"
+        cli.out.say(f"  {name:<12} {size(option['size_bytes']):>8}{room}")
+
+    def known(text: str) -> str:
+        for name in ways:
+            if name.lower() == text.strip().lower():
+                return name
+        raise typer.BadParameter("it is none of these.")
+
+    wanted = typer.prompt("Which one?", value_proc=known, err=True)
+    return None if wanted == _ALL else wanted
 
 
 def _say_limit(cli: Cli, now: SetDownloadLimitsResult) -> None:
