@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,13 @@ async def test_an_answer_that_says_no_is_not_hidden_behind_an_old_one(bench: Ben
         await bench.get(failure)
 
 
+def looked_up_in_order() -> None:
+    """What is kept is looked up one after the other: whoever asks last has joined last."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+
+
 async def test_one_question_is_asked_once_at_a_time(bench: Bench) -> None:
+    looked_up_in_order()
     go = threading.Event()
 
     def slow() -> str:
@@ -127,6 +134,7 @@ async def test_one_question_is_asked_once_at_a_time(bench: Bench) -> None:
 
 
 async def test_a_failure_reaches_everybody_who_waits(bench: Bench) -> None:
+    looked_up_in_order()
     go = threading.Event()
 
     def fail() -> Any:
