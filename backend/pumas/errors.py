@@ -337,12 +337,12 @@ class TokenRefused(PumasError):
 
 
 class DigestMismatch(PumasError):
-    """What arrived is not what the hub lists, also at a second try; nothing of it was kept."""
+    """What arrived is not what was published, also at a second try; nothing of it was kept."""
 
     kind = "digest_mismatch"
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name[:200]} did not arrive as the hub lists it: {reason}. Try again later.")
+        super().__init__(f"{name[:200]} did not arrive as it is published: {reason}. Try again later.")
 
 
 class DownloadNotFound(PumasError):

@@ -130,8 +130,8 @@ export const HEARD_DE: readonly Sentence[] = [
   ],
   [/^['"](.+)['"] is not among what the repository holds; there is (.+)$/, "„$1“ ist nicht dabei; es gibt $2"],
   [
-    /^(.+) did not arrive as the hub lists it: (.+)\. Try again later\.$/,
-    "$1 kam nicht so an, wie es der Hub angibt. Später noch einmal versuchen.",
+    /^(.+) did not arrive as it is published: (.+)\. Try again later\.$/,
+    "$1 kam nicht so an, wie es veröffentlicht ist. Später noch einmal versuchen.",
   ],
   [/^must be a task such as text-generation$/, "muss eine Aufgabe sein wie text-generation"],
   // Downloads and jobs.

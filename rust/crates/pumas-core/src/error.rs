@@ -248,7 +248,7 @@ pub enum Error {
     TokenRefused,
     /// What arrived is not what the hub lists, also at a second try; nothing of it was kept.
     #[error(
-        "{} did not arrive as the hub lists it: {reason}. Try again later.",
+        "{} did not arrive as it is published: {reason}. Try again later.",
         cut(name, 200)
     )]
     DigestMismatch {
