@@ -31,6 +31,7 @@ REQUIRED: dict[str, str] = {
     "requests": "requests",
     "tenacity": "tenacity",
     "urllib3": "urllib3",
+    "zlib-ng": "zlib_ng",
     "zstandard": "zstandard",
 }
 """Distributions that the sidecar imports, now or at the first use of a feature, and the module that shows that each is
