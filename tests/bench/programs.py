@@ -25,6 +25,7 @@ from sidecar import command, environment
 BASELINES = Path(__file__).resolve().parent / "baselines"
 TOKEN = "benchmark-token-of-no-importance"
 START_LIMIT_S = 60.0
+REPLY_LIMIT_S = 30.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -135,7 +136,7 @@ class Client:
 
     def __init__(self, port: int, method: str, params: Mapping[str, Any] | None = None, token: str = TOKEN) -> None:
         self.request = request_bytes(port, method, params, token)
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_LIMIT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Client:
@@ -219,7 +220,10 @@ def _content_length(head: bytes) -> int:
 
 
 def requests_per_second(port: int, method: str, *, connections: int, seconds: float) -> float:
-    """Replies per second when each of `connections` asks again as soon as it is answered."""
+    """Replies per second when each of `connections` asks again as soon as it is answered.
+
+    It lasts `seconds`, and until there was a reply.
+    """
     clients = [Client(port, method) for _ in range(connections)]
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         for client in clients:
@@ -234,10 +238,14 @@ def requests_per_second(port: int, method: str, *, connections: int, seconds: fl
 def _reply_length(client: Client) -> int:
     client.send()
     data = client.receive_some()
-    head, _, body = data.partition(b"\r\n\r\n")
-    if len(body) != _content_length(head):
-        raise ConnectionError("a reply in pieces cannot be counted by its length")
-    return len(data)
+    while b"\r\n\r\n" not in data:
+        data += client.receive_some()
+    head, separator, body = data.partition(b"\r\n\r\n")
+    length = _content_length(head)
+    missing = length - len(body)
+    while missing > 0:
+        missing -= len(client.receive_some())
+    return len(head) + len(separator) + length
 
 
 def _drive(selector: selectors.BaseSelector, clients: list[Client], length: int, seconds: float) -> float:
@@ -245,8 +253,11 @@ def _drive(selector: selectors.BaseSelector, clients: list[Client], length: int,
     for client in clients:
         client.send()
     started = time.perf_counter()
-    while (now := time.perf_counter()) < started + seconds:
-        for key, _ in selector.select(1.0):
+    while (now := time.perf_counter()) < started + seconds or not answered:
+        ready = selector.select(REPLY_LIMIT_S)
+        if not ready:
+            raise ConnectionError("the server does not answer")
+        for key, _ in ready:
             client, missing = key.data
             missing -= len(client.receive_some())
             if missing == 0:

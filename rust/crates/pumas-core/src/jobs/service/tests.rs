@@ -372,17 +372,23 @@ async fn a_damaged_row_hides_no_other() {
 async fn an_end_that_the_disk_refuses_is_told_and_written_later() {
     let bench = Bench::new().await;
     let id = bench.start("a").await;
-    bench.until(&id, JobState::Running).await;
     let file = rusqlite::Connection::open(bench.folder.path().join("launcher-data/jobs.db")).unwrap();
+    let written = || -> String {
+        file.query_row("SELECT state FROM jobs WHERE id = ?", [&id], |row| row.get(0))
+            .unwrap()
+    };
+    bench.until(&id, JobState::Running).await;
+    for _ in 0..5000 {
+        if written() == "running" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     file.execute_batch("ALTER TABLE jobs RENAME TO away").unwrap();
     bench.open_gate("a");
     assert_eq!(bench.settled(&id).await.state, JobState::Failed);
     assert_eq!(bench.jobs.get(&id).await.unwrap().state, JobState::Failed);
     file.execute_batch("ALTER TABLE away RENAME TO jobs").unwrap();
-    let written = || -> String {
-        file.query_row("SELECT state FROM jobs WHERE id = ?", [&id], |row| row.get(0))
-            .unwrap()
-    };
     assert_eq!(written(), "running");
     let failed = ListJobs {
         states: vec![JobState::Failed],
