@@ -19,9 +19,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Many times as fast as the crc32 of most zlibs, which would take a sixth of the work of a download.
-from zlib_ng.zlib_ng import crc32  # pyright: ignore[reportUnknownVariableType] - its data has no type
-
 from pumas.errors import DiskError
 from pumas.storage.files import disk_errors
 
@@ -67,6 +64,11 @@ class PartFile:
         Raises:
             DiskError, NotEnoughSpace, ReadOnly.
         """
+        # Many times as fast as the crc32 of most zlibs, which would take a sixth of the work of a download. Imported
+        # where a file is downloaded: a start has no use for it.
+        from zlib_ng.zlib_ng import crc32  # pyright: ignore[reportUnknownVariableType] - its data has no type
+
+        self._crc32: Callable[[memoryview], int] = crc32
         self.path = folder / f"{name}.part"
         self._records_path = folder / f"{name}.blocks"
         self.size = size
@@ -149,7 +151,7 @@ class PartFile:
 
     def write(self, block: int, data: memoryview) -> None:
         """Keep a whole block: first its bytes, then the record of it."""
-        crc = crc32(data)
+        crc = self._crc32(data)
         with disk_errors("Writing a download"):
             _pwrite_all(self._data, data, block * self.block_size)
             self._record(block, _WHOLE, crc)
@@ -190,7 +192,7 @@ class PartFile:
 
     def matches(self, block: int, data: memoryview) -> bool:
         """Whether these bytes are those of the block that was written."""
-        return self.is_whole(block) and crc32(data) == self._crcs[block]
+        return self.is_whole(block) and self._crc32(data) == self._crcs[block]
 
     def forget(self, block: int) -> None:
         """Count a block as missing."""
