@@ -1,5 +1,6 @@
 //! What the hub says about one model repository at one commit, as plain values.
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -7,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// The hub that everybody means.
 pub(super) const HUB: &str = "https://huggingface.co";
+/// What a caller means who names no revision.
+pub(super) const DEFAULT_REVISION: &str = "main";
 const HUB_HOSTS: [&str; 4] = ["huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co"];
 const OTHER_KINDS: [&str; 8] = [
     "datasets",
@@ -121,7 +124,7 @@ pub(crate) struct Place {
 impl Place {
     /// What a caller asks for besides has precedence; `main` is what stands there when nothing was asked for.
     pub(crate) fn revision_for(&self, asked: &str) -> String {
-        let own = !self.revision.is_empty() && asked == "main";
+        let own = !self.revision.is_empty() && asked == DEFAULT_REVISION;
         if own { &self.revision } else { asked }.to_owned()
     }
 
@@ -234,7 +237,9 @@ fn of_address(text: &str) -> Result<Vec<String>> {
         }
     };
     let parts = path.split('/').filter(|part| !part.is_empty());
-    let mut names: Vec<String> = parts.map(unquoted).collect();
+    let mut names: Vec<String> = parts
+        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+        .collect();
     if names.first().is_some_and(|name| name == "models") {
         names.remove(0);
     }
@@ -248,20 +253,6 @@ fn of_address(text: &str) -> Result<Vec<String>> {
         ));
     }
     Ok(names)
-}
-
-/// With `%2F` and the like as what they stand for.
-fn unquoted(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-        let coded = digits.filter(|pair| byte == b'%' && pair.bytes().all(|one| one.is_ascii_hexdigit()));
-        let value = coded.and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        bytes.push(value.unwrap_or(byte));
-        rest = if value.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Whether this is a full commit id, which always means the same files.

@@ -51,6 +51,7 @@ impl RepoView {
     /// Everything but what the library, the disk and the card's own file tell.
     pub(super) fn of(
         model: HubModel,
+        revision: String,
         answer: Answer,
         quant: Option<&str>,
         filenames: &[String],
@@ -77,8 +78,8 @@ impl RepoView {
             free_bytes: 0,
             held: Vec::new(),
             card: None,
-            revision: String::new(),
             model,
+            revision,
             answer,
             contents,
             options,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answers::{Answer, Answers, Deadline};
 use super::client::{HubClient, Listing};
 use super::drift::{DriftReport, HeldModel, compare};
-use super::model::{HubListing, HubModel, is_commit, parse_place, parse_repo_id};
+use super::model::{DEFAULT_REVISION, HubListing, HubModel, is_commit, parse_place, parse_repo_id};
 use super::origins;
 use super::repository::{RepoView, without_front_matter};
 use super::search::{self, MAX_LIMIT};
@@ -212,8 +212,7 @@ impl HubService {
         let layout = self.layout.clone();
         let wants_card = wish.card;
         let mut view = blocking(move || {
-            let mut view = RepoView::of(model, answer, wish.quant.as_deref(), &filenames)?;
-            view.revision = revision;
+            let mut view = RepoView::of(model, revision, answer, wish.quant.as_deref(), &filenames)?;
             view.free_bytes = free_space(&layout.library()).during("Asking for free space")?;
             Ok(view)
         })
@@ -238,7 +237,9 @@ impl HubService {
         let held = self.held_models(model_ids).await?;
         let repos: BTreeSet<String> = held.iter().map(|one| one.repo_id.clone()).collect();
         let asked = stream::iter(repos).map(|repo_id| async move {
-            let upstream = self.model_for(&repo_id, "main", DRIFT_TTL, deadline).await;
+            let upstream = self
+                .model_for(&repo_id, DEFAULT_REVISION, DRIFT_TTL, deadline)
+                .await;
             (repo_id, upstream)
         });
         let upstream: HashMap<String, Result<(HubModel, Answer)>> =

@@ -103,8 +103,9 @@ impl Source {
     /// # Errors
     /// `NotAModel`: there is none, which no source has.
     pub fn primary(&self) -> Result<&SourceFile> {
-        let order = |file: &&SourceFile| (!is_projector(&file.name), file.stamp.size, file.name.clone());
-        let largest = self.weights().max_by_key(order);
+        let largest = self
+            .weights()
+            .max_by_key(|file| (!is_projector(&file.name), file.stamp.size, &file.name));
         largest.ok_or_else(|| Error::NotAModel(format!("{} holds no weights.", self.title)))
     }
 

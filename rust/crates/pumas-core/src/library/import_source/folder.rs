@@ -10,7 +10,7 @@ use super::names::{is_mark, plain_text};
 use super::walk::{Found, MAX_DEPTH, TOO_DEEP, walk};
 use super::{Skipped, Source, SourceFile, last, require_complete, source_file, text, texts};
 use crate::error::{Error, Result};
-use crate::library::formats::shards::detect_sharded_sets;
+use crate::library::formats::shards::{detect_sharded_sets, is_projector};
 use crate::library::metadata::{METADATA, OVERRIDES, check_overrides};
 use crate::storage::json_file::{self, JsonObject};
 use crate::storage::paths::display_name;
@@ -124,12 +124,11 @@ fn is_ours(value: &JsonObject) -> bool {
 fn refuse_several(root: &Path, weights: &[&PathBuf]) -> Result<()> {
     let groups = detect_sharded_sets(&texts(weights.iter().copied()));
     let firsts: HashSet<&String> = groups.values().map(|group| &group.files[0]).collect();
-    let is_projector = |path: &Path| last(path).to_string_lossy().to_lowercase().contains("mmproj");
     let order = |path: &Path| groups.values().position(|group| group.files[0] == text(path));
     let mut mains: Vec<&Path> = weights
         .iter()
         .map(|path| path.as_path())
-        .filter(|path| firsts.contains(&text(path)) && !is_projector(path))
+        .filter(|path| firsts.contains(&text(path)) && !is_projector(&last(path).to_string_lossy()))
         .collect();
     mains.sort_by_key(|path| order(path));
     if mains.len() > 1 {
