@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
@@ -12,13 +11,14 @@ import typer
 from pumas.cli import download_following, exits, following, units
 from pumas.cli.command import Cli, command, parsed
 from pumas.cli.download_following import short, title_of
-from pumas.cli.output import size
+from pumas.cli.output import at_terminal, size
 from pumas.client import CallFailed
 from pumas.client.wire import failure
 
 if TYPE_CHECKING:
     from pumas.client.types import GetModelDownloadStatusResult, SetDownloadLimitsResult, StartModelDownloadFromHfResult
 
+# Also the kind of the option that takes everything.
 _ALL = "all"
 
 SpeedOption = Annotated[
@@ -82,7 +82,7 @@ def download(
 
     # The call is not broken off by Ctrl-C: only its answer names what is then to be paused.
     try:
-        if not (quant or file) and _can_ask(cli):
+        if not (quant or file or cli.out.as_json) and at_terminal():
             quant = _asked_quant(cli, repo, revision)
         started, stop = following.while_answering(cli, "", "Asking the hub", start)
     except CallFailed as error:
@@ -99,21 +99,14 @@ def download(
     return say_end(cli, ended, time.monotonic() - began)
 
 
-def _can_ask(cli: Cli) -> bool:
-    return not cli.out.as_json and sys.stdin.isatty() and sys.stderr.isatty()
-
-
 def _asked_quant(cli: Cli, repo: str, revision: str | None) -> str | None:
     """Which of several quantisations the user wants; None: all there is, or there are not several."""
     found = cli.client.get_hf_model(repo, revision=revision or "main")
-    ways = {option["quant"] or _ALL: option for option in found["options"] if option["kind"] == "quant"}
-    whole = next((option for option in found["options"] if option["kind"] == "all"), None)
-    if whole:
-        ways[_ALL] = whole
-        if found["choice"] and found["choice"]["total_bytes"] != whole["size_bytes"]:
-            return None  # an address that names a file or a folder
-    if len(ways.keys() - {_ALL}) < 2:
+    ways = {option["quant"] or _ALL: option for option in found["options"] if option["kind"] in ("quant", _ALL)}
+    if len([option for option in ways.values() if option["kind"] == "quant"]) < 2:
         return None
+    if _ALL in ways and found["choice"] and found["choice"]["total_bytes"] != ways[_ALL]["size_bytes"]:
+        return None  # an address that names a file or a folder
     for name, option in ways.items():
         room = "" if option["fits"] else "  does not fit on the disk"
         cli.out.say(f"  {name:<12} {size(option['size_bytes']):>8}{room}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pumas.cli import exits
 from pumas.cli.command import Cli
-from pumas.cli.output import clean
+from pumas.cli.output import at_terminal, clean
 from pumas.client import CallFailed, PumasError
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def while_answering(cli: Cli, kind: str, title: str, call: Callable[[], T]) -> t
 def interrupted(cli: Cli, job_id: str) -> JobInfo:
     """Cancel the job or let it go on, as the user says; without a terminal to ask at, cancel. A second Ctrl-C leaves at
     once. The job, when it came to its end before it could be cancelled."""
-    ask = sys.stdin.isatty() and sys.stderr.isatty()
-    if ask and _answer("\n[c]ancel the job or [d]etach from it? [c]: ").startswith("d"):
+    if at_terminal() and _answer("\n[c]ancel the job or [d]etach from it? [c]: ").startswith("d"):
         how = f"pumas jobs resume {job_id}" if cli.client.started_sidecar else f"pumas jobs watch {job_id}"
         fate = "stops with this command and can be resumed" if cli.client.started_sidecar else "goes on"
         raise Detached(f"Job {job_id} {fate}: {how}")

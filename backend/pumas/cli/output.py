@@ -33,6 +33,11 @@ STYLES = {
 }
 
 
+def at_terminal() -> bool:
+    """Whether somebody can be asked something."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def clean(value: object) -> str:
     """One line of printable text."""
     text = "" if value is None else str(value)
