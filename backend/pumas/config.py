@@ -64,8 +64,13 @@ class Layout:
         return self.data / "adoptions.db"
 
     @property
+    def cache(self) -> Path:
+        """What can be fetched or made again."""
+        return self.data / "cache"
+
+    @property
     def hub_db(self) -> Path:
-        return self.data / "cache" / "hub.db"
+        return self.cache / "hub.db"
 
     @property
     def download_settings(self) -> Path:

@@ -205,4 +205,4 @@ def test_what_is_a_log_of_ours(path: str, ours: bool) -> None:
 
 
 def test_exit_files_lie_in_the_cache() -> None:
-    assert exit_file(Path("/d"), "0" * 32) == Path(f"/d/cache/run-{'0' * 32}.json")
+    assert exit_file(Path("/d/cache"), "0" * 32) == Path(f"/d/cache/run-{'0' * 32}.json")

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pumas.hub.contract import ADDRESS
+from pumas.hub.model import DEFAULT_REVISION
 from pumas.rpc.models import Name, Params, Result, Text
 
 Status = Literal[
@@ -22,9 +24,7 @@ STATUS = (
 
 
 class StartDownload(Params):
-    repo_id: Name = Field(
-        description="`owner/name`, or an address on the hub; its revision and file hold where none are given besides."
-    )
+    repo_id: Name = Field(description=ADDRESS)
     family: ShortText = Field("", description="Empty: found out.")
     official_name: ShortText = Field("", description="Empty: the repository's name.")
     model_type: ShortText = Field("", description="`llm`, `diffusion`, …; empty: found out.")
@@ -32,7 +32,7 @@ class StartDownload(Params):
     quant: ShortText = Field("", description="Only this quantisation, with the configuration files; empty: all.")
     filename: ShortText = Field("", description="Only this file, or what fits this shell pattern.")
     filenames: Annotated[list[Name], Field(max_length=1000)] = Field([], description="As `filename`, for several.")
-    revision: ShortText = Field("main", description="Branch, tag or commit.")
+    revision: ShortText = Field(DEFAULT_REVISION, description="Branch, tag or commit.")
     security_acknowledged: bool = Field(False, description="Accept files that can run code when loaded (pickle).")
     allow_duplicate: bool = Field(False, description="Download although the library has these weights.")
 

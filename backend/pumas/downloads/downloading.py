@@ -339,8 +339,10 @@ class Download:
     def _identified(self, folder: Path) -> ImportPlan:
         source, request, described = self._source(folder), self._plan.request, self._plan.described
         unknown = [file.name for file in source.weights if file.format is FileFormat.UNKNOWN]
-        told = len(unknown) < len(source.weights)
-        identity = _identity([file.found for file in source.telling if told and file.name not in unknown])
+        # Configurations without weights that can be read say too little.
+        has_known = len(unknown) < len(source.weights)
+        telling = [file.found for file in source.telling if file.name not in unknown] if has_known else []
+        identity = _identity(telling)
         known = identity.model_type is not ModelType.UNKNOWN
         plan = plan_of(
             self._tools.layout,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pumas.downloads.wanted import WantedFile
 from pumas.errors import InvalidInput, PickleNotAcknowledged
+from pumas.hub.model import DEFAULT_REVISION, parse_place
 from pumas.jobs.store import Json
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class DownloadRequest:
     """
 
     repo_id: str
-    revision: str = "main"
+    revision: str = DEFAULT_REVISION
     quant: str = ""
     filenames: tuple[str, ...] = ()
     family: str = ""
@@ -104,7 +105,6 @@ def make_plan(hub: HubClient, request: DownloadRequest) -> DownloadPlan:
         RepoNotFound, RevisionNotFound, GatedRepo, TokenRefused, NetworkError: as `HubClient.model`.
     """
     from pumas.hub.metadata import describe
-    from pumas.hub.model import parse_place
     from pumas.hub.selection import choose
 
     place = parse_place(request.repo_id)

@@ -31,7 +31,7 @@ from pumas.errors import (
     RevisionNotFound,
     TokenRefused,
 )
-from pumas.hub.model import HUB, HubListing, HubModel, Json, is_commit, parse_repo_id
+from pumas.hub.model import DEFAULT_REVISION, HUB, HubListing, HubModel, Json, is_commit, parse_repo_id
 from pumas.net.address import Address, base, parse
 from pumas.net.client import Timeouts
 
@@ -75,7 +75,7 @@ class HubClient:
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
-    def model(self, repo_id: str, revision: str = "main") -> HubModel:
+    def model(self, repo_id: str, revision: str = DEFAULT_REVISION) -> HubModel:
         """The repository at a branch, tag or commit, with the size and digest of every file. One request.
 
         Raises:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from pumas.hub.model import DEFAULT_REVISION
 from pumas.library.contract import ModelIds, ModelIdText
 from pumas.rpc.models import Name, Params, PathText, Text
 
@@ -25,15 +26,14 @@ class RelatedModels(Params):
     limit: int = Field(25, description="How many repositories are looked at; clamped to 1..100.")
 
 
+ADDRESS = "`owner/name`, or an address on the hub; its revision and file hold where none are given besides."
 Filename = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
 class GetHubModel(Params):
-    repo_id: Text = Field(
-        description="`owner/name`, or an address on the hub; its revision and file hold where none are given besides."
-    )
+    repo_id: Text = Field(description=ADDRESS)
     revision: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
-        "main", description="Branch, tag or commit."
+        DEFAULT_REVISION, description="Branch, tag or commit."
     )
     quant: Name | None = Field(None, description="A quantisation, in any spelling: `Q4_K_M`, `q4_k_m`.")
     filenames: Annotated[list[Filename], Field(max_length=200)] = Field(

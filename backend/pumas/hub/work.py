@@ -21,7 +21,7 @@ from pumas.hub import search, selection
 from pumas.hub.cache import Answer, Answers, Deadline, gather
 from pumas.hub.client import HubClient
 from pumas.hub.drift import Drift, DriftReport, HeldModel, compare
-from pumas.hub.model import HubModel, Json, parse_place
+from pumas.hub.model import DEFAULT_REVISION, HubModel, Json, parse_place
 from pumas.hub.origins import Origins
 from pumas.hub.repositories import FOREVER_S, Repositories
 from pumas.hub.selection import Choice, DownloadOption
@@ -138,7 +138,7 @@ class HubWork:
     async def show(
         self,
         repo_id: str,
-        revision: str = "main",
+        revision: str = DEFAULT_REVISION,
         *,
         quant: str | None = None,
         filenames: Sequence[str] | None = None,
@@ -215,7 +215,7 @@ class HubWork:
 
     async def _upstream(self, repo_id: str, deadline: Deadline) -> tuple[HubModel, Answer] | PumasError:
         try:
-            return await self._repositories.model(repo_id, "main", DRIFT_TTL_S, deadline)
+            return await self._repositories.model(repo_id, DEFAULT_REVISION, DRIFT_TTL_S, deadline)
         except PumasError as error:
             return error
 

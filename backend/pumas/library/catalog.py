@@ -102,7 +102,7 @@ class LibraryIndex:
         self._troubles = troubles
         self._identify = identify
         self._subject = os.path.relpath(layout.library, layout.root)
-        self._places = (layout.models_db, layout.data / "cache" / "models.db")
+        self._places = (layout.models_db, layout.cache / "models.db")
         # Order: `_running` before `_opening`; neither is held while an event is published.
         self._running = threading.Lock()
         self._opening = threading.RLock()

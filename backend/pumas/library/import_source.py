@@ -269,7 +269,7 @@ def _is_ours(value: JsonObject) -> bool:
 def _refuse_several(root: Path, weights: Sequence[SourceFile]) -> None:
     """A folder without a mark must hold one file or one set; a projector beside a model belongs to it."""
     groups = detect_sharded_sets([str(file.found) for file in weights])
-    mains = [group.files[0] for group in groups.values() if "mmproj" not in Path(group.files[0]).name.lower()]
+    mains = [group.files[0] for group in groups.values() if not is_projector(group.files[0])]
     if len(mains) > 1:
         raise SeveralModels(
             display_name(root.name), list(dict.fromkeys(display_name(_candidate(root, main)) for main in mains))

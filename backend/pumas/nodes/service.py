@@ -54,7 +54,7 @@ class InstalledVersions(Protocol):
 class NodeService:
     def __init__(self, layout: Layout, apps: Apps, versions: InstalledVersions, jobs: JobService) -> None:
         self._layout, self._apps, self._versions, self._jobs = layout, apps, versions, jobs
-        self._note = layout.data / "cache" / "custom-node-git.json"
+        self._note = layout.cache / "custom-node-git.json"
         self._at: str | None = None
         self._lock = asyncio.Lock()
         jobs.register(KIND, self._run, turns=Slots(1))
@@ -186,9 +186,9 @@ class NodeService:
                 raise Unsupported(f"ComfyUI {version.tag} has no Python environment to install into.")
             context.report(stage="dependencies", done=0, total=1, item=requirements.name, unit="files")
             log = InstallLog(self._layout.logs / f"install-node-{context.job_id}.log")
-            programs = Programs(self._layout.data / "cache" / f"node-{context.job_id}.json", log, context.check)
+            programs = Programs(self._layout.cache / f"node-{context.job_id}.json", log, context.check)
             programs.end_leftover()
-            packages, nothing = Packages(self._layout.data / "cache", programs), _nothing
+            packages, nothing = Packages(self._layout.cache, programs), _nothing
             try:
                 packages.install(version.folder, Wish(requirements), None, on_line=lambda _line: None, on_look=nothing)
             finally:

@@ -94,9 +94,9 @@ def read_record(raw: object) -> Record:
     return record
 
 
-def exit_file(data: Path, run_id: str) -> Path:
-    """Where the keeper writes how the first process ended; `data` is the sidecar's folder in the root."""
-    return data / "cache" / f"run-{run_id}.json"
+def exit_file(cache: Path, run_id: str) -> Path:
+    """Where the keeper writes how the first process ended."""
+    return cache / f"run-{run_id}.json"
 
 
 _KINDS: dict[str, type] = {

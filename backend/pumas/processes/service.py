@@ -118,7 +118,7 @@ class ProcessService:
             else:
                 gone.append(record.run_id)
                 with contextlib.suppress(OSError):
-                    exit_file(self._layout.data, record.run_id).unlink()
+                    exit_file(self._layout.cache, record.run_id).unlink()
         return found, gone
 
     async def close(self) -> None:
@@ -300,7 +300,7 @@ class ProcessService:
         from pumas.processes.run import Run
         from pumas.processes.usage import UsageMonitor
 
-        run = Run(record, exit_file(self._layout.data, record.run_id), keeper)
+        run = Run(record, exit_file(self._layout.cache, record.run_id), keeper)
         self._runs[run.run_id] = run
         if self._usage is None:
             self._usage = UsageMonitor(self._families, load_nvml=self._load_nvml)

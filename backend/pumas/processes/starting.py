@@ -54,7 +54,7 @@ def begin(layout: Layout, ledger: Ledger, wish: Wish) -> tuple[Record, subproces
     command = command_of(app, version.folder, layout.root, port, extra_args=wish.extra_args)
     log = _new_log(layout.logs, ledger, app.id, version.tag)
     run_id = secrets.token_hex(16)
-    exits = exit_file(layout.data, run_id)
+    exits = exit_file(layout.cache, run_id)
     with disk_errors("Making the cache folder"):
         make_folders(exits.parent)
     record = Record(

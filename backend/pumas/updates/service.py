@@ -56,7 +56,7 @@ class Check:
 class UpdateService:
     def __init__(self, layout: Layout, jobs: JobService, network: NetworkClient) -> None:
         self._layout, self._jobs, self._network = layout, jobs, network
-        self._path = layout.data / "cache" / "launcher-update-check.json"
+        self._path = layout.cache / "launcher-update-check.json"
         self._staging = self._path.with_name("launcher-update")
         self._note = self._path.with_name("launcher-update-runs.json")
         jobs.register(KIND, self._run, turns=Slots(1))

@@ -77,7 +77,7 @@ def install_dependencies(app: AppDescription, folder: Path, layout: Layout, prog
     """
     if app.python is None:
         raise DependencyFailed("dependencies", f"{app.name} has no Python environment.")
-    packages = Packages(layout.data / "cache", programs)
+    packages = Packages(layout.cache, programs)
     if not python_of(folder).exists():
         packages.make(folder / VENV)
     requirements = folder / app.python.requirements

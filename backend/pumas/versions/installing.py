@@ -178,7 +178,7 @@ class Install:
         programs = Programs(work / "running.json", self._log, self._job.check)
         programs.end_leftover()
         end_noted(work / _RESOLVING)
-        packages = Packages(self._tools.layout.data / "cache", programs)
+        packages = Packages(self._tools.layout.cache, programs)
         done: list[str] = self._kept.get("steps", [])
         if "extract" not in done or not self._tree.is_dir():
             done = []
@@ -291,7 +291,7 @@ class Install:
         programs = Programs(work / _RESOLVING, self._log, self._job.check)
 
         def resolve() -> Future[Resolution]:
-            aside = Packages(self._tools.layout.data / "cache", programs)
+            aside = Packages(self._tools.layout.cache, programs)
             return resolving.submit(aside.resolve_dated, wish, build=True, python=python_of(self._tree))
 
         def make() -> None:
@@ -326,7 +326,7 @@ class Install:
         """Exactly what was resolved, kept for a look; named by what it was made from, so that it is never stale."""
         text = requirements.read_bytes() if requirements else b""
         name = f"{self._plan.tag}-{digest(text)[7:19]}.txt"
-        path = self._tools.layout.data / "cache" / "constraints" / name
+        path = self._tools.layout.cache / "constraints" / name
         lines = [f"{one.name}=={one.version}" for one in resolved if one.version and not _is_direct(one)]
         with disk_errors("Writing the constraints"):
             make_folders(path.parent)

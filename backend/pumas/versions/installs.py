@@ -188,7 +188,7 @@ class Installs:
         def told(record: JsonObject) -> None:
             self._known.events.publish_threadsafe("install.progress", {"app_id": one.app.id, **_brief(record)})
 
-        return Progress(tag, self._known.layout.data / "cache" / one.app.progress_file, log_path, told)
+        return Progress(tag, self._known.layout.cache / one.app.progress_file, log_path, told)
 
     # -- running -----------------------------------------------------------------------------------------------------
 

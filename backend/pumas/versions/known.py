@@ -52,7 +52,7 @@ class Known:
             one = self._made.get(app.id)
             if one is None:
                 state = VersionState(self.layout, app, self._file_lock, self.troubles)
-                releases = ReleaseList(app, self.layout.data / "cache", GitHub(self.network))
+                releases = ReleaseList(app, self.layout.cache, GitHub(self.network))
                 one = self._made[app.id] = OneApp(app, state, Places(state.folder), releases)
             return one
 

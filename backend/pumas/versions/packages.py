@@ -26,8 +26,7 @@ from pumas.errors import DependencyFailed, InstallFailed
 from pumas.storage.files import disk_errors
 from pumas.versions.places import remove_tree
 from pumas.versions.running import OnLine, Programs
-from pumas.versions.scratch import folder as scratch_folder
-from pumas.versions.scratch import scratch
+from pumas.versions.scratch import scratch, scratch_folder
 
 log = logging.getLogger(__name__)
 

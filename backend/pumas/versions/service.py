@@ -101,7 +101,7 @@ class VersionService:
         from pumas.versions.recovering import recover
         from pumas.versions.scratch import left_behind
 
-        swept = left_behind(self._known.layout.data / "cache")
+        swept = left_behind(self._known.layout.cache)
         for app in self._known.apps:
             if (self._known.layout.root / app.folder).is_dir():
                 one = self._known.app(app.id)

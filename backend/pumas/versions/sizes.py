@@ -138,13 +138,12 @@ class Sizes:
         )
 
     def _resolve(self, app: AppDescription, release: Release, text: str) -> list[Resolved]:
-        cache = self._layout.data / "cache"
-        with scratch(cache, "size-") as place:
+        with scratch(self._layout.cache, "size-") as place:
             requirements = place / "requirements.txt"
             requirements.write_text(text, encoding="utf-8")
             quiet = InstallLog(place / "log")
             try:
-                packages = Packages(cache, Programs(place / "note", quiet, lambda: None))
+                packages = Packages(self._layout.cache, Programs(place / "note", quiet, lambda: None))
                 extra = app.python.extra if app.python else ()
                 resolved = packages.resolve(Wish(requirements, extra, release.published_at), build=False)
             finally:
@@ -167,7 +166,7 @@ class Sizes:
 
     def _requirements(self, app: AppDescription, tag: str) -> str | None:
         """The text of the release's requirements file, "" when it has none, None when nobody answers."""
-        path = self._layout.data / "cache" / _named("release-requirements", app)
+        path = self._layout.cache / _named("release-requirements", app)
         cached = _object(path)
         entry = cached.get(tag)
         if isinstance(entry, dict) and isinstance(cast(JsonObject, entry).get("requirements_txt"), str):
@@ -195,7 +194,7 @@ class Sizes:
             self._write(app, found)
 
     def _write(self, app: AppDescription, found: ReleaseSize) -> None:
-        path = self._layout.data / "cache" / _named("release-sizes", app)
+        path = self._layout.cache / _named("release-sizes", app)
         _save(path, {**_object(path), found.tag: _written(found)})
 
 
@@ -239,7 +238,7 @@ _read: dict[Path, tuple[tuple[int, int], dict[str, ReleaseSize]]] = {}
 
 def _kept(layout: Layout, app: AppDescription) -> dict[str, ReleaseSize]:
     """By tag; read again when the file changed."""
-    path = layout.data / "cache" / _named("release-sizes", app)
+    path = layout.cache / _named("release-sizes", app)
     try:
         status = path.stat()
     except OSError:

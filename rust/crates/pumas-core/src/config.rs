@@ -44,6 +44,8 @@ impl Layout {
         adoptions_db = "launcher-data"/"adoptions.db";
         /// Files that a page handed over.
         uploads = "launcher-data"/"uploads";
+        /// What can be fetched or made again.
+        cache = "launcher-data"/"cache";
         /// What the hub said.
         hub_db = "launcher-data"/"cache"/"hub.db";
         /// Limits and schedule of downloads.

@@ -212,7 +212,7 @@ impl LibraryIndex {
     }
 
     fn spare(&self) -> PathBuf {
-        self.layout.data().join("cache").join("models.db")
+        self.layout.cache().join("models.db")
     }
 
     fn database_at(&self, path: PathBuf) -> Result<Database> {

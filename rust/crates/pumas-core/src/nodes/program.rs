@@ -96,7 +96,9 @@ impl Call<'_> {
             note: self.note,
         };
         let status = running.wait(self.limit, self.check)?;
-        let said = output.read();
+        let said = output.read().map_err(|error| {
+            Error::GitFailed(format!("What git said cannot be read: {}.", reason(&error)))
+        })?;
         let verb = verb(self.words);
         match status {
             None => Err(Error::GitFailed(format!(
@@ -129,10 +131,10 @@ impl Output {
         self.0.try_clone()
     }
 
-    fn read(&self) -> String {
+    fn read(&self) -> std::io::Result<String> {
         let mut data = vec![0; MOST_OUTPUT];
-        let size = rustix::io::retry_on_intr(|| rustix::io::pread(&self.0, &mut data, 0)).unwrap_or(0);
-        String::from_utf8_lossy(&data[..size]).into_owned()
+        let size = rustix::io::retry_on_intr(|| rustix::io::pread(&self.0, &mut data, 0))?;
+        Ok(String::from_utf8_lossy(&data[..size]).into_owned())
     }
 }
 

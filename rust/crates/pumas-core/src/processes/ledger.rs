@@ -87,9 +87,9 @@ impl Record {
     }
 }
 
-/// Where the keeper writes how the first process ended; `data` is the sidecar's folder in the root.
-pub(super) fn exit_file(data: &Path, run_id: &str) -> PathBuf {
-    data.join("cache").join(format!("run-{run_id}.json"))
+/// Where the keeper writes how the first process ended.
+pub(super) fn exit_file(cache: &Path, run_id: &str) -> PathBuf {
+    cache.join(format!("run-{run_id}.json"))
 }
 
 /// Whether it is a log of an app in the folder of logs: no other is read or removed, whatever a record says.

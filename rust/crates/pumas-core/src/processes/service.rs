@@ -389,7 +389,7 @@ impl ProcessService {
 
     /// Watch a run to its end; `app` is None when its description is gone, so that nobody can tell readiness.
     fn keep(&self, record: Record, keeper: Option<Child>, app: Option<Arc<AppDescription>>) -> Arc<Run> {
-        let exits = exit_file(&self.shared.layout.data(), &record.run_id);
+        let exits = exit_file(&self.shared.layout.cache(), &record.run_id);
         let run = Arc::new(Run::new(record, exits, keeper));
         locked(&self.shared.runs).insert(run.record.run_id.clone(), Arc::clone(&run));
         self.tell(&run);
@@ -493,7 +493,7 @@ impl Shared {
                 let app = self.apps.get(&record.app_id).ok();
                 found.push((with_leader(record), app));
             } else {
-                let _ = std::fs::remove_file(exit_file(&self.layout.data(), &record.run_id));
+                let _ = std::fs::remove_file(exit_file(&self.layout.cache(), &record.run_id));
                 gone.push(record.run_id);
             }
         }

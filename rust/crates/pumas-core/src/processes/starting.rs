@@ -57,7 +57,7 @@ pub(super) fn begin(layout: &Layout, ledger: &Ledger, wish: &Wish) -> Result<(Re
     )?;
     let log = new_log(&layout.logs(), ledger, &app.id, &version.tag)?;
     let run_id = random_hex(16);
-    let exits = exit_file(&layout.data(), &run_id);
+    let exits = exit_file(&layout.cache(), &run_id);
     make_folders(exits.parent().unwrap_or(&exits), FOLDER_MODE).during("Making the cache folder")?;
     let programs = programs_of(command.argv.first().map_or("", String::as_str));
     let record = Record {

@@ -87,7 +87,7 @@ impl UpdateService {
     }
 
     fn cache(&self, name: &str) -> PathBuf {
-        self.layout.data().join("cache").join(name)
+        self.layout.cache().join(name)
     }
 
     fn workplace(&self) -> Workplace {

@@ -177,7 +177,7 @@ pub(super) fn install_dependencies(
             reason: format!("{} has no Python environment.", app.name),
         });
     };
-    let packages = Packages::new(&layout.data().join("cache"), programs.clone())?;
+    let packages = Packages::new(&layout.cache(), programs.clone())?;
     if !python_of(folder).exists() {
         packages.make(&folder.join(VENV))?;
     }

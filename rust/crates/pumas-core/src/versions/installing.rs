@@ -320,7 +320,7 @@ impl Install<'_> {
             extra: python.extra.clone(),
             before: self.plan.published_at.clone(),
         };
-        let cache = self.known.layout.data().join("cache");
+        let cache = self.known.layout.cache();
         let packages = Packages::new(&cache, programs.clone())?;
         let resolving = self.programs(work.join("resolving.json"));
         resolving.end_leftover();

@@ -232,7 +232,7 @@ impl Installs {
         let log = layout
             .logs()
             .join(format!("install-{tag}-{}.log", Timestamp::now().as_second()));
-        let path = layout.data().join("cache").join(one.app.progress_file());
+        let path = layout.cache().join(one.app.progress_file());
         let (events, app_id) = (self.known.events.clone(), one.app.id.clone());
         let told = move |record: &JsonObject| {
             // An event need not repeat every package.

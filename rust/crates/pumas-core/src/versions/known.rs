@@ -106,7 +106,7 @@ impl Known {
         }
         let (lock, troubles) = (self.file_lock.clone(), Arc::clone(&self.troubles));
         let state = VersionState::new(&self.layout, Arc::clone(&app), lock, troubles);
-        let cache = self.layout.data().join("cache");
+        let cache = self.layout.cache();
         let releases = ReleaseList::new(Arc::clone(&app), cache, GitHub::new(self.network.clone()));
         let one = Arc::new(OneApp {
             places: Places::new(state.folder.clone()),

@@ -35,7 +35,7 @@ impl Requirements for NodePackages {
                 version.tag
             )));
         }
-        let (job_id, cache) = (context.job_id(), self.layout.data().join("cache"));
+        let (job_id, cache) = (context.job_id(), self.layout.cache());
         let log = self.layout.logs().join(format!("install-node-{job_id}.log"));
         let asked = context.clone();
         let programs = Programs::new(

@@ -1,7 +1,7 @@
 //! Where package programs put what they need only while they run.
 //!
 //! It lies below the launcher root, not in the system's folder for temporary files: that one is often kept in memory, and
-//! pip unpacks gigabytes there. What a kill leaves behind is removed at the next start. `cache` is the folder for downloads.
+//! pip unpacks gigabytes there. What a kill leaves behind is removed at the next start. `cache` is that of the layout.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;

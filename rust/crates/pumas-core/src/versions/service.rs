@@ -510,7 +510,7 @@ impl VersionService {
 
 /// The folders that are to be removed for good.
 fn recover_all(known: &Known, kept: &HashSet<String>) -> Result<Vec<PathBuf>> {
-    let mut swept = left_behind(&known.layout.data().join("cache"));
+    let mut swept = left_behind(&known.layout.cache());
     for app in known.apps.all()?.values() {
         if !known.layout.root().join(&app.folder).is_dir() {
             continue;

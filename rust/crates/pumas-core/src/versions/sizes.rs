@@ -408,7 +408,7 @@ impl Sizes {
     fn save(&self, path: &Path, tag: String, entry: Value) {
         let mut value = json_file::parse_object(path).unwrap_or_default();
         value.insert(tag, entry);
-        let folder = self.layout.data().join("cache");
+        let folder = self.layout.cache();
         let saved = make_folders(&folder, FOLDER_MODE)
             .during("Writing the sizes of releases")
             .and_then(|_| json_file::save(path, &value, Readers::Anybody));
@@ -424,12 +424,12 @@ impl Sizes {
         } else {
             format!("{stem}-{}.json", app.id)
         };
-        self.layout.data().join("cache").join(name)
+        self.layout.cache().join(name)
     }
 }
 
 fn resolve(layout: &Layout, app: &AppDescription, release: &Release, text: &str) -> Result<Vec<Resolved>> {
-    let cache = layout.data().join("cache");
+    let cache = layout.cache();
     let scratch = Scratch::new(&cache, "size-")?;
     let requirements = scratch.path().join("requirements.txt");
     fs::write(&requirements, text).during("Sizing a release")?;
