@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 CI = os.environ.get("CI", "").lower() == "true"
 MIN_COVERAGE = 85
-FAILED_TESTS = 1
-"""Of pytest's exit codes the one that says that tests ran and some failed."""
+FAILED_TESTS = (1, 101)
+"""Exit codes of pytest and of cargo that say that tests ran and some failed; cargo's also that one does not compile."""
 
 # Debian packages that suites need, with the program that each gives.
 DEBIAN = {
@@ -43,7 +43,7 @@ DEBIAN = {
 
 @dataclass
 class Suite:
-    """`missing` names what the suite lacks on this machine, None when it can run; `again` runs only what failed."""
+    """`missing` names what the suite lacks on this machine, None when it can run; `again` runs what failed."""
 
     name: str
     command: list[str]
@@ -160,12 +160,13 @@ def rust_suites() -> list[Suite]:
     locked = [*place, "--locked", "--target-dir", str(rust_backend.TARGET)]
     jobs = {"CARGO_BUILD_JOBS": str(max(1, (os.cpu_count() or 2) // 2))}
     warnings = jobs | {"RUSTDOCFLAGS": "-D warnings"}
+    tests = [cargo, "test", "-q", *locked, "--workspace"]
     return [
         Suite("rust: format", [cargo, "fmt", "--all", *place, "--check"], no_cargo),
         Suite(
             "rust: clippy", [cargo, "clippy", "-q", *locked, "--all-targets", "--", "-D", "warnings"], no_cargo, jobs
         ),
-        Suite("rust: tests", [cargo, "test", "-q", *locked, "--workspace"], no_cargo, jobs),
+        Suite("rust: tests", tests, no_cargo, jobs, again=tests),
         Suite("rust: docs", [cargo, "doc", "-q", *locked, "--no-deps"], no_cargo, warnings),
         Suite("rust: licences", [str(BIN / "python"), "scripts/rust_licences.py"], no_cargo),
         pytest_suite("rust: from outside", ["-n", "2", *FROM_OUTSIDE], no_cargo, RUST_SIDECAR),
@@ -249,7 +250,7 @@ def run_failed_again(outcomes: list[Outcome], report: Callable[[Outcome], None])
     settled: list[Outcome] = []
     for outcome in outcomes:
         suite = outcome.suite
-        if outcome.status == FAILED_TESTS and suite.again is not None:
+        if outcome.status in FAILED_TESTS and suite.again is not None:
             outcome = run(replace(suite, name=f"{suite.name}: what failed, alone", command=suite.again))
             report(outcome)
             if outcome.status == 0:
