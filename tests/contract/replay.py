@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -90,6 +91,14 @@ NOWHERE = "http://127.0.0.1:9"
 """Where nobody answers: without a hub of its own, no example may reach a real one."""
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """For examples that launch an app: one at a time on this machine, as another may take its port before it does."""
+    with (Path(tempfile.gettempdir()) / f"pumas-examples-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Stage:
     """One sidecar on a prepared root, for one example."""
 
@@ -135,7 +144,9 @@ class Stage:
 
     def play(self, method: str) -> dict[str, Any]:
         """The reply without its frame: `{"result": …}` or `{"error": …}`, places written as `$root` and `$files`."""
-        with self.ready() as sidecar:
+        methods = [method, *(call["method"] for call in self._example.get("before", []))]
+        launches = any(name.startswith("launch_") for name in methods)
+        with alone() if launches else contextlib.nullcontext(), self.ready() as sidecar:
             reply = sidecar.rpc(method, self.params())
         assert reply.pop("jsonrpc") == "2.0"
         assert reply.pop("id") == 1
