@@ -133,6 +133,7 @@ FROM_OUTSIDE = [
     "tests/cli/test_processes.py",
     "tests/desktop/test_starter.py",
     "tests/downloads/test_kills.py",
+    "tests/faults/test_adoption_kills.py",
     "tests/faults/test_downloads.py",
     "tests/faults/test_limits.py",
     "tests/faults/test_odd_files.py",
