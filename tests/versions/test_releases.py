@@ -148,6 +148,34 @@ def test_caches_of_older_sidecars_are_read(tmp_path: Path, value: Any, tags: lis
     assert offered(make(tmp_path)) == tags
 
 
+ASSET = {"name": "ollama-linux-amd64.tgz", "size": 5, "browser_download_url": "https://example.org/x", "state": "uploaded"}
+ELSEWHERE = ASSET | {"name": "ollama-other.tgz"}
+COMING = ASSET | {"state": "starter", "size": 0}
+
+
+@pytest.mark.parametrize(
+    ("releases", "tags"),
+    [
+        ({"v0.14.0": [ELSEWHERE], "v0.13.1": [COMING], "v0.13.0": [ASSET]}, ["v0.13.0"]),
+        ({"v0.14.0": [ELSEWHERE], "v0.13.0": []}, ["v0.14.0", "v0.13.0"]),
+        ({"draft v0.14.0": [ASSET], "v0.13.0": [ASSET]}, ["v0.13.0"]),
+        ({"v0.13.9": [ASSET], "v0.14.0": [ASSET]}, ["v0.14.0", "v0.13.9"]),
+    ],
+    ids=["not for this machine yet", "never for this machine", "draft", "older one published later"],
+)
+def test_what_cannot_be_installed_hides_nothing_that_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, releases: dict[str, Any], tags: list[str]
+) -> None:
+    monkeypatch.setattr("pumas.apps.description.this_platform", lambda: "linux-x86_64")
+    listed = [
+        {"tag_name": name.removeprefix("draft "), "draft": name.startswith("draft"), "assets": assets}
+        for name, assets in releases.items()
+    ]
+    value = {"lastFetched": "2030-01-01T00:00:00Z", "releases": listed}
+    (tmp_path / "github-releases-ollama-ollama.json").write_text(json.dumps(value))
+    assert offered(make(tmp_path)) == tags
+
+
 def test_the_newer_of_two_caches_counts(tmp_path: Path) -> None:
     for name, day in (("github-releases.json", 1), ("github-releases-comfyanonymous-ComfyUI.json", 2)):
         value = {"lastFetched": f"2030-01-0{day}T00:00:00Z", "releases": [{"tag_name": f"v{day}.0"}]}

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from pumas.apps.catalog import DEFAULT_APP
 from pumas.errors import PumasError, TimedOut
 from pumas.versions.known import Known
-from pumas.versions.tags import newest_first
 from pumas.versions.values import Offered, OneApp
 
 if TYPE_CHECKING:
@@ -204,5 +203,4 @@ class Offers:
 
 def newest_of(one: OneApp) -> str | None:
     """The newest release that is no prerelease, as far as it is known. Blocks."""
-    tags = [release.tag for release in one.releases.offered() if not release.raw["prerelease"]]
-    return newest_first(one.app, tags)[0] if tags else None
+    return next((release.tag for release in one.releases.offered() if not release.is_prerelease), None)

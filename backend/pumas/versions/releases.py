@@ -41,6 +41,10 @@ class Release:
         return _text(self.raw.get("published_at"))
 
     @property
+    def is_prerelease(self) -> bool:
+        return self.raw["prerelease"] is True
+
+    @property
     def assets(self) -> list[JsonObject]:
         return cast("list[JsonObject]", self.raw["assets"])
 
@@ -66,6 +70,7 @@ class _Cache:
     """Seconds since the epoch."""
     pages: list[Page]
     releases: list[Release] = field(default_factory=list[Release])
+    offered: list[Release] = field(default_factory=list[Release])
     ttl: int = TTL_S
 
 
@@ -86,12 +91,9 @@ class ReleaseList:
         self._error = ""
 
     def offered(self) -> list[Release]:
-        """What is known, newest first as listed, without asking anybody; empty when nothing is."""
+        """What is known, newest first, without asking anybody; empty when nothing is."""
         cache = self._known()
-        if cache is None:
-            return []
-        chosen = set(offered(self._app, [release.tag for release in cache.releases]))
-        return [release for release in cache.releases if release.tag in chosen]
+        return [] if cache is None else cache.offered
 
     def get(self, tag: str) -> Release:
         """Any release that is known, offered or not. Raises ReleaseNotFound, InvalidInput."""
@@ -153,13 +155,17 @@ class ReleaseList:
         cache = self._known()
         known = cache.pages if cache else []
         pages = self._github.pages(self._app.releases.repository, known, self._app.releases.pages)
-        fresh = _Cache(self._now(), pages, _releases(pages))
+        fresh = self._cache_of(self._now(), pages)
         with self._lock:
             self._cache = fresh
         try:
             self._save(fresh)
         except PumasError as error:
             log.warning("releases of %s not kept: %s", self._app.id, error)
+
+    def _cache_of(self, fetched: float, pages: list[Page], ttl: int = TTL_S) -> _Cache:
+        releases = _releases(pages)
+        return _Cache(fetched, pages, releases, _offered(self._app, releases), ttl)
 
     def _is_fresh(self, cache: _Cache) -> bool:
         """A time in the future is one of a clock that was wrong."""
@@ -197,7 +203,7 @@ class ReleaseList:
             for at in range(0, max(1, len(releases)), PAGE)
         ]
         ttl = value.get("ttl")
-        return _Cache(fetched, pages, _releases(pages), ttl if isinstance(ttl, int) and 0 < ttl <= 86400 else TTL_S)
+        return self._cache_of(fetched, pages, ttl if isinstance(ttl, int) and 0 < ttl <= 86400 else TTL_S)
 
     def _save(self, cache: _Cache) -> None:
         path = self._folder / self._app.release_caches[0]
@@ -217,23 +223,32 @@ def is_passing(error: PumasError) -> bool:
     return isinstance(error, NetworkError | Offline | ReleaseNotFound)
 
 
+def _offered(app: AppDescription, releases: list[Release]) -> list[Release]:
+    """A bundle that has nothing for this machine yet hides none that has; where none has, all are shown."""
+    ready = [one for one in releases if app.package.choose([str(asset.get("name")) for asset in one.assets])]
+    known = {one.tag: one for one in ready or releases}
+    return [known[tag] for tag in offered(app, known, {one.tag for one in known.values() if one.is_prerelease})]
+
+
 def _releases(pages: list[Page]) -> list[Release]:
-    """One of each tag: what is published between two pages moves the last of the one to the other."""
+    """One of each tag: what is published between two pages moves the last of the one to the other. Drafts, which only
+    their authors are shown, are none."""
     found: dict[str, Release] = {}
     for raw in (raw for page in pages for raw in page.releases):
         tag = str(raw["tag_name"])
-        if tag not in found:
+        if tag not in found and raw.get("draft") is not True:
             found[tag] = Release(tag, _filled(raw))
     return list(found.values())
 
 
 def _filled(raw: JsonObject) -> JsonObject:
-    """Nothing that a reader needs is missing or null."""
+    """Nothing that a reader needs is missing or null; an asset that is still being uploaded is none."""
     given: object = raw.get("assets")
+    listed = cast("list[object]", given) if isinstance(given, list) else []
     assets = [
-        {**cast(JsonObject, one), "download_url": cast(JsonObject, one).get("browser_download_url")}
-        for one in (cast("list[object]", given) if isinstance(given, list) else [])
-        if isinstance(one, dict)
+        {**one, "download_url": one.get("browser_download_url")}
+        for one in (cast(JsonObject, one) for one in listed if isinstance(one, dict))
+        if one.get("state") in (None, "uploaded")
     ]
     tag = str(raw["tag_name"])
     return {**raw, "name": _text(raw.get("name")) or tag, "prerelease": raw.get("prerelease") is True, "assets": assets}

@@ -203,7 +203,7 @@ def bundle_size(app: AppDescription, release: Release) -> int | None:
     sizes = {str(asset.get("name")): asset.get("size") for asset in release.assets}
     name = app.package.choose(list(sizes))
     size = sizes.get(name) if name else None
-    return size if isinstance(size, int) else None
+    return size if isinstance(size, int) and size >= 0 else None
 
 
 def kept_sizes(layout: Layout, app: AppDescription) -> SizesOf:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pumas.apps.description import AppDescription
@@ -65,14 +65,20 @@ def newest_first(app: AppDescription, tags: Iterable[str]) -> list[str]:
     return sorted(tags, key=key, reverse=True)
 
 
-def offered(app: AppDescription, tags: Iterable[str]) -> list[str]:
-    """Those tags that are offered, in the order given: with `newest_per` minor only the highest of each major.minor;
-    tags without a version, and such as cannot be installed, never."""
+def offered(app: AppDescription, tags: Iterable[str], prereleases: Collection[str] = ()) -> list[str]:
+    """Those tags that are offered, newest first: with `newest_per` minor only the highest of each major.minor, and beside
+    it the highest prerelease that comes after it, which must not hide it; tags without a version, and such as cannot be
+    installed, never."""
     known = [(tag, version) for tag in tags if _installable(tag) and (version := version_of(app, tag)) is not None]
+    known.sort(key=lambda one: one[1], reverse=True)
     if app.releases.newest_per == "release":
         return [tag for tag, _version in known]
-    highest: dict[tuple[int, int, int], str] = {}
-    for tag, version in sorted(known, key=lambda one: one[1]):
-        highest[version.epoch, version.major, version.minor] = tag
-    chosen = set(highest.values())
-    return [tag for tag, _version in known if tag in chosen]
+    chosen: list[str] = []
+    seen: dict[bool, set[tuple[int, int, int]]] = {True: set(), False: set()}
+    for tag, version in known:
+        minor = (version.epoch, version.major, version.minor)
+        is_prerelease = tag in prereleases or version.is_prerelease
+        if minor not in seen[False] and minor not in seen[is_prerelease]:
+            seen[is_prerelease].add(minor)
+            chosen.append(tag)
+    return chosen

@@ -13,7 +13,6 @@ use serde_json::json;
 use super::known::{Known, OneApp};
 use super::releases::{CacheStatus, Release};
 use super::sizes::{ReleaseSize, Sizes};
-use super::tags::newest_first;
 use crate::apps::DEFAULT_APP;
 use crate::blocking::blocking;
 use crate::error::{Error, Result};
@@ -287,9 +286,7 @@ fn shown(one: &OneApp, sizes: &Sizes) -> Vec<Offered> {
 
 /// The newest release that is no prerelease, as far as it is known. Blocks.
 pub(super) fn newest_of(one: &OneApp) -> Option<String> {
-    let releases = one.releases.offered().into_iter();
-    let tags = releases
-        .filter(|release| !release.is_prerelease())
-        .map(|release| release.tag.clone());
-    newest_first(&one.app, tags.collect()).into_iter().next()
+    let mut releases = one.releases.offered().into_iter();
+    let newest = releases.find(|release| !release.is_prerelease())?;
+    Some(newest.tag.clone())
 }

@@ -3,7 +3,7 @@
 //! Reads the caches of older sidecars (`lastFetched` with or without a zone, reduced entries, null keys). Only `refresh`
 //! touches the network; several that want fresh data at once cause one fetch.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -82,19 +82,25 @@ struct Cache {
     fetched: Timestamp,
     pages: Vec<Page>,
     releases: Vec<Arc<Release>>,
+    offered: Vec<Arc<Release>>,
     ttl: i64,
 }
 
 impl Cache {
-    /// One of each tag: what is published between two pages moves the last of the one to the other.
-    fn new(fetched: Timestamp, pages: Vec<Page>, ttl: i64) -> Self {
+    /// One of each tag: what is published between two pages moves the last of the one to the other. Drafts, which only
+    /// their authors are shown, are none.
+    fn new(app: &AppDescription, fetched: Timestamp, pages: Vec<Page>, ttl: i64) -> Self {
         let mut known = HashSet::new();
-        let releases = pages.iter().flat_map(|page| &page.releases).map(filled);
+        let releases = pages.iter().flat_map(|page| &page.releases);
+        let releases: Vec<_> = releases
+            .filter(|raw| raw.get("draft") != Some(&Value::Bool(true)))
+            .map(filled)
+            .filter(|release| known.insert(release.tag.clone()))
+            .map(Arc::new)
+            .collect();
         Self {
-            releases: releases
-                .filter(|release| known.insert(release.tag.clone()))
-                .map(Arc::new)
-                .collect(),
+            offered: offered_of(app, &releases),
+            releases,
             fetched,
             pages,
             ttl,
@@ -140,18 +146,11 @@ impl ReleaseList {
         }
     }
 
-    /// What is known, newest first as listed, without asking anybody; empty when nothing is. Blocks.
+    /// What is known, newest first, without asking anybody; empty when nothing is. Blocks.
     pub(super) fn offered(&self) -> Vec<Arc<Release>> {
-        let Some(cache) = self.known() else {
-            return Vec::new();
-        };
-        let chosen = offered(
-            &self.app,
-            cache.releases.iter().map(|release| release.tag.as_str()),
-        );
-        let mut releases = cache.releases.clone();
-        releases.retain(|release| chosen.contains(&release.tag));
-        releases
+        self.known()
+            .map(|cache| cache.offered.clone())
+            .unwrap_or_default()
     }
 
     /// Any release that is known, offered or not. Blocks.
@@ -245,7 +244,7 @@ impl ReleaseList {
             .github
             .pages(&releases.repository, pages, releases.pages)
             .await?;
-        let fresh = Arc::new(Cache::new(Timestamp::now(), pages, TTL_S));
+        let fresh = Arc::new(Cache::new(&self.app, Timestamp::now(), pages, TTL_S));
         locked(&self.kept).cache = Some(Arc::clone(&fresh));
         let list = Arc::clone(self);
         if let Err(error) = blocking(move || list.save(&fresh)).await {
@@ -259,7 +258,7 @@ impl ReleaseList {
         if !kept.was_read {
             kept.was_read = true;
             let found = self.app.release_caches().into_iter();
-            let found = found.filter_map(|name| load(&self.folder.join(name)));
+            let found = found.filter_map(|name| load(&self.app, &self.folder.join(name)));
             let now = Timestamp::now();
             let trusted = |cache: &Cache| {
                 if cache.fetched <= now {
@@ -315,8 +314,31 @@ pub(super) fn not_found(app: &str, tag: &str, reason: &str) -> Error {
     }
 }
 
+/// A bundle that has nothing for this machine yet hides none that has; where none has, all are shown.
+fn offered_of(app: &AppDescription, releases: &[Arc<Release>]) -> Vec<Arc<Release>> {
+    let is_ready = |release: &&Arc<Release>| {
+        let names = release.assets().filter_map(|asset| asset.get("name")?.as_str());
+        app.package.choose(&names.collect::<Vec<_>>()).is_some()
+    };
+    let mut known: Vec<_> = releases.iter().filter(is_ready).collect();
+    if known.is_empty() {
+        known.extend(releases);
+    }
+    let by_tag: HashMap<_, _> = known
+        .iter()
+        .map(|release| (release.tag.as_str(), *release))
+        .collect();
+    let tags = known
+        .iter()
+        .map(|release| (release.tag.as_str(), release.is_prerelease()));
+    offered(app, tags)
+        .into_iter()
+        .map(|tag| Arc::clone(by_tag[tag]))
+        .collect()
+}
+
 /// A cache that cannot be read is none.
-fn load(path: &Path) -> Option<Cache> {
+fn load(app: &AppDescription, path: &Path) -> Option<Cache> {
     let mut value = json_file::parse_object(path).ok()?;
     let fetched = utc_moment(value.get("lastFetched")?.as_str()?)?;
     let Some(Value::Array(listed)) = value.remove("releases") else {
@@ -349,10 +371,10 @@ fn load(path: &Path) -> Option<Cache> {
     let ttl = ttl
         .filter(|ttl| (1..=LONGEST_TTL_S).contains(ttl))
         .unwrap_or(TTL_S);
-    Some(Cache::new(fetched, pages, ttl))
+    Some(Cache::new(app, fetched, pages, ttl))
 }
 
-/// Nothing that a reader needs is missing or null.
+/// Nothing that a reader needs is missing or null; an asset that is still being uploaded is none.
 fn filled(raw: &JsonObject) -> Release {
     let tag = text(raw.get("tag_name")).to_owned();
     let given = raw.get("assets").and_then(Value::as_array);
@@ -360,6 +382,11 @@ fn filled(raw: &JsonObject) -> Release {
         .into_iter()
         .flatten()
         .filter_map(Value::as_object)
+        .filter(|asset| {
+            asset
+                .get("state")
+                .is_none_or(|state| state.is_null() || state == "uploaded")
+        })
         .map(|asset| {
             let mut asset = asset.clone();
             let url = asset.get("browser_download_url").cloned().unwrap_or_default();
@@ -390,6 +417,10 @@ mod tests {
     #[test]
     fn caches_of_older_sidecars_are_read() {
         let folder = tempfile::tempdir().unwrap();
+        let layout = crate::config::Layout::new("/nowhere");
+        let app = crate::apps::Apps::new(&layout, Arc::default())
+            .get("ollama")
+            .unwrap();
         let path = folder.path().join("x.json");
         for (text, releases) in [
             (
@@ -409,7 +440,7 @@ mod tests {
             ("{", None),
         ] {
             std::fs::write(&path, text).unwrap();
-            let found = load(&path).map(|cache| cache.releases.len());
+            let found = load(&app, &path).map(|cache| cache.releases.len());
             assert_eq!(found, releases, "{text}");
         }
     }

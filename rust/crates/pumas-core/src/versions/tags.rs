@@ -3,7 +3,7 @@
 //! A tag is also a folder name. Order is that of the version inside the tag (<https://peps.python.org/pep-0440/>), so that
 //! v0.10 comes after v0.9; tags without a version come last, by text.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::str::FromStr as _;
 
 use pep440_rs::Version;
@@ -47,29 +47,30 @@ pub(super) fn newest_first<T: AsRef<str>>(app: &AppDescription, mut tags: Vec<T>
     tags
 }
 
-/// Those tags that are offered: with `newest_per` minor only the highest of each major.minor; tags without a version, and
-/// such as cannot be installed, never.
+/// Those tags that are offered, newest first: with `newest_per` minor only the highest of each major.minor, and beside it
+/// the highest prerelease that comes after it, which must not hide it; tags without a version, and such as cannot be
+/// installed, never. `tags` says of each whether it is a prerelease.
 #[must_use]
-pub(super) fn offered<'a>(app: &AppDescription, tags: impl Iterator<Item = &'a str>) -> HashSet<String> {
-    let mut known: Vec<(Version, &str)> = tags
-        .filter(|tag| check_tag(tag).is_ok_and(|plain| plain == *tag))
-        .filter_map(|tag| version_of(app, tag).map(|version| (version, tag)))
+pub(super) fn offered<'a>(app: &AppDescription, tags: impl Iterator<Item = (&'a str, bool)>) -> Vec<&'a str> {
+    let mut known: Vec<(Version, &str, bool)> = tags
+        .filter(|(tag, _)| check_tag(tag).is_ok_and(|plain| plain == *tag))
+        .filter_map(|(tag, test)| version_of(app, tag).map(|version| (version, tag, test)))
         .collect();
-    if app.releases.newest_per == NewestPer::Release {
-        return known.into_iter().map(|(_, tag)| tag.to_owned()).collect();
+    known.sort_by(|one, other| other.0.cmp(&one.0));
+    if app.releases.newest_per == NewestPer::Minor {
+        let part =
+            |version: &Version, place: usize| version.release().get(place).copied().unwrap_or_default();
+        let (mut finals, mut tests) = (HashSet::new(), HashSet::new());
+        known.retain(|(version, _, test)| {
+            let minor = (version.epoch(), part(version, 0), part(version, 1));
+            if *test || version.any_prerelease() {
+                !finals.contains(&minor) && tests.insert(minor)
+            } else {
+                finals.insert(minor)
+            }
+        });
     }
-    known.sort_by(|one, other| one.0.cmp(&other.0));
-    let part = |version: &Version, place: usize| version.release().get(place).copied().unwrap_or_default();
-    let highest: HashMap<_, _> = known
-        .into_iter()
-        .map(|(version, tag)| {
-            (
-                (version.epoch(), part(&version, 0), part(&version, 1)),
-                tag.to_owned(),
-            )
-        })
-        .collect();
-    highest.into_values().collect()
+    known.into_iter().map(|(_, tag, _)| tag).collect()
 }
 
 #[cfg(test)]
@@ -135,8 +136,8 @@ mod tests {
     }
 
     #[test]
-    fn offered_are_the_highest_of_each_minor() {
-        for (app, tags, mut kept) in [
+    fn offered_are_the_highest_of_each_minor_newest_first() {
+        for (app, tags, kept) in [
             (
                 "comfyui",
                 vec!["v0.3.10", "v0.3.9", "v0.2.7", "v0.2.8", "latest"],
@@ -153,15 +154,32 @@ mod tests {
                 vec!["v1.0.0"],
             ),
             (
+                "comfyui",
+                vec!["v0.9.3", "v0.10.0", "v0.9.2"],
+                vec!["v0.10.0", "v0.9.3"],
+            ),
+            (
+                "ollama",
+                vec!["v0.13.2-rc1", "v0.13.2-rc0", "v0.13.1", "v0.13.1-rc0", "v0.12.9"],
+                vec!["v0.13.2-rc1", "v0.13.1", "v0.12.9"],
+            ),
+            // Only GitHub says that it is one.
+            (
+                "ollama",
+                vec!["v0.13.4", "test v0.13.5", "v0.12.9"],
+                vec!["v0.13.5", "v0.13.4", "v0.12.9"],
+            ),
+            (
                 "llamacpp",
                 vec!["b7001", "b7000", "gguf-v0.9"],
                 vec!["b7001", "b7000"],
             ),
         ] {
-            let mut found: Vec<String> = offered(&shipped(app), tags.into_iter()).into_iter().collect();
-            found.sort();
-            kept.sort_unstable();
-            assert_eq!(found, kept);
+            let told = tags.into_iter().map(|tag| match tag.strip_prefix("test ") {
+                Some(tag) => (tag, true),
+                None => (tag, false),
+            });
+            assert_eq!(offered(&shipped(app), told), kept);
         }
     }
 }
