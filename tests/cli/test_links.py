@@ -38,6 +38,23 @@ def place(server: Sidecar) -> Path:
     return server.root / "comfyui-versions" / TAG / "models/checkpoints/lantern.safetensors"
 
 
+def test_a_models_folder_that_is_a_link_is_kept_aside_when_that_is_said(
+    pumas: Run, server: Sidecar, tmp_path: Path
+) -> None:
+    models, theirs = place(server).parent.parent, tmp_path / "theirs"
+    theirs.mkdir()
+    models.symlink_to(theirs)
+    shown = pumas("links", "plan", TAG, root=server.root)
+    assert (shown.status, shown.out) == (exits.FAILED, "")
+    assert f"is a link to {theirs}" in shown.err and f"pumas links apply {TAG} --replace-link" in shown.err
+    assert pumas("links", "apply", TAG, root=server.root).status == exits.FAILED
+    shown = pumas("links", "plan", TAG, "--replace-link", root=server.root)
+    words = shown.err.rsplit("pumas ", 1)[1].split()
+    assert words[:4] == ["links", "apply", TAG, "--replace-link"]
+    assert pumas(*words, root=server.root).status == exits.OK
+    assert place(server).is_symlink() and not models.is_symlink()
+
+
 def test_plan_apply_and_look_after(pumas: Run, server: Sidecar) -> None:
     link = place(server)
     shown = pumas("links", "plan", TAG, root=server.root)

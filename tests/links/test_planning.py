@@ -280,6 +280,27 @@ def test_a_models_folder_that_is_somebodys_link_is_not_touched(setup: Setup, tmp
     assert setup.apply().errors and setup.models.is_symlink() and os.listdir(tmp_path / "outside") == []
 
 
+@pytest.mark.parametrize("leads_to", ["outside", "gone", "root/mine"])
+def test_a_models_folder_that_is_somebodys_link_is_given_up_where_that_is_said(
+    setup: Setup, tmp_path: Path, leads_to: str
+) -> None:
+    setup.model(A, "a.safetensors")
+    for name in ("outside", "root/mine"):
+        write(tmp_path / name / "checkpoints/own.safetensors", b"theirs")
+    setup.models.symlink_to(tmp_path / leads_to)
+    assert str(tmp_path / leads_to) in setup.plan().errors[0]
+    plan = setup.plan(replace_models_link=True)
+    assert (len(plan.links), plan.errors, plan.foreign_link) == (1, [], str(tmp_path / leads_to))
+    assert plan.id != setup.plan().id and setup.models.is_symlink()
+    done = setup.apply(replace_models_link=True)
+    assert (done.created, done.errors) == (1, [])
+    assert not setup.models.is_symlink() and os.listdir(setup.models) == ["checkpoints"]
+    assert os.readlink(done.kept[0]["backup_path"]) == str(tmp_path / leads_to)
+    assert (tmp_path / "outside/checkpoints/own.safetensors").read_bytes() == b"theirs"
+    assert os.listdir(tmp_path / "root/mine/checkpoints") == ["own.safetensors"]
+    assert not setup.apply().created
+
+
 def test_a_file_where_a_folder_should_be(setup: Setup) -> None:
     setup.model(A, "a.safetensors")
     write(setup.models / "checkpoints", b"theirs")

@@ -161,6 +161,40 @@ def test_a_plan_is_applied_by_its_id_or_not_at_all(server: Sidecar) -> None:
     assert server.result("apply_model_mapping", {**TAG, "planId": plan["plan_id"]})["links_created"] == MANY - 1
 
 
+def test_a_models_folder_that_is_a_link_is_given_up_for_a_real_one(server: Sidecar, tmp_path: Path) -> None:
+    theirs, models = tmp_path / "theirs", server.root / "comfyui-versions/v0.3.10/models"
+    write(theirs / "loras/own.safetensors", b"theirs")
+    models.symlink_to(theirs)
+    plan = server.result("preview_model_mapping", TAG)
+    assert (plan["models_link"], plan["to_create"], len(plan["errors"])) == (str(theirs), [], 1)
+    assert "replace_models_link" in server.result("apply_model_mapping", TAG)["error"]
+    wish = {**TAG, "replace_models_link": True}
+    plan = server.result("preview_model_mapping", wish)
+    assert (plan["models_link"], len(plan["to_create"]), plan["errors"]) == (str(theirs), MANY, [])
+    done = server.result("sync_with_resolutions", {**wish, "plan_id": plan["plan_id"], "resolutions": {}})
+    assert (done["success"], done["links_created"]) == (True, MANY)
+    assert os.readlink(done["backups"][0]["backup_path"]) == str(theirs)
+    assert len(os.listdir(loras(server))) == MANY and not models.is_symlink()
+    assert os.listdir(theirs / "loras") == ["own.safetensors"]
+    assert server.result("preview_model_mapping", TAG)["models_link"] is None
+
+
+@pytest.mark.parametrize("file", ["loras", "loras/mine"])
+def test_a_file_in_the_place_of_a_folder_keeps_nothing_else_from_working(server: Sidecar, file: str) -> None:
+    rules = server.root / "launcher-data/config/model-library-translation/comfyui_*_default.json"
+    rule = {"target_subdir": "loras/mine", "filters": {"model_type": "diffusion"}}
+    write(rules, json.dumps({"app": "comfyui", "version": "*", "mappings": [rule]}).encode())
+    place = server.root / "comfyui-versions/v0.3.10/models" / file
+    assert server.result("apply_model_mapping", TAG)["links_created"] == MANY
+    place.rename(server.root / "aside")
+    write(place, b"theirs")
+    assert server.result("delete_model_with_cascade", {"model_id": "diffusion/sdxl/m0"})["success"]
+    done = server.result("apply_model_mapping", TAG)
+    assert (done["success"], done["links_created"], place.read_bytes()) == (True, 0, b"theirs")
+    place.unlink()
+    assert server.result("apply_model_mapping", TAG)["links_created"] == MANY - 1
+
+
 def test_links_into_a_store_that_reference_models_come_from(server: Sidecar, tmp_path: Path) -> None:
     store = tmp_path / "webui"
     write(store / "models/Lora/style.safetensors", safetensors(99))

@@ -18,6 +18,10 @@ TagArgument = Annotated[
 ]
 AppOption = Annotated[str, typer.Option("--app", metavar="APP", help="The app.")]
 CopyOption = Annotated[bool, typer.Option("--allow-copy", help="Copy files where no link can be made.")]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option("--replace-link", help="Where the models folder is a link: keep it aside, and make a folder there."),
+]
 COMFYUI = "comfyui"
 
 
@@ -45,10 +49,18 @@ def _tag(cli: Cli, app: str, tag: str) -> str:
 # -- plan and apply --------------------------------------------------------------------------------------------------
 
 
-def plan(cli: Cli, tag: TagArgument = "", app: AppOption = COMFYUI, allow_copy: CopyOption = False) -> int:
+def plan(
+    cli: Cli,
+    tag: TagArgument = "",
+    app: AppOption = COMFYUI,
+    allow_copy: CopyOption = False,
+    replace_link: ReplaceOption = False,
+) -> int:
     """Show what would be linked, what is in the way, and what is broken. Changes nothing."""
     tag = _tag(cli, app, tag)
-    found = cli.client.preview_model_mapping(tag, app_id=app, allow_copy=allow_copy)
+    found = cli.client.preview_model_mapping(
+        tag, app_id=app, allow_copy=allow_copy, replace_models_link=replace_link
+    )
     if cli.out.as_json:
         cli.out.document(found)
         return exits.FAILED if found["errors"] else exits.OK
@@ -64,8 +76,11 @@ def plan(cli: Cli, tag: TagArgument = "", app: AppOption = COMFYUI, allow_copy: 
         cli.out.say(f"The copies need {size(found['copy_bytes'])}.")
     if found["conflicts"]:
         cli.out.say(f"Something is in the way; {again} --rename MODEL or --overwrite MODEL keeps it aside.")
+    if found["models_link"] is not None and not replace_link:
+        cli.out.say(f"{again} --replace-link keeps the link aside, and makes a folder there.")
     if found["to_create"] or found["broken_to_remove"]:
-        cli.out.say(f"Do it: {again} --plan {found['plan_id']}")
+        replace = " --replace-link" if replace_link else ""
+        cli.out.say(f"Do it: {again}{replace} --plan {found['plan_id']}")
     return exits.FAILED if found["errors"] else exits.OK
 
 
@@ -95,6 +110,7 @@ def apply(
         list[str] | None, typer.Option(metavar="MODEL", help="Keep what is in its way beside it as NAME.old.")
     ] = None,
     allow_copy: CopyOption = False,
+    replace_link: ReplaceOption = False,
     every: Annotated[bool, typer.Option("--all", help="Every installed version of the app.")] = False,
 ) -> int:
     """Make missing links and remove broken ones. What is not ours is only touched where you say so, and kept."""
@@ -102,18 +118,24 @@ def apply(
     if len(words) < len(overwrite or ()) + len(rename or ()):
         raise UsageProblem("--overwrite and --rename name the same model: choose one.")
     if every:
-        if tag or plan_id or words or allow_copy:
+        if tag or plan_id or words or allow_copy or replace_link:
             raise UsageProblem("--all goes with --app only.")
         return _apply_all(cli, app)
     tag = _tag(cli, app, tag)
 
     def call() -> ApplyModelMappingResult | SyncWithResolutionsResult:
         if not words:
-            return cli.client.apply_model_mapping(tag, app_id=app, plan_id=plan_id, allow_copy=allow_copy)
-        in_the_way = cli.client.preview_model_mapping(tag, app_id=app, allow_copy=allow_copy)["conflicts"]
+            return cli.client.apply_model_mapping(
+                tag, app_id=app, plan_id=plan_id, allow_copy=allow_copy, replace_models_link=replace_link
+            )
+        in_the_way = cli.client.preview_model_mapping(
+            tag, app_id=app, allow_copy=allow_copy, replace_models_link=replace_link
+        )["conflicts"]
         for model_id in sorted(words.keys() - {one["model_id"] for one in in_the_way}):
             cli.out.say(f"Nothing is in the way of {model_id}.")
-        return cli.client.sync_with_resolutions(tag, words, app_id=app, plan_id=plan_id, allow_copy=allow_copy)
+        return cli.client.sync_with_resolutions(
+            tag, words, app_id=app, plan_id=plan_id, allow_copy=allow_copy, replace_models_link=replace_link
+        )
 
     return _show_applied(cli, _followed(cli, call))
 

@@ -192,7 +192,13 @@ class AsyncMethods:
         return await self.call("apply_launcher_update", {})
 
     async def apply_model_mapping(
-        self, version_tag: str, *, app_id: str | None = None, allow_copy: bool | None = None, plan_id: str | None = None
+        self,
+        version_tag: str,
+        *,
+        app_id: str | None = None,
+        allow_copy: bool | None = None,
+        replace_models_link: bool | None = None,
+        plan_id: str | None = None,
     ) -> ApplyModelMappingResult:
         """Make the missing links of a version and remove its broken ones; conflicts are not touched.
 
@@ -203,6 +209,9 @@ class AsyncMethods:
             version_tag: The tag of an installed version.
             app_id: The app; compared without case.
             allow_copy: Copy files where no link can be made; without this they are left out.
+            replace_models_link: Where the version's models folder is a link that leads elsewhere (`models_link` of
+            the preview): move that link aside and make a folder in its place; without this nothing is linked there.
+            What lies where it leads is not touched.
             plan_id: From `preview_model_mapping`: apply only if that is still what would be done.
 
         Raises:
@@ -210,7 +219,13 @@ class AsyncMethods:
         """
         return await self.call(
             "apply_model_mapping",
-            {"version_tag": version_tag, "app_id": app_id, "allow_copy": allow_copy, "plan_id": plan_id},
+            {
+                "version_tag": version_tag,
+                "app_id": app_id,
+                "allow_copy": allow_copy,
+                "replace_models_link": replace_models_link,
+                "plan_id": plan_id,
+            },
         )
 
     async def calculate_all_release_sizes(self) -> CalculateAllReleaseSizesResult:
@@ -1445,7 +1460,12 @@ class AsyncMethods:
         return await self.call("pause_model_download", {"download_id": download_id})
 
     async def preview_model_mapping(
-        self, version_tag: str, *, app_id: str | None = None, allow_copy: bool | None = None
+        self,
+        version_tag: str,
+        *,
+        app_id: str | None = None,
+        allow_copy: bool | None = None,
+        replace_models_link: bool | None = None,
     ) -> PreviewModelMappingResult:
         """Say what would be done so that a version of an app finds the library's models. Changes nothing.
 
@@ -1453,12 +1473,21 @@ class AsyncMethods:
             version_tag: The tag of an installed version.
             app_id: The app; compared without case.
             allow_copy: Copy files where no link can be made; without this they are left out.
+            replace_models_link: Where the version's models folder is a link that leads elsewhere (`models_link` of
+            the preview): move that link aside and make a folder in its place; without this nothing is linked there.
+            What lies where it leads is not touched.
 
         Raises:
             DiskError, DiskFull, InvalidInput, Offline, ReadOnly, UnknownApp, VersionNotFound.
         """
         return await self.call(
-            "preview_model_mapping", {"version_tag": version_tag, "app_id": app_id, "allow_copy": allow_copy}
+            "preview_model_mapping",
+            {
+                "version_tag": version_tag,
+                "app_id": app_id,
+                "allow_copy": allow_copy,
+                "replace_models_link": replace_models_link,
+            },
         )
 
     async def purge_removed_custom_node(self, version_tag: str, trash_id: str) -> PurgeRemovedCustomNodeResult:
@@ -1994,6 +2023,7 @@ class AsyncMethods:
         *,
         app_id: str | None = None,
         allow_copy: bool | None = None,
+        replace_models_link: bool | None = None,
         plan_id: str | None = None,
     ) -> SyncWithResolutionsResult:
         """Apply the mapping and do about conflicts what is said for their model. Nothing in the way is deleted.
@@ -2006,6 +2036,9 @@ class AsyncMethods:
             `rename` (it is kept beside the link as `<name>.old`). Models that are not named are skipped.
             app_id: The app; compared without case.
             allow_copy: Copy files where no link can be made; without this they are left out.
+            replace_models_link: Where the version's models folder is a link that leads elsewhere (`models_link` of
+            the preview): move that link aside and make a folder in its place; without this nothing is linked there.
+            What lies where it leads is not touched.
             plan_id: From `preview_model_mapping`: apply only if that is still what would be done.
 
         Raises:
@@ -2018,6 +2051,7 @@ class AsyncMethods:
                 "resolutions": resolutions,
                 "app_id": app_id,
                 "allow_copy": allow_copy,
+                "replace_models_link": replace_models_link,
                 "plan_id": plan_id,
             },
         )

@@ -1738,6 +1738,8 @@ class PreviewModelMappingResult(TypedDict):
     """Entries of the first four lists."""
     copy_bytes: int
     """What the copies of this plan need."""
+    models_link: str | None
+    """Where the models folder leads when it is somebody's link; `replace_models_link` gives that up."""
     warnings: list[str]
     errors: list[str]
 

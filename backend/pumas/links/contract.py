@@ -14,6 +14,10 @@ Tag = Annotated[str, Field(min_length=1, max_length=200, description="The tag of
 PlanId = Annotated[str, Field(max_length=200)]
 PLAN = "From `preview_model_mapping`: apply only if that is still what would be done."
 COPY = "Copy files where no link can be made; without this they are left out."
+REPLACE = (
+    "Where the version's models folder is a link that leads elsewhere (`models_link` of the preview): move that link aside "
+    "and make a folder in its place; without this nothing is linked there. What lies where it leads is not touched."
+)
 DEFAULT = "comfyui"
 
 
@@ -27,6 +31,7 @@ class OfVersion(OfApp):
 
 class PreviewMapping(OfVersion):
     allow_copy: bool = Field(False, description=COPY)
+    replace_models_link: bool = Field(False, description=REPLACE)
 
 
 class ApplyMapping(PreviewMapping):

@@ -226,7 +226,7 @@ def _count(rows: Iterable[Link]) -> Changes:
 
 
 def sync_folders(folders: Iterable[str]) -> None:
-    """Make the links in these folders durable. A folder that is gone had none."""
+    """Make the links in these folders durable. A folder that is gone, or that a file took the place of, has none."""
     for folder in dict.fromkeys(folders):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             fsync_folder(Path(folder))

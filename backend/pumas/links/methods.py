@@ -35,7 +35,9 @@ def _register_mapping(methods: Methods, links: LinkService) -> None:
     @methods.row("preview_model_mapping", wire.PreviewMapping, _results.MappingPlan, errors=[*_NO_PLACE, *_ON_DISK])
     async def preview_model_mapping(p: wire.PreviewMapping) -> Json:
         """Say what would be done so that a version of an app finds the library's models. Changes nothing."""
-        plan = await links.plan(p.app_id, p.version_tag, allow_copy=p.allow_copy)
+        plan = await links.plan(
+            p.app_id, p.version_tag, allow_copy=p.allow_copy, replace_models_link=p.replace_models_link
+        )
         from pumas.links import shaping
 
         return await asyncio.to_thread(shaping.plan_object, plan)
@@ -49,7 +51,13 @@ def _register_mapping(methods: Methods, links: LinkService) -> None:
         Applying twice does nothing the second time. With the `plan_id` of a preview it is refused when anything that
         matters has changed since. Answers within ten seconds, else `pending` with a job.
         """
-        answer = await links.apply(p.app_id, p.version_tag, plan_id=p.plan_id, allow_copy=p.allow_copy)
+        answer = await links.apply(
+            p.app_id,
+            p.version_tag,
+            plan_id=p.plan_id,
+            allow_copy=p.allow_copy,
+            replace_models_link=p.replace_models_link,
+        )
         from pumas.links import shaping
 
         done = shaping.sum_of(answer)
@@ -90,7 +98,12 @@ def _register_mapping(methods: Methods, links: LinkService) -> None:
         What makes room for a link is moved aside: `backups` says where to.
         """
         answer = await links.apply(
-            p.app_id, p.version_tag, plan_id=p.plan_id, resolutions=p.resolutions, allow_copy=p.allow_copy
+            p.app_id,
+            p.version_tag,
+            plan_id=p.plan_id,
+            resolutions=p.resolutions,
+            allow_copy=p.allow_copy,
+            replace_models_link=p.replace_models_link,
         )
         from pumas.links import shaping
 

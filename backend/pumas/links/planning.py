@@ -85,19 +85,27 @@ class Planner:
         self._models = models
         self._volumes = volumes
 
-    def plan(self, place: Place, model_ids: Collection[str] | None = None, *, allow_copy: bool = False) -> Plan:
+    def plan(
+        self,
+        place: Place,
+        model_ids: Collection[str] | None = None,
+        *,
+        allow_copy: bool = False,
+        replace_models_link: bool = False,
+    ) -> Plan:
         """
         Args:
             model_ids: only these; None means all, and then links that are not wanted any more are seen too.
             allow_copy: where no link can be made, plan a copy.
+            replace_models_link: a folder may take the place of a models folder that is somebody's link.
 
         Raises:
             LibraryOffline: the library's drive is away.
             PumasError: the index or the registry cannot be read.
         """
-        return _Run(self._layout, self._store, self._volumes, place, allow_copy=allow_copy).plan(
-            self._listed(), model_ids
-        )
+        run = _Run(self._layout, self._store, self._volumes, place, allow_copy=allow_copy)
+        run.replace_models_link = replace_models_link
+        return run.plan(self._listed(), model_ids)
 
     def _listed(self) -> list[Mappable]:
         models = self._models.mappable()
@@ -115,6 +123,7 @@ class _Run:
         self._volumes = volumes
         self._place = place
         self._allow_copy = allow_copy
+        self.replace_models_link = False
         self._folders: dict[str, _Folder | None] = {}
         self._plan = Plan(place)
         self._excluded: list[str] = []
@@ -160,7 +169,15 @@ class _Run:
             # Links made through it would land in the library itself.
             self._plan.models_link = os.readlink(models)
             return True
-        self._plan.errors.append(f"The models folder of {self._place.tag} is a link that leads elsewhere; not touched.")
+        text = os.readlink(models)
+        self._plan.foreign_link = display_name(text)
+        if self.replace_models_link:
+            self._plan.models_link = text
+            return True
+        self._plan.errors.append(
+            f"The models folder of {self._place.tag} is a link to {display_name(text)}, so nothing is linked there; "
+            "replace_models_link puts a folder in its place and keeps the link beside that."
+        )
         return False
 
     def _note_known_names(self, by_target: dict[str, Link]) -> None:
@@ -183,7 +200,7 @@ class _Run:
         try:
             if subdir != HERE and not empty:
                 contained(root, subdir, "target_subdir")
-            if os.path.lexists(path) and not os.path.isdir(path) and not empty:
+            if not empty and _is_taken(path, self._place.models):
                 self._plan.warnings.append(f"{subdir} is no folder, so nothing is linked there.")
                 return None
         except PumasError:
@@ -397,7 +414,12 @@ class _Run:
                 f"{len(copies)} files ({sum(link.size for link in copies):,} bytes) cannot be linked there and would "
                 "have to be copied; allow_copy does that."
             )
-        if plan.models_link:
+        if plan.foreign_link:
+            plan.warnings.append(
+                f"The models folder is a link to {plan.foreign_link}; it is moved aside for a real folder. The app finds "
+                "what lies there again when it is imported."
+            )
+        elif plan.models_link:
             plan.warnings.append("The models folder is a link into the library; it is moved aside for a real folder.")
         if plan.unwanted:
             plan.warnings.append(f"{len(plan.unwanted)} links are wanted by no rule any more; they stay until removed.")
@@ -485,6 +507,13 @@ def is_there(library: str) -> bool:
             return any(entry.name[0] != "." and entry.is_dir() for entry in entries)
     except OSError:
         return False
+
+
+def _is_taken(path: str, models: str) -> bool:
+    """Whether something that is no folder stands there, or in the place of a folder above it."""
+    while not os.path.lexists(path) and len(path) > len(models):
+        path = os.path.dirname(path)
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def _entries(path: str) -> dict[str, bool]:

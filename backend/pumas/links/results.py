@@ -44,6 +44,9 @@ class MappingPlan(Result):
     )
     total_actions: int = Field(description="Entries of the first four lists.")
     copy_bytes: int = Field(description="What the copies of this plan need.")
+    models_link: str | None = Field(
+        description="Where the models folder leads when it is somebody's link; `replace_models_link` gives that up."
+    )
     warnings: list[str]
     errors: list[str]
 

@@ -107,10 +107,14 @@ class LinkService:
 
     # -- plan and apply ------------------------------------------------------------------------------------------------
 
-    async def plan(self, app_id: str, tag: str, *, allow_copy: bool = False) -> Plan:
+    async def plan(
+        self, app_id: str, tag: str, *, allow_copy: bool = False, replace_models_link: bool = False
+    ) -> Plan:
         """Raises UnknownApp, InvalidInput, VersionNotFound, and what reading the library refused."""
         await self._catalog.fresh()
-        return await self._in_thread(lambda: self.work.plan(app_id, tag, allow_copy=allow_copy))
+        return await self._in_thread(
+            lambda: self.work.plan(app_id, tag, allow_copy=allow_copy, replace_models_link=replace_models_link)
+        )
 
     async def apply(
         self,
@@ -121,6 +125,7 @@ class LinkService:
         model_ids: Collection[str] | None = None,
         resolutions: Mapping[str, str] | None = None,
         allow_copy: bool = False,
+        replace_models_link: bool = False,
     ) -> ApplyAnswer:
         """Carry out the plan for a version as it is now, or the one with `plan_id` if that is still the same.
 
@@ -136,7 +141,9 @@ class LinkService:
             from pumas.links.work import resolutions_of
 
             resolutions_of(words)
-            return self.work.plan_for_apply(app_id, tag, plan_id, model_ids, allow_copy=allow_copy)
+            return self.work.plan_for_apply(
+                app_id, tag, plan_id, model_ids, allow_copy=allow_copy, replace_models_link=replace_models_link
+            )
 
         params: Json = {
             "app_id": app_id,
@@ -144,6 +151,7 @@ class LinkService:
             "model_ids": None if model_ids is None else list(model_ids),
             "resolutions": words,
             "allow_copy": allow_copy,
+            "replace_models_link": replace_models_link,
         }
         return await self._carry_out([await self._in_thread(plan)], params)
 
@@ -192,7 +200,12 @@ class LinkService:
 
     def _plan_again(self, params: Json, tag: str) -> Plan:
         return self.work.plan_for_apply(
-            params["app_id"], tag, None, params["model_ids"], allow_copy=params["allow_copy"]
+            params["app_id"],
+            tag,
+            None,
+            params["model_ids"],
+            allow_copy=params["allow_copy"],
+            replace_models_link=params.get("replace_models_link", False),
         )
 
     def _apply(self, plans: Sequence[Plan], params: Json, context: JobContext | None = None) -> dict[str, Applied]:

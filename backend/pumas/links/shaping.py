@@ -31,6 +31,7 @@ def plan_object(plan: Plan) -> Json:
         "unwanted": [_unneeded(one) for one in plan.unwanted],
         "total_actions": len(to_create) + len(skipped) + len(conflicts) + len(plan.broken),
         "copy_bytes": sum(link.size for link in to_create if link.kind is LinkKind.COPY),
+        "models_link": plan.foreign_link or None,
         "warnings": plan.warnings,
         "errors": plan.errors,
     }

@@ -65,8 +65,9 @@ class Unneeded:
 class Plan:
     """What would be done for one version.
 
-    `models_link` is set when the models folder itself is a link into the library, as very old versions had it: it is
-    moved aside. `unwanted` links work but no rule wants them any more.
+    `models_link` is set when the models folder itself is a link that is moved aside for a folder: one into the library, as
+    very old versions had it, or another that the caller gave up. `foreign_link` is where one leads that leads elsewhere.
+    `unwanted` links work but no rule wants them any more.
     """
 
     place: Place
@@ -74,6 +75,7 @@ class Plan:
     broken: list[Unneeded] = field(default_factory=list[Unneeded])
     unwanted: list[Unneeded] = field(default_factory=list[Unneeded])
     models_link: str = ""
+    foreign_link: str = ""
     from_app: bool = False
     warnings: list[str] = field(default_factory=list[str])
     errors: list[str] = field(default_factory=list[str])

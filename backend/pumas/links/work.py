@@ -73,7 +73,13 @@ class LinkWork:
     # -- plan and apply ------------------------------------------------------------------------------------------------
 
     def plan(
-        self, app_id: str, tag: str, model_ids: Collection[str] | None = None, *, allow_copy: bool = False
+        self,
+        app_id: str,
+        tag: str,
+        model_ids: Collection[str] | None = None,
+        *,
+        allow_copy: bool = False,
+        replace_models_link: bool = False,
     ) -> Plan:
         """
         Raises:
@@ -82,7 +88,9 @@ class LinkWork:
         """
         place = self.places.get(app_id, tag)
         self._after_loss()
-        plan = self._planner.plan(place, model_ids, allow_copy=allow_copy)
+        plan = self._planner.plan(
+            place, model_ids, allow_copy=allow_copy, replace_models_link=replace_models_link
+        )
         if sandbox.detect().is_sandboxed:
             plan.warnings.append("The sidecar runs in a sandbox; apps outside of it may see these paths differently.")
         return plan
@@ -95,6 +103,7 @@ class LinkWork:
         model_ids: Collection[str] | None = None,
         *,
         allow_copy: bool = False,
+        replace_models_link: bool = False,
     ) -> Plan:
         """As `plan`, after what a killed process began is settled.
 
@@ -103,7 +112,9 @@ class LinkWork:
         """
         with self._keeper.lock:
             self._keeper.settle()
-        plan = self.plan(app_id, tag, model_ids, allow_copy=allow_copy)
+        plan = self.plan(
+            app_id, tag, model_ids, allow_copy=allow_copy, replace_models_link=replace_models_link
+        )
         if plan_id is not None and plan.id != plan_id:
             raise PlanOutdated
         return plan

@@ -373,6 +373,8 @@ export const en = {
     other: "{count} files can only be copied ({size})",
   },
   "apps.links.copy.allow": "Copy them",
+  "apps.links.folder": "The models folder is a link to {path}. It can be kept aside, and a folder take its place.",
+  "apps.links.folder.replace": "Make a folder there",
   "apps.links.apply": "Apply",
   "apps.links.done": { one: "{count} link made.", other: "{count} links made." },
   "apps.links.up_to_date": "All models are where this version looks for them.",

@@ -146,7 +146,7 @@ export const HEARD_DE: readonly Sentence[] = [
     /^There is no app ['"](.+)['"]; its description is not used: (.+)$/,
     "Eine App „$1“ gibt es nicht; ihre Beschreibung wird nicht verwendet: $2",
   ],
-  [/^This app is not known: (.+)$/, "Diese App ist nicht bekannt: $1"],
+  [/^This description is not used: (.+)$/, "Diese Beschreibung wird nicht benutzt: $1"],
   [/^(.+) is there already; pass reinstall to build it anew\.$/, "$1 ist schon da."],
   [/^(.+) ['"](.+)['"] is not installed; get_installed_versions shows what is\.$/, "$1 $2 ist nicht installiert."],
   [
@@ -192,8 +192,12 @@ export const HEARD_DE: readonly Sentence[] = [
     "$1 ist ein Link, der aus der App hinausführt, also wird dort nichts verlinkt.",
   ],
   [
-    /^The models folder of (.+) is a link that leads elsewhere; not touched\.$/,
-    "Der Modellordner von $1 ist ein Link, der woanders hinführt; er bleibt unberührt.",
+    /^The models folder of (\S+) is a link to (.+), so nothing is linked there; .+$/s,
+    "Der Modellordner von $1 ist ein Link nach $2, also wird dort nichts verlinkt.",
+  ],
+  [
+    /^The models folder is a link to (.+); it is moved aside for a real folder\. The app .+$/s,
+    "Der Link nach $1 wird beiseitegelegt. Was dort liegt, findet die App wieder, sobald es importiert ist.",
   ],
   [/^Non-symlink file exists$/, "Dort liegt schon eine Datei"],
   [/^Non-symlink folder$/, "Dort liegt schon ein Ordner"],

@@ -44,10 +44,11 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
   const { t, formats, heard } = useTexts();
   const act = useAct();
   const [allowCopy, setAllowCopy] = useState(false);
+  const [replaceLink, setReplaceLink] = useState(false);
   const [choices, setChoices] = useState<Readonly<Record<string, Choice>>>({});
   const answer = useCall(
     "preview_model_mapping",
-    { version_tag: tag, app_id: appId, allow_copy: allowCopy },
+    { version_tag: tag, app_id: appId, allow_copy: allowCopy, replace_models_link: replaceLink },
     { gcTime: 0 },
   );
   const apply = useChange("sync_with_resolutions");
@@ -63,6 +64,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
         version_tag: tag,
         app_id: appId,
         allow_copy: allowCopy,
+        replace_models_link: replaceLink,
         plan_id: plan.plan_id,
         resolutions,
       });
@@ -100,6 +102,12 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
         <Caution>
           {t("apps.links.copy", { count: plan.needs_copy.length, size: formats.bytes(plan.copy_bytes) })}
           <Toggle label={t("apps.links.copy.allow")} checked={allowCopy} onChange={setAllowCopy} />
+        </Caution>
+      )}
+      {plan.models_link !== null && (
+        <Caution>
+          {t("apps.links.folder", { path: plan.models_link })}
+          <Toggle label={t("apps.links.folder.replace")} checked={replaceLink} onChange={setReplaceLink} />
         </Caution>
       )}
       {[...plan.warnings, ...plan.errors].map((line) => (

@@ -420,12 +420,19 @@ fn count<'a>(rows: impl IntoIterator<Item = &'a Link>) -> Changes {
     changes
 }
 
-/// Make the links in these folders durable. A folder that is gone had none.
+/// Make the links in these folders durable. A folder that is gone, or that a file took the place of, has none.
 pub(crate) fn sync_folders<'a>(folders: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
     let folders: BTreeSet<&str> = folders.into_iter().collect();
     for folder in folders {
         match fsync_folder(Path::new(folder)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Err(error);
+            }
             _ => {}
         }
     }

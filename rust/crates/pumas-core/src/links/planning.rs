@@ -23,11 +23,11 @@ use crate::links::linking::{LinkKind, library_of};
 use crate::links::paths::text;
 use crate::links::places::Place;
 use crate::links::planning::files::{Chooser, File, Files, Notes};
-use crate::links::planning::folders::{Folder, Folders};
+use crate::links::planning::folders::{Folder, Folders, ModelsLink};
 use crate::links::rows::Link;
 use crate::links::rules::{Rules, load_rules};
 use crate::links::store::LinkStore;
-use crate::links::values::{Action, Plan, PlannedLink};
+use crate::links::values::{Action, Allowed, Plan, PlannedLink};
 use crate::links::volumes::{Ability, Volumes};
 use crate::text::grouped;
 
@@ -64,12 +64,11 @@ impl Planner {
 
     /// The plan for a version as it is now.
     ///
-    /// `model_ids`: only these; None means all, and then links that are not wanted any more are seen too. `allow_copy`:
-    /// where no link can be made, plan a copy.
+    /// `model_ids`: only these; None means all, and then links that are not wanted any more are seen too.
     ///
     /// # Errors
     /// `LibraryOffline`: the library's drive is away. What reading the index or the registry refuses.
-    pub fn plan(&self, place: Place, model_ids: Option<&[String]>, allow_copy: bool) -> Result<Plan> {
+    pub fn plan(&self, place: Place, model_ids: Option<&[String]>, allowed: Allowed) -> Result<Plan> {
         let models = self.listed()?;
         let wanted: Option<HashSet<&str>> = model_ids.map(|ids| ids.iter().map(String::as_str).collect());
         let run = Run {
@@ -77,7 +76,7 @@ impl Planner {
             named_library: library_of(self.store.root()),
             planner: self,
             plan: Plan::new(place),
-            allow_copy,
+            allowed,
         };
         run.plan(models, wanted.as_ref())
     }
@@ -100,7 +99,7 @@ struct Run<'a> {
     library: String,
     named_library: String,
     plan: Plan,
-    allow_copy: bool,
+    allowed: Allowed,
 }
 
 impl Run<'_> {
@@ -118,12 +117,9 @@ impl Run<'_> {
             let error = format!("There are no mapping rules for {} {}.", place.app.name, place.tag);
             self.plan.errors.push(error);
         }
-        match folders::models_link(&place, &self.library) {
-            Ok(link) => self.plan.models_link = link,
-            Err(reason) => {
-                self.plan.errors.push(reason);
-                return Ok(self.plan);
-            }
+        if let Err(reason) = self.look_at_models_folder(&place) {
+            self.plan.errors.push(reason);
+            return Ok(self.plan);
         }
         let store = &self.planner.store;
         let rows = store.below(&place.models)?;
@@ -138,6 +134,26 @@ impl Run<'_> {
         self.look_at_rest(&by_target, model_ids, &notes.unread);
         self.warn(&notes.excluded);
         Ok(self.plan)
+    }
+
+    /// Fails with the reason why no links can be planned there.
+    fn look_at_models_folder(&mut self, place: &Place) -> std::result::Result<(), String> {
+        match folders::models_link(place, &self.library)? {
+            ModelsLink::None => {}
+            ModelsLink::IntoLibrary(text) => self.plan.models_link = text,
+            ModelsLink::Elsewhere(text) => {
+                self.plan.foreign_link.clone_from(&text);
+                if !self.allowed.replace_models_link {
+                    return Err(format!(
+                        "The models folder of {} is a link to {text}, so nothing is linked there; replace_models_link \
+                         puts a folder in its place and keeps the link beside that.",
+                        place.tag
+                    ));
+                }
+                self.plan.models_link = text;
+            }
+        }
+        Ok(())
     }
 
     /// Plans what the rules want. Returns which models are left out.
@@ -204,7 +220,7 @@ impl Run<'_> {
         let found = self.look(file, folder, &name, &target, &text, by_target.get(&target));
         let (mut action, mut reason) = (found.action, found.reason);
         let is_copy = kind == LinkKind::Copy;
-        if is_copy && matches!(action, Action::Create | Action::Update) && !self.allow_copy {
+        if is_copy && matches!(action, Action::Create | Action::Update) && !self.allowed.copy {
             (action, reason) = (Action::Copy, "No link can be made there; it would need a copy");
         }
         PlannedLink {
@@ -251,7 +267,13 @@ impl Run<'_> {
                 grouped(copies.iter().sum())
             ));
         }
-        if !plan.models_link.is_empty() {
+        if !plan.foreign_link.is_empty() {
+            plan.warnings.push(format!(
+                "The models folder is a link to {}; it is moved aside for a real folder. The app finds what lies there \
+                 again when it is imported.",
+                plan.foreign_link
+            ));
+        } else if !plan.models_link.is_empty() {
             let text = "The models folder is a link into the library; it is moved aside for a real folder.";
             plan.warnings.push(text.to_owned());
         }

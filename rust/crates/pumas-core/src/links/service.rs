@@ -25,7 +25,7 @@ use crate::links::keeping::{Changes, LinkKeeper};
 use crate::links::paths::text;
 use crate::links::rows::Link;
 use crate::links::store::LinkStore;
-use crate::links::values::{Applied, Plan};
+use crate::links::values::{Allowed, Applied, Plan};
 use crate::links::work::{LinkWork, Removed, resolutions_of};
 use crate::storage::locked;
 
@@ -44,8 +44,8 @@ pub struct ApplyOptions {
     pub model_ids: Option<Vec<String>>,
     /// By model id: `skip`, `overwrite` or `rename`.
     pub resolutions: IndexMap<String, String>,
-    /// Copy where no link can be made.
-    pub allow_copy: bool,
+    /// What may be done beside links.
+    pub allowed: Allowed,
 }
 
 /// What was done.
@@ -77,7 +77,18 @@ struct Params {
     resolutions: IndexMap<String, String>,
     allow_copy: bool,
     #[serde(default)]
+    replace_models_link: bool,
+    #[serde(default)]
     plan_ids: Vec<String>,
+}
+
+impl Params {
+    fn allowed(&self) -> Allowed {
+        Allowed {
+            copy: self.allow_copy,
+            replace_models_link: self.replace_models_link,
+        }
+    }
 }
 
 struct Shared {
@@ -204,9 +215,9 @@ impl LinkService {
     ///
     /// # Errors
     /// See there.
-    pub async fn plan(&self, app_id: String, tag: String, allow_copy: bool) -> Result<Plan> {
+    pub async fn plan(&self, app_id: String, tag: String, allowed: Allowed) -> Result<Plan> {
         self.shared.catalog.fresh().await?;
-        self.with_work(move |links| links.shared.work.plan(&app_id, &tag, None, allow_copy))
+        self.with_work(move |links| links.shared.work.plan(&app_id, &tag, None, allowed))
             .await
     }
 
@@ -222,7 +233,8 @@ impl LinkService {
             tags: vec![tag.clone()],
             model_ids: options.model_ids,
             resolutions: options.resolutions,
-            allow_copy: options.allow_copy,
+            allow_copy: options.allowed.copy,
+            replace_models_link: options.allowed.replace_models_link,
             plan_ids: Vec::new(),
         };
         let (asked, plan_id) = (params.clone(), options.plan_id);
@@ -239,7 +251,7 @@ impl LinkService {
         let ids = params.model_ids.as_deref();
         self.shared
             .work
-            .plan_for_apply(&params.app_id, tag, plan_id, ids, params.allow_copy)
+            .plan_for_apply(&params.app_id, tag, plan_id, ids, params.allowed())
     }
 
     /// Look at the library anew and apply the plans of all installed versions.
@@ -258,7 +270,7 @@ impl LinkService {
                         links
                             .shared
                             .work
-                            .plan_for_apply(&app, &place.tag, None, None, false)
+                            .plan_for_apply(&app, &place.tag, None, None, Allowed::default())
                     })
                     .collect::<Result<Vec<Plan>>>()
             })
@@ -269,6 +281,7 @@ impl LinkService {
             model_ids: None,
             resolutions: IndexMap::new(),
             allow_copy: false,
+            replace_models_link: false,
             plan_ids: Vec::new(),
         };
         self.carry_out(plans, params).await

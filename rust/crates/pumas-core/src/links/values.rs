@@ -102,6 +102,15 @@ pub struct Unneeded {
     pub reason: &'static str,
 }
 
+/// What the caller allows beside links.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Allowed {
+    /// Copies where no link can be made.
+    pub copy: bool,
+    /// A folder in the place of a models folder that is somebody's link.
+    pub replace_models_link: bool,
+}
+
 /// What would be done for one version.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -113,8 +122,11 @@ pub struct Plan {
     pub broken: Vec<Unneeded>,
     /// Work, but no rule wants them any more.
     pub unwanted: Vec<Unneeded>,
-    /// Set when the models folder itself is a link into the library, as very old versions had it: it is moved aside.
+    /// Set when the models folder itself is a link that is moved aside for a folder: one into the library, as very old
+    /// versions had it, or another that the caller gave up.
     pub models_link: String,
+    /// Where it leads when it is somebody's link, else "".
+    pub foreign_link: String,
     /// Nobody wrote rules yet.
     pub from_app: bool,
     /// For the user.
@@ -133,6 +145,7 @@ impl Plan {
             broken: Vec::new(),
             unwanted: Vec::new(),
             models_link: String::new(),
+            foreign_link: String::new(),
             from_app: false,
             warnings: Vec::new(),
             errors: Vec::new(),

@@ -19,7 +19,7 @@ use crate::links::planning::{Planner, is_there};
 use crate::links::rows::Replaced;
 use crate::links::rules::write_default;
 use crate::links::store::LinkStore;
-use crate::links::values::{Applied, Plan, Resolution};
+use crate::links::values::{Allowed, Applied, Plan, Resolution};
 use crate::links::volumes::{Volumes, device_of};
 use crate::storage::clock::now;
 use crate::storage::files::{During as _, FOLDER_MODE, make_folders, rename_new};
@@ -90,11 +90,11 @@ impl LinkWork {
         app_id: &str,
         tag: &str,
         model_ids: Option<&[String]>,
-        allow_copy: bool,
+        allowed: Allowed,
     ) -> Result<Plan> {
         let place = self.places.get(app_id, tag)?;
         self.after_loss()?;
-        let mut plan = self.planner.plan(place, model_ids, allow_copy)?;
+        let mut plan = self.planner.plan(place, model_ids, allowed)?;
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         if sandbox::detect(Path::new("/"), is_set).is_sandboxed() {
             let warning =
@@ -114,13 +114,13 @@ impl LinkWork {
         tag: &str,
         plan_id: Option<&str>,
         model_ids: Option<&[String]>,
-        allow_copy: bool,
+        allowed: Allowed,
     ) -> Result<Plan> {
         {
             let _held = self.keeper.turn.hold();
             self.keeper.settle()?;
         }
-        let plan = self.plan(app_id, tag, model_ids, allow_copy)?;
+        let plan = self.plan(app_id, tag, model_ids, allowed)?;
         if plan_id.is_some_and(|id| plan.id() != id) {
             return Err(Error::PlanOutdated);
         }
@@ -170,7 +170,7 @@ impl LinkWork {
     fn planned(&self, place: Option<Place>) -> Result<Option<Plan>> {
         place
             .filter(|place| !place.models.is_empty())
-            .map(|place| self.planner.plan(place, None, false))
+            .map(|place| self.planner.plan(place, None, Allowed::default()))
             .transpose()
     }
 

@@ -6,7 +6,7 @@ use pumas_core::links::health::Health;
 use pumas_core::links::linking::LinkKind;
 use pumas_core::links::rows::Link;
 use pumas_core::links::service::{ApplyAnswer, ApplyOptions, LinkService};
-use pumas_core::links::values::{Action, Applied, Plan, PlannedLink, Unneeded};
+use pumas_core::links::values::{Action, Allowed, Applied, Plan, PlannedLink, Unneeded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -28,6 +28,7 @@ struct Preview {
     app_id: String,
     version_tag: String,
     allow_copy: bool,
+    replace_models_link: bool,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +36,7 @@ struct Apply {
     app_id: String,
     version_tag: String,
     allow_copy: bool,
+    replace_models_link: bool,
     plan_id: Option<String>,
 }
 
@@ -50,6 +52,7 @@ struct Resolve {
     app_id: String,
     version_tag: String,
     allow_copy: bool,
+    replace_models_link: bool,
     plan_id: Option<String>,
     resolutions: IndexMap<String, String>,
 }
@@ -86,16 +89,24 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
+fn allowed(copy: bool, replace_models_link: bool) -> Allowed {
+    Allowed {
+        copy,
+        replace_models_link,
+    }
+}
+
 fn mapping() -> Vec<Row> {
     vec![
         row("preview_model_mapping", |api, p: Preview| async move {
-            let plan = api.links.plan(p.app_id, p.version_tag, p.allow_copy).await?;
+            let allowed = allowed(p.allow_copy, p.replace_models_link);
+            let plan = api.links.plan(p.app_id, p.version_tag, allowed).await?;
             Ok(shown_plan(&plan))
         }),
         row("apply_model_mapping", |api, p: Apply| async move {
             let options = ApplyOptions {
                 plan_id: p.plan_id,
-                allow_copy: p.allow_copy,
+                allowed: allowed(p.allow_copy, p.replace_models_link),
                 ..ApplyOptions::default()
             };
             let answer = api.links.apply(p.app_id, p.version_tag, options).await?;
@@ -129,7 +140,7 @@ fn mapping() -> Vec<Row> {
             let options = ApplyOptions {
                 plan_id: p.plan_id,
                 resolutions: p.resolutions,
-                allow_copy: p.allow_copy,
+                allowed: allowed(p.allow_copy, p.replace_models_link),
                 ..ApplyOptions::default()
             };
             let answer = api.links.apply(p.app_id, p.version_tag, options).await?;
@@ -256,6 +267,7 @@ struct ShownPlan {
     unwanted: Vec<ShownUnneeded>,
     total_actions: usize,
     copy_bytes: u64,
+    models_link: Option<String>,
     warnings: Vec<String>,
     errors: Vec<String>,
 }
@@ -330,6 +342,7 @@ fn shown_plan(plan: &Plan) -> ShownPlan {
         needs_copy: of(&[Action::Copy]),
         unwanted: plan.unwanted.iter().map(ShownUnneeded::from).collect(),
         copy_bytes: copies.map(|link| link.size).sum(),
+        models_link: Some(plan.foreign_link.clone()).filter(|link| !link.is_empty()),
         warnings: plan.warnings.clone(),
         errors: plan.errors.clone(),
     }

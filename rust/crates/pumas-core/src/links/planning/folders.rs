@@ -16,27 +16,38 @@ use crate::storage::files::exists;
 use crate::storage::paths::{contained, relative_path, slug};
 use crate::text::cut;
 
-/// What the models folder holds when it is a link into the library, else "". Fails with the reason why no links can be
-/// planned there.
-pub(super) fn models_link(place: &Place, library: &str) -> Result<String, String> {
+/// Whether the models folder is a link itself; with what that holds.
+pub(super) enum ModelsLink {
+    None,
+    /// Links made through it would land in the library itself.
+    IntoLibrary(String),
+    /// Somebody's.
+    Elsewhere(String),
+}
+
+/// Fails with the reason when it is no folder either.
+pub(super) fn models_link(place: &Place, library: &str) -> Result<ModelsLink, String> {
     let models = place.models.as_str();
     let path = Path::new(models);
     let Some(text) = read_link(models) else {
         if exists(path) && !path.is_dir() {
             return Err(format!("{} of {} is no folder.", last(models), place.tag));
         }
-        return Ok(String::new());
+        return Ok(ModelsLink::None);
     };
     let (there, library) = (real(models), real(library));
     let is_below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
     if there == library || is_below(&there, &library) || is_below(&library, &there) {
-        // Links made through it would land in the library itself.
-        return Ok(text);
+        return Ok(ModelsLink::IntoLibrary(text));
     }
-    Err(format!(
-        "The models folder of {} is a link that leads elsewhere; not touched.",
-        place.tag
-    ))
+    Ok(ModelsLink::Elsewhere(text))
+}
+
+/// Whether something that is no folder stands there, or in the place of a folder above it.
+fn is_taken(path: &str, models: &str) -> bool {
+    let mut above = Path::new(path).ancestors();
+    let nearest = above.find(|one| exists(one) || *one == Path::new(models));
+    nearest.is_some_and(|one| exists(one) && !one.is_dir())
 }
 
 /// One of them.
@@ -188,7 +199,7 @@ impl<'a> Folders<'a> {
                     "{subdir} is a link that leads out of the app, so nothing is linked there."
                 ));
             }
-            if exists(Path::new(&path)) && !Path::new(&path).is_dir() {
+            if is_taken(&path, self.models) {
                 return Err(format!("{subdir} is no folder, so nothing is linked there."));
             }
         }
