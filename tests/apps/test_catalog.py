@@ -21,6 +21,35 @@ def own(root: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
 
 
+def test_files_that_come_and_change_are_seen_when_asked_for(tmp_path: Path) -> None:
+    apps = Apps(Layout(tmp_path))
+    with pytest.raises(UnknownApp):
+        apps.get("tiny")
+    own(tmp_path, "tiny.json", orjson.dumps(MINIMAL))
+    tiny = apps.get("tiny")
+    assert apps.refreshed()["tiny"] is tiny and apps.holds(tiny)
+    own(tmp_path, "tiny.json", orjson.dumps(MINIMAL | {"name": "Other"}))
+    assert apps.all()["tiny"].name == "Tiny"
+    assert apps.refreshed()["tiny"].name == "Other"
+    assert not apps.holds(tiny) and apps.holds(apps.get("comfyui"))
+
+
+@pytest.mark.parametrize("change", ["gone", "damaged"])
+def test_an_app_whose_description_goes_stays_as_it_was(tmp_path: Path, change: str) -> None:
+    own(tmp_path, "tiny.json", orjson.dumps(MINIMAL))
+    troubles = Troubles()
+    apps = Apps(Layout(tmp_path), troubles)
+    tiny = apps.get("tiny")
+    own(tmp_path, "tiny.json", b"{")
+    if change == "gone":
+        (Layout(tmp_path).apps / "tiny.json").unlink()
+    assert apps.refreshed()["tiny"] is tiny
+    assert troubles.count == (change == "damaged")
+    own(tmp_path, "tiny.json", orjson.dumps(MINIMAL | {"id": "renamed"}))
+    assert list(apps.refreshed()) == ["comfyui", "llamacpp", "ollama", "renamed"]
+    assert troubles.count == 0
+
+
 def test_shipped_apps_are_there_without_any_file_of_the_users(tmp_path: Path) -> None:
     assert list(Apps(Layout(tmp_path)).all()) == ["comfyui", "llamacpp", "ollama"]
 

@@ -82,6 +82,28 @@ def test_a_fourth_app_is_a_file(server: ReleaseServer, launch: Launch, tmp_path:
     assert (progress["tag"], progress["success"]) == ("r12", True)
 
 
+def test_a_description_that_comes_or_changes_is_seen_by_a_running_sidecar(launch: Launch, tmp_path: Path) -> None:
+    root, of_tiny = tmp_path / "root", {"app_id": "tiny"}
+    sidecar = launch()
+    for name in ("serve.py", "venv/bin/python"):
+        path = root / "tiny-versions/r9" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert sidecar.result("get_installed_versions", of_tiny)["error_code"] == "unknown_app"
+    file = root / "launcher-data/apps/tiny.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(FOURTH))
+    assert sidecar.result("get_installed_versions", of_tiny)["versions"] == ["r9"]
+    package = {"kind": "source", "complete": ["other.py"]}
+    file.write_text(json.dumps(FOURTH | {"name": "Tinier", "package": package}))
+    apps = {app["app_id"]: app for app in sidecar.result("list_apps")["apps"]}
+    assert (apps["tiny"]["name"], apps["tiny"]["installed"]) == ("Tinier", [])
+    assert sidecar.result("get_version_status", of_tiny)["status"]["installedCount"] == 0
+    file.write_text("{")
+    assert "tiny" in [app["app_id"] for app in sidecar.result("list_apps")["apps"]]
+    assert [one["kind"] for one in sidecar.result("get_library_status")["troubles"]] == ["damaged_app"]
+
+
 @pytest.mark.parametrize("digests", [True, False], ids=["in blocks", "in one stream"])
 def test_an_archive_minds_the_limit_of_downloads(server: ReleaseServer, launch: Launch, *, digests: bool) -> None:
     release = ollama("v0.13.1", padding=3 * MIB)

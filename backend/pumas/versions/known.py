@@ -50,10 +50,12 @@ class Known:
         app = self.apps.get(app_id)
         with self._lock:
             one = self._made.get(app.id)
-            if one is None:
+            if one is None or (one.app is not app and not one.busy):
+                # What is under way in an app goes on as it began; its new description counts after that.
+                progress = one.progress if one is not None else None
                 state = VersionState(self.layout, app, self._file_lock, self.troubles)
                 releases = ReleaseList(app, self.layout.cache, GitHub(self.network))
-                one = self._made[app.id] = OneApp(app, state, Places(state.folder), releases)
+                one = self._made[app.id] = OneApp(app, state, Places(state.folder), releases, progress)
             return one
 
     def made(self) -> list[OneApp]:
@@ -62,7 +64,8 @@ class Known:
 
     async def of(self, app_id: str) -> OneApp:
         """Raises UnknownApp."""
-        return self._made.get(app_id) or await asyncio.to_thread(lambda: self.app(app_id))
+        one = self._made.get(app_id)
+        return one if one and self.apps.holds(one.app) else await asyncio.to_thread(lambda: self.app(app_id))
 
     async def do(self, app_id: str, work: Callable[[OneApp], T]) -> T:
         """Some file work on an app's state. Raises UnknownApp, and what `work` raises."""

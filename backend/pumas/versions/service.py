@@ -127,7 +127,7 @@ class VersionService:
 
         def look() -> list[tuple[AppDescription, list[str], str | None]]:
             found: list[tuple[AppDescription, list[str], str | None]] = []
-            for app in self._known.apps:
+            for app in self._known.apps.refreshed().values():
                 state = self._known.app(app.id).state
                 found.append((app, [version.tag for version in state.installed()], state.active()))
             return found

@@ -65,3 +65,8 @@ class OneApp:
     progress: Progress | None = None
     job_id: str | None = None
     installing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is installed, or changes its place."""
+        return self.job_id is not None or self.installing.locked()

@@ -1,9 +1,10 @@
-//! The apps that there are. Read when first asked for.
+//! The apps that there are. Read when first asked for; the user's files again when somebody wants a list of the apps, or
+//! one that is not known.
 //!
 //! A file of the user's that cannot be used is a trouble and hides no other app; one that takes a shipped app's id is not
-//! used.
+//! used. An app whose file goes, or cannot be used any more, stays known as it was: it may run, and has to be stopped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -21,6 +22,7 @@ use crate::storage::troubles::Troubles;
 
 /// What is meant when nobody says which app.
 pub const DEFAULT_APP: &str = "comfyui";
+const SUBJECT: &str = "launcher-data/apps";
 const LARGEST: u64 = 1024 * 1024;
 
 type Found = IndexMap<String, Arc<AppDescription>>;
@@ -32,6 +34,10 @@ pub struct Apps {
     found: Mutex<Option<Arc<Found>>>,
     /// What is wrong with the user's files, by name without its ending.
     damaged: Mutex<HashMap<String, String>>,
+    /// What the files that are used hold, by app.
+    texts: Mutex<HashMap<String, Vec<u8>>>,
+    /// What was reported about them.
+    troubled: Mutex<HashSet<String>>,
 }
 
 impl Apps {
@@ -43,6 +49,8 @@ impl Apps {
             troubles,
             found: Mutex::default(),
             damaged: Mutex::default(),
+            texts: Mutex::default(),
+            troubled: Mutex::default(),
         }
     }
 
@@ -52,7 +60,10 @@ impl Apps {
     /// `UnknownApp`.
     pub fn get(&self, app_id: &str) -> Result<Arc<AppDescription>> {
         let id = app_id.trim().to_lowercase();
-        let app = self.all()?.get(&id).cloned();
+        let app = match self.all()?.get(&id) {
+            Some(app) => Some(Arc::clone(app)),
+            None => self.refreshed()?.get(&id).cloned(),
+        };
         app.ok_or_else(|| Error::UnknownApp {
             app_id: app_id.to_owned(),
             damaged: locked(&self.damaged).get(&id).cloned(),
@@ -68,14 +79,40 @@ impl Apps {
         if let Some(known) = &*found {
             return Ok(Arc::clone(known));
         }
-        let read = Arc::new(self.read()?);
+        let read = Arc::new(self.read(&Found::new())?);
         *found = Some(Arc::clone(&read));
         Ok(read)
     }
 
-    fn read(&self) -> Result<Found> {
+    /// As [`Apps::all`], with the user's files as they are now. What did not change is the very same as before. Blocks.
+    ///
+    /// # Errors
+    /// As [`Apps::all`].
+    pub fn refreshed(&self) -> Result<Arc<IndexMap<String, Arc<AppDescription>>>> {
+        let mut found = locked(&self.found);
+        let before = found.clone().unwrap_or_default();
+        let read = Arc::new(self.read(&before)?);
+        *found = Some(Arc::clone(&read));
+        Ok(read)
+    }
+
+    /// Whether the app is still known just so. Reads nothing.
+    #[must_use]
+    pub fn holds(&self, app: &Arc<AppDescription>) -> bool {
+        let found = locked(&self.found);
+        let known = found.as_ref().and_then(|found| found.get(&app.id));
+        known.is_some_and(|known| Arc::ptr_eq(known, app))
+    }
+
+    fn read(&self, before: &Found) -> Result<Found> {
+        let was_troubled = std::mem::take(&mut *locked(&self.troubled));
+        locked(&self.damaged).clear();
         let mut found = Found::new();
         for (name, text) in contracts::APPS {
+            if let Some(app) = before.get(name.trim_end_matches(".json")) {
+                found.insert(app.id.clone(), Arc::clone(app));
+                continue;
+            }
             let app = AppDescription::read(name, text.as_bytes())
                 .map_err(|error| Error::Bug(format!("contracts/apps: {error}")))?;
             found.insert(app.id.clone(), Arc::new(app));
@@ -90,32 +127,52 @@ impl Apps {
                 .to_string_lossy()
                 .into_owned();
             match read_own(&path, &name, &found) {
-                Ok(app) => {
-                    found.insert(app.id.clone(), Arc::new(app));
+                Ok((app, text)) => {
+                    let text_before = locked(&self.texts).insert(app.id.clone(), text.clone());
+                    let same = before.get(&app.id).filter(|_| text_before == Some(text));
+                    let app = same.map_or_else(|| Arc::new(app), Arc::clone);
+                    found.insert(app.id.clone(), app);
                 }
                 Err(reason) => {
-                    let subject = format!("launcher-data/apps/{name}");
-                    let text = format!("This app is not known: {reason}.");
-                    self.troubles.report(&subject, "damaged_app", &text);
+                    let text = format!("This description is not used: {reason}.");
+                    self.tell(format!("{SUBJECT}/{name}"), "damaged_app", &text);
                     let id = name.trim_end_matches(".json").to_lowercase();
                     locked(&self.damaged).insert(id, reason);
                 }
             }
         }
+        for subject in was_troubled.difference(&locked(&self.troubled)) {
+            self.troubles.clear(subject);
+        }
+        for (id, app) in before {
+            let is_taken = found.values().any(|other| other.folder == app.folder);
+            if !found.contains_key(id) && !is_taken {
+                found.insert(id.clone(), Arc::clone(app));
+            }
+        }
         Ok(found)
+    }
+
+    fn tell(&self, subject: String, kind: &str, message: &str) {
+        self.troubles.report(&subject, kind, message);
+        locked(&self.troubled).insert(subject);
     }
 
     fn own_files(&self) -> Vec<PathBuf> {
         json_files(&self.own).unwrap_or_else(|error| {
             let text = format!("{error} Apps of your own are not known.");
-            self.troubles.report("launcher-data/apps", error.kind(), &text);
+            self.tell(SUBJECT.to_owned(), error.kind(), &text);
             Vec::new()
         })
     }
 }
 
-/// A description of the user's, or why it is not used.
-fn read_own(path: &Path, name: &str, found: &Found) -> std::result::Result<AppDescription, String> {
+/// A description of the user's and its text, or why it is not used.
+fn read_own(
+    path: &Path,
+    name: &str,
+    found: &Found,
+) -> std::result::Result<(AppDescription, Vec<u8>), String> {
     let odd = || "it is no file of a sensible size".to_owned();
     let facts = path.metadata().map_err(|_| odd())?;
     if !facts.is_file() || facts.len() > LARGEST {
@@ -132,7 +189,7 @@ fn read_own(path: &Path, name: &str, found: &Found) -> std::result::Result<AppDe
             app.id, app.folder
         ));
     }
-    Ok(app)
+    Ok((app, data))
 }
 
 #[cfg(test)]
@@ -165,6 +222,33 @@ mod tests {
             apps.get("nothing"),
             Err(Error::UnknownApp { damaged: None, .. })
         ));
+    }
+
+    #[test]
+    fn files_that_come_change_and_go_are_seen_when_asked_for() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let troubles = Arc::new(Troubles::default());
+        let apps = Apps::new(&layout, Arc::clone(&troubles));
+        assert!(apps.get("tiny").is_err());
+        fs::create_dir_all(layout.apps()).unwrap();
+        let own = |text: &str| fs::write(layout.apps().join("tiny.json"), text).unwrap();
+        own(&minimal().to_string());
+        let tiny = apps.get("tiny").unwrap();
+        assert!(Arc::ptr_eq(&apps.refreshed().unwrap()["tiny"], &tiny) && apps.holds(&tiny));
+        let mut other = minimal();
+        other["name"] = "Other".into();
+        own(&other.to_string());
+        assert_eq!(apps.refreshed().unwrap()["tiny"].name, "Other");
+        assert!(!apps.holds(&tiny) && apps.holds(&apps.get("comfyui").unwrap()));
+        own("{");
+        assert_eq!(apps.refreshed().unwrap()["tiny"].name, "Other");
+        assert_eq!(troubles.count(), 1);
+        other["id"] = "renamed".into();
+        own(&other.to_string());
+        let ids: Vec<String> = apps.refreshed().unwrap().keys().cloned().collect();
+        assert_eq!(ids, ["comfyui", "llamacpp", "ollama", "renamed"]);
+        assert_eq!(troubles.count(), 0);
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl OneApp {
         locked(&self.now).clone()
     }
 
+    /// Whether something is installed, or changes its place.
+    fn is_busy(&self) -> bool {
+        self.now().job_id.is_some() || self.installing.try_lock().is_err()
+    }
+
     /// The tag that is being worked on.
     pub(super) fn busy(&self) -> Option<String> {
         let progress = self.now().progress?;
@@ -101,8 +106,13 @@ impl Known {
     pub(super) fn app(&self, app_id: &str) -> Result<Arc<OneApp>> {
         let app = self.apps.get(app_id)?;
         let mut made = locked(&self.made);
+        let mut now = Now::default();
         if let Some(one) = made.get(&app.id) {
-            return Ok(Arc::clone(one));
+            // What is under way in an app goes on as it began; its new description counts after that.
+            if Arc::ptr_eq(&one.app, &app) || one.is_busy() {
+                return Ok(Arc::clone(one));
+            }
+            now = one.now();
         }
         let (lock, troubles) = (self.file_lock.clone(), Arc::clone(&self.troubles));
         let state = VersionState::new(&self.layout, Arc::clone(&app), lock, troubles);
@@ -112,7 +122,7 @@ impl Known {
             places: Places::new(state.folder.clone()),
             state: Arc::new(state),
             releases: Arc::new(releases),
-            now: Mutex::default(),
+            now: Mutex::new(now),
             installing: tokio::sync::Mutex::default(),
             app: Arc::clone(&app),
         });
@@ -128,8 +138,9 @@ impl Known {
     /// # Errors
     /// `UnknownApp`.
     pub(super) async fn of(self: &Arc<Self>, app_id: &str) -> Result<Arc<OneApp>> {
-        if let Some(one) = locked(&self.made).get(app_id) {
-            return Ok(Arc::clone(one));
+        let made = locked(&self.made).get(app_id).cloned();
+        if let Some(one) = made.filter(|one| self.apps.holds(&one.app)) {
+            return Ok(one);
         }
         let (known, app_id) = (Arc::clone(self), app_id.to_owned());
         blocking(move || known.app(&app_id)).await

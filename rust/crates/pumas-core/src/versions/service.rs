@@ -197,7 +197,7 @@ impl VersionService {
                     active: one.state.active()?,
                 })
             };
-            known.apps.all()?.values().map(look).collect()
+            known.apps.refreshed()?.values().map(look).collect()
         })
         .await
     }
