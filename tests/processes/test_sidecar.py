@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_what_ended_while_nobody_was_there_is_not_running(launch: Launch, root: 
     assert json.loads(root.ledger.read_text())["runs"] == {}
     assert list((root.path / "launcher-data" / "cache").glob("run-*")) == []
     assert started(second, "web")["pid"] != one["pid"]
+
+
+def test_who_waits_for_an_app_that_is_stopped_meanwhile_is_told(launch: Launch, root: Root) -> None:
+    root.install("silent")
+    sidecar = launch(root=root.path)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(sidecar.result, "launch_app", {"app_id": "silent"})
+        eventually(lambda: run_of(sidecar, "silent"), what="the app running")
+        assert sidecar.result("stop_app", {"app_id": "silent"})["stopped"] == 1
+        answer = waiting.result(20)
+    assert (answer["success"], answer["error_code"]) == (False, "launch_failed")
+    assert answer["error"] == "It was stopped before it was ready."
 
 
 @pytest.mark.parametrize("wish", ["stop", "keep"])

@@ -174,7 +174,7 @@ def _launched(run: RunInfo) -> wire.Launched:
         success=runs,
         ready=run.ready if runs else None,
         log_path=run.log_path,
-        error=run.error,
+        error=run.error or (None if runs else "It was stopped before it was ready."),
         error_code=None if runs else LaunchFailed.kind,
         run_id=run.run_id,
         pid=run.pid,

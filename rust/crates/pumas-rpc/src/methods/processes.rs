@@ -171,6 +171,9 @@ fn launched(run: &RunInfo) -> Value {
     });
     if !runs {
         reply["error_code"] = json!(Error::LaunchFailed(String::new()).kind());
+        if run.error.is_none() {
+            reply["error"] = json!("It was stopped before it was ready.");
+        }
     }
     reply
 }
