@@ -388,7 +388,8 @@ export const de: Table = {
     other: "{count} Dateien lassen sich nur kopieren ({size})",
   },
   "apps.links.copy.allow": "Kopieren",
-  "apps.links.folder": "Der Modellordner ist ein Link nach {path}. Er kann beiseitegelegt werden, an seine Stelle kommt ein Ordner.",
+  "apps.links.folder":
+    "Der Modellordner ist ein Link nach {path}. Er kann beiseitegelegt werden, an seine Stelle kommt ein Ordner.",
   "apps.links.folder.replace": "Ordner anlegen",
   "apps.links.apply": "Anwenden",
   "apps.links.done": { one: "{count} Link angelegt.", other: "{count} Links angelegt." },
