@@ -148,7 +148,12 @@ def test_caches_of_older_sidecars_are_read(tmp_path: Path, value: Any, tags: lis
     assert offered(make(tmp_path)) == tags
 
 
-ASSET = {"name": "ollama-linux-amd64.tgz", "size": 5, "browser_download_url": "https://example.org/x", "state": "uploaded"}
+ASSET = {
+    "name": "ollama-linux-amd64.tgz",
+    "size": 5,
+    "browser_download_url": "https://example.org/x",
+    "state": "uploaded",
+}
 ELSEWHERE = ASSET | {"name": "ollama-other.tgz"}
 COMING = ASSET | {"state": "starter", "size": 0}
 

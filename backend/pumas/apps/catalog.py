@@ -1,8 +1,8 @@
 """The apps that there are: one description each, from `contracts/apps/` and from `launcher-data/apps/` of the root.
 
-Read when first asked for; the user's files again when somebody wants a list of the apps, or one that is not known. A file
-of the user's that cannot be used is a trouble and hides no other app; one that takes a shipped app's id is not used. An app
-whose file goes, or cannot be used any more, stays known as it was: it may run, and has to be stopped.
+Read when first asked for; the user's files again when somebody wants a list of the apps, or one that is not known. A
+file of the user's that cannot be used is a trouble and hides no other app; one that takes a shipped app's id is not
+used. An app whose file goes, or cannot be used any more, stays known as it was: it may run, and has to be stopped.
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ def plan(
 ) -> int:
     """Show what would be linked, what is in the way, and what is broken. Changes nothing."""
     tag = _tag(cli, app, tag)
-    found = cli.client.preview_model_mapping(
-        tag, app_id=app, allow_copy=allow_copy, replace_models_link=replace_link
-    )
+    found = cli.client.preview_model_mapping(tag, app_id=app, allow_copy=allow_copy, replace_models_link=replace_link)
     if cli.out.as_json:
         cli.out.document(found)
         return exits.FAILED if found["errors"] else exits.OK

@@ -15,8 +15,9 @@ PlanId = Annotated[str, Field(max_length=200)]
 PLAN = "From `preview_model_mapping`: apply only if that is still what would be done."
 COPY = "Copy files where no link can be made; without this they are left out."
 REPLACE = (
-    "Where the version's models folder is a link that leads elsewhere (`models_link` of the preview): move that link aside "
-    "and make a folder in its place; without this nothing is linked there. What lies where it leads is not touched."
+    "Where the version's models folder is a link that leads elsewhere (`models_link` of the preview): move that link "
+    "aside and make a folder in its place; without this nothing is linked there. What lies where it leads is not "
+    "touched."
 )
 DEFAULT = "comfyui"
 

@@ -416,8 +416,8 @@ class _Run:
             )
         if plan.foreign_link:
             plan.warnings.append(
-                f"The models folder is a link to {plan.foreign_link}; it is moved aside for a real folder. The app finds "
-                "what lies there again when it is imported."
+                f"The models folder is a link to {plan.foreign_link}; it is moved aside for a real folder. The app "
+                "finds what lies there again when it is imported."
             )
         elif plan.models_link:
             plan.warnings.append("The models folder is a link into the library; it is moved aside for a real folder.")

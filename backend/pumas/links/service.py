@@ -107,9 +107,7 @@ class LinkService:
 
     # -- plan and apply ------------------------------------------------------------------------------------------------
 
-    async def plan(
-        self, app_id: str, tag: str, *, allow_copy: bool = False, replace_models_link: bool = False
-    ) -> Plan:
+    async def plan(self, app_id: str, tag: str, *, allow_copy: bool = False, replace_models_link: bool = False) -> Plan:
         """Raises UnknownApp, InvalidInput, VersionNotFound, and what reading the library refused."""
         await self._catalog.fresh()
         return await self._in_thread(

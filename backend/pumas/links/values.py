@@ -65,9 +65,9 @@ class Unneeded:
 class Plan:
     """What would be done for one version.
 
-    `models_link` is set when the models folder itself is a link that is moved aside for a folder: one into the library, as
-    very old versions had it, or another that the caller gave up. `foreign_link` is where one leads that leads elsewhere.
-    `unwanted` links work but no rule wants them any more.
+    `models_link` is set when the models folder itself is a link that is moved aside for a folder: one into the library,
+    as very old versions had it, or another that the caller gave up. `foreign_link` is where one leads that leads
+    elsewhere. `unwanted` links work but no rule wants them any more.
     """
 
     place: Place

@@ -88,9 +88,7 @@ class LinkWork:
         """
         place = self.places.get(app_id, tag)
         self._after_loss()
-        plan = self._planner.plan(
-            place, model_ids, allow_copy=allow_copy, replace_models_link=replace_models_link
-        )
+        plan = self._planner.plan(place, model_ids, allow_copy=allow_copy, replace_models_link=replace_models_link)
         if sandbox.detect().is_sandboxed:
             plan.warnings.append("The sidecar runs in a sandbox; apps outside of it may see these paths differently.")
         return plan
@@ -112,9 +110,7 @@ class LinkWork:
         """
         with self._keeper.lock:
             self._keeper.settle()
-        plan = self.plan(
-            app_id, tag, model_ids, allow_copy=allow_copy, replace_models_link=replace_models_link
-        )
+        plan = self.plan(app_id, tag, model_ids, allow_copy=allow_copy, replace_models_link=replace_models_link)
         if plan_id is not None and plan.id != plan_id:
             raise PlanOutdated
         return plan

@@ -66,9 +66,9 @@ def newest_first(app: AppDescription, tags: Iterable[str]) -> list[str]:
 
 
 def offered(app: AppDescription, tags: Iterable[str], prereleases: Collection[str] = ()) -> list[str]:
-    """Those tags that are offered, newest first: with `newest_per` minor only the highest of each major.minor, and beside
-    it the highest prerelease that comes after it, which must not hide it; tags without a version, and such as cannot be
-    installed, never."""
+    """Those tags that are offered, newest first: with `newest_per` minor only the highest of each major.minor, and
+    beside it the highest prerelease that comes after it, which must not hide it; tags without a version, and such as
+    cannot be installed, never."""
     known = [(tag, version) for tag in tags if _installable(tag) and (version := version_of(app, tag)) is not None]
     known.sort(key=lambda one: one[1], reverse=True)
     if app.releases.newest_per == "release":
