@@ -104,6 +104,15 @@ def test_a_description_that_comes_or_changes_is_seen_by_a_running_sidecar(launch
     assert [one["kind"] for one in sidecar.result("get_library_status")["troubles"]] == ["damaged_app"]
 
 
+def test_a_pipe_that_is_called_like_the_active_version_is_not_waited_for(launch: Launch, tmp_path: Path) -> None:
+    for name in ("main.py", "venv/bin/python"):
+        path = tmp_path / "root/comfyui-versions/v0.3.10" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    os.mkfifo(tmp_path / "root/.active-version")
+    assert launch().result("get_active_version")["version"] == "v0.3.10"
+
+
 @pytest.mark.parametrize("digests", [True, False], ids=["in blocks", "in one stream"])
 def test_an_archive_minds_the_limit_of_downloads(server: ReleaseServer, launch: Launch, *, digests: bool) -> None:
     release = ollama("v0.13.1", padding=3 * MIB)

@@ -344,6 +344,8 @@ class VersionState:
         return (cast(str, tag), cast(str, job_id)) if ours else None
 
     def _written_active(self) -> str | None:
+        if not self._active_path.is_file():
+            return None  # a pipe would be waited for
         try:
             with open(self._active_path, "rb") as file:
                 return file.read(200).decode("utf-8", "replace").strip() or None

@@ -536,6 +536,9 @@ impl VersionState {
     }
 
     fn written_active(&self) -> Option<String> {
+        if !self.active_path.is_file() {
+            return None; // a pipe would be waited for
+        }
         let mut data = Vec::new();
         let file = fs::File::open(&self.active_path).ok()?;
         file.take(LONGEST_TAG).read_to_end(&mut data).ok()?;
