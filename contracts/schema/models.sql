@@ -13,11 +13,11 @@ CREATE TABLE models (
     updated_at        TEXT NOT NULL,
     subtype           TEXT NOT NULL DEFAULT '',
     family            TEXT NOT NULL DEFAULT '',
-    tags              TEXT NOT NULL DEFAULT '',     -- joined by spaces, for search
+    tags              TEXT NOT NULL DEFAULT '',     -- and their folded words where those differ, for search
     description       TEXT NOT NULL DEFAULT '',
     kinds             TEXT NOT NULL DEFAULT '',     -- subtype, file formats and quantisations, for search
     facets            TEXT NOT NULL DEFAULT '',     -- what can be filtered by, as words that no query can contain
-    other_names       TEXT NOT NULL DEFAULT '',     -- words of cleaned_name and id that the official name lacks
+    other_names       TEXT NOT NULL DEFAULT '',     -- words that lead to the model and that no other column has
     name_key          TEXT NOT NULL DEFAULT '',     -- the official name's words, folded
     added_date        TEXT,
     last_used         TEXT,
@@ -119,4 +119,4 @@ CREATE TABLE library_state (
 -- A new index begins at a revision that no earlier one had, so that nothing remembered of that one fits this.
 INSERT INTO library_state
 VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL, 9223372036854775807);
-PRAGMA user_version = 7;
+PRAGMA user_version = 8;

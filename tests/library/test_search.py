@@ -88,6 +88,61 @@ def test_finds(index: sqlite3.Connection, text: str, expected: list[str]) -> Non
     assert page.match == "all"
 
 
+SPELLED = {
+    "llm/llama/a": {"official_name": "Llama 3.1 8B"},
+    "llm/qwen/b": {"official_name": "Qwen3-8B"},
+    "llm/qwen/c": {"official_name": "Qwen2.5 VL 3B", "tags": ["phi4"]},
+    "diffusion/flux/d": {"official_name": "FLUX.1-dev fp16"},
+    "llm/ru/e": {"official_name": "Русский Йод Ёлка", "tags": ["большой"]},
+    "llm/gr/f": {"official_name": "Μοντέλο"},
+    "llm/zh/g": {"official_name": "通义千问 7B", "tags": ["日本語モデル"]},
+    "llm/ja/h": {"official_name": unicodedata.normalize("NFD", "デモ")},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # A number may stand apart from the name before it, here and there.
+        ("llama3", "a"),
+        ("llama3.1", "a"),
+        ("llama3.1 8b", "a"),
+        ("qwen 3", "bc"),
+        ("qwen3", "b"),
+        ("qwen 2.5", "c"),
+        ("phi 4", "c"),
+        ("flux1", "d"),
+        ("7b", "g"),
+        ("16", ""),
+        # The tokenizer folds Latin only.
+        ("йод", "e"),
+        ("ЁЛКА", "e"),
+        ("елка", "e"),
+        ("большои", "e"),
+        ("большой русский", "e"),
+        ("μοντέλο", "f"),
+        ("ΜΟΝΤΕΛΟ", "f"),
+        # Nothing stands between the words of these.
+        ("通义", "g"),
+        ("千问", "g"),
+        ("モデル", "g"),
+        ("デモ", "h"),
+    ],
+)
+def test_finds_what_is_spelled_otherwise(index: sqlite3.Connection, text: str, expected: str) -> None:
+    fill(index, SPELLED)
+    page = Searcher().search(index, text)
+    assert (sorted(hit.id[-1] for hit in page.hits), page.total, page.match) == (list(expected), len(expected), "all")
+    assert sum(Searcher().facets(index, text, Filters(), {}).families.values()) == len(expected)
+
+
+def test_a_number_apart_is_no_reason_to_show_anything(index: sqlite3.Connection) -> None:
+    fill(index, SPELLED)
+    assert Searcher().search(index, "zebra3").total == 0
+    page = Searcher().search(index, "llama3.1 zebra")
+    assert (page.hits[0].id, page.match) == ("llm/llama/a", "any")
+
+
 def test_any_word_when_no_model_has_all(index: sqlite3.Connection) -> None:
     fill(index, LIBRARY)
     page = Searcher().search(index, "flux harbours qwen2 zzz")
@@ -446,6 +501,16 @@ def test_what_the_index_says_of_formats_and_quantisations() -> None:
     assert formats_and_quantizations("checkpoints gguf safetensors q4_k_m") == (["gguf", "safetensors"], ["Q4_K_M"])
     assert formats_and_quantizations("text-to-image safetensors ") == (["safetensors"], [])
     assert formats_and_quantizations("") == ([], [])
+
+
+def test_a_quantisation_that_only_the_content_told_is_found(index: sqlite3.Connection) -> None:
+    plain = {"files": [{"name": "plain.gguf", "size": 5}]}
+    for told, name in (("q4_k_m", "a"), ("", "b"), (None, "c"), ("hello", "d")):
+        fill(index, {f"llm/x/{name}": plain | {"quantization": told}})
+    fill(index, {"llm/x/e": {"files": [{"name": "x-Q8_0.gguf", "size": 5}], "quantization": "Q6_K"}})
+    for text, quants in (("q4_k_m", []), ("", ["Q4_K_M"])):
+        assert [hit.id for hit in Searcher().search(index, text, filters=Filters(quants=quants)).hits] == ["llm/x/a"]
+    assert Searcher().facets(index, "", Filters(), {}).quants == {"Q4_K_M": 1, "Q6_K": 1}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import orjson
 from pumas.library.formats.quantization import detect_quantization
 from pumas.library.formats.shards import is_projector
 from pumas.library.moments import parsed, utc_text
-from pumas.library.words import facet, same, size_band, words
+from pumas.library.words import facet, further, same, size_band, words
 
 JsonObject = dict[str, Any]
 
@@ -157,6 +157,7 @@ def from_metadata(model_id: str, metadata: JsonObject) -> IndexEntry:
         base_repo=_has_base_repo(metadata, downloaded_from),
         security_tier=metadata.get("security_tier"),
         pending=metadata.get("pending_online_lookup") is True and metadata.get("match_source") != "manual",
+        quantization=_text(metadata.get("quantization")),
         storage=metadata.get("storage"),
     )
 
@@ -218,6 +219,7 @@ def _entry(
     base_repo: bool,
     security_tier: object,
     pending: bool,
+    quantization: str = "",
     derived: bool = False,
     storage: object = None,
 ) -> IndexEntry:
@@ -229,7 +231,7 @@ def _entry(
     primary = primary_file(files)
     formats = sorted({extension(file.name) for file in files} & MODEL_EXTENSIONS.keys())
     tier = security_tier if isinstance(security_tier, str) and security_tier in _TIERS else None
-    quantization = detect_quantization(primary.name) if primary else ""
+    quantization = _told_quantization(quantization) or (detect_quantization(primary.name) if primary else "")
     properties = (
         ("type", model_type),
         ("subtype", subtype),
@@ -241,10 +243,12 @@ def _entry(
     facets = [facet(kind, value) for kind, value in properties if value]
     facets += [tag.facet for tag in tags]
     official_words = words(official_name)
-    described = {*official_words, *_few_words(model_type), *_few_words(family)}
     # Its last part is nearly always the name, and those above it are seen again and again.
     named = [] if parts[-1] == cleaned_name else words(parts[-1])
-    other_words = [*words(cleaned_name), *chain.from_iterable(map(_few_words, parts[:-1])), *named]
+    named = [*words(cleaned_name), *chain.from_iterable(map(_few_words, parts[:-1])), *named]
+    described = [*official_words, *_few_words(model_type), *_few_words(family)]
+    other_words = [*named, *further([*described, *named])]
+    in_columns = {word for word in described if word.isascii()}
     tag_texts = [tag.text for tag in tags]
     return IndexEntry(
         id=model_id,
@@ -258,11 +262,11 @@ def _entry(
         updated_at=updated_date or added_date or "",
         subtype=subtype,
         family=family,
-        tags=" ".join(tag_texts),
+        tags=" ".join([*tag_texts, *chain.from_iterable(map(_further_of, tag_texts))]),
         description=description,
         kinds=" ".join([subtype, *formats, quantization]).rstrip(),
         facets=" ".join(facets),
-        other_names=" ".join(w for w in dict.fromkeys(other_words) if w not in described),
+        other_names=" ".join(w for w in dict.fromkeys(other_words) if w not in in_columns),
         name_key=" ".join(official_words),
         added_date=added_date,
         last_used=last_used,
@@ -284,6 +288,17 @@ def _entry(
 def _few_words(text: str) -> tuple[str, ...]:
     """`words` of types and families, of which a library has few."""
     return tuple(words(text))
+
+
+@functools.lru_cache(maxsize=256)
+def _told_quantization(text: str) -> str:
+    """As the tables spell it; there are few."""
+    return detect_quantization(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _further_of(tag: str) -> tuple[str, ...]:
+    return tuple(further(words(tag)))
 
 
 def extension(name: str) -> str:

@@ -1,10 +1,11 @@
 """Search in the index: any text becomes a safe expression, filters and paging happen in SQL, totals are true.
 
-All words must match, each as the beginning of an indexed word; when nothing has them all, models with any of them are
-shown and the result says so. Order, best first: the name is the query; all its words are words of the name; all begin
-words of the name; all are in name, tags or other short fields; the rest, which needs the description. Up to `NARROW`
-matches are weighed one by one inside that order. More than that are taken newest first, because weighing all of, say,
-30,000 matches (FTS5's bm25 does) takes 30 times longer than finding them.
+All words must match, each as the beginning of an indexed word. When nothing has them all, `llama3` is also taken for
+`llama 3`; when that finds nothing either, models with any of them are shown and the result says so. Order, best first:
+the name is the query; all its words are words of the name; all begin words of the name; all are in name, tags or other
+short fields; the rest, which needs the description. Up to `NARROW` matches are weighed one by one inside that order.
+More than that are taken newest first, because weighing all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times
+longer than finding them.
 
 Filters are words too (`words.facet`), so that counting stays one pass over the search table. Nothing here writes.
 """
@@ -24,7 +25,7 @@ from pumas import footprint
 from pumas.library import facets
 from pumas.library.facets import FacetCounts, Matching
 from pumas.library.formats.quantization import detect_quantization
-from pumas.library.words import facet, same, words
+from pumas.library.words import apart, facet, same, words
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -188,13 +189,12 @@ class Searcher:
         look = _Look(c, self._current(c), filters)
         found = terms(text)
         match: Match = "all"
-        if found:
-            query, rows, total = look.find(found, " AND ", limit, offset)
-            if not total and len(found) > 1:
-                match = "any"
-                query, rows, total = look.find(found, " OR ", limit, offset)
-        else:
-            query, rows, total = look.newest(limit, offset)
+        query, rows, total = look.newest(limit, offset) if not found else ("", [], 0)
+        for asked, operator in _ways(found):
+            match = "all" if operator == " AND " else "any"
+            query, rows, total = look.find(asked, operator, limit, offset)
+            if total:
+                break
         hits = look.hits(rows)
         return Page(hits, total, query, match, round((time.perf_counter() - started) * 1000, 3))
 
@@ -202,10 +202,9 @@ class Searcher:
         self, c: sqlite3.Connection, text: str, filters: Filters, models_of: Mapping[str, Sequence[str]]
     ) -> FacetCounts:
         """Count what `search` finds, by kind. `models_of` has the ids of the models that each app uses."""
-        known, found = self._current(c), terms(text)
-        operator = " AND "
-        if len(found) > 1 and not _Look(c, known, filters).has_any(found, operator):
-            operator = " OR "
+        known, ways = self._current(c), _ways(terms(text)) or [([], " AND ")]
+        look = _Look(c, known, filters)
+        found, operator = next((way for way in ways[:-1] if look.has_any(*way)), ways[-1])
         of_apps = {app: _json(ids) for app, ids in models_of.items()}
         others, of_any_app = filters.without_chosen(), replace(filters, ids=None)
         if _Look(c, known, others).are_more_than(self._many, found, operator):
@@ -434,6 +433,19 @@ def one(c: sqlite3.Connection, model_id: str) -> Hit | None:
 def _hit(columns: tuple[Any, ...]) -> Hit:
     hit = Hit._make(columns)
     return hit._replace(tags=orjson.loads(columns[6]), related_available=bool(hit.related_available))
+
+
+def _ways(found: list[str]) -> list[tuple[list[str], str]]:
+    """(the words to ask for, what is between them), in the order to try: the first way that finds something counts."""
+    if not found:
+        return []
+    split = apart(found)[:MAX_TERMS]
+    ways = [(found, " AND ")]
+    if split != found:
+        ways.append((split, " AND "))
+    if len(found) > 1:
+        ways.append((split, " OR "))
+    return ways
 
 
 def _begun(found: list[str], operator: str) -> str:

@@ -12,12 +12,21 @@ import hashlib
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import islice
 
 # Letters that unicode61 nevertheless takes for separators (New Tai Lue and Vedic vowel signs that changed category).
 _NOT_LETTERS_TO_SQLITE = "\u19b0-\u19c0\u19c8\u19c9\u1cf2\u1cf3"
 _DIACRITICS = re.compile("[\u0300-\u036f]+")
 # `\w` minus "_" is exactly the letters and numbers.
 _WORD = re.compile(rf"[^\W_{_NOT_LETTERS_TO_SQLITE}]+")
+_LIKELY = re.compile("[0-9](?<=[a-z]{3}[0-9])")  # most names have no such number, and this is quick to tell
+_NUMBERS_AFTER_NAMES = re.compile(r"\b[a-z]{3,}([0-9][0-9a-z]*)\b")
+# Thai to Khmer, kana, Han: whole sentences are one word to the tokenizer.
+_UNDIVIDED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_MOST_ENDS = 32
 _ASCII_WORD = re.compile("[0-9a-z]+")
 # A private-use character is a letter to unicode61, and `words` never yields one: no query can reach a facet. All begin
 # alike, so that the prefix indexes hold one beginning for each model, not four for each of its facets.
@@ -30,6 +39,32 @@ def words(text: str) -> list[str]:
         return _ASCII_WORD.findall(text.lower())
     decomposed = unicodedata.normalize("NFD", text.encode("utf-8", "replace").decode())
     return _WORD.findall(unicodedata.normalize("NFC", _DIACRITICS.sub("", decomposed)).lower())
+
+
+def further(folded: Iterable[str]) -> list[str]:
+    """What has to stand in the index beside a text with these words, so that what a person types finds it:
+
+    - words that are not ASCII, as the tokenizer folds some in its own way (it keeps the accents of Greek and Cyrillic);
+    - their ends, where the script puts nothing between words: a query finds only beginnings;
+    - `3` of `qwen3`, so that "qwen 3" finds it as well as `Qwen-3`; `fp16` is no name with a number.
+    """
+    text = " ".join(folded)
+    found: list[str] = _NUMBERS_AFTER_NAMES.findall(text) if _LIKELY.search(text) else []
+    if not text.isascii():
+        for word in text.split(" "):
+            if not word.isascii():
+                starts = (match.start() for match in _UNDIVIDED.finditer(word, 1))
+                found += [word, *(word[start:] for start in islice(starts, _MOST_ENDS))]
+    return found
+
+
+def apart(folded: Iterable[str]) -> list[str]:
+    """The same words with names and the numbers behind them as words of their own: `llama3` is `llama`, `3`."""
+    parts: list[str] = []
+    for word in folded:
+        match = _NUMBERS_AFTER_NAMES.fullmatch(word)
+        parts += [word[: match.start(1)], match[1]] if match else [word]
+    return list(dict.fromkeys(parts))
 
 
 @functools.lru_cache(maxsize=1024)

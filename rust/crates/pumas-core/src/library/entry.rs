@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::library::formats::quantization::detect_quantization;
 use crate::library::moments::{timestamp, utc_text};
 use crate::library::repo_ids::{names_a_repository, repo_id};
-use crate::library::words::{facet, same, size_band, words};
+use crate::library::words::{facet, further, same, size_band, words};
 use crate::storage::json_file::{JsonObject, is_true};
 use crate::text::cut;
 
@@ -98,6 +98,7 @@ struct Facts<'a> {
     has_base_repo: bool,
     security_tier: Option<&'a Value>,
     pending: bool,
+    quantization: String,
     derived: bool,
     storage: Option<&'a Value>,
 }
@@ -153,6 +154,7 @@ pub fn from_metadata(model_id: &str, metadata: &JsonObject) -> Result<IndexEntry
             security_tier: metadata.get("security_tier"),
             pending: metadata.get("pending_online_lookup") == Some(&Value::Bool(true))
                 && metadata.get("match_source").and_then(Value::as_str) != Some("manual"),
+            quantization: text("quantization"),
             derived: false,
             storage: metadata.get("storage"),
         },
@@ -188,6 +190,25 @@ pub fn from_files(
     )
 }
 
+/// The words of other names that the columns lack, and what else leads to the model.
+fn other_names(described: &[String], named: &[String]) -> String {
+    let mut seen: HashSet<String> = described.iter().filter(|word| word.is_ascii()).cloned().collect();
+    let mut others = [named, &further(described), &further(named)].concat();
+    others.retain(|word| seen.insert(word.clone()));
+    others.join(" ")
+}
+
+/// Tags as they are searched for.
+fn searched(tags: &[&str]) -> String {
+    let text = tags.join(" ");
+    let further = further(&words(&text));
+    if further.is_empty() {
+        text
+    } else {
+        format!("{text} {}", further.join(" "))
+    }
+}
+
 fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
     let parts: Vec<&str> = model_id.split('/').collect();
     let part = |position: usize, least: usize| if parts.len() > least { parts[position] } else { "" };
@@ -205,7 +226,10 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
         .filter_map(|file| known_extension(&file.name))
         .map(|(name, _)| name)
         .collect();
-    let quantization = detect_quantization(primary_name);
+    let quantization = or(
+        detect_quantization(&facts.quantization),
+        &detect_quantization(primary_name),
+    );
     let mut properties = vec![
         ("type", model_type.clone()),
         ("subtype", facts.subtype.clone()),
@@ -222,17 +246,8 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
     facets.extend(facts.tags.iter().map(|tag| tag.facet.clone()));
 
     let official_words = words(&official_name);
-    let described: HashSet<String> = official_words
-        .iter()
-        .cloned()
-        .chain(words(&model_type))
-        .chain(words(&family))
-        .collect();
-    let mut seen = HashSet::new();
-    let other_names: Vec<String> = words(&format!("{cleaned_name} {model_id}"))
-        .into_iter()
-        .filter(|word| !described.contains(word) && seen.insert(word.clone()))
-        .collect();
+    let described = [official_words.clone(), words(&model_type), words(&family)].concat();
+    let other_names = other_names(&described, &words(&format!("{cleaned_name} {model_id}")));
 
     let mut kinds = vec![facts.subtype.as_str()];
     kinds.extend(formats);
@@ -265,10 +280,10 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
             .updated_date
             .or_else(|| facts.added_date.clone())
             .unwrap_or_default(),
-        tags: tag_texts.join(" "),
+        tags: searched(&tag_texts),
         kinds: kinds.join(" ").trim_end().to_owned(),
         facets: facets.join(" "),
-        other_names: other_names.join(" "),
+        other_names,
         name_key: official_words.join(" "),
         added_date: facts.added_date,
         last_used: facts.last_used,

@@ -1,10 +1,11 @@
 //! Search in the index: any text becomes a safe expression, filters and paging happen in SQL, totals are true.
 //!
-//! All words must match, each as the beginning of an indexed word; when nothing has them all, models with any of them
-//! are shown and the result says so. Order, best first: the name is the query; all its words are words of the name; all
-//! begin words of the name; all are in name, tags or other short fields; the rest, which needs the description. Up to
-//! `NARROW` matches are weighed one by one inside that order. More than that are taken newest first, because weighing
-//! all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times longer than finding them.
+//! All words must match, each as the beginning of an indexed word. When nothing has them all, `llama3` is also taken for
+//! `llama 3`; when that finds nothing either, models with any of them are shown and the result says so. Order, best
+//! first: the name is the query; all its words are words of the name; all begin words of the name; all are in name, tags
+//! or other short fields; the rest, which needs the description. Up to `NARROW` matches are weighed one by one inside
+//! that order. More than that are taken newest first, because weighing all of, say, 30,000 matches (FTS5's bm25 does)
+//! takes 30 times longer than finding them.
 //!
 //! Filters are words too ([`crate::library::words::facet`]), so that counting stays one pass over the search table. Of a
 //! large library the words are held in memory (`library::held`), once somebody has searched it; the search table
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use crate::library::facets::{self, FacetCounts, UsedBy};
 use crate::library::held::{Asked, Held};
-use crate::library::words::words;
+use crate::library::words::{apart, words};
 use crate::storage::locked;
 use crate::text::cut;
 
@@ -96,6 +97,50 @@ pub fn terms(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The words to ask for, and whether all or any of them must be there.
+#[derive(Debug)]
+struct Way {
+    words: Vec<String>,
+    all: bool,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            words: Vec::new(),
+            all: true,
+        }
+    }
+}
+
+impl Way {
+    fn operator(&self) -> &'static str {
+        if self.all { ALL } else { ANY }
+    }
+}
+
+/// How a query is asked for, in the order to try: the first way that finds something counts. None without words.
+fn ways(found: Vec<String>) -> Vec<Way> {
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let (mut split, several) = (apart(&found), found.len() > 1);
+    split.truncate(MAX_TERMS);
+    let other = (split != found).then(|| Way {
+        words: split.clone(),
+        all: true,
+    });
+    let any = several.then_some(Way {
+        words: split,
+        all: false,
+    });
+    let all = Way {
+        words: found,
+        all: true,
+    };
+    [Some(all), other, any].into_iter().flatten().collect()
 }
 
 /// What is held of one revision of the library; nothing of a small one.
@@ -176,16 +221,20 @@ impl Searcher {
             offset: offset.clamp(0, MAX_OFFSET),
         };
         let look = Look::new(c, self.known(c)?, filters);
-        let found = terms(text);
+        let mut ways = ways(terms(text)).into_iter();
+        let first = ways.next().unwrap_or_default();
         let mut matched = Match::All;
-        let mut listing = if found.is_empty() {
+        let mut listing = if first.words.is_empty() {
             look.newest(span)?
         } else {
-            look.find(&found, ALL, span)?
+            look.find(&first.words, ALL, span)?
         };
-        if listing.total == 0 && found.len() > 1 {
-            matched = Match::Any;
-            listing = look.find(&found, ANY, span)?;
+        for way in ways {
+            if listing.total > 0 {
+                break;
+            }
+            matched = if way.all { Match::All } else { Match::Any };
+            listing = look.find(&way.words, way.operator(), span)?;
         }
         let hits = hits(c, &listing.rows)?;
         let took_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
@@ -206,23 +255,28 @@ impl Searcher {
         filters: &Filters,
         used_by: &UsedBy,
     ) -> Result<FacetCounts> {
-        let (known, found) = (self.known(c)?, terms(text));
+        let (known, ways) = (self.known(c)?, ways(terms(text)));
         if let Some(held) = &known.held
-            && let Some(counts) = held_facets(held, c, &found, filters, used_by)?
+            && let Some(counts) = held_facets(held, c, &ways, filters, used_by)?
         {
             return Ok(counts);
         }
         let whole = Look::new(c, known.clone(), filters);
-        let operator = if found.len() > 1 && !whole.has_any(&found, ALL)? {
-            ANY
-        } else {
-            ALL
-        };
+        let everything = Way::default();
+        let (last, better) = ways.split_last().unwrap_or((&everything, &[]));
+        let mut way = last;
+        for one in better {
+            if whole.has_any(&one.words, one.operator())? {
+                way = one;
+                break;
+            }
+        }
+        let (found, operator) = (&way.words, way.operator());
         let (others, of_any_app) = (filters.without_chosen(), filters.of_any_app());
-        let others = Look::new(c, known.clone(), &others).condition(&found, operator);
-        let of_any_app = Look::new(c, known, &of_any_app).condition(&found, operator);
+        let others = Look::new(c, known.clone(), &others).condition(found, operator);
+        let of_any_app = Look::new(c, known, &of_any_app).condition(found, operator);
         Ok(FacetCounts {
-            tags: facets::tags(c, &whole.condition(&found, operator))?,
+            tags: facets::tags(c, &whole.condition(found, operator))?,
             apps: facets::apps(c, &of_any_app, used_by)?,
             ..facets::properties(c, &others, &filters.chosen())?
         })
@@ -262,28 +316,36 @@ fn revision(c: &Connection) -> Result<i64> {
 fn held_facets(
     held: &Held,
     c: &Connection,
-    found: &[String],
+    ways: &[Way],
     filters: &Filters,
     used_by: &UsedBy,
 ) -> Result<Option<FacetCounts>> {
-    let matching = |filters: &Filters, all: bool| -> Result<Option<_>> {
+    let matching = |filters: &Filters, way: &Way| -> Result<Option<_>> {
         let within = held.within(c, &filters.facets(), filters.ids.as_deref())?;
-        Ok(held.matching(Asked { words: found, all }, within.as_ref()))
+        let asked = Asked {
+            words: &way.words,
+            all: way.all,
+        };
+        Ok(held.matching(asked, within.as_ref()))
     };
-    let mut all = true;
-    let Some(mut whole) = matching(filters, all)? else {
+    let everything = Way::default();
+    let (mut way, further) = ways.split_first().unwrap_or((&everything, &[]));
+    let Some(mut whole) = matching(filters, way)? else {
         return Ok(None);
     };
-    if found.len() > 1 && whole.count() == 0 {
-        all = false;
-        let Some(any) = matching(filters, all)? else {
+    for next in further {
+        if whole.count() > 0 {
+            break;
+        }
+        way = next;
+        let Some(found) = matching(filters, way)? else {
             return Ok(None);
         };
-        whole = any;
+        whole = found;
     }
     let (Some(others), Some(of_any_app)) = (
-        matching(&filters.without_chosen(), all)?,
-        matching(&filters.of_any_app(), all)?,
+        matching(&filters.without_chosen(), way)?,
+        matching(&filters.of_any_app(), way)?,
     ) else {
         return Ok(None);
     };
@@ -371,6 +433,90 @@ mod tests {
             ],
         );
         check(&small(), "HARBÓR 7", &Filters::default(), &["llm/llama/A"]);
+    }
+
+    #[test]
+    fn finds_what_is_spelled_otherwise() {
+        let c = library(&[
+            ("llm/llama/a", json!({"official_name": "Llama 3.1 8B"})),
+            ("llm/qwen/b", json!({"official_name": "Qwen3-8B"})),
+            (
+                "llm/qwen/c",
+                json!({"official_name": "Qwen2.5 VL 3B", "tags": ["phi4"]}),
+            ),
+            (
+                "llm/ru/e",
+                json!({"official_name": "Русский Йод Ёлка", "tags": ["большой"]}),
+            ),
+            ("llm/gr/f", json!({"official_name": "Μοντέλο"})),
+            (
+                "llm/zh/g",
+                json!({"official_name": "通义千问 7B", "tags": ["日本語モデル"]}),
+            ),
+            ("llm/ja/h", json!({"official_name": "\u{30c6}\u{3099}\u{30e2}"})),
+        ]);
+        for (text, expected) in [
+            ("llama3", "a"),
+            ("llama3.1 8b", "a"),
+            ("qwen 3", "bc"),
+            ("qwen3", "b"),
+            ("qwen 2.5", "c"),
+            ("phi 4", "c"),
+            ("йод", "e"),
+            ("елка", "e"),
+            ("большой русский", "e"),
+            ("ΜΟΝΤΕΛΟ", "f"),
+            ("千问", "g"),
+            ("モデル", "g"),
+            ("デモ", "h"),
+            ("zebra3", ""),
+        ] {
+            // Asked of the search table, and of what is held in memory.
+            for searcher in [Searcher::default(), Searcher::holding_from(1)] {
+                searcher.learn(&c, &|| false).unwrap();
+                let page = searcher.search(&c, text, &Filters::default(), None, 0).unwrap();
+                let mut found: Vec<&str> = page.hits.iter().map(|hit| &hit.id[hit.id.len() - 1..]).collect();
+                found.sort_unstable();
+                assert_eq!(
+                    (found.concat(), page.matched),
+                    (expected.to_owned(), Match::All),
+                    "{text}"
+                );
+                let counts = searcher
+                    .facets(&c, text, &Filters::default(), &UsedBy::default())
+                    .unwrap();
+                let counted: u64 = counts
+                    .families
+                    .values()
+                    .filter_map(serde_json::Value::as_u64)
+                    .sum();
+                assert_eq!(counted, expected.len() as u64, "{text}");
+            }
+        }
+        let page = Searcher::default()
+            .search(&c, "llama3.1 zebra", &Filters::default(), None, 0)
+            .unwrap();
+        assert_eq!(
+            (page.hits[0].id.as_str(), page.matched),
+            ("llm/llama/a", Match::Any)
+        );
+    }
+
+    #[test]
+    fn a_quantisation_that_only_the_content_told_is_found() {
+        let named =
+            |name: &str, told: &str| json!({"files": [{"name": name, "size": 5}], "quantization": told});
+        let c = library(&[
+            ("llm/x/a", named("plain.gguf", "q4_k_m")),
+            ("llm/x/b", named("plain.gguf", "hello")),
+            ("llm/x/c", named("x-Q8_0.gguf", "Q6_K")),
+        ]);
+        check(&c, "q4_k_m", &Filters::default(), &["llm/x/a"]);
+        let asked = Filters {
+            quants: vec!["Q6_K".to_owned()],
+            ..Filters::default()
+        };
+        check(&c, "", &asked, &["llm/x/c"]);
     }
 
     #[test]

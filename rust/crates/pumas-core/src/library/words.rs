@@ -43,6 +43,69 @@ fn is_word_to_sqlite(c: char) -> bool {
     ) && is_alphanumeric(c)
 }
 
+/// Ends of one word that are indexed, at most.
+const MOST_ENDS: usize = 32;
+
+/// What has to stand in the index beside a text with these words, so that what a person types finds it:
+///
+/// - words that are not ASCII, as the tokenizer folds some in its own way (it keeps the accents of Greek and Cyrillic);
+/// - their ends, where the script puts nothing between words: a query finds only beginnings;
+/// - `3` of `qwen3`, so that "qwen 3" finds it as well as `Qwen-3`.
+#[must_use]
+pub fn further(folded: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for word in folded {
+        if let Some((_, number)) = name_and_number(word) {
+            found.push(number.to_owned());
+        } else if !word.is_ascii() {
+            found.push(word.clone());
+            let ends = word.char_indices().skip(1).filter(|&(_, c)| is_undivided(c));
+            found.extend(ends.take(MOST_ENDS).map(|(start, _)| word[start..].to_owned()));
+        }
+    }
+    found
+}
+
+/// The same words with names and the numbers behind them as words of their own: `llama3` is `llama`, `3`.
+#[must_use]
+pub fn apart(folded: &[String]) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for word in folded {
+        let (name, number) = name_and_number(word).map_or((word.as_str(), None), |(n, m)| (n, Some(m)));
+        for part in std::iter::once(name).chain(number) {
+            if !parts.iter().any(|known| known == part) {
+                parts.push(part.to_owned());
+            }
+        }
+    }
+    parts
+}
+
+/// `qwen` and `3b` of `qwen3b`; a name has three letters or more, so that `fp16` is none.
+fn name_and_number(word: &str) -> Option<(&str, &str)> {
+    let letters = word.bytes().take_while(u8::is_ascii_lowercase).count();
+    let (name, number) = word.split_at(letters);
+    let is_number = number.starts_with(|c: char| c.is_ascii_digit())
+        && number
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    (letters >= 3 && is_number).then_some((name, number))
+}
+
+/// Thai to Khmer, kana, Han: whole sentences are one word to the tokenizer.
+fn is_undivided(c: char) -> bool {
+    matches!(
+        c,
+        '\u{e00}'..='\u{eff}'
+            | '\u{1000}'..='\u{109f}'
+            | '\u{1780}'..='\u{17ff}'
+            | '\u{3040}'..='\u{30ff}'
+            | '\u{3400}'..='\u{9fff}'
+            | '\u{f900}'..='\u{faff}'
+            | '\u{20000}'..='\u{3ffff}'
+    )
+}
+
 /// The index word for one property, such as (`tag`, `chat`); compared exactly, so apply [`same`] first.
 #[must_use]
 pub fn facet(kind: &str, value: &str) -> String {
@@ -94,6 +157,19 @@ mod tests {
         ] {
             assert_eq!(words(text).join(" "), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_the_index_too() {
+        for (text, expected) in [
+            ("Llama 3.1 8B", ""),
+            ("Qwen3-8B phi4mini x3 c3po fp16", "3 4mini"),
+            ("Ёлка 7B", "елка"),
+            ("通义千问 x", "通义千问 义千问 千问 问"),
+        ] {
+            assert_eq!(further(&words(text)).join(" "), expected, "{text:?}");
+        }
+        assert_eq!(apart(&words("llama3.1 llama 8b")), ["llama", "3", "1", "8b"]);
     }
 
     #[test]
