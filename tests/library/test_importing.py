@@ -279,8 +279,25 @@ def test_a_set_with_a_part_missing_is_refused(setup: Setup) -> None:
         path = write(setup.user / "set" / name, data)
     for source in (path, path.parent):
         result = setup.one(source)
-        assert result["error_code"] == "not_a_model" and "missing" in result["error"]
+        assert result["error_code"] == "not_a_model"
+        assert "1 of 3 parts are missing (number 3); nothing" in result["error"]
     assert setup.index.model_ids() == []
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+def test_the_weights_of_an_onnx_file_that_lie_beside_it_come_along(setup: Setup, mode: str) -> None:
+    graph = b"\x08\x08\x12\x02py\x3a\x02\x08\x01\x42\x02\x08\x11"
+    path = write(setup.user / "model.onnx", graph)
+    beside = {name: write(setup.user / name, name.encode() * 9) for name in ("model.onnx_data", "model.onnx_data_1")}
+    others = [write(setup.user / name, b"other") for name in ("model.onnx_data_old", "model2.onnx_data", "x.onnx.data")]
+    result = setup.one(path, mode=mode)
+    assert result["success"], result
+    files = {file["name"]: file["size"] for file in setup.metadata(result["model_id"])["files"]}
+    assert files == {"model.onnx": len(graph)} | {name: 9 * len(name) for name in beside}
+    folder = setup.library / result["model_id"]
+    assert all((folder / name).read_bytes() == name.encode() * 9 for name in beside)
+    assert all(file.exists() for file in others)
+    assert [file.exists() for file in (path, *beside.values())] == [mode == "copy"] * 3
 
 
 def test_a_folder_of_several_models_is_refused_and_listed(setup: Setup) -> None:

@@ -19,7 +19,7 @@ from pumas.errors import CorruptState, FileUnavailable, InvalidInput, NotAModel,
 from pumas.library.formats.detect import FileFormat, detect_format
 from pumas.library.formats.identify import CONFIGURATIONS
 from pumas.library.formats.reader import open_regular
-from pumas.library.formats.shards import detect_sharded_sets, is_projector
+from pumas.library.formats.shards import ShardGroup, detect_sharded_sets, is_projector
 from pumas.library.hashing import Stamp
 from pumas.library.metadata import METADATA, OVERRIDES, check_overrides
 from pumas.storage import json_file
@@ -127,13 +127,14 @@ def read_source(path: Path) -> Source:
 
 def _read_file(path: Path, real: Path) -> Source:
     parts = _shards_beside(path)
-    files = tuple(_source_file(part, part.name) for part in parts)
+    files = [_source_file(part, part.name) for part in parts]
     for file in files:
         if file.format is None:
             raise NotAModel(f"{display_name(path.name)} is not a model file that we know; nothing was imported.")
     _require_complete([str(part) for part in parts])
     title = _OF_MANY.sub("", path.stem) if len(parts) > 1 else path.stem
-    return Source(real, title, files, ())
+    files += [_source_file(data, data.name) for data in _data_beside(path)]
+    return Source(real, title, tuple(files), ())
 
 
 def _shards_beside(path: Path) -> list[Path]:
@@ -147,6 +148,22 @@ def _shards_beside(path: Path) -> list[Path]:
     groups = detect_sharded_sets([str(path.parent / name) for name in sorted(names)])
     mine = next((group.files for group in groups.values() if str(path) in group.files), [str(path)])
     return [Path(part) for part in mine]
+
+
+def _data_beside(path: Path) -> list[Path]:
+    """Where the weights of an ONNX file lie that are not in it, by the names that exporters give: `model.onnx_data`."""
+    if path.suffix.lower() != ".onnx":
+        return []
+    try:
+        names = sorted(name for name in os.listdir(path.parent) if is_onnx_data(name, path.name))
+    except OSError:
+        return []
+    return [path.with_name(name) for name in names if path.with_name(name).is_file()]
+
+
+def is_onnx_data(name: str, model: str) -> bool:
+    """Whether a file holds weights of the ONNX file `model` beside it."""
+    return name.startswith(model) and re.fullmatch(r"[._]data(_[0-9]+)?", name[len(model) :]) is not None
 
 
 # -- a folder --------------------------------------------------------------------------------------------------------
@@ -356,4 +373,13 @@ def _clean(part: str) -> str:
 def _require_complete(paths: Sequence[str]) -> None:
     for name, group in detect_sharded_sets(paths).items():
         if not group.validation.complete:
-            raise NotAModel(f"{display_name(name)}: {group.validation.error}; nothing was imported.")
+            raise NotAModel(f"{display_name(name)}: {group.validation.error}{_numbers(group)}; nothing was imported.")
+
+
+def _numbers(group: ShardGroup) -> str:
+    """Which parts are missing, for who has to find them."""
+    missing = list(map(str, group.validation.missing_shards))
+    if not missing:
+        return ""
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f" (number {', '.join(missing[:5])}{more})"

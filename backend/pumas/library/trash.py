@@ -146,11 +146,14 @@ class Trash:
             entry = self._get(trash_id)
             target = contained(self._library, entry.model_id, "model_id")
             if dry_run:
-                _require_free(target)
+                _require_free(target, entry.model_id)
                 return entry
             made = make_folders(target.parent)
             try:
                 rename_new(self._root / trash_id / MODEL, target)
+            except AlreadyExists:
+                remove_if_empty(made)
+                raise _taken(entry.model_id) from None
             except BaseException:
                 remove_if_empty(made)
                 raise
@@ -343,9 +346,13 @@ def _remove_entry_without_model(place: Path) -> None:
         fsync_folder(place.parent)
 
 
-def _require_free(target: Path) -> None:
+def _require_free(target: Path, model_id: str) -> None:
     if os.path.lexists(target):
-        raise AlreadyExists(f"{target.name} already exists in {target.parent.name}.")
+        raise _taken(model_id)
+
+
+def _taken(model_id: str) -> AlreadyExists:
+    return AlreadyExists(f"{model_id} is in the library again; delete or move that first.")
 
 
 def _is_model(library: Path, model_id: str) -> bool:

@@ -21,6 +21,10 @@ from .pickle_files import hides_imports, is_pickle, torch_members
 from .reader import OpenedFile, open_regular
 from .safetensors import MAX_HEADER_BYTES, SafetensorsHeader, read_safetensors
 
+# What a download without Git LFS, or one that was not allowed, leaves in the place of a model.
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/"
+_WEB_PAGES: Final = (b"<!doctype html", b"<html")
+
 
 class FileFormat(StrEnum):
     """The names on the wire; `error`, for a file that cannot be read, is the caller's to add."""
@@ -131,4 +135,9 @@ def _why_unknown(file: OpenedFile) -> str:
         return f"{file.name}: is empty"
     if file.pread(4, 0).startswith(LOCAL_MAGIC):
         return f"{file.name}: is a ZIP archive, but not one that torch writes"
+    head = file.pread(64, 0)
+    if head.startswith(_LFS_POINTER):
+        return f"{file.name}: is a Git LFS pointer, not the model itself; 'git lfs pull' in its folder fetches that"
+    if head.lstrip().lower().startswith(_WEB_PAGES):
+        return f"{file.name}: is a web page, not a model; download the model again"
     return f"{file.name}: is not a model file that we know"

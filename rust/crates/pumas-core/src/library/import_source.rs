@@ -200,12 +200,26 @@ fn require_complete<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<
         if !group.validation.complete {
             let name = display_name(name);
             return Err(Error::NotAModel(format!(
-                "{name}: {}; nothing was imported.",
-                group.validation.error
+                "{name}: {}{}; nothing was imported.",
+                group.validation.error,
+                numbers(&group.validation.missing)
             )));
         }
     }
     Ok(())
+}
+
+/// Which parts are missing, for who has to find them.
+fn numbers(missing: &[u64]) -> String {
+    if missing.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = missing.iter().take(5).map(ToString::to_string).collect();
+    let more = match missing.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(" (number {}{more})", shown.join(", "))
 }
 
 #[cfg(test)]
@@ -237,6 +251,48 @@ mod tests {
         assert_eq!(names, ["README.md", "m.gguf"]);
         assert_eq!(source.skipped.len(), 2);
         assert_eq!(source.primary().unwrap().name, "m.gguf");
+    }
+
+    #[test]
+    fn the_weights_of_an_onnx_file_that_lie_beside_it_come_along() {
+        let graph = b"\x08\x08\x12\x02py\x3a\x02\x08\x01\x42\x02\x08\x11";
+        let folder = folder(&[
+            ("model.onnx", graph),
+            ("model.onnx_data", b"x"),
+            ("model.onnx_data_1", b"x"),
+            ("model.onnx_data_old", b"x"),
+            ("model2.onnx_data", b"x"),
+        ]);
+        let source = read_source(&folder.path().join("model.onnx")).unwrap();
+        let names: Vec<&str> = source.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["model.onnx", "model.onnx_data", "model.onnx_data_1"]);
+        assert_eq!(source.primary().unwrap().name, "model.onnx");
+    }
+
+    #[test]
+    fn what_is_no_model_says_what_to_do() {
+        let page: &[u8] = b"\n <!DOCTYPE html><html>";
+        let pointer: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+        let folder = folder(&[
+            ("page.gguf", page),
+            ("pointer.safetensors", pointer),
+            ("set-00001-of-00009.gguf", GGUF),
+            ("set-00003-of-00009.gguf", GGUF),
+        ]);
+        for (name, expected) in [
+            (
+                "page.gguf",
+                "is a web page, not a model; download the model again",
+            ),
+            ("pointer.safetensors", "'git lfs pull'"),
+            (
+                "set-00001-of-00009.gguf",
+                "7 of 9 parts are missing (number 2, 4, 5, 6, 7 and 2 more); nothing",
+            ),
+        ] {
+            let error = read_source(&folder.path().join(name)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

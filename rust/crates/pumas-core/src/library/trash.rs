@@ -16,7 +16,7 @@ use crate::library::index::{Index, follow};
 use crate::library::metadata::{known_folder, model_folder};
 use crate::storage::clock::now;
 use crate::storage::files::{
-    During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, already_exists, exists, fsync_folder,
+    During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, RenameFailure, exists, fsync_folder,
     make_folders, random_hex, remove_if_empty, rename_new, write_durably,
 };
 use crate::storage::json_file;
@@ -141,7 +141,7 @@ impl Trash {
             let target = contained(&self.library, &entry.model_id, "model_id")?;
             if dry_run {
                 return if exists(&target) {
-                    Err(already_exists(&target))
+                    Err(taken(&entry.model_id))
                 } else {
                     Ok(entry)
                 };
@@ -149,7 +149,10 @@ impl Trash {
             let made = make_folders(target.parent().unwrap_or(&self.library), FOLDER_MODE).during(&what)?;
             if let Err(failure) = rename_new(&self.root.join(trash_id).join(MODEL), &target) {
                 remove_if_empty(&made);
-                return Err(failure.into_error(&target, &what));
+                return Err(match failure {
+                    RenameFailure::Taken => taken(&entry.model_id),
+                    other @ RenameFailure::Io(_) => other.into_error(&target, &what),
+                });
             }
             remove_entry_without_model(&self.root.join(trash_id));
             entry.companions = self.companions_return(trash_id);
@@ -325,6 +328,12 @@ fn remove_entry_without_model(place: &Path) {
     if fs::remove_dir(place).is_ok() {
         let _ = fsync_folder(place.parent().unwrap_or(place));
     }
+}
+
+fn taken(model_id: &str) -> Error {
+    Error::AlreadyExists(format!(
+        "{model_id} is in the library again; delete or move that first."
+    ))
 }
 
 #[cfg(test)]

@@ -223,11 +223,21 @@ fn is_onnx(file: &OpenedFile, head: &[u8]) -> Result<bool> {
     }
 }
 
+// What a download without Git LFS, or one that was not allowed, leaves in the place of a model.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/";
+const WEB_PAGES: [&[u8]; 2] = [b"<!doctype html", b"<html"];
+
 fn why_unknown(file: &OpenedFile) -> Result<String> {
+    let head = file.pread(64, 0)?;
+    let words = head.trim_ascii_start().to_ascii_lowercase();
     let reason = if file.size == 0 {
         "is empty"
-    } else if file.pread(4, 0)?.starts_with(LOCAL_MAGIC) {
+    } else if head.starts_with(LOCAL_MAGIC) {
         "is a ZIP archive, but not one that torch writes"
+    } else if head.starts_with(LFS_POINTER) {
+        "is a Git LFS pointer, not the model itself; 'git lfs pull' in its folder fetches that"
+    } else if WEB_PAGES.iter().any(|page| words.starts_with(page)) {
+        "is a web page, not a model; download the model again"
     } else {
         "is not a model file that we know"
     };

@@ -13,7 +13,7 @@ use crate::storage::paths::display_name;
 
 pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
     let parts = shards_beside(path);
-    let files = parts
+    let mut files = parts
         .iter()
         .map(|part| source_file(part, Path::new(last(part))))
         .collect::<Result<Vec<_>>>()?;
@@ -30,6 +30,9 @@ pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
     } else {
         stem
     };
+    for data in data_beside(path) {
+        files.push(source_file(&data, Path::new(last(&data)))?);
+    }
     Ok(Source {
         path: real.to_path_buf(),
         title,
@@ -37,6 +40,43 @@ pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
         skipped: Vec::new(),
         metadata: JsonObject::new(),
         overrides: JsonObject::new(),
+    })
+}
+
+/// Where the weights of an ONNX file lie that are not in it, by the names that exporters give: `model.onnx_data`.
+fn data_beside(path: &Path) -> Vec<PathBuf> {
+    let is_onnx = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    let Some(entries) = path
+        .parent()
+        .filter(|_| is_onnx)
+        .and_then(|folder| fs::read_dir(folder).ok())
+    else {
+        return Vec::new();
+    };
+    let model = last(path);
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|data| is_onnx_data(last(data), model) && data.is_file())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Whether a file holds weights of the ONNX file `model` beside it.
+fn is_onnx_data(name: &OsStr, model: &OsStr) -> bool {
+    let rest = name.as_encoded_bytes().strip_prefix(model.as_encoded_bytes());
+    rest.is_some_and(|rest| {
+        let ending = rest
+            .strip_prefix(b"_data")
+            .or_else(|| rest.strip_prefix(b".data"));
+        ending.is_some_and(|ending| {
+            ending.is_empty()
+                || ending
+                    .strip_prefix(b"_")
+                    .is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+        })
     })
 }
 
