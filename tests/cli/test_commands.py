@@ -293,6 +293,17 @@ def test_jobs_watch(pumas: Run, server: Sidecar) -> None:
     assert "pumas jobs resume" in failed.err
 
 
+def test_a_job_that_could_not_do_all_says_so(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
+    files = [tmp_path / "pointer.gguf", tmp_path / "gone.gguf"]
+    files[0].write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    begun = pumas("import", "--detach", *map(str, files), "--json", root=server.root)
+    job_id = begun.json["job_id"]
+    watched = pumas("jobs", "watch", job_id, root=server.root)
+    assert (watched.status, "2 of 2 failed, the first: pointer.gguf" in watched.err) == (exits.FAILED, True)
+    row = next(line for line in pumas("jobs", root=server.root).out.splitlines() if line.startswith(job_id))
+    assert "git lfs pull" in row.split("\t")[5]
+
+
 def test_jobs_are_steered(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job_id = start_job(server, gate=str(gate))

@@ -260,6 +260,18 @@ def test_delete_and_bring_back(pumas: Run, server: Sidecar, tmp_path: Path) -> N
     assert dry.out == f"would be restored {model_id}\n"
     assert pumas("trash", "restore", trash_id, root=server.root).out == f"restored {model_id}\n"
     assert pumas("search", "tapir", "--json", root=server.root).json["total_count"] == 1
+    for name in (trash_id, "nothing"):
+        assert pumas("trash", "restore", name, root=server.root).status == exits.FAILED
+    # The name that the user knows will do; of several, the one that was deleted last.
+    (first,) = pumas("delete", model_id, "--json", root=server.root).json["deleted"]
+    assert imported(pumas("import", str(source), "--json", root=server.root)) == model_id
+    (second,) = pumas("delete", model_id, "--json", root=server.root).json["deleted"]
+    assert pumas("trash", "restore", model_id, root=server.root).out == f"restored {model_id}\n"
+    left = [entry["trash_id"] for entry in pumas("trash", "--json", root=server.root).json["entries"]]
+    assert first["trash_id"] in left and second["trash_id"] not in left
+    taken = pumas("trash", "restore", first["trash_id"], root=server.root)
+    assert (taken.status, "delete or move that first" in taken.err) == (exits.FAILED, True)
+    assert pumas("trash", "empty", first["trash_id"], "--yes", root=server.root).status == exits.OK
     again = pumas("trash", "restore", trash_id, "--json", root=server.root)
     assert (again.status, again.json["error_code"]) == (exits.FAILED, "trash_entry_not_found")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pumas.cli import following
+from pumas.cli import exits, following
+from pumas.cli.advice import typed
 from pumas.cli.command import Cli, ListByDefault, command
 from pumas.cli.output import moment
 
@@ -48,7 +49,14 @@ def list_jobs(
         cli.out.document(listed)
         return
     rows = [
-        (j["job_id"], j["state"], f"{j['progress']:.0%}", j["title"], moment(j["created_at"]), j["error"] or "")
+        (
+            j["job_id"],
+            j["state"],
+            f"{j['progress']:.0%}",
+            j["title"],
+            moment(j["created_at"]),
+            j["error"] or _shortfall(j),
+        )
         for j in listed["jobs"]
     ]
     cli.out.table(("job", "state", "done", "what", "since", "error"), rows)
@@ -65,8 +73,21 @@ def watch(cli: Cli, job_id: JobArgument) -> int:
     """Follow a job until it ends; the exit status tells whether it completed."""
     job = following.follow(cli, job_id, "")
     following.say_end(cli, job)
+    shortfall = _shortfall(job)
+    if shortfall:
+        cli.out.say(f"pumas: {job['title']}: {shortfall}")
     _show(cli, job)
-    return following.status_of(job)
+    return exits.FAILED if shortfall else following.status_of(job)
+
+
+def _shortfall(job: JobInfo) -> str:
+    """What a job that went through all of its items could not do; "" when there is nothing of the kind."""
+    results = cast(list[dict[str, Any]], (job["result"] or {}).get("results") or [])
+    failed = [result for result in results if result.get("success") is False]
+    if not failed:
+        return ""
+    why = typed(str(failed[0].get("error") or ""))
+    return why if len(results) == 1 else f"{len(failed)} of {len(results)} failed, the first: {why}"
 
 
 _STEERING = {

@@ -251,11 +251,16 @@ def trash_list(cli: Cli) -> None:
 
 def trash_restore(
     cli: Cli,
-    trash_id: Annotated[str, typer.Argument(help="As shown by pumas trash.", show_default=False)],
+    trash_id: Annotated[
+        str, typer.Argument(help="As shown by pumas trash, or the model that was deleted.", show_default=False)
+    ],
     dry_run: DryRunOption = False,
 ) -> None:
     """Put a deleted model back where it was."""
-    restored = cli.client.restore_model(trash_id, dry_run=dry_run)
+    # Newest first: of a model that was deleted more than once, the last one.
+    entries = cli.client.list_trash()["entries"]
+    of_model = [entry["trash_id"] for entry in entries if trash_id in entry["model_ids"]]
+    restored = cli.client.restore_model(of_model[0] if of_model else trash_id, dry_run=dry_run)
     if cli.out.as_json:
         cli.out.document(restored)
     else:
