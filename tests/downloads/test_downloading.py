@@ -174,6 +174,8 @@ LASTING: dict[str, tuple[Action, type[PumasError]]] = {
     "broken for ever": (Status(500), NetworkError),
     "gated": (Status(403, error_code="GatedRepo"), GatedRepo),
     "another content for ever": (OtherETag(), DigestMismatch),
+    "shorter there for ever": (Status(416), InvalidReply),
+    "cut after a little for ever": (Cut(after_bytes=100_000), NetworkError),
     "longer for ever": (Length(BIG + 1), InvalidReply),
     "no reply for ever": (Drop(), NetworkError),
 }
@@ -191,6 +193,21 @@ def test_a_fault_that_lasts_fails_the_download_and_leaves_nothing_visible(setup:
     setup.hub.rules.clear()
     setup.patience_s = 3.0
     check(setup, job)
+
+
+@pytest.mark.parametrize("breaks", ["before the file's half", "while a part is compared"])
+def test_a_server_that_always_breaks_off_is_not_asked_for_ever(setup: Setup, breaks: str) -> None:
+    """Bytes come each time, and each time they are lost."""
+    setup.patience_s = 1.0
+    if breaks == "before the file's half":
+        setup.hub.fault(IgnoreRange(), Cut(after_bytes=BIG // 2), kind="file", path=WEIGHTS, times=None)
+    else:
+        setup.hub.fault(Flip(13 * MIB), kind="file", path=WEIGHTS)
+        setup.hub.fault(Cut(at=7 * MIB + 5), kind="file", path=WEIGHTS, times=None, skip=1)
+    with pytest.raises(NetworkError):
+        setup.download()
+    assert setup.hub.bytes_sent(WEIGHTS) < 15 * BIG
+    assert setup.models() == []
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, HttpStatus), (401, HttpStatus), (410, HttpStatus)])

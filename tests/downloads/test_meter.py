@@ -61,6 +61,16 @@ def test_lost_bytes_do_not_take_progress_back() -> None:
     check(meter, downloaded=35)
 
 
+def test_only_more_than_ever_is_headway() -> None:
+    meter, _ = made(shown=120)
+    assert meter.received("a", 30)
+    meter.dropped("a", 30)
+    assert not meter.received("a", 30)
+    assert meter.received("b", 1)
+    meter.restarted("a", "it has changed on the server")
+    assert meter.received("a", 1)
+
+
 def test_an_earlier_run_had_shown_more() -> None:
     meter, _ = made(shown=120)
     check(meter, downloaded=120, total=150)

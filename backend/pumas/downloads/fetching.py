@@ -192,8 +192,8 @@ class Fetch:
         shared, path = self._shared, wanted.path
         if reply.headers.get("Content-Encoding", "identity") != "identity":
             data = reply.read(wanted.size)
-            shared.meter.received(path, len(data))
-            shared.patience.progressed()
+            if shared.meter.received(path, len(data)):
+                shared.patience.progressed()
             shared.bandwidth.take(len(data), shared.stop)
         else:
             data = bytearray(wanted.size)

@@ -31,8 +31,8 @@ def fill(shared: Shared, reply: Reply, path: str, view: memoryview) -> None:
             filled += count
             # Without the waits for our own limit, which are not the server's.
             seconds += time.monotonic() - began
-            shared.meter.received(path, count)
-            shared.patience.progressed()
+            if shared.meter.received(path, count):
+                shared.patience.progressed()
             shared.bandwidth.take(count, shared.stop)
             if seconds > SLOWEST_FOR_S and filled / seconds < SLOWEST:
                 raise invalid(reply, f"{path} comes with less than {SLOWEST:.0f} bytes per second")

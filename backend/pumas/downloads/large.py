@@ -266,6 +266,7 @@ class LargeFile:
             while not self._compare(first, min(first + step, self.part.count), mended):
                 if generation != self._generation:
                     return None
+            self._shared.patience.progressed()
             if mended:
                 digests = self._follow(generation)
                 if digests is None or self._digest(digests) == self.content.wanted.expected:

@@ -67,6 +67,7 @@ class Meter:
         self._arrived = 0
         self._pending = 0
         self._shown = min(shown, self._total)
+        self._furthest = 0
         self._buckets: deque[list[float]] = deque()
         self._began = self._last_byte = clock()
         self._retrying_until = 0.0
@@ -76,8 +77,11 @@ class Meter:
 
     # -- told by the threads -----------------------------------------------------------------------------------------
 
-    def received(self, path: str, count: int) -> None:
-        """Bytes came off the wire; they count as `pending` until a whole block of them is kept."""
+    def received(self, path: str, count: int) -> bool:
+        """Bytes came off the wire; they count as `pending` until a whole block of them is kept.
+
+        Returns whether more is there now than ever since the last restart: what only replaces lost bytes is no headway.
+        """
         moment = self._clock()
         with self._lock:
             file = self._files[path]
@@ -92,6 +96,10 @@ class Meter:
             self._buckets[-1][1] += count
             while self._buckets[0][0] < moment - _WINDOW_S:
                 self._buckets.popleft()
+            there = self._arrived + self._pending
+            further = there > self._furthest
+            self._furthest = max(self._furthest, there)
+            return further
 
     def dropped(self, path: str, count: int) -> None:
         """Pending bytes were kept or lost."""
@@ -122,7 +130,7 @@ class Meter:
             self._note = f"Began {path} again: {why}."
             self._arrived -= self._files[path].arrived
             self._files[path].arrived = 0
-            self._shown = 0
+            self._shown = self._furthest = 0
 
     def retries(self, wait_s: float, why: str) -> None:
         """A connection waits before its next try; what is said about it holds until bytes come."""

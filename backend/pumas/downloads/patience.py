@@ -1,8 +1,9 @@
-"""How long a download goes on trying while nothing arrives.
+"""How long a download goes on trying while it gets no further.
 
 Waits double from half a second to half a minute, with jitter
-(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), or last as long as the server asks. Any
-bytes that arrive begin the count anew. One instance serves all connections of a job.
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), or last as long as the server asks. Bytes
+that bring the download further than it was begin the count anew; those that are lost again and again do not, or a
+server that always breaks off would be asked for ever. One instance serves all connections of a job.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ PATIENCE_S = 300.0
 
 class Patience:
     def __init__(self, limit_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic) -> None:
-        """`limit_s`: how long to try without a single byte; waits that a server asks for come on top."""
+        """`limit_s`: how long to try without getting further; waits that a server asks for come on top."""
         self._limit_s = limit_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -28,7 +29,7 @@ class Patience:
         self._ends: float | None = None
 
     def progressed(self) -> None:
-        """Bytes arrived."""
+        """More is there than ever before."""
         if self._ends is not None:
             with self._lock:
                 self._failures, self._ends = 0, None

@@ -85,7 +85,7 @@ class ArchiveFetch:
         self._meter = Meter([(NAME, archive.size or 0)])
         self._shared = Shared(self._meter, bandwidth, Gate(), self._look, Patience(patience_s))
         self._told = 0.0
-        self._streamed = 0
+        self._streamed = self._furthest = 0
 
     def run(self) -> tuple[Path, str]:
         """The archive's place and its SHA-256; at once when it is there already.
@@ -203,7 +203,9 @@ class ArchiveFetch:
             self._meter.received(NAME, count)
             self._meter.dropped(NAME, count)
             self._streamed = done
-            self._shared.patience.progressed()
+            if done > self._furthest:
+                self._furthest = done
+                self._shared.patience.progressed()
             self._shared.bandwidth.take(count, self._shared.stop)
             self._shared.stop()
         file.flush()

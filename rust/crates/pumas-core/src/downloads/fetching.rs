@@ -306,9 +306,10 @@ impl<'a> Fetch<'a> {
         let (shared, path, size) = (&*self.shared, &content.wanted.path, content.wanted.size);
         if reply.is_encoded() {
             let data = reply.read(usize::try_from(size).unwrap_or_default())?;
-            shared.meter.received(path, data.len());
+            if shared.meter.received(path, data.len()) {
+                shared.patience.progressed();
+            }
             shared.meter.dropped(path, data.len());
-            shared.patience.progressed();
             shared.bandwidth.take(data.len(), &|| shared.stop())?;
             return Ok(data.into());
         }

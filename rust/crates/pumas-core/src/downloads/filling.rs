@@ -44,8 +44,9 @@ fn fill_on(
         *filled += count;
         // Without the waits for our own limit, which are not the server's.
         reading += began.elapsed();
-        shared.meter.received(path, count);
-        shared.patience.progressed();
+        if shared.meter.received(path, count) {
+            shared.patience.progressed();
+        }
         shared.bandwidth.take(count, &|| shared.stop())?;
         if reading > SLOWEST_FOR && (*filled as f64) < SLOWEST * reading.as_secs_f64() {
             let reason = format!("{path} comes with less than {SLOWEST:.0} bytes per second");

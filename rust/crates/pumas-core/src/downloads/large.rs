@@ -406,6 +406,7 @@ impl LargeFile {
                     return Ok(None);
                 }
             }
+            self.shared.patience.progressed();
             if !mended.is_empty() {
                 let Some(digests) = self.follow(generation)? else {
                     return Ok(None);

@@ -77,6 +77,8 @@ struct State {
     /// Bytes that came off the wire and are not kept yet.
     pending: i64,
     shown: u64,
+    /// The most bytes that were there since the last restart.
+    furthest: u64,
     buckets: VecDeque<(Instant, u64)>,
     began: Instant,
     last_byte: Instant,
@@ -107,6 +109,7 @@ impl Meter {
                 arrived: 0,
                 pending: 0,
                 shown: shown.min(total),
+                furthest: 0,
                 buckets: VecDeque::new(),
                 began: now,
                 last_byte: now,
@@ -123,7 +126,9 @@ impl Meter {
     // -- told by the threads -----------------------------------------------------------------------------------------
 
     /// Bytes came off the wire; they count as pending until a whole block of them is kept.
-    pub(super) fn received(&self, path: &str, count: usize) {
+    ///
+    /// Answers whether more is there now than ever since the last restart: what only replaces lost bytes is no headway.
+    pub(super) fn received(&self, path: &str, count: usize) -> bool {
         let moment = Instant::now();
         let mut state = locked(&self.state);
         state.pend(path, signed(count));
@@ -146,6 +151,10 @@ impl Meter {
         {
             state.buckets.pop_front();
         }
+        let there = state.there();
+        let further = there > state.furthest;
+        state.furthest = state.furthest.max(there);
+        further
     }
 
     /// Pending bytes were kept or lost.
@@ -181,7 +190,7 @@ impl Meter {
         state.restarts += 1;
         state.note = format!("Began {path} again: {why}.");
         state.arrived(path, 0, Stage::Downloading);
-        state.shown = 0;
+        (state.shown, state.furthest) = (0, 0);
     }
 
     /// A connection waits before its next try; what is said about it holds until bytes come.
@@ -206,7 +215,7 @@ impl Meter {
     pub(super) fn snapshot(&self) -> Snapshot {
         let moment = Instant::now();
         let mut state = locked(&self.state);
-        let there = state.arrived.saturating_add_signed(state.pending.max(0));
+        let there = state.there();
         state.shown = state.shown.max(there.min(state.total));
         let (speed, left) = (state.speed(moment), state.total - state.shown);
         let note = if state.retry_note.is_empty() {
@@ -248,6 +257,11 @@ impl Meter {
 }
 
 impl State {
+    /// Bytes that are kept or on their way to it.
+    fn there(&self) -> u64 {
+        self.arrived.saturating_add_signed(self.pending.max(0))
+    }
+
     fn pend(&mut self, path: &str, count: i64) {
         self.pending += count;
         if let Some(file) = self.files.get_mut(path) {
@@ -323,6 +337,17 @@ mod tests {
         meter.done("b", 50);
         assert_eq!(meter.snapshot().activity, "verifying");
         assert_eq!(meter.files()[1].state, "done");
+    }
+
+    #[test]
+    fn only_more_than_ever_is_headway() {
+        let meter = meter(120);
+        assert!(meter.received("a", 30));
+        meter.dropped("a", 30);
+        assert!(!meter.received("a", 30));
+        assert!(meter.received("b", 1));
+        meter.restarted("a", "it has changed on the server");
+        assert!(meter.received("a", 1));
     }
 
     #[test]

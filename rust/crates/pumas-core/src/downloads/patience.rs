@@ -1,8 +1,9 @@
-//! How long a download goes on trying while nothing arrives.
+//! How long a download goes on trying while it gets no further.
 //!
 //! Waits double from half a second to half a minute, with jitter
-//! (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>), or last as long as the server asks. Any
-//! bytes that arrive begin the count anew. One instance serves all connections of a job.
+//! (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>), or last as long as the server asks.
+//! Bytes that bring the download further than it was begin the count anew; those that are lost again and again do not, or
+//! a server that always breaks off would be asked for ever. One instance serves all connections of a job.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use crate::storage::locked;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How long to try without a single byte.
+/// How long to try without getting further.
 pub(super) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Who decides how long the next wait is.
@@ -53,7 +54,7 @@ impl Patience {
         }
     }
 
-    /// Bytes arrived.
+    /// More is there than ever before.
     pub(super) fn progressed(&self) {
         if self.fails.swap(false, Ordering::AcqRel) {
             let mut state = locked(&self.state);

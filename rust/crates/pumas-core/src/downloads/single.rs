@@ -144,7 +144,8 @@ impl Single<'_> {
     }
 
     fn in_one_stream(&self, shared: &Shared, streamed: &AtomicU64) -> Result<String> {
-        while let Err(error) = self.stream(shared, streamed) {
+        let mut furthest = 0;
+        while let Err(error) = self.stream(shared, streamed, &mut furthest) {
             shared.stop()?;
             shared.wait_after(error)?;
         }
@@ -156,7 +157,7 @@ impl Single<'_> {
         Ok(digest)
     }
 
-    fn stream(&self, shared: &Shared, streamed: &AtomicU64) -> Result<()> {
+    fn stream(&self, shared: &Shared, streamed: &AtomicU64, furthest: &mut u64) -> Result<()> {
         let (part, etag_file) = (self.beside("part"), self.beside("etag"));
         let (have, etag) = kept(&part, &etag_file);
         let mut headers = vec![("accept-encoding", "identity".to_owned())];
@@ -180,7 +181,7 @@ impl Single<'_> {
         let etag = reply.header("etag");
         fs::write(&etag_file, if etag.starts_with("W/") { "" } else { etag }).during(DURING)?;
         streamed.store(start, Ordering::Relaxed);
-        let done = self.copy(&mut reply, &mut file, shared, streamed)?;
+        let done = self.copy(&mut reply, &mut file, shared, streamed, furthest)?;
         if let Some(total) = total.filter(|total| *total != done) {
             let (done, total) = (grouped(done), grouped(total));
             return Err(reply.invalid(format!("{done} bytes came instead of {total}")));
@@ -193,7 +194,14 @@ impl Single<'_> {
     }
 
     /// How many bytes are there in the end.
-    fn copy(&self, reply: &mut Reply, file: &mut File, shared: &Shared, streamed: &AtomicU64) -> Result<u64> {
+    fn copy(
+        &self,
+        reply: &mut Reply,
+        file: &mut File,
+        shared: &Shared,
+        streamed: &AtomicU64,
+        furthest: &mut u64,
+    ) -> Result<u64> {
         let mut buffer = vec![0; CHUNK];
         let mut room = free_space(self.folder).during(DURING)?.saturating_sub(MARGIN);
         loop {
@@ -212,7 +220,11 @@ impl Single<'_> {
                 })?;
             shared.meter.received(self.stem, count);
             shared.meter.dropped(self.stem, count);
-            shared.patience.progressed();
+            let done = streamed.load(Ordering::Relaxed);
+            if done > *furthest {
+                *furthest = done;
+                shared.patience.progressed();
+            }
             shared.bandwidth.take(count, &|| shared.stop())?;
             shared.stop()?;
         }
