@@ -15,6 +15,7 @@ import { useAct } from "../../parts/useAct";
 import { useTexts, type TextKey } from "../../texts/texts";
 import view from "../view.module.css";
 import { fitOf, type Fit } from "./fit";
+import { optionName, wishOf } from "./option";
 
 type Model = Ok<"get_hf_model">;
 
@@ -42,8 +43,7 @@ export function HubOptions({ model }: { model: Model }) {
         repo_id: model.repo_id,
         revision: model.revision,
         security_acknowledged: trusted,
-        ...(option.quant !== null && { quant: option.quant }),
-        ...(option.kind === "file" && { filenames: option.weights }),
+        ...wishOf(option),
       });
       notify({
         tone: "good",
@@ -114,10 +114,4 @@ function Option({ option, fit, busy, onDownload }: OptionProps) {
       </div>
     </li>
   );
-}
-
-function optionName(option: HubOption, t: (key: TextKey) => string): string {
-  if (option.quant !== null) return option.quant.toUpperCase();
-  if (option.kind === "file") return option.weights[0] ?? t("discover.option.all");
-  return t(option.kind === "projector" ? "discover.option.projector" : "discover.option.all");
 }
