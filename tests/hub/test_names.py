@@ -12,6 +12,10 @@ TITLES = {
     "Lumen-7B-Instruct-UD-IQ1_S-00001-of-00003.gguf": "Lumen-7B-Instruct",
     "lumen-27b-it.i1-IQ4_XS.gguf": "lumen-27b-it",
     "gpt-oss-20b-mxfp4.gguf": "gpt-oss-20b",
+    "Lumen-7B-Q4_K_M (1).gguf": "Lumen-7B",
+    "Lumen-7B-Q4_K_M(12).gguf": "Lumen-7B",
+    "Lumen-7B-Q4_K_M - Copy.gguf": "Lumen-7B",
+    "Lumen-7B-Q4_K_M copy 2.gguf": "Lumen-7B",
     "sd_xl_base_1.0_fp16.safetensors": "sd_xl_base_1.0",
     "flux1-dev-fp8.safetensors": "flux1-dev",
     "flux1-dev-fp8_e4m3fn.safetensors": "flux1-dev",
@@ -53,6 +57,7 @@ def test_searches_become_less_exact() -> None:
     [
         ("Lumen-7B-Q4_K_M.gguf", "q/Lumen-7B-GGUF", ("Lumen-7B-Q4_K_M.gguf",), CERTAIN, CERTAIN),
         ("Lumen-7B-Q4_K_M.gguf", "q/Lumen-7B-GGUF", ("sub/LUMEN-7B-Q4_K_M.GGUF",), CERTAIN, CERTAIN),
+        ("Lumen-7B-Q4_K_M (1).gguf", "q/Lumen-7B-GGUF", ("Lumen-7B-Q4_K_M.gguf",), CERTAIN, CERTAIN),
         ("Lumen-7B-Q4_K_M.gguf", "q/other-name", ("Lumen-7B-Q4_K_M.gguf",), CERTAIN, CERTAIN),
         ("Lumen-7B-Q4_K_M.gguf", "acme/Lumen-7B", ("model.safetensors",), PLAUSIBLE, EXACT),
         ("Lumen-7B-Q4_K_M.gguf", "acme/Lumen-7B", (), EXACT, CERTAIN),

@@ -50,7 +50,7 @@ class Candidate:
         return [file for file in self.model.files if file.sha256 and file.size == size] if self.model else []
 
     def of_name(self, filename: str) -> HubFile | None:
-        lowered = filename.lower()
+        lowered = names.original(filename).lower()
         files = self.model.files if self.model else ()
         return next((file for file in files if file.path.rpartition("/")[2].lower() == lowered), None)
 

@@ -31,6 +31,8 @@ _TRAILING: Final = re.compile(
     r"(?i)[-_. ](?:fp16|fp32|bf16|f16|f32|fp8|int[48]|gguf|ggml|ggmlv3|awq|gptq|exl[23]|imat|i1|ud|full|fixed|pruned|"
     r"ema|emaonly|ema[-_]only|safetensors|merged|scaled|quantized)$"
 )
+# What browsers and file managers put behind the name of a second copy.
+_COPY: Final = re.compile(r"(?i)(?: ?\(\d{1,3}\)| - copy(?: ?\(\d{1,3}\))?| copy(?: \d{1,3})?)$")
 _VERSION: Final = re.compile(r"(?i)[-_. ]v\d+(?:[._]\d+)*$")
 _NOTHING: Final = re.compile(r"(?!)")
 _LAST_WORD: Final = re.compile(r"[-_. ]+[^-_. ]*$")
@@ -52,6 +54,12 @@ def title(filename: str) -> str:
     return "" if _COMMON.fullmatch(text) else text
 
 
+def original(filename: str) -> str:
+    """The name without what a second download or copy added to it: `a (1).gguf` gives `a.gguf`."""
+    stem, dot, suffix = filename.rpartition(".")
+    return f"{_COPY.sub('', stem)}.{suffix}" if dot else filename
+
+
 def searches(filename: str) -> list[str]:
     """Texts to search for, most exact first: the title, without its version, its size, then without its last words."""
     texts: list[str] = []
@@ -65,7 +73,8 @@ def searches(filename: str) -> list[str]:
 
 def likeness(filename: str, repo_id: str, paths: tuple[str, ...] = ()) -> float:
     """How much a repository looks like the one that the file is from, 0.0 to 1.0. Its listed files count."""
-    listed = any(path.rpartition("/")[2].lower() == filename.lower() for path in paths)
+    meant = original(filename).lower()
+    listed = any(path.rpartition("/")[2].lower() == meant for path in paths)
     text, name = title(filename).lower(), title(f"{repo_id.rpartition('/')[2]}.x").lower()
     if not text:
         return 0.0
@@ -91,7 +100,7 @@ def precision(filename: str) -> str:
 
 
 def _stem(filename: str) -> str:
-    name = filename.rpartition("/")[2].strip()
+    name = original(filename.rpartition("/")[2].strip())
     return name.rpartition(".")[0] or name
 
 

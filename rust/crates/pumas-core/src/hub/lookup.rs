@@ -66,7 +66,7 @@ impl Candidate {
     }
 
     fn of_name(&self, filename: &str) -> Option<&HubFile> {
-        let lowered = filename.to_lowercase();
+        let lowered = names::original(filename).to_lowercase();
         self.files()
             .find(|file| kinds::split(&file.path).1.to_lowercase() == lowered)
     }

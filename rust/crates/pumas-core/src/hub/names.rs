@@ -29,6 +29,9 @@ static COMMON: Pattern = LazyLock::new(|| {
     .ok()
 });
 static SHARD: Pattern = LazyLock::new(|| Regex::new(r"[-_.]\d{5}(?:-of-\d{5})?$").ok());
+/// What browsers and file managers put behind the name of a second copy.
+static COPY: Pattern =
+    LazyLock::new(|| Regex::new(r"(?i)(?: ?\(\d{1,3}\)| - copy(?: ?\(\d{1,3}\))?| copy(?: \d{1,3})?)$").ok());
 static TRAILING: Pattern = LazyLock::new(|| {
     Regex::new(
         r"(?i)[-_. ](?:fp16|fp32|bf16|f16|f32|fp8|int[48]|gguf|ggml|ggmlv3|awq|gptq|exl[23]|imat|i1|ud|full|fixed|pruned|ema|emaonly|ema[-_]only|safetensors|merged|scaled|quantized)$",
@@ -55,7 +58,7 @@ fn without(pattern: &Pattern, text: &str) -> String {
 ///
 /// What it is called stays whole: `Lumen-7B-Instruct-v0.3-Q4_K_M.gguf` gives `Lumen-7B-Instruct-v0.3`.
 pub(super) fn title(filename: &str) -> String {
-    let mut text = without(&SHARD, stem(filename));
+    let mut text = without(&SHARD, &stem(filename));
     loop {
         let shorter = without(&QUANT, &without(&TRAILING, &text));
         let shorter = shorter.trim_end_matches(GAPS);
@@ -68,6 +71,14 @@ pub(super) fn title(filename: &str) -> String {
         String::new()
     } else {
         text
+    }
+}
+
+/// The name without what a second download or copy added to it: `a (1).gguf` gives `a.gguf`.
+pub(super) fn original(filename: &str) -> String {
+    match filename.rsplit_once('.') {
+        Some((stem, suffix)) => format!("{}.{suffix}", without(&COPY, stem)),
+        None => filename.to_owned(),
     }
 }
 
@@ -89,7 +100,7 @@ pub(super) fn searches(filename: &str) -> Vec<String> {
 
 /// How much a repository looks like the one that the file is from, 0.0 to 1.0. Its listed files count.
 pub(super) fn likeness(filename: &str, repo_id: &str, paths: &[String]) -> f64 {
-    let lowered = filename.to_lowercase();
+    let lowered = original(filename).to_lowercase();
     let text = title(filename).to_lowercase();
     if text.is_empty() {
         return 0.0;
@@ -126,10 +137,10 @@ pub(super) fn precision(filename: &str) -> String {
     parse_quantization(filename).map_or_else(|| "unknown".to_owned(), |found| found.label())
 }
 
-fn stem(filename: &str) -> &str {
-    let name = kinds::split(filename).1.trim();
+fn stem(filename: &str) -> String {
+    let name = original(kinds::split(filename).1.trim());
     match name.rsplit_once('.') {
-        Some((stem, _)) if !stem.is_empty() => stem,
+        Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
         _ => name,
     }
 }
@@ -183,6 +194,9 @@ mod tests {
         for (name, expected) in [
             ("Lumen-7B-Instruct-v0.3-Q4_K_M.gguf", "Lumen-7B-Instruct-v0.3"),
             ("lumen-00001-of-00003.safetensors", "lumen"),
+            ("Lumen-7B-Q4_K_M (1).gguf", "Lumen-7B"),
+            ("Lumen-7B-Q4_K_M - Copy.gguf", "Lumen-7B"),
+            ("Lumen-7B-Q4_K_M copy 2.gguf", "Lumen-7B"),
             ("model.safetensors", ""),
             ("sd_xl_base_1.0_fp16.safetensors", "sd_xl_base_1.0"),
             (".gguf", ""),
