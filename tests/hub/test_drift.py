@@ -15,9 +15,10 @@ def digest(letter: str) -> str:
 
 
 def upstream(commit: str = NEW, **files: str) -> HubModel:
-    """`a_gguf="a"`: the file a.gguf with the digest aaa…; an empty digest is a small file without one."""
+    """`a_gguf="a"`: the file a.gguf with the digest aaa…; an empty digest is a small file without one, `+` a larger."""
     listed = (
-        HubFile(name.replace("_", "."), 5, "0" * 40, digest(value) if value else None) for name, value in files.items()
+        HubFile(name.replace("_", "."), 6 if value == "+" else 5, "0" * 40, digest(value) if value.isalnum() else None)
+        for name, value in files.items()
     )
     return HubModel("acme/Lumen", commit, tuple(listed), last_modified="2026-01-01T00:00:00.000000Z")
 
@@ -40,6 +41,9 @@ CASES: list[tuple[str, HeldModel, HubModel, Drift, tuple[str, ...], tuple[str, .
     ("no commit recorded, other bytes", held("main", a_gguf="a"), upstream(a_gguf="b"), Drift.NEWER, ("a.gguf",), ()),
     ("nothing to compare", held(""), upstream(a_gguf="a"), Drift.UNKNOWN, (), ()),
     ("no digest here, other commit", held(), upstream(a_gguf="a"), Drift.NEWER, (), ()),
+    ("a small file has another size", held(a_gguf="a", c_json="c"), upstream(a_gguf="a", c_json="+"), Drift.NEWER,
+     ("c.json",), ()),
+    ("a small file of a model without a commit", held("", c_json="c"), upstream(c_json="+"), Drift.UNKNOWN, (), ()),
     ("small files prove nothing", held("", c_json="c"), upstream(c_json=""), Drift.UNKNOWN, (), ()),
 ]  # fmt: skip
 
@@ -63,10 +67,17 @@ def test_what_became_of_what_we_hold(
         ({"hashes": {"sha256": "a" * 64}, "primary_file": "p.gguf", "files": []}, [("p.gguf", "a" * 64)]),
         ({"hashes": {"sha256": ""}, "files": [{"name": "x.gguf"}]}, []),
         ({"hashes": None, "files": None}, []),
-        ({"hashes": {"sha256": 5}, "files": [{"name": "x.gguf", "claimed_sha256": "a" * 64}], "revision": 7}, []),
+        ({"hashes": {"sha256": 5}, "files": [{"name": "x.gguf", "sha256": "no"}], "revision": 7}, []),
     ],
 )  # fmt: skip
 def test_older_metadata_has_one_digest_or_none(metadata: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     found = HeldModel.of("m", "a/b", metadata)
     assert [(file.name, file.sha256) for file in found.files] == expected
     assert found.revision == ""
+
+
+def test_an_adopted_model_is_compared_by_what_its_store_says() -> None:
+    entries = [{"name": "a.gguf", "size": 5, "claimed_sha256": digest("a")}]
+    adopted = HeldModel.of("llm/x/y", "acme/Lumen", {"revision": OLD, "files": entries})
+    assert compare(adopted, upstream(a_gguf="a", README_md="")).state is Drift.SAME_FILES
+    assert compare(adopted, upstream(a_gguf="b")).changed == ("a.gguf",)

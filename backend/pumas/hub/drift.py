@@ -1,13 +1,13 @@
 """Whether the hub has something newer than a model that we hold: its files' digests decide, not the commit alone.
 
-Most commits change a model card. A file that we hold and hashed is compared by SHA-256 with what the hub lists now; one
-without a digest on either side proves nothing. Nothing here asks the hub or reads a disk.
+Most commits change a model card. A file that we hold is compared by SHA-256 with what the hub lists now: by our own, or
+for an adopted one by what its store says. The hub gives none for small files: these are told apart by their sizes,
+which proves nothing when they are equal. Nothing here asks the hub or reads a disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pumas.hub.model import HubModel, is_commit
@@ -42,7 +42,7 @@ class HeldModel:
     def of(cls, model_id: str, repo_id: str, metadata: JsonObject) -> HeldModel:
         revision = metadata.get("revision")
         commit = revision if isinstance(revision, str) and is_commit(revision) else ""
-        files = file_entries(metadata)
+        files = [replace(file, sha256=file.sha256 or file.claimed) for file in file_entries(metadata)]
         hashes = metadata.get("hashes")
         primary: object = metadata.get("primary_file")
         if isinstance(hashes, dict) and not any(file.sha256 for file in files):
@@ -70,7 +70,7 @@ class DriftReport:
 
 def compare(held: HeldModel, upstream: HubModel, *, stale: bool = False) -> DriftReport:
     """What became of the files that we hold in the repository as it is now."""
-    changed, removed, proven = _differences(held.files, upstream)
+    changed, removed, proven = _differences(held, upstream)
     if held.revision == upstream.commit:
         state, changed, removed = Drift.CURRENT, [], []
     elif changed or removed:
@@ -84,16 +84,21 @@ def compare(held: HeldModel, upstream: HubModel, *, stale: bool = False) -> Drif
     )
 
 
-def _differences(files: Iterable[FileEntry], upstream: HubModel) -> tuple[list[str], list[str], bool]:
+def _differences(held: HeldModel, upstream: HubModel) -> tuple[list[str], list[str], bool]:
     """(changed, removed, whether any file could be compared). A file that was only moved or renamed is neither."""
     digests = {file.sha256 for file in upstream.files if file.sha256}
     large = {file.path.rpartition("/")[2].lower() for file in upstream.files if file.sha256}
     names = {file.path.rpartition("/")[2].lower() for file in upstream.files}
+    # Without a commit of ours, a small file of the same name may never have been the hub's.
+    small = {file.path: file.size for file in upstream.files if not file.sha256} if held.revision else {}
     changed: list[str] = []
     removed: list[str] = []
     proven = False
-    for file in files:
+    for file in held.files:
         name = file.name.rpartition("/")[2].lower()
+        if file.size is not None and small.get(file.name, file.size) != file.size:
+            changed.append(file.name)
+            continue
         if not file.sha256:
             continue
         if file.sha256 in digests:

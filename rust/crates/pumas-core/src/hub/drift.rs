@@ -1,9 +1,10 @@
 //! Whether the hub has something newer than a model that we hold: its files' digests decide, not the commit alone.
 //!
-//! Most commits change a model card. A file that we hold and hashed is compared by SHA-256 with what the hub lists now; one
-//! without a digest on either side proves nothing. Nothing here asks the hub or reads a disk.
+//! Most commits change a model card. A file that we hold is compared by SHA-256 with what the hub lists now: by our own, or
+//! for an adopted one by what its store says. The hub gives none for small files: these are told apart by their sizes,
+//! which proves nothing when they are equal. Nothing here asks the hub or reads a disk.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 use super::kinds;
 use super::model::{HubModel, is_commit};
 use crate::error::Error;
-use crate::library::metadata::{digest_text, file_entries};
+use crate::library::metadata::{FileEntry, digest_text, file_entries};
 
 /// How a model of ours stands to what the hub has now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,6 +32,14 @@ pub enum Drift {
     Unasked,
 }
 
+/// One file of it.
+#[derive(Debug, Clone)]
+pub(super) struct HeldFile {
+    name: String,
+    size: Option<u64>,
+    sha256: String,
+}
+
 /// A model of the library that came from the hub.
 #[derive(Debug, Clone)]
 pub(super) struct HeldModel {
@@ -38,8 +47,8 @@ pub(super) struct HeldModel {
     pub repo_id: String,
     /// The commit, `""` when it was not recorded.
     pub revision: String,
-    /// Names and SHA-256 of the files whose digest is known.
-    pub files: Vec<(String, String)>,
+    /// With a SHA-256 of our own, or for an adopted one that of its store; `""` where nobody knows it.
+    pub files: Vec<HeldFile>,
 }
 
 impl HeldModel {
@@ -51,12 +60,15 @@ impl HeldModel {
             .rev()
             .max_by_key(|file| file.size.unwrap_or(0))
             .map(|file| file.name.clone());
-        let mut files: Vec<(String, String)> = entries
-            .into_iter()
-            .filter(|file| !file.sha256.is_empty())
-            .map(|file| (file.name, file.sha256))
-            .collect();
-        if files.is_empty() {
+        let held = |file: FileEntry| HeldFile {
+            name: file.name,
+            size: file.size,
+            sha256: Some(file.sha256)
+                .filter(|sha256| !sha256.is_empty())
+                .unwrap_or(file.claimed),
+        };
+        let mut files: Vec<HeldFile> = entries.into_iter().map(held).collect();
+        if files.iter().all(|file| file.sha256.is_empty()) {
             // Older sidecars kept one digest, that of the primary file.
             let digest = digest_text(metadata.get("hashes").and_then(|hashes| hashes.get("sha256")));
             let said = metadata
@@ -65,7 +77,11 @@ impl HeldModel {
                 .map(str::to_owned);
             let name = said.or(largest).unwrap_or_default();
             if !digest.is_empty() && !name.is_empty() {
-                files.push((name, digest));
+                files = vec![HeldFile {
+                    name,
+                    size: None,
+                    sha256: digest,
+                }];
             }
         }
         let revision = Some(text("revision"))
@@ -138,7 +154,7 @@ impl DriftReport {
 
 /// What became of the files that we hold in the repository as it is now.
 pub(super) fn compare(held: HeldModel, upstream: &HubModel, stale: bool) -> DriftReport {
-    let (mut changed, mut removed, proven) = differences(&held.files, upstream);
+    let (mut changed, mut removed, proven) = differences(&held, upstream);
     let state = if held.revision == upstream.said.commit {
         changed.clear();
         removed.clear();
@@ -163,15 +179,33 @@ pub(super) fn compare(held: HeldModel, upstream: &HubModel, stale: bool) -> Drif
 }
 
 /// (changed, removed, whether any file could be compared). A file that was only moved or renamed is neither.
-fn differences(files: &[(String, String)], upstream: &HubModel) -> (Vec<String>, Vec<String>, bool) {
+fn differences(held: &HeldModel, upstream: &HubModel) -> (Vec<String>, Vec<String>, bool) {
     let last = |path: &str| kinds::split(path).1.to_lowercase();
     let hashed = || upstream.files.iter().filter(|file| file.sha256.is_some());
     let digests: HashSet<&str> = hashed().filter_map(|file| file.sha256.as_deref()).collect();
     let large: HashSet<String> = hashed().map(|file| last(&file.path)).collect();
     let names: HashSet<String> = upstream.files.iter().map(|file| last(&file.path)).collect();
+    // Without a commit of ours, a small file of the same name may never have been the hub's.
+    let small: HashMap<&str, u64> = upstream
+        .files
+        .iter()
+        .filter(|file| file.sha256.is_none() && !held.revision.is_empty())
+        .map(|file| (file.path.as_str(), file.size))
+        .collect();
     let (mut changed, mut removed, mut proven) = (Vec::new(), Vec::new(), false);
-    for (name, sha256) in files {
+    for HeldFile { name, size, sha256 } in &held.files {
         let short = last(name);
+        let there = small.get(name.as_str());
+        if there
+            .zip(size.as_ref())
+            .is_some_and(|(theirs, ours)| theirs != ours)
+        {
+            changed.push(name.clone());
+            continue;
+        }
+        if sha256.is_empty() {
+            continue;
+        }
         if digests.contains(sha256.as_str()) {
             proven = true;
         } else if large.contains(&short) {
@@ -182,4 +216,73 @@ fn differences(files: &[(String, String)], upstream: &HubModel) -> (Vec<String>,
     }
     let proven = proven || !changed.is_empty() || !removed.is_empty();
     (changed, removed, proven)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::hub::model::{Described, HubFile};
+
+    fn upstream(files: &[(&str, u64, Option<char>)]) -> HubModel {
+        let listed = files.iter().map(|(path, size, letter)| HubFile {
+            path: (*path).to_owned(),
+            size: *size,
+            git_oid: "0".repeat(40),
+            sha256: letter.map(|letter| letter.to_string().repeat(64)),
+        });
+        HubModel {
+            said: Described {
+                commit: "2".repeat(40),
+                ..Described::default()
+            },
+            files: listed.collect(),
+            unusable: Vec::new(),
+            private: false,
+            card: Map::new(),
+            config: Map::new(),
+            gguf: Map::new(),
+            parameters: Map::new(),
+        }
+    }
+
+    fn held(revision: &str, files: &Value) -> HeldModel {
+        let metadata = json!({"revision": revision, "files": files});
+        HeldModel::of(
+            "llm/x".to_owned(),
+            "acme/Lumen".to_owned(),
+            metadata.as_object().unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_small_file_of_another_size_has_changed() {
+        let files = json!([
+            {"name": "a.gguf", "size": 9, "sha256": "a".repeat(64)},
+            {"name": "c.json", "size": 5, "sha256": "c".repeat(64)},
+        ]);
+        let ours = held(&"1".repeat(40), &files);
+        let there = |size| upstream(&[("a.gguf", 9, Some('a')), ("c.json", size, None)]);
+        let report = compare(ours.clone(), &there(6), false);
+        assert_eq!(
+            (report.state, report.changed),
+            (Drift::Newer, vec!["c.json".to_owned()])
+        );
+        assert_eq!(compare(ours, &there(5), false).state, Drift::SameFiles);
+        assert_eq!(
+            compare(held("", &files), &there(6), false).state,
+            Drift::SameFiles
+        );
+    }
+
+    #[test]
+    fn an_adopted_model_is_compared_by_what_its_store_says() {
+        let files = json!([{"name": "a.gguf", "size": 9, "claimed_sha256": "a".repeat(64)}]);
+        let ours = held(&"1".repeat(40), &files);
+        let same = upstream(&[("a.gguf", 9, Some('a')), ("README.md", 3, None)]);
+        assert_eq!(compare(ours.clone(), &same, false).state, Drift::SameFiles);
+        let other = upstream(&[("a.gguf", 9, Some('b'))]);
+        assert_eq!(compare(ours, &other, false).changed, ["a.gguf"]);
+    }
 }
