@@ -91,6 +91,19 @@ def test_what_a_choice_would_fetch(pumas: Run, root: Path) -> None:
     assert "relic-v1-pruned.ckpt can run code" in done.err
 
 
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ("https://huggingface.co/{repo}/blob/main/Lumen-7B-Instruct-Q4_K_M.gguf", ["Lumen-7B-Instruct-Q4_K_M.gguf"]),
+        ("{repo}:Q4_K_M", ["Lumen-7B-Instruct-Q4_K_M.gguf", "config.json"]),
+    ],
+)
+def test_what_an_address_would_fetch(pumas: Run, root: Path, address: str, wanted: list[str]) -> None:
+    done = pumas("hf", "show", address.format(repo=R.GGUF), root=root)
+    assert [row[0] for row in rows(done.out)][-len(wanted) :] == wanted
+    assert f"{len(wanted)} file" in done.err
+
+
 def test_what_stands_in_the_way(pumas: Run, root: Path) -> None:
     assert "It is gated: accept its terms at http" in pumas("hf", "show", R.GATED, root=root).err
     assert "It holds no model file." in pumas("hf", "show", R.EMPTY, root=root).err

@@ -21,6 +21,8 @@ NAMES = {
     "huggingface.co/acme/Lumen-7B": "acme/Lumen-7B",
     "hf.co/acme/Lumen-7B#readme": "acme/Lumen-7B",
     "hf://acme/Lumen-7B": "acme/Lumen-7B",
+    "acme/Lumen-7B:Q4_K_M": "acme/Lumen-7B",
+    "hf.co/acme/Lumen-7B:latest": "acme/Lumen-7B",
 }
 REFUSED = [
     "", " ", "lumen", "a/b/c", "/b", "a/", "a//b", "../b", "a/..", "a/.", "./b", ".a/b", "-a/b", "a/-b", "a/b-", "a/b.",
@@ -28,6 +30,7 @@ REFUSED = [
     "a" * 97 + "/b", "a/" + "b" * 97, "https://example.org/acme/Lumen-7B", "https://huggingface.co/", "https://hf.co/acme",
     "https://huggingface.co/datasets/acme/words", "https://huggingface.co/spaces/acme/demo", "hf://datasets/acme/words",
     "https://huggingface.co.example.org/acme/Lumen-7B", "ftp://huggingface.co/acme/Lumen-7B", "file:///etc/passwd",
+    "a/b:", "a/b:q4:q8", "a/b:q4/c", "a:b/c", "a/b: q4", "a/b:ä", "hf.co/a/b:q4/tree/main",
     "https://huggingface.co/acme/..%2f..%2fetc", "https://[::1/acme/x", "https://user@example.org/acme/x", "x" * 10_000,
 ]  # fmt: skip
 
@@ -50,6 +53,10 @@ PLACES: dict[str, tuple[str, tuple[str, ...]]] = {
     f"{REPO}/discussions/3": ("main", ()),
     f"{REPO}/commits/main": ("main", ()),
     f"{REPO}/blob": ("main", ()),
+    f"{REPO}?show_file_info=L-Q4_K_M.gguf": ("main", ("L-Q4_K_M.gguf",)),
+    f"{REPO}/tree/v1?a=b&show_file_info=UD-Q8%2FL%20a.gguf#x": ("v1", ("UD-Q8/L a.gguf",)),
+    f"{REPO}?local-app=ollama&show_file_info=": ("main", ()),
+    "hf.co/acme/Lumen-7B:L-IQ3_M.gguf": ("main", ("L-IQ3_M.gguf",)),
 }
 
 
@@ -60,6 +67,26 @@ def test_an_address_names_a_revision_and_files_too(text: str, expected: tuple[st
     assert place.repo_id == "acme/Lumen-7B"
     assert (place.revision_for("mine"), place.names_for("q4_0", [])) == ("mine", ())
     assert place.names_for(None, ["x"]) == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("text", "quant"),
+    [
+        ("acme/Lumen-7B:Q4_K_M", "Q4_K_M"),
+        ("hf.co/acme/Lumen-7B:ud-q4_k_xl", "ud-q4_k_xl"),
+        ("https://huggingface.co/acme/Lumen-7B:Q8_0", "Q8_0"),
+        ("hf://acme/Lumen-7B:4.0bpw", "4.0bpw"),
+        ("acme/Lumen-7B:latest", ""),
+        ("acme/Lumen-7B", ""),
+    ],
+)
+def test_a_quantisation_behind_a_colon_holds_where_nothing_else_is_asked_for(text: str, quant: str) -> None:
+    place = parse_place(text)
+    assert (place.repo_id, place.quant_for(None, None)) == ("acme/Lumen-7B", quant)
+    assert place.quant_for("", []) == quant
+    assert place.quant_for("Q2_K", None) == "Q2_K"
+    assert place.quant_for(None, ["mmproj*"]) == ""
+    assert place.names_for(None, None) == ()
 
 
 @pytest.mark.parametrize("text", REFUSED)

@@ -74,6 +74,22 @@ def test_an_address_is_shown_and_fetched_as_what_it_names(hub: Hub, server: Side
     assert (started["revision"], started["files"]) == (shown["commit"], 1)
 
 
+def test_a_quantisation_behind_a_colon_is_shown_and_fetched(hub: Hub, server: Sidecar) -> None:
+    address, name = f"{R.GGUF}:q6_k", "Lumen-7B-Instruct-Q6_K.gguf"
+    for repo_id in (address, f"hf.co/{R.GGUF}:Q6_K"):
+        assert server.result("get_hf_model", {"repo_id": repo_id})["choice"]["files"] == [name, "config.json"]
+    shown = server.result("get_hf_model", {"repo_id": f"https://huggingface.co/{R.GGUF}?show_file_info={name}"})
+    assert shown["choice"]["files"] == [name]
+    asked = server.result("get_hf_model", {"repo_id": address, "filenames": ["mmproj-F16.gguf"]})
+    assert asked["choice"]["files"] == ["mmproj-F16.gguf"]
+    assert "is not among" in server.result("get_hf_model", {"repo_id": f"{R.GGUF}:q9_k"})["error"]
+    assert [one["repoId"] for one in server.result("search_hf_models", {"query": address})["models"]] == [R.GGUF]
+
+    started = server.result("start_model_download_from_hf", {"repo_id": address})
+    status = server.result("get_model_download_status", {"download_id": started["download_id"]})
+    assert (started["files"], status["repo_id"], status["quant"]) == (2, R.GGUF, "q6_k")
+
+
 def test_a_set_that_is_still_being_uploaded_hides_nothing_else(hub: Hub, server: Sidecar) -> None:
     repo = Repo("acme/Half-GGUF")
     repo.commit({"Half-Q4_K_M.gguf": b"GGUF" * 9, "Half-Q8_0-00001-of-00002.gguf": b"GGUF" * 8})

@@ -11,6 +11,7 @@ import typer
 from pumas.cli import download_following, exits, following, units
 from pumas.cli.command import Cli, command, parsed
 from pumas.cli.download_following import short, title_of
+from pumas.cli.hf import names_less
 from pumas.cli.output import at_terminal, size
 from pumas.client import CallFailed
 from pumas.client.wire import failure
@@ -34,7 +35,8 @@ def register(app: typer.Typer) -> None:
 def download(
     cli: Cli,
     repo: Annotated[
-        str, typer.Argument(metavar="REPO", help="owner/name, or the address of its page.", show_default=False)
+        str,
+        typer.Argument(metavar="REPO", help="owner/name, owner/name:Q4_K_M, or an address.", show_default=False),
     ],
     quant: Annotated[
         str | None, typer.Option(help="Only this quantisation, such as Q4_K_M, with its configuration.")
@@ -105,8 +107,8 @@ def _asked_quant(cli: Cli, repo: str, revision: str | None) -> str | None:
     ways = {option["quant"] or _ALL: option for option in found["options"] if option["kind"] in ("quant", _ALL)}
     if len([option for option in ways.values() if option["kind"] == "quant"]) < 2:
         return None
-    if _ALL in ways and found["choice"] and found["choice"]["total_bytes"] != ways[_ALL]["size_bytes"]:
-        return None  # an address that names a file or a folder
+    if names_less(found):
+        return None  # the address has said it
     for name, option in ways.items():
         room = "" if option["fits"] else "  does not fit on the disk"
         cli.out.say(f"  {name:<12} {size(option['size_bytes']):>8}{room}")

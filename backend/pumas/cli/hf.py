@@ -59,7 +59,7 @@ def _row(model: HubResult) -> tuple[object, ...]:
 
 def show(
     cli: Cli,
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="owner/name, or the address of its page.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="owner/name, owner/name:Q4_K_M, or an address.")],
     quant: Annotated[str | None, typer.Option(help="What this quantisation would fetch, such as Q4_K_M.")] = None,
     file: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Or these files; * and ? are allowed; may be repeated.")
@@ -76,7 +76,7 @@ def show(
     choice = found["choice"]
     if choice is None and not found["options"]:
         cli.out.say("It holds no model file.")
-    elif choice is not None and (quant or file):
+    elif choice is not None and (quant or file or names_less(found)):
         _say_choice(cli, found, choice)
     if found["gated"] != "no":
         cli.out.say(f"It is gated: accept its terms at {found['url']} before a download.")
@@ -85,6 +85,15 @@ def show(
         cli.out.say(f"{units.count(len(found['refused']), 'file')} cannot be taken: {reasons}")
     _say_age(cli, found)
     return exits.OK
+
+
+def names_less(found: GetHfModelResult) -> bool:
+    """Whether the choice is not all that the repository offers, as when an address names a quantisation or a file."""
+    choice, everything = found["choice"], [option for option in found["options"] if option["kind"] == "all"]
+    if choice is None or not everything:
+        return choice is not None
+    taken = len(choice["files"]), choice["total_bytes"]
+    return taken != (everything[0]["file_count"], everything[0]["size_bytes"])
 
 
 def _facts(found: GetHfModelResult) -> dict[str, object]:

@@ -447,7 +447,8 @@ class AsyncMethods:
         """As `start_model_download_from_hf`; `get_model_download_status` has the `model_path` once it is completed.
 
         Args:
-            repo_id: `owner/name`, or an address on the hub; its revision and file hold where none are given besides.
+            repo_id: `owner/name`, `owner/name:Q4_K_M`, or an address on the hub; its revision, quantisation and file
+            hold where none are given besides.
             family: Empty: found out.
             official_name: Empty: the repository's name.
             model_type: `llm`, `diffusion`, …; empty: found out.
@@ -631,7 +632,8 @@ class AsyncMethods:
         Nothing is downloaded. `choice` is what `quant` and `filenames` stand for, and `fits` whether there is room.
 
         Args:
-            repo_id: `owner/name`, or an address on the hub; its revision and file hold where none are given besides.
+            repo_id: `owner/name`, `owner/name:Q4_K_M`, or an address on the hub; its revision, quantisation and file
+            hold where none are given besides.
             revision: Branch, tag or commit.
             quant: A quantisation, in any spelling: `Q4_K_M`, `q4_k_m`.
             filenames: Files by name; `*` and `?` stand for any characters.
@@ -1936,7 +1938,8 @@ class AsyncMethods:
         it.
 
         Args:
-            repo_id: `owner/name`, or an address on the hub; its revision and file hold where none are given besides.
+            repo_id: `owner/name`, `owner/name:Q4_K_M`, or an address on the hub; its revision, quantisation and file
+            hold where none are given besides.
             family: Empty: found out.
             official_name: Empty: the repository's name.
             model_type: `llm`, `diffusion`, …; empty: found out.

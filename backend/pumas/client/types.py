@@ -368,7 +368,8 @@ class HubMatch(TypedDict):
 
 class HubOption(TypedDict):
     kind: Literal["quant", "all", "file", "projector"]
-    """`all`: a download without a quant; `file` and `projector` are asked for by `filenames`."""
+    """`all`: a download without a quant; `file` (a model that shares its label, or has none) and `projector` are
+    asked for by `filenames`."""
     quant: str | None
     weights: list[str]
     """The files with weights, more than one when it comes in parts."""

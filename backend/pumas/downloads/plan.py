@@ -25,9 +25,9 @@ MAX_FILES = 20_000
 class DownloadRequest:
     """What the caller wants; empty values mean: find out.
 
-    `repo_id` may be an address, whose revision and file hold where none are asked for besides. `filenames` are paths or
-    shell patterns in the repository. `security_acknowledged` accepts files that can run code when an app loads them
-    (pickle).
+    `repo_id` may be an address, whose revision, quantisation and file hold where none are asked for besides.
+    `filenames` are paths or shell patterns in the repository. `security_acknowledged` accepts files that can run code
+    when an app loads them (pickle).
     """
 
     repo_id: str
@@ -108,8 +108,12 @@ def make_plan(hub: HubClient, request: DownloadRequest) -> DownloadPlan:
     from pumas.hub.selection import choose
 
     place = parse_place(request.repo_id)
-    names = place.names_for(request.quant, request.filenames)
-    request = replace(request, revision=place.revision_for(request.revision), filenames=names)
+    request = replace(
+        request,
+        revision=place.revision_for(request.revision),
+        quant=place.quant_for(request.quant, request.filenames),
+        filenames=place.names_for(request.quant, request.filenames),
+    )
     model = hub.model(request.repo_id, request.revision)
     if model.gated:
         hub.require_access(model.repo_id)

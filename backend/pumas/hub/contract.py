@@ -26,7 +26,10 @@ class RelatedModels(Params):
     limit: int = Field(25, description="How many repositories are looked at; clamped to 1..100.")
 
 
-ADDRESS = "`owner/name`, or an address on the hub; its revision and file hold where none are given besides."
+ADDRESS = (
+    "`owner/name`, `owner/name:Q4_K_M`, or an address on the hub; its revision, quantisation and file hold where none "
+    "are given besides."
+)
 Filename = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 

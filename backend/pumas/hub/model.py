@@ -22,6 +22,11 @@ DEFAULT_REVISION: Final = "main"
 _HUB_HOSTS: Final = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co"})
 _OTHER_KINDS: Final = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "papers", "docs", "api"})
 _FILE_PAGES: Final = frozenset({"blob", "resolve", "raw"})
+# The file that the hub's page shows beside the others; its address is what one copies after a click on a quantisation.
+_SHOWN_FILE: Final = "show_file_info="
+# `owner/name:Q4_K_M`, as llama.cpp (`common_download_split_repo_tag`) and Ollama name a quantisation or a whole file.
+_TAG: Final = re.compile(r"[\w.-]{1,200}", re.ASCII)
+_NO_TAG: Final = "latest"
 # https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/utils/_validators.py
 _REPO_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 _NOT_IN_ID: Final = re.compile(r"--|\.\.|[.-](?:/|$)|/.*\.git$")
@@ -118,11 +123,12 @@ class HubListing:
 @dataclass(frozen=True, slots=True)
 class Place:
     """What an address on the hub names: a repository, and where its page is of one, a revision and a file or folder in
-    it. `names` has the file, or a pattern for what is in the folder."""
+    it, or the quantisation behind a colon. `names` has the file, or a pattern for what is in the folder."""
 
     repo_id: str
     revision: str = ""
     names: tuple[str, ...] = ()
+    quant: str = ""
 
     def revision_for(self, asked: str) -> str:
         """What a caller asks for besides has precedence; `main` is what stands there when nothing was asked for."""
@@ -132,9 +138,14 @@ class Place:
         """The same for the choice of files."""
         return tuple(asked or ()) if quant or asked else self.names
 
+    def quant_for(self, quant: str | None, asked: Sequence[str] | None) -> str:
+        """The same for the quantisation; files that are asked for take its place, too."""
+        return quant or "" if quant or asked else self.quant
+
 
 def parse_repo_id(text: str) -> str:
-    """The `owner/name` in what a user gave: itself, `hf.co/owner/name`, or the address of one of its pages on the hub.
+    """The `owner/name` in what a user gave: itself, `hf.co/owner/name`, or the address of one of its pages on the hub,
+    each also with a quantisation behind a colon.
 
     Raises:
         InvalidInput: it names no model repository.
@@ -143,13 +154,22 @@ def parse_repo_id(text: str) -> str:
 
 
 def parse_place(text: str) -> Place:
-    """As `parse_repo_id`, with the revision and the files of an address such as `…/owner/name/blob/main/q8_0.gguf`."""
+    """As `parse_repo_id`, with what else an address names: `…/owner/name/blob/main/q8_0.gguf`, `owner/name:Q8_0`."""
     given = text.strip()
-    parts = _of_address(given) if "://" in given or given.lower().split("/")[0] in _HUB_HOSTS else [given]
-    repo_id = "/".join(parts[:2])
+    is_address = "://" in given or given.lower().split("/")[0] in _HUB_HOSTS
+    parts, shown = _of_address(given) if is_address else ([given], "")
+    repo_id, colon, tag = "/".join(parts[:2]).partition(":")
+    if colon and (not _TAG.fullmatch(tag) or parts[2:]):
+        raise InvalidInput("repo_id", "must have one quantisation after its colon, as in owner/name:Q4_K_M")
     if len(repo_id) > 200 or not _REPO_ID.fullmatch(repo_id) or _NOT_IN_ID.search(repo_id):
         raise InvalidInput("repo_id", "must be written as owner/name, or as the address of a model on the hub")
+    if tag.lower().endswith(".gguf"):
+        return Place(repo_id, names=(tag,))
+    if tag:
+        return Place(repo_id, quant="" if tag.lower() == _NO_TAG else tag)
     page, revision, path = "".join(parts[2:3]), "".join(parts[3:4]), "/".join(parts[4:])
+    if shown:
+        return Place(repo_id, revision if page == "tree" else "", (shown,))
     if page in _FILE_PAGES:
         return Place(repo_id, revision, (path,) if path else ())
     if page == "tree":
@@ -157,10 +177,12 @@ def parse_place(text: str) -> Place:
     return Place(repo_id)
 
 
-def _of_address(text: str) -> list[str]:
+def _of_address(text: str) -> tuple[list[str], str]:
+    """(the parts of its path, the file that its query names)."""
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
         host, path = parts.hostname or "", parts.path
+        shown = next((field for field in parts.query.split("&") if field.startswith(_SHOWN_FILE)), "")
     except ValueError:
         raise InvalidInput("repo_id", "is not an address") from None
     if parts.scheme == "hf":
@@ -171,7 +193,7 @@ def _of_address(text: str) -> list[str]:
     names = names[1:] if names[:1] == ["models"] else names
     if names and names[0] in _OTHER_KINDS:
         raise InvalidInput("repo_id", "is the address of something other than a model")
-    return names
+    return names, unquote(shown.removeprefix(_SHOWN_FILE))
 
 
 def is_commit(text: str) -> bool:

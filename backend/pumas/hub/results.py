@@ -67,7 +67,8 @@ class HubFile(Result):
 
 class HubOption(Result):
     kind: Literal["quant", "all", "file", "projector"] = Field(
-        description="`all`: a download without a quant; `file` and `projector` are asked for by `filenames`."
+        description="`all`: a download without a quant; `file` (a model that shares its label, or has none) and "
+        "`projector` are asked for by `filenames`."
     )
     quant: str | None
     weights: list[str] = Field(description="The files with weights, more than one when it comes in parts.")

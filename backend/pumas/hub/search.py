@@ -44,7 +44,7 @@ def words_of(query: str) -> str:
     text = " ".join(query.split())
     if len(text) > MAX_QUERY:
         raise InvalidInput("query", f"must have at most {MAX_QUERY} characters")
-    if "://" in text or re.match(r"(?:www\.)?(?:huggingface\.co|hf\.co)/", text):
+    if "://" in text or re.match(r"(?:www\.)?(?:huggingface\.co|hf\.co)/|[^\s/:]+/[^\s/:]+:[A-Za-z0-9_.-]+$", text):
         return parse_repo_id(text)
     return text
 

@@ -152,7 +152,8 @@ class HubWork:
         """
         deadline = Deadline()
         place = parse_place(repo_id)
-        revision, names = place.revision_for(revision), place.names_for(quant, filenames)
+        revision = place.revision_for(revision)
+        quant, names = place.quant_for(quant, filenames), place.names_for(quant, filenames)
         model, answer = await self._repositories.model(place.repo_id, revision, MODEL_TTL_S, deadline)
 
         def choose() -> tuple[list[DownloadOption], Choice | None]:

@@ -100,9 +100,9 @@ impl DownloadPlan {
 pub(super) async fn make_plan(hub: &HubClient, request: DownloadRequest) -> Result<DownloadPlan> {
     let place = parse_place(&request.repo_id)?;
     let filenames = place.names_for(Some(&request.quant), &request.filenames);
-    let revision = place.revision_for(&request.revision);
     let request = DownloadRequest {
-        revision,
+        revision: place.revision_for(&request.revision),
+        quant: place.quant_for(Some(&request.quant), &request.filenames),
         filenames,
         ..request
     };

@@ -10,6 +10,11 @@ use crate::error::{Error, Result};
 pub(super) const HUB: &str = "https://huggingface.co";
 /// What a caller means who names no revision.
 pub(super) const DEFAULT_REVISION: &str = "main";
+/// The file that the hub's page shows beside the others; its address is what one copies after a click on a quantisation.
+const SHOWN_FILE: &str = "show_file_info=";
+/// `owner/name:Q4_K_M`, as llama.cpp (`common_download_split_repo_tag`) and Ollama name a quantisation or a whole file;
+/// this one names none.
+const NO_TAG: &str = "latest";
 const HUB_HOSTS: [&str; 4] = ["huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co"];
 const OTHER_KINDS: [&str; 8] = [
     "datasets",
@@ -119,6 +124,8 @@ pub(crate) struct Place {
     revision: String,
     /// The file, or a pattern for what is in the folder.
     names: Vec<String>,
+    /// What stands behind a colon.
+    quant: String,
 }
 
 impl Place {
@@ -135,9 +142,19 @@ impl Place {
         }
         self.names.clone()
     }
+
+    /// The same for the quantisation; files that are asked for take its place, too.
+    pub(crate) fn quant_for(&self, quant: Option<&str>, asked: &[String]) -> String {
+        match quant.filter(|quant| !quant.is_empty()) {
+            Some(quant) => quant.to_owned(),
+            None if asked.is_empty() => self.quant.clone(),
+            None => String::new(),
+        }
+    }
 }
 
-/// The `owner/name` in what a user gave: itself, `hf.co/owner/name`, or the address of one of its pages on the hub.
+/// The `owner/name` in what a user gave: itself, `hf.co/owner/name`, or the address of one of its pages on the hub, each
+/// also with a quantisation behind a colon.
 ///
 /// # Errors
 /// `InvalidInput`: it names no model repository.
@@ -145,7 +162,7 @@ pub fn parse_repo_id(text: &str) -> Result<String> {
     Ok(parse_place(text)?.repo_id)
 }
 
-/// As [`parse_repo_id`], with the revision and the files of an address such as `…/owner/name/blob/main/q8_0.gguf`.
+/// As [`parse_repo_id`], with what else an address names: `…/owner/name/blob/main/q8_0.gguf`, `owner/name:Q8_0`.
 pub(crate) fn parse_place(text: &str) -> Result<Place> {
     let given = text.trim();
     let first = given
@@ -154,18 +171,50 @@ pub(crate) fn parse_place(text: &str) -> Result<Place> {
         .next()
         .unwrap_or_default()
         .to_owned();
-    let parts = if given.contains("://") || HUB_HOSTS.contains(&first.as_str()) {
+    let (parts, shown) = if given.contains("://") || HUB_HOSTS.contains(&first.as_str()) {
         of_address(given)?
     } else {
-        vec![given.to_owned()]
+        (vec![given.to_owned()], String::new())
     };
     let (named, page) = parts.split_at(parts.len().min(2));
-    let repo_id = named.join("/");
+    let named = named.join("/");
+    let (repo_id, tag) = match named.split_once(':') {
+        Some((_, tag)) if !is_tag(tag) || !page.is_empty() => {
+            return Err(Error::invalid(
+                "repo_id",
+                "must have one quantisation after its colon, as in owner/name:Q4_K_M",
+            ));
+        }
+        Some((repo_id, tag)) => (repo_id.to_owned(), tag),
+        None => (named.clone(), ""),
+    };
     if !is_repo_id(&repo_id) {
         return Err(Error::invalid(
             "repo_id",
             "must be written as owner/name, or as the address of a model on the hub",
         ));
+    }
+    let place = Place {
+        repo_id,
+        revision: String::new(),
+        names: Vec::new(),
+        quant: String::new(),
+    };
+    match tag.to_lowercase().as_str() {
+        "" => {}
+        NO_TAG => return Ok(place),
+        file if file.ends_with(".gguf") => {
+            return Ok(Place {
+                names: vec![tag.to_owned()],
+                ..place
+            });
+        }
+        _ => {
+            return Ok(Place {
+                quant: tag.to_owned(),
+                ..place
+            });
+        }
     }
     let (of_files, of_folder) = match page.first().map(String::as_str) {
         Some("blob" | "resolve" | "raw") => (true, false),
@@ -174,19 +223,25 @@ pub(crate) fn parse_place(text: &str) -> Result<Place> {
     };
     let path = page.get(2..).unwrap_or_default().join("/");
     Ok(Place {
-        repo_id,
         revision: page
             .get(1)
             .filter(|_| of_files || of_folder)
             .cloned()
             .unwrap_or_default(),
         names: match path.as_str() {
+            _ if !shown.is_empty() => vec![shown],
             "" => Vec::new(),
             file if of_files => vec![file.to_owned()],
             folder if of_folder => vec![format!("{folder}/*")],
             _ => Vec::new(),
         },
+        ..place
     })
+}
+
+fn is_tag(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    (1..=200).contains(&text.len()) && text.bytes().all(plain)
 }
 
 /// <https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/utils/_validators.py>
@@ -209,14 +264,18 @@ fn is_repo_id(text: &str) -> bool {
         && proper(name, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn of_address(text: &str) -> Result<Vec<String>> {
+/// (the parts of its path, the file that its query names).
+fn of_address(text: &str) -> Result<(Vec<String>, String)> {
     let whole = if text.contains("://") {
         text.to_owned()
     } else {
         format!("https://{text}")
     };
     let (scheme, rest) = whole.split_once("://").unwrap_or(("", &whole));
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (rest, _fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let shown = query.split('&').find_map(|field| field.strip_prefix(SHOWN_FILE));
     let (netloc, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = netloc
         .rsplit('@')
@@ -237,9 +296,7 @@ fn of_address(text: &str) -> Result<Vec<String>> {
         }
     };
     let parts = path.split('/').filter(|part| !part.is_empty());
-    let mut names: Vec<String> = parts
-        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> = parts.map(decoded).collect();
     if names.first().is_some_and(|name| name == "models") {
         names.remove(0);
     }
@@ -252,7 +309,7 @@ fn of_address(text: &str) -> Result<Vec<String>> {
             "is the address of something other than a model",
         ));
     }
-    Ok(names)
+    Ok((names, shown.map(decoded).unwrap_or_default()))
 }
 
 /// Whether this is a full commit id, which always means the same files.
@@ -277,6 +334,14 @@ mod tests {
             ("/raw/main/100%", "main", Some("100%")),
             ("/discussions/3", "main", None),
             ("/blob", "main", None),
+            ("?show_file_info=L-Q4_K_M.gguf", "main", Some("L-Q4_K_M.gguf")),
+            (
+                "/tree/v1?a=b&show_file_info=U%2FL%20a.gguf#x",
+                "v1",
+                Some("U/L a.gguf"),
+            ),
+            ("?show_file_info=", "main", None),
+            (":L-IQ3_M.gguf", "main", Some("L-IQ3_M.gguf")),
         ] {
             let place = parse_place(&format!("https://huggingface.co/acme/Lumen-7B{page}")).unwrap();
             assert_eq!(place.repo_id, "acme/Lumen-7B", "{page}");
@@ -288,6 +353,37 @@ mod tests {
             );
             assert_eq!(place.revision_for("mine"), "mine", "{page}");
             assert!(place.names_for(Some("q4_0"), &[]).is_empty(), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_quantisation_behind_a_colon_holds_where_nothing_else_is_asked_for() {
+        for (text, quant) in [
+            ("acme/Lumen-7B:Q4_K_M", "Q4_K_M"),
+            ("hf.co/acme/Lumen-7B:ud-q4_k_xl", "ud-q4_k_xl"),
+            ("https://huggingface.co/acme/Lumen-7B:Q8_0", "Q8_0"),
+            ("hf://acme/Lumen-7B:4.0bpw", "4.0bpw"),
+            ("acme/Lumen-7B:latest", ""),
+            ("acme/Lumen-7B", ""),
+        ] {
+            let place = parse_place(text).unwrap();
+            assert_eq!(place.repo_id, "acme/Lumen-7B", "{text}");
+            assert_eq!(place.quant_for(None, &[]), quant, "{text}");
+            assert_eq!(place.quant_for(Some(""), &[]), quant, "{text}");
+            assert_eq!(place.quant_for(Some("Q2_K"), &[]), "Q2_K", "{text}");
+            assert_eq!(place.quant_for(None, &["mmproj*".to_owned()]), "", "{text}");
+            assert!(place.names_for(None, &[]).is_empty(), "{text}");
+        }
+        for text in [
+            "a/b:",
+            "a/b:q4:q8",
+            "a/b:q4/c",
+            "a:b/c",
+            "a/b: q4",
+            "a/b:ä",
+            "hf.co/a/b:q4/tree/main",
+        ] {
+            assert!(parse_place(text).is_err(), "{text}");
         }
     }
 

@@ -48,10 +48,22 @@ pub(super) fn words_of(query: &str) -> Result<String> {
             format!("must have at most {MAX_QUERY} characters"),
         ));
     }
-    if text.contains("://") || ADDRESSES.iter().any(|address| text.starts_with(address)) {
+    let is_address = text.contains("://") || ADDRESSES.iter().any(|address| text.starts_with(address));
+    if is_address || has_tag(&text) {
         return parse_repo_id(&text);
     }
     Ok(text)
+}
+
+/// Whether it is `owner/name:quant`.
+fn has_tag(text: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && !part.contains([' ', '/', ':']);
+    let tag = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    text.split_once('/')
+        .and_then(|(owner, rest)| Some((owner, rest.split_once(':')?)))
+        .is_some_and(|(owner, (name, end))| {
+            plain(owner) && plain(name) && !end.is_empty() && end.bytes().all(tag)
+        })
 }
 
 /// The hub's name of a task, `""` for none.

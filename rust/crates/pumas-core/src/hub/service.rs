@@ -207,12 +207,13 @@ impl HubService {
         let deadline = Deadline::of_call();
         let place = parse_place(&wish.repo_id)?;
         let revision = place.revision_for(&wish.revision);
+        let quant = place.quant_for(wish.quant.as_deref(), &wish.filenames);
         let filenames = place.names_for(wish.quant.as_deref(), &wish.filenames);
         let (model, answer) = self.model(&place.repo_id, &revision, deadline).await?;
         let layout = self.layout.clone();
         let wants_card = wish.card;
         let mut view = blocking(move || {
-            let mut view = RepoView::of(model, revision, answer, wish.quant.as_deref(), &filenames)?;
+            let mut view = RepoView::of(model, revision, answer, Some(quant.as_str()), &filenames)?;
             view.free_bytes = free_space(&layout.library()).during("Asking for free space")?;
             Ok(view)
         })
