@@ -272,6 +272,40 @@ def test_the_options_of_each_kind_of_repository() -> None:
     assert kinds(repo("model.safetensors")) == [("all", None, 1)]
 
 
+def by_name(*paths: str) -> list[tuple[str, ...]]:
+    """What is offered by name; each can then be chosen alone."""
+    model = repo(*paths)
+    found = [option for option in options(model) if option.kind == "file"]
+    for option in found:
+        check(model, " ".join(option.files), filenames=[option.weights[0]])
+    return [option.files for option in found]
+
+
+def test_models_that_share_a_label_are_offered_by_name() -> None:
+    """Quantised for one use beside quantised for another, halves of one model, parts of both."""
+    plain, trained = "L-it-Q4_0.gguf", "L-it-qat-Q4_0.gguf"
+    assert by_name("config.json", plain, trained, "L-it-Q8_0.gguf") == [(plain,), (trained,)]
+    parts = ("Low/L-Q8_0-00001-of-00002.gguf", "Low/L-Q8_0-00002-of-00002.gguf")
+    assert by_name("High/L-Q8_0.gguf", *parts, "High/L-Q4_0.gguf") == [("High/L-Q8_0.gguf",), parts]
+    assert by_name("L-Q4_K_M.gguf", "L-Q8_0.gguf", "L-Q8_0-imatrix.gguf") == []
+
+
+def test_models_without_a_label_are_offered_by_name() -> None:
+    speech = ("ggml-base.bin", "ggml-base.en.bin")
+    assert by_name(*speech, "ggml-large-q5_0.bin") == [(path,) for path in speech]
+    assert by_name("L-DQ3_K_M.gguf", "L-Q4_K_M.gguf") == [("L-DQ3_K_M.gguf",)]
+    assert by_name("a.safetensors", "b.safetensors") == [("a.safetensors",), ("b.safetensors",)]
+    assert by_name("config.json", "a.safetensors", "b.safetensors") == []
+    assert by_name("a.safetensors", "README.md") == []
+
+
+def test_a_small_mix_and_its_larger_brother_are_told_apart() -> None:
+    model = repo("IQ2_KL/L-IQ2_KL.gguf", "smol-IQ2_KL/L-smol-IQ2_KL.gguf", "smol-IQ1_KT/L-smol-IQ1_KT.gguf")
+    check(model, "IQ2_KL/L-IQ2_KL.gguf", quant="IQ2_KL")
+    check(model, "smol-IQ2_KL/L-smol-IQ2_KL.gguf", quant="smol-IQ2_KL")
+    check(model, "smol-IQ1_KT/L-smol-IQ1_KT.gguf", quant="IQ1_KT")
+
+
 # -- names that may not be followed ------------------------------------------------------------------------------------
 
 

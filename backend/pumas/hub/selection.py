@@ -8,7 +8,7 @@ by default everything that is not the same weights once more? Nothing is fetched
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -19,7 +19,7 @@ from pumas.errors import InvalidInput, UnsafePath
 from pumas.hub import kinds
 from pumas.hub.kinds import Role
 from pumas.hub.model import HubFile, HubModel
-from pumas.library.formats.quantization import parse_quantization, sort_quantizations
+from pumas.library.formats.quantization import MARKS, parse_quantization, sort_quantizations
 from pumas.library.formats.shards import detect_sharded_sets
 from pumas.storage.paths import display_name, relative_path
 
@@ -57,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class DownloadOption:
-    """One way to take a repository. `kind`: `quant`, `all` (no quant given), `projector` or `file` (by its name).
+    """One way to take a repository. `kind`: `quant`, `all` (no quant given), `projector` or `file` (by their names).
 
     `files` are all paths that it fetches, `weights` those with weights, `shards` how many these are; `size_bytes` sums
     them all.
@@ -126,7 +126,7 @@ def options(model: HubModel) -> list[DownloadOption]:
         return []
     found = [option("quant", quant, contents.of_quant(quant)) for quant in contents.quants]
     found.append(option("all", None, contents.default))
-    found += [option("file", contents.label(path) or None, [path]) for path in contents.single_files]
+    found += [option("file", contents.label(paths[0]) or None, paths) for paths in contents.taken_by_name]
     found += [option("projector", contents.label(path) or None, [path]) for path in contents.of_role(Role.PROJECTOR)]
     return found
 
@@ -184,9 +184,23 @@ class Contents:
         return PIPELINE_INDEX in self.roles
 
     @cached_property
-    def single_files(self) -> list[str]:
-        """Beside a pipeline: whole checkpoints at the root, the same model once more."""
-        return [path for path in self.of_role(Role.WEIGHTS) if "/" not in path] if self._has_components else []
+    def taken_by_name(self) -> list[list[str]]:
+        """Whole models that no quantisation brings alone, as it has no label or shares it; each with all of its parts.
+
+        Beside a pipeline these are checkpoints at the root, the same model once more. Where a configuration tells of
+        one model, other weights than GGUF files are parts of it.
+        """
+        weights = self.of_role(Role.WEIGHTS)
+        if self._has_components:
+            return [[path] for path in weights if "/" not in path]
+        of_one_model = not _CONFIGURATIONS.isdisjoint(self.roles)
+        models: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for path in weights:
+            if kinds.extension(path) == "gguf" or not of_one_model:
+                models[_set_of(path)].append(path)
+        labels = Counter(self.label(paths[0]) for paths in models.values())
+        sharing = [paths for paths in models.values() if labels[label := self.label(paths[0])] > 1 or not label]
+        return sharing[:_MOST_BY_NAME] if len(models) > 1 else []
 
     @cached_property
     def _has_components(self) -> bool:
@@ -228,7 +242,7 @@ class Contents:
         parsed = parse_quantization(f"{asked}.gguf")
         spellings = [asked, parsed.label if parsed else asked]
         spellings += [other for text in spellings for old, other in _same(text) if old]
-        spellings += [f"ud_{text}" for text in spellings]
+        spellings += [f"{mark}_{text}" for mark in MARKS for text in spellings]
         return next((text for text in spellings if text in known), asked)
 
     def of_names(self, names: Sequence[str]) -> list[str]:
@@ -243,13 +257,8 @@ class Contents:
                 there = f"fits no file of the repository; there is {_listed(map(shown, self._labelled_weights))}"
                 raise InvalidInput("filenames", f"{shown(name)[:200]!r} {why or there}")
             found.update(matching)
-        sets = {(kinds.split(path)[0], kinds.base(path), kinds.extension(path)) for path in found if _is_shard(path)}
-        return [
-            path
-            for path in self.paths
-            if path in found
-            or (_is_shard(path) and (kinds.split(path)[0], kinds.base(path), kinds.extension(path)) in sets)
-        ]
+        sets = {_set_of(path) for path in found if _is_shard(path)}
+        return [path for path in self.paths if path in found or (_is_shard(path) and _set_of(path) in sets)]
 
     def _whole_pipeline(self, weights: list[str]) -> list[str]:
         """A component that does not come in the wanted precision is taken as it is."""
@@ -287,6 +296,8 @@ class Contents:
         return f"; there is {_listed(map(shown, weights))}" if weights else ""
 
 
+_CONFIGURATIONS: Final = frozenset({"config.json", "adapter_config.json", PIPELINE_INDEX})
+_MOST_BY_NAME: Final = 500
 _HOLDS_WEIGHTS: Final = frozenset({Role.WEIGHTS, Role.FOREIGN})
 _WITHOUT_LABEL: Final = frozenset({Role.COMPANION, Role.HELPER})
 
@@ -356,6 +367,11 @@ def _same(token: str) -> list[tuple[str, str]]:
         ("float32", "fp32"),
     )
     return [(old, new) for old, new in pairs if token == old]
+
+
+def _set_of(path: str) -> tuple[str, str, str]:
+    """Equal for the parts of one set: folder, name without its number, extension."""
+    return kinds.split(path)[0], kinds.base(path), kinds.extension(path)
 
 
 def _is_shard(path: str) -> bool:

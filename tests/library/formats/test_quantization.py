@@ -30,6 +30,9 @@ NAMES = {
     "Meta-Llama-3.1-8B-Instruct-Q4_0_8_8.gguf": "q4_0_8_8",
     "Meta-Llama-3.1-8B-Instruct-f32.gguf": "f32",
     "Qwen3-30B-A3B-UD-Q4_K_XL.gguf": "q4_k_xl",
+    "GLM-4.6-smol-IQ4_KSS-00001-of-00005.gguf": "iq4_kss",
+    "GLM-4.6-MLX-6.5bit/model.safetensors": "mlx_6_5bit",
+    "Qwen2.5-4bit-mlx/model.safetensors": "4bit",
     "Qwen3-30B-A3B-UD-IQ1_S.gguf": "iq1_s",
     "Qwen3-30B-A3B-UD-IQ1_M.gguf": "iq1_m",
     "Qwen3-30B-A3B-UD-IQ2_XXS.gguf": "iq2_xxs",
@@ -203,11 +206,13 @@ def test_a_token_names_itself(name: str) -> None:
     assert detect_quantization(f"model-{NAMES[name]}.gguf") == NAMES[name]
 
 
-def test_dynamic_mixes_are_told_apart_in_the_label() -> None:
-    assert parse_quantization("x-UD-Q4_K_XL.gguf") == Quantization("q4_k_xl", dynamic=True)
-    assert parse_quantization("UD-Q4_K_XL/x-00001-of-00002.gguf") == Quantization("q4_k_xl", dynamic=True)
+def test_mixes_are_told_apart_in_the_label() -> None:
+    assert parse_quantization("x-UD-Q4_K_XL.gguf") == Quantization("q4_k_xl", "ud")
+    assert parse_quantization("UD-Q4_K_XL/x-00001-of-00002.gguf") == Quantization("q4_k_xl", "ud")
+    assert parse_quantization("smol-IQ2_KL/x-smol-IQ2_KL-00001-of-00007.gguf") == Quantization("iq2_kl", "smol")
+    assert parse_quantization("Tiny-Smol-7B-Q4_K_M.gguf") == Quantization("q4_k_m")
     assert parse_quantization("x-Q4_K_M.gguf") == Quantization("q4_k_m")
-    assert [Quantization("q4_k_m", dynamic=d).label for d in (False, True)] == ["q4_k_m", "ud_q4_k_m"]
+    assert [Quantization("q4_k_m", mark).label for mark in ("", "ud")] == ["q4_k_m", "ud_q4_k_m"]
     assert parse_quantization("plain.gguf") is None
 
 

@@ -17,15 +17,15 @@ from pumas.tables import table
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """`token` says how weights are stored; `dynamic` that the name marks a mix chosen per layer (`UD-`)."""
+    """`token` says how weights are stored; `mark` that it is another mix of the same kinds (`UD-`, `smol-`)."""
 
     token: str
-    dynamic: bool = False
+    mark: str = ""
 
     @property
     def label(self) -> str:
         """What tells two files of one repository apart."""
-        return f"ud_{self.token}" if self.dynamic else self.token
+        return f"{self.mark}_{self.token}" if self.mark else self.token
 
 
 _TABLE: Final = table("quantizations")
@@ -42,6 +42,9 @@ _PATTERNS: Final = tuple(
     (needed, re.compile(f"_{pattern}" if pattern.endswith("$") else rf"_(?:{pattern})(?=_)"), form)
     for needed, pattern, form in _TABLE["names"]
 )
+# Publishers' words for mixes that they choose per layer, beside which they often publish the plain one.
+_MARKS: Final = tuple((mark, re.compile(pattern)) for mark, pattern in _TABLE["marks"])
+MARKS: Final[tuple[str, ...]] = tuple(mark for mark, _pattern in _MARKS)
 _OTHER: Final = re.compile(r"[^a-z0-9]+")
 # Older libraries dropped the dots of file names, so a token may be glued to what stood before: `harbor-7bQ4_K_M`.
 _GLUED: Final = re.compile(r"(?<=[a-z0-9])(?=(?:I?Q[1-8]_|BF16|F16))")
@@ -55,7 +58,7 @@ def parse_quantization(path: str) -> Quantization | None:
         text = f"_{_OTHER.sub('_', parted.lower())}_"
         token = _best(text)
         if token:
-            return Quantization(token, dynamic="_ud_" in text)
+            return Quantization(token, next((mark for mark, pattern in _MARKS if pattern.search(text)), ""))
     return None
 
 
@@ -101,7 +104,8 @@ _SIZES: Final[list[str]] = _TABLE["sizes"]
 
 
 def _rank(token: str) -> tuple[int, int, int, str]:
-    plain = token.removeprefix("ud_")
+    mark, _, rest = token.partition("_")
+    plain = rest if mark in MARKS else token
     match = re.match(r"([a-z]*)_?(\d*)_?(.*)", plain)
     kind, bits, rest = match.groups() if match else (plain, "", "")
     order = _KINDS.index(kind) if kind in _KINDS else len(_KINDS)

@@ -56,7 +56,7 @@ impl Choice {
 /// One way to take a repository.
 #[derive(Debug, Clone)]
 pub struct DownloadOption {
-    /// `quant`, `all` (no quant given), `projector` or `file` (by its name).
+    /// `quant`, `all` (no quant given), `projector` or `file` (by their names).
     pub kind: &'static str,
     /// Which.
     pub quant: Option<String>,
@@ -159,8 +159,8 @@ pub(super) fn options(model: &HubModel) -> Result<Vec<DownloadOption>> {
         found.push(option("quant", Some(quant), files));
     }
     found.push(option("all", None, contents.default_files()?));
-    for path in contents.single_files() {
-        found.push(option("file", label(&path), vec![path]));
+    for paths in contents.taken_by_name() {
+        found.push(option("file", label(&paths[0]), paths));
     }
     for path in contents.of_role(Role::Projector) {
         found.push(option("projector", label(&path), vec![path]));

@@ -1,8 +1,8 @@
 //! The forms in which a repository's files can be taken: everything once, one quantisation, files by their names.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 
 use super::PIPELINE_INDEX;
 use super::names::{base, fits, indexed_set, is_shard};
@@ -10,10 +10,12 @@ use super::twice::{one_container, plain_forms, without_originals};
 use crate::error::{Error, Result};
 use crate::hub::contents::{Contents, shown};
 use crate::hub::kinds::{self, Role};
-use crate::library::formats::quantization::parse_quantization;
+use crate::library::formats::quantization::{marks, parse_quantization};
 use crate::text::quoted;
 
 const SHOWN: usize = 40;
+const CONFIGURATIONS: [&str; 3] = ["config.json", "adapter_config.json", PIPELINE_INDEX];
+const MOST_BY_NAME: usize = 500;
 
 impl Contents {
     pub(super) fn of_role(&self, role: Role) -> Vec<String> {
@@ -61,14 +63,39 @@ impl Contents {
             && self.of_role(Role::Weights).iter().any(|path| path.contains('/'))
     }
 
-    /// Beside a pipeline: whole checkpoints at the root, the same model once more.
-    pub(super) fn single_files(&self) -> Vec<String> {
-        if !self.has_components() {
+    /// Whole models that no quantisation brings alone, as it has no label or shares it; each with all of its parts.
+    ///
+    /// Beside a pipeline these are checkpoints at the root, the same model once more. Where a configuration tells of one
+    /// model, other weights than GGUF files are parts of it.
+    pub(super) fn taken_by_name(&self) -> Vec<Vec<String>> {
+        let weights = self.of_role(Role::Weights);
+        if self.has_components() {
+            let whole = weights.into_iter().filter(|path| !path.contains('/'));
+            return whole.map(|path| vec![path]).collect();
+        }
+        let of_one_model = CONFIGURATIONS.iter().any(|name| self.role(name).is_some());
+        let mut models: IndexMap<_, Vec<String>> = IndexMap::new();
+        for path in weights {
+            if kinds::extension(&path) == "gguf" || !of_one_model {
+                models.entry(set_of(&path)).or_default().push(path);
+            }
+        }
+        if models.len() < 2 {
             return Vec::new();
         }
-        self.of_role(Role::Weights)
-            .into_iter()
-            .filter(|path| !path.contains('/'))
+        let mut labels: HashMap<&str, usize> = HashMap::new();
+        for paths in models.values() {
+            *labels.entry(self.label(&paths[0])).or_default() += 1;
+        }
+        let alone = |paths: &&Vec<String>| {
+            let label = self.label(&paths[0]);
+            label.is_empty() || labels[label] > 1
+        };
+        models
+            .values()
+            .filter(alone)
+            .take(MOST_BY_NAME)
+            .cloned()
             .collect()
     }
 
@@ -122,7 +149,9 @@ impl Contents {
             .map(str::to_owned)
             .collect();
         spellings.extend(others);
-        let mixes: Vec<String> = spellings.iter().map(|text| format!("ud_{text}")).collect();
+        let mixes: Vec<String> = marks()
+            .flat_map(|mark| spellings.iter().map(move |text| format!("{mark}_{text}")))
+            .collect();
         spellings.extend(mixes);
         spellings
             .into_iter()
@@ -151,20 +180,14 @@ impl Contents {
             }
             found.extend(matching.into_iter().map(String::as_str));
         }
-        let key = |path: &str| {
-            (
-                kinds::split(path).0.to_owned(),
-                base(path),
-                kinds::extension(path),
-            )
-        };
         let sets: HashSet<_> = found
             .iter()
             .filter(|path| is_shard(path))
-            .map(|path| key(path))
+            .map(|path| set_of(path))
             .collect();
-        let wanted =
-            |path: &&String| found.contains(path.as_str()) || (is_shard(path) && sets.contains(&key(path)));
+        let wanted = |path: &&String| {
+            found.contains(path.as_str()) || (is_shard(path) && sets.contains(&set_of(path)))
+        };
         Ok(self.paths.iter().filter(wanted).cloned().collect())
     }
 
@@ -226,6 +249,12 @@ impl Contents {
             format!("; there is {}", listed(weights.iter().map(|path| shown(path))))
         }
     }
+}
+
+/// Equal for the parts of one set: folder, name without its number, extension.
+fn set_of(path: &str) -> (String, String, String) {
+    let (folder, _) = kinds::split(path);
+    (folder.to_owned(), base(path), kinds::extension(path))
 }
 
 /// Another spelling of the same storage type.

@@ -68,6 +68,37 @@ fn quantisations_and_names_choose() {
     assert_eq!(kinds, ["quant", "quant", "all", "projector"]);
 }
 
+fn by_name(paths: &[&str]) -> Vec<Vec<String>> {
+    let found = options(&model(paths)).unwrap().into_iter();
+    found
+        .filter(|option| option.kind == "file")
+        .map(|option| option.files)
+        .collect()
+}
+
+#[test]
+fn models_that_no_quantisation_brings_alone_are_offered_by_name() {
+    let shared = ["config.json", "L-Q4_0.gguf", "L-qat-Q4_0.gguf", "L-Q8_0.gguf"];
+    assert_eq!(by_name(&shared), [["L-Q4_0.gguf"], ["L-qat-Q4_0.gguf"]]);
+    let parts = ["Low/L-Q8_0-00001-of-00002.gguf", "Low/L-Q8_0-00002-of-00002.gguf"];
+    let halves = by_name(&["High/L-Q8_0.gguf", parts[0], parts[1]]);
+    assert_eq!(halves, [vec!["High/L-Q8_0.gguf"], parts.to_vec()]);
+    assert_eq!(
+        by_name(&["ggml-base.bin", "ggml-l-q5_0.bin"]),
+        [["ggml-base.bin"]]
+    );
+    assert!(by_name(&["config.json", "a.safetensors", "b.safetensors"]).is_empty());
+    assert!(by_name(&["a.safetensors", "README.md"]).is_empty());
+}
+
+#[test]
+fn a_small_mix_and_its_larger_brother_are_told_apart() {
+    let all = ["L-IQ2_KL.gguf", "L-smol-IQ1_KT.gguf", "L-smol-IQ2_KL.gguf"];
+    assert_eq!(chosen(&all, Some("IQ2_KL"), &[]), [all[0]]);
+    assert_eq!(chosen(&all, Some("smol-IQ2_KL"), &[]), [all[2]]);
+    assert_eq!(chosen(&all, Some("IQ1_KT"), &[]), [all[1]]);
+}
+
 #[test]
 fn a_pipeline_is_taken_whole() {
     let all = [

@@ -17,18 +17,17 @@ use crate::contracts::tables;
 pub struct Quantization {
     /// For example `q4_k_m`.
     pub token: String,
-    /// Whether the name marks a mix chosen per layer (`UD-`).
-    pub dynamic: bool,
+    /// That the name is of another mix of the same kinds (`UD-`, `smol-`); `""` for the usual one.
+    pub mark: &'static str,
 }
 
 impl Quantization {
     /// What tells two files of one repository apart.
     #[must_use]
     pub fn label(&self) -> String {
-        if self.dynamic {
-            format!("ud_{}", self.token)
-        } else {
-            self.token.clone()
+        match self.mark {
+            "" => self.token.clone(),
+            mark => format!("{mark}_{}", self.token),
         }
     }
 }
@@ -45,6 +44,9 @@ struct Table {
     /// first look at a library asks for every name. A pattern that ends in `$` says itself where in a name it stands:
     /// `half` is a word of names too, so it counts in `model.half.safetensors`, not in `half-life.safetensors`.
     names: Vec<(&'static str, String, &'static str)>,
+    /// Publishers' words for mixes that they choose per layer, beside which they often publish the plain one; and how
+    /// they stand in such a text.
+    marks: Vec<(&'static str, String)>,
     kinds: Vec<&'static str>,
     sizes: Vec<&'static str>,
 }
@@ -75,6 +77,12 @@ static COMPILED: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
     };
     TABLE.names.iter().filter_map(compile).collect()
 });
+static MARKS: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
+    let compile = |(mark, pattern): &(&'static str, String)| {
+        Some((*mark, RegexBuilder::new(pattern).unicode(false).build().ok()?))
+    };
+    TABLE.marks.iter().filter_map(compile).collect()
+});
 const MAX_PATH: usize = 4096;
 
 /// The quantisation that a path names: its file name decides, then its folders from the innermost outwards.
@@ -89,9 +97,19 @@ pub fn parse_quantization(path: &str) -> Option<Quantization> {
         let text = plain_words(part);
         best(&text).map(|token| Quantization {
             token,
-            dynamic: text.contains("_ud_"),
+            mark: mark_of(&text),
         })
     })
+}
+
+/// The words that [`Quantization::mark`] may be.
+pub fn marks() -> impl Iterator<Item = &'static str> {
+    MARKS.iter().map(|(mark, _)| *mark)
+}
+
+fn mark_of(text: &str) -> &'static str {
+    let found = MARKS.iter().find(|(_, pattern)| pattern.is_match(text));
+    found.map_or("", |(mark, _)| *mark)
 }
 
 /// The token of [`parse_quantization`], or `""`.
@@ -195,7 +213,10 @@ pub fn sort_quantizations(mut tokens: Vec<String>) -> Vec<String> {
 }
 
 fn rank(token: &str) -> (usize, u64, usize, String) {
-    let plain = token.strip_prefix("ud_").unwrap_or(token);
+    let plain = match token.split_once('_') {
+        Some((mark, rest)) if marks().any(|known| known == mark) => rest,
+        _ => token,
+    };
     let kind_end = plain
         .find(|letter: char| !letter.is_ascii_lowercase())
         .unwrap_or(plain.len());
@@ -239,12 +260,15 @@ mod tests {
         ] {
             assert_eq!(detect_quantization(name), token, "{name}");
         }
-        assert_eq!(
-            parse_quantization("M-UD-Q4_K_XL.gguf")
-                .map(|found| found.label())
-                .as_deref(),
-            Some("ud_q4_k_xl")
-        );
+        for (name, label) in [
+            ("M-UD-Q4_K_XL.gguf", "ud_q4_k_xl"),
+            ("smol-IQ2_KL/M-smol-IQ2_KL.gguf", "smol_iq2_kl"),
+            ("Tiny-Smol-7B-Q4_K_M.gguf", "q4_k_m"),
+            ("GLM-4.6-MLX-6.5bit", "mlx_6_5bit"),
+        ] {
+            let found = parse_quantization(name).map(|found| found.label());
+            assert_eq!(found.as_deref(), Some(label));
+        }
     }
 
     #[test]
