@@ -249,8 +249,9 @@ class Contents:
         """The named files and the other parts of their sets. Raises InvalidInput for a name that fits none."""
         found: set[str] = set()
         for name in dict.fromkeys(names):
+            pattern = name.replace("[", "[[]")  # only * and ? stand for others
             matching = [path for path in self.paths if path == name] or [
-                path for path in self.paths if fnmatchcase(path, name)
+                path for path in self.paths if fnmatchcase(path, pattern)
             ]
             if not matching:
                 why = self.refused.get(shown(name))
