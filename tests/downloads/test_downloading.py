@@ -198,7 +198,7 @@ def test_a_fault_that_lasts_fails_the_download_and_leaves_nothing_visible(setup:
 @pytest.mark.parametrize("breaks", ["before the file's half", "while a part is compared"])
 def test_a_server_that_always_breaks_off_is_not_asked_for_ever(setup: Setup, breaks: str) -> None:
     """Bytes come each time, and each time they are lost."""
-    setup.patience_s = 1.0
+    setup.patience_s = 2.0
     if breaks == "before the file's half":
         setup.hub.fault(IgnoreRange(), Cut(after_bytes=BIG // 2), kind="file", path=WEIGHTS, times=None)
     else:
@@ -206,7 +206,7 @@ def test_a_server_that_always_breaks_off_is_not_asked_for_ever(setup: Setup, bre
         setup.hub.fault(Cut(at=7 * MIB + 5), kind="file", path=WEIGHTS, times=None, skip=1)
     with pytest.raises(NetworkError):
         setup.download()
-    assert setup.hub.bytes_sent(WEIGHTS) < 15 * BIG
+    assert setup.hub.bytes_sent(WEIGHTS) < 6 * BIG, "the waits are everybody's"
     assert setup.models() == []
 
 

@@ -63,6 +63,19 @@ def test_bytes_begin_the_count_anew() -> None:
     check_ends(patience, clock, 60)
 
 
+def test_it_waits_until_the_wait_is_over_or_bytes_come() -> None:
+    clock = Clock()
+    patience = Patience(60, clock)
+    assert not patience.waits
+    wait = patience.after(ERROR)
+    assert patience.waits
+    clock.now += wait
+    assert not patience.waits
+    patience.after(ERROR)
+    patience.progressed()
+    assert not patience.waits
+
+
 def test_connections_that_fail_together_are_one_failure() -> None:
     clock = Clock()
     patience = Patience(60, clock)

@@ -78,6 +78,8 @@ class LargeFile:
                 self._resetting = False
             if self._busy >= (self._connections if self._ranged else 1):
                 return None
+            if not self._ranged and self._shared.patience.waits:
+                return None  # or each worker would fetch all of it once more while another one waits
             blocks = self._free_blocks() if self._ranged else (0, 0 if self.part.complete else self.part.count)
             if blocks is None or blocks[0] == blocks[1]:
                 return None

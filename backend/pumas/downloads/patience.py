@@ -34,6 +34,12 @@ class Patience:
             with self._lock:
                 self._failures, self._ends = 0, None
 
+    @property
+    def waits(self) -> bool:
+        """Whether the wait after the last failure is not over."""
+        with self._lock:
+            return self._ends is not None and self._clock() < self._until
+
     def after(self, error: Exception, *, told_s: float | None = None, asked_s: float | None = None) -> float:
         """Seconds to wait before the next try; raises `error` when it was tried for long enough.
 

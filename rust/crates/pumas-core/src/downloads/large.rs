@@ -110,6 +110,9 @@ impl LargeFile {
         if state.busy >= most {
             return Ok(None);
         }
+        if !state.ranged && self.shared.patience.waits() {
+            return Ok(None); // or each worker would fetch all of it once more while another one waits
+        }
         let blocks = if state.ranged {
             let blocks = self.size_now(&state) / self.part.block_size;
             self.part

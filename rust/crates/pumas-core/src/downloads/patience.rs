@@ -62,6 +62,12 @@ impl Patience {
         }
     }
 
+    /// Whether the wait after the last failure is not over.
+    pub(super) fn waits(&self) -> bool {
+        let state = locked(&self.state);
+        state.ends.is_some() && Instant::now() < state.until
+    }
+
     /// How long to wait before the next try.
     ///
     /// # Errors
@@ -117,7 +123,10 @@ mod tests {
         }
         assert!((3..9).contains(&waits.len()), "{waits:?}");
         assert!(waits[0] <= FIRST_WAIT && waits[2] >= SECOND, "{waits:?}");
+        patience.after_at(error(), Asked::Nobody, Instant::now()).ok();
+        assert!(patience.waits());
         patience.progressed();
+        assert!(!patience.waits());
         assert!(
             patience
                 .after_at(error(), Asked::Nobody, at + 60 * SECOND)

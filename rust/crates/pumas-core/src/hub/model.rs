@@ -200,10 +200,11 @@ pub(crate) fn parse_place(text: &str) -> Result<Place> {
         names: Vec::new(),
         quant: String::new(),
     };
-    match tag.to_lowercase().as_str() {
-        "" => {}
-        NO_TAG => return Ok(place),
-        file if file.ends_with(".gguf") => {
+    let lowered = tag.to_lowercase();
+    match lowered.rsplit_once('.') {
+        _ if tag.is_empty() => {}
+        _ if lowered == NO_TAG => return Ok(place),
+        Some((_, "gguf")) => {
             return Ok(Place {
                 names: vec![tag.to_owned()],
                 ..place
