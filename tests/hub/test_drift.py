@@ -78,6 +78,7 @@ def test_older_metadata_has_one_digest_or_none(metadata: dict[str, Any], expecte
 
 def test_an_adopted_model_is_compared_by_what_its_store_says() -> None:
     entries = [{"name": "a.gguf", "size": 5, "claimed_sha256": digest("a")}]
-    adopted = HeldModel.of("llm/x/y", "acme/Lumen", {"revision": OLD, "files": entries})
+    adopted = HeldModel.of("llm/x/y", "acme/Lumen", {"adoption": {"revision": OLD}, "files": entries})
+    assert compare(adopted, upstream(OLD, a_gguf="a")).state is Drift.CURRENT
     assert compare(adopted, upstream(a_gguf="a", README_md="")).state is Drift.SAME_FILES
     assert compare(adopted, upstream(a_gguf="b")).changed == ("a.gguf",)

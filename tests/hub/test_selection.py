@@ -104,7 +104,9 @@ def test_a_quantisation_and_names_add_up() -> None:
     assert choose(GGUF, quant="Q8_0", filenames=["mmproj-F16.gguf"]).quant == "q8_0"
 
 
-@pytest.mark.parametrize("name", ["L-Q8[_]0.gguf", "nothing.gguf", "l-q8_0.gguf", "L-Q5*", "../L-Q8_0.gguf", "/etc/passwd", ""])
+@pytest.mark.parametrize(
+    "name", ["L-Q8[_]0.gguf", "nothing.gguf", "l-q8_0.gguf", "L-Q5*", "../L-Q8_0.gguf", "/etc/passwd", ""]
+)
 def test_a_name_that_fits_nothing_is_refused_with_what_there_is(name: str) -> None:
     refuse(GGUF, r"fits no file of the repository; there is .*L-Q8_0\.gguf", filenames=[name])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import cast
 
 from pumas.hub.model import HubModel, is_commit
 from pumas.library.metadata import FileEntry, digest_text, file_entries
@@ -40,8 +41,12 @@ class HeldModel:
 
     @classmethod
     def of(cls, model_id: str, repo_id: str, metadata: JsonObject) -> HeldModel:
-        revision = metadata.get("revision")
-        commit = revision if isinstance(revision, str) and is_commit(revision) else ""
+        adoption: object = metadata.get("adoption")
+        told = [
+            metadata.get("revision"),
+            cast(JsonObject, adoption).get("revision") if isinstance(adoption, dict) else "",
+        ]
+        commit = next((text for text in told if isinstance(text, str) and is_commit(text)), "")
         files = [replace(file, sha256=file.sha256 or file.claimed) for file in file_entries(metadata)]
         hashes = metadata.get("hashes")
         primary: object = metadata.get("primary_file")

@@ -53,7 +53,6 @@ pub(super) struct HeldModel {
 
 impl HeldModel {
     pub(super) fn of(model_id: String, repo_id: String, metadata: &Map<String, Value>) -> Self {
-        let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
         let entries = file_entries(metadata);
         let largest = entries
             .iter()
@@ -84,8 +83,14 @@ impl HeldModel {
                 }];
             }
         }
-        let revision = Some(text("revision"))
-            .filter(|commit| is_commit(commit))
+        let adopted = metadata
+            .get("adoption")
+            .and_then(|adoption| adoption.get("revision"));
+        let revision = [metadata.get("revision"), adopted]
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .find(|commit| is_commit(commit))
             .unwrap_or_default()
             .to_owned();
         Self {
@@ -279,7 +284,8 @@ mod tests {
     #[test]
     fn an_adopted_model_is_compared_by_what_its_store_says() {
         let files = json!([{"name": "a.gguf", "size": 9, "claimed_sha256": "a".repeat(64)}]);
-        let ours = held(&"1".repeat(40), &files);
+        let metadata = json!({"adoption": {"revision": "1".repeat(40)}, "files": files});
+        let ours = HeldModel::of(String::new(), String::new(), metadata.as_object().unwrap());
         let same = upstream(&[("a.gguf", 9, Some('a')), ("README.md", 3, None)]);
         assert_eq!(compare(ours.clone(), &same, false).state, Drift::SameFiles);
         let other = upstream(&[("a.gguf", 9, Some('b'))]);
