@@ -203,7 +203,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         library=library,
         adoption=AdoptionService(layout, library.parts, jobs, adoptions_db),
         network=network,
-        hub=HubService(layout, hub, library, jobs, hub_db),
+        hub=HubService(layout, hub, library, jobs, hub_db, downloads.room),
         downloads=downloads,
         links=links,
         versions=versions,

@@ -24,7 +24,7 @@ class Disk:
 
 
 def room(space: Space, apart_from: str = "") -> int:
-    return max(0, space.unpromised(apart_from) - MARGIN)
+    return max(0, space.unpromised(apart_from) - MARGIN) if apart_from else space.room()
 
 
 def check(space: Space, owner: str, size: int, *, fits: bool) -> None:

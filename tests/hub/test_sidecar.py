@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any
 import pytest
 
 import sidecar as running
-from fixtures.hub import Hub, Page, Repo, Stall, Status
+from fixtures.hub import Claims, Hub, HubFile, Page, Repo, Stall, Status
 from fixtures.hub import repositories as R
-from sidecar import Sidecar
+from sidecar import Sidecar, eventually
 
 MARK = "hf_granted"
 
@@ -88,6 +89,23 @@ def test_a_quantisation_behind_a_colon_is_shown_and_fetched(hub: Hub, server: Si
     started = server.result("start_model_download_from_hf", {"repo_id": address})
     status = server.result("get_model_download_status", {"download_id": started["download_id"]})
     assert (started["files"], status["repo_id"], status["quant"]) == (2, R.GGUF, "q6_k")
+
+
+def test_what_a_download_still_needs_is_no_room_for_another(hub: Hub, server: Sidecar, tmp_path: Path) -> None:
+    size = shutil.disk_usage(tmp_path).free // 10 * 6
+    for name in ("One", "Two"):
+        hub.content.repos[f"acme/{name}"] = repo = Repo(f"acme/{name}")
+        data = f"{name} is not that large".encode()
+        repo.commit({f"{name}-Q8_0.gguf": HubFile(data, lfs=True, claims=Claims(size=size))})
+    hub.fault(Stall(after_bytes=None), kind="resolve", times=None)
+    wish = {"repo_id": "acme/Two", "card": False}
+    assert server.result("get_hf_model", wish)["choice"]["fits"] is True
+    started = server.result("start_model_download_from_hf", {"repo_id": "acme/One"})
+    assert started["success"], started
+    assert server.result("get_hf_model", wish)["choice"]["fits"] is False
+    assert server.result("start_model_download_from_hf", {"repo_id": "acme/Two"})["error_code"] == "disk_full"
+    server.result("cancel_model_download", {"download_id": started["download_id"]})
+    eventually(lambda: server.result("get_hf_model", wish)["choice"]["fits"], what="room for the other")
 
 
 def test_a_set_that_is_still_being_uploaded_hides_nothing_else(hub: Hub, server: Sidecar) -> None:

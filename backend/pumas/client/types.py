@@ -377,7 +377,7 @@ class HubOption(TypedDict):
     """With the files that belong beside them."""
     size_bytes: int
     fits: bool
-    """So much is free on the library's disk."""
+    """The library's disk has room for it beside what downloads under way still need."""
 
 
 class HubResult(TypedDict):

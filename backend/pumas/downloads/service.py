@@ -169,6 +169,10 @@ class DownloadService:
         """The limit that the user set, for whoever else brings large files."""
         return self._bandwidth
 
+    def room(self) -> int:
+        """Bytes that a new download may take of the library's disk. Blocks; raises the disk's failures."""
+        return self._space.room()
+
     async def open(self) -> None:
         """Go on with what a stop or a kill interrupted, in its order. Call after jobs and library are open."""
         self._settings = await asyncio.to_thread(self._file.load)

@@ -35,6 +35,10 @@ class Space:
             others = sum(remaining() for owner, remaining in self._promised.items() if owner != apart_from)
         return max(0, self._free(self._folder) - others)
 
+    def room(self) -> int:
+        """What may be promised to a new owner. Raises the disk's failures."""
+        return max(0, self.unpromised() - MARGIN)
+
     def require(self, needed: int, apart_from: str = "") -> None:
         """Raises NotEnoughSpace, with what is left for everything else in both numbers, and the disk's failures."""
         free = self.unpromised(apart_from)

@@ -74,7 +74,7 @@ class HubOption(Result):
     weights: list[str] = Field(description="The files with weights, more than one when it comes in parts.")
     file_count: int = Field(description="With the files that belong beside them.")
     size_bytes: int
-    fits: bool = Field(description="So much is free on the library's disk.")
+    fits: bool = Field(description="The library's disk has room for it beside what downloads under way still need.")
 
 
 class Refused(Result):

@@ -26,10 +26,17 @@ class HubService:
     """`client` asks the hub; other domains may use it too."""
 
     def __init__(
-        self, layout: Layout, client: HubClient, library: LibraryService, jobs: JobService, database: Database
+        self,
+        layout: Layout,
+        client: HubClient,
+        library: LibraryService,
+        jobs: JobService,
+        database: Database,
+        room: Callable[[], int],
     ) -> None:
+        """`room` says how many bytes a download may take of the library's disk; it may block."""
         self.client = client
-        self._make: Callable[[], HubWork] = lambda: _work(layout, client, library, jobs, database)
+        self._make: Callable[[], HubWork] = lambda: _work(layout, client, library, jobs, database, room)
         self._work: HubWork | None = None
         self._making = asyncio.Lock()
         jobs.register(HASH, self._run_hash)
@@ -50,8 +57,15 @@ class HubService:
         return await (await self.work()).origins.run_hash(context, params)
 
 
-def _work(layout: Layout, client: HubClient, library: LibraryService, jobs: JobService, database: Database) -> HubWork:
+def _work(
+    layout: Layout,
+    client: HubClient,
+    library: LibraryService,
+    jobs: JobService,
+    database: Database,
+    room: Callable[[], int],
+) -> HubWork:
     from pumas.hub.store import HubStore
     from pumas.hub.work import HubWork
 
-    return HubWork(layout, client, library, jobs, HubStore(database))
+    return HubWork(layout, client, library, jobs, HubStore(database), room)

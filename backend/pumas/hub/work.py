@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -28,7 +28,7 @@ from pumas.hub.selection import Choice, DownloadOption
 from pumas.hub.store import HubStore
 from pumas.jobs.service import JobService
 from pumas.library.service import LibraryService
-from pumas.storage.files import MARGIN, free_space
+from pumas.storage.files import free_space
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,9 @@ class RepoView:
     """One repository, and what a choice from it would fetch. `choice` is None when nothing was chosen and not all can
     be taken: there is no model file, or a set on the hub lacks parts.
 
-    `free_bytes` is what the library's disk has, `held` the models of the library that are from this repository. `card`
-    is cut after `CARD_BYTES`; None when it was not asked for or could not be had.
+    `free_bytes` is what the library's disk has, `room_bytes` what a download may take of it; `held` are the models of
+    the library that are from this repository. `card` is cut after `CARD_BYTES`; None when it was not asked for or could
+    not be had.
     """
 
     model: HubModel
@@ -65,18 +66,27 @@ class RepoView:
     options: list[DownloadOption]
     choice: Choice | None
     free_bytes: int
+    room_bytes: int
     held: list[str]
     card: str | None
 
     def fits(self, size_bytes: int) -> bool:
-        """Whether so much fits on the library's disk, with the margin that downloads keep."""
-        return size_bytes + MARGIN <= self.free_bytes
+        """Whether a download of that size would be started."""
+        return size_bytes <= self.room_bytes
 
 
 class HubWork:
     def __init__(
-        self, layout: Layout, client: HubClient, library: LibraryService, jobs: JobService, store: HubStore
+        self,
+        layout: Layout,
+        client: HubClient,
+        library: LibraryService,
+        jobs: JobService,
+        store: HubStore,
+        room: Callable[[], int],
     ) -> None:
+        """`room` says how many bytes a download may take of the library's disk; it may block."""
+        self._room = room
         self._layout = layout
         self._client = client
         self._library = library
@@ -164,8 +174,8 @@ class HubWork:
         options, choice = await asyncio.to_thread(choose)
         self._remember_sizes(model, options)
         text = await self._card(model, deadline) if card else None
-        free = await asyncio.to_thread(free_space, self._layout.library)
-        return RepoView(model, revision, answer, options, choice, free, await self._held(model.repo_id), text)
+        free, room = await asyncio.to_thread(lambda: (free_space(self._layout.library), self._room()))
+        return RepoView(model, revision, answer, options, choice, free, room, await self._held(model.repo_id), text)
 
     def _remember_sizes(self, model: HubModel, options: Sequence[DownloadOption]) -> None:
         self._sizes[model.repo_id, model.commit] = search.sizes_of(options)

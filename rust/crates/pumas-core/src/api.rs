@@ -104,6 +104,8 @@ impl PumasApi {
             network.client.clone(),
             hub.client.clone(),
         );
+        let loading = downloads.clone();
+        hub.ask_room(Box::new(move || loading.room()));
         let apps = Arc::new(Apps::new(&layout, Arc::clone(&troubles)));
         let versions = VersionService::new(
             &layout,

@@ -90,6 +90,14 @@ impl DownloadService {
         Self { shared }
     }
 
+    /// Bytes that a new download may take of the library's disk. Blocks.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub fn room(&self) -> Result<u64> {
+        self.shared.tools.space.room()
+    }
+
     /// The limit that the user set, for whoever else brings large files.
     #[must_use]
     pub fn bandwidth(&self) -> Arc<Bandwidth> {

@@ -40,6 +40,14 @@ impl Space {
         Ok(free.saturating_sub(others))
     }
 
+    /// What may be promised to a new owner.
+    ///
+    /// # Errors
+    /// What the disk refuses.
+    pub(super) fn room(&self) -> Result<u64> {
+        Ok(self.unpromised("")?.saturating_sub(MARGIN))
+    }
+
     /// # Errors
     /// `NotEnoughSpace`, with what is left for everything else in both numbers; what the disk refuses.
     pub(super) fn require(&self, needed: u64, apart_from: &str) -> Result<()> {

@@ -9,7 +9,6 @@ use super::metadata::{Kind, card_of};
 use super::model::HubModel;
 use super::selection::{Choice, DownloadOption, choose, contents_of, lacking, options, refusals};
 use crate::error::Result;
-use crate::storage::files::MARGIN;
 
 /// What the hub shows of a repository, and what we make of it.
 #[derive(Debug)]
@@ -41,6 +40,8 @@ pub struct RepoView {
     pub card_data: Map<String, Value>,
     /// On the library's disk.
     pub free_bytes: u64,
+    /// What a download may take of that.
+    pub room_bytes: u64,
     /// Models of the library that are from this repository.
     pub held: Vec<String>,
     /// The card's text, cut; `None` when it was not asked for or could not be had.
@@ -76,6 +77,7 @@ impl RepoView {
             subtype: kind.subtype,
             family: kind.family,
             free_bytes: 0,
+            room_bytes: 0,
             held: Vec::new(),
             card: None,
             model,
@@ -87,10 +89,10 @@ impl RepoView {
         })
     }
 
-    /// Whether so much fits on the library's disk, with the margin that downloads keep.
+    /// Whether a download of that size would be started.
     #[must_use]
     pub fn fits(&self, bytes: u64) -> bool {
-        bytes.saturating_add(MARGIN) <= self.free_bytes
+        bytes <= self.room_bytes
     }
 
     /// A path as it may be shown.

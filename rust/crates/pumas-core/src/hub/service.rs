@@ -1,7 +1,7 @@
 //! What the hub's methods do: search, look at one repository, find relatives of a model.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -77,7 +77,11 @@ pub struct HubService {
     library: LibraryService,
     sizes: Sizes,
     layout: Layout,
+    room: Arc<OnceLock<Room>>,
 }
+
+/// How many bytes a download may take of the library's disk. Blocks.
+pub(crate) type Room = Box<dyn Fn() -> Result<u64> + Send + Sync>;
 
 impl HubService {
     /// Opens nothing before the first question.
@@ -102,7 +106,13 @@ impl HubService {
             answers,
             sizes: Sizes::default(),
             layout: layout.clone(),
+            room: Arc::default(),
         })
+    }
+
+    /// Whom to ask what a download may take of the disk; nobody: all that is free.
+    pub(crate) fn ask_room(&self, room: Room) {
+        let _ = self.room.set(room);
     }
 
     /// Repositories whose name holds the words. One request to the hub, none when the answer is fresh.
@@ -210,11 +220,12 @@ impl HubService {
         let quant = place.quant_for(wish.quant.as_deref(), &wish.filenames);
         let filenames = place.names_for(wish.quant.as_deref(), &wish.filenames);
         let (model, answer) = self.model(&place.repo_id, &revision, deadline).await?;
-        let layout = self.layout.clone();
+        let (layout, room) = (self.layout.clone(), Arc::clone(&self.room));
         let wants_card = wish.card;
         let mut view = blocking(move || {
             let mut view = RepoView::of(model, revision, answer, Some(quant.as_str()), &filenames)?;
             view.free_bytes = free_space(&layout.library()).during("Asking for free space")?;
+            view.room_bytes = room.get().map_or(Ok(view.free_bytes), |room| room())?;
             Ok(view)
         })
         .await?;
