@@ -67,7 +67,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "IQ4_KS_R4/DeepSeek-V3-0324-IQ4_KS_R4-00001-of-00010.gguf": (W, "iq4_ks_r4"),
     "DeepSeek-R1-0528-IQ3_K_R4-00003-of-00007.gguf": (W, "iq3_k_r4"),
     "GLM-4.6-IQ5_K-00001-of-00006.gguf": (W, "iq5_k"),
-    "GLM-4.6-smol-IQ2_KS-00001-of-00003.gguf": (W, "iq2_ks"),
+    "GLM-4.6-smol-IQ2_KS-00001-of-00003.gguf": (W, "smol_iq2_ks"),
     "nomic-embed-text-v1.5.f32.gguf": (W, "f32"),
     "nomic-embed-text-v1.5.Q4_0.gguf": (W, "q4_0"),
     "bge-m3-FP16.gguf": (W, "fp16"),
