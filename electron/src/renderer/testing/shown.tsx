@@ -14,6 +14,8 @@ export interface Shown {
   place: HTMLElement;
   /** An event of the sidecar. */
   tell: (topic: string, data: Record<string, unknown>) => void;
+  /** The same place with another part in it. */
+  redraw: (part: ReactNode) => Promise<void>;
   /** Look at something else. */
   leave: () => void;
 }
@@ -41,17 +43,21 @@ export async function shown(part: ReactNode, answer: (method: MethodName, params
     client.queries.clear();
   });
   client.start();
-  await act(async () => {
-    root.render(
-      <ClientContext value={client}>
-        <QueryClientProvider client={client.queries}>{part}</QueryClientProvider>
-      </ClientContext>,
-    );
-    await Promise.resolve();
-  });
-  await settle();
+  const draw = async (now: ReactNode) => {
+    await act(async () => {
+      root.render(
+        <ClientContext value={client}>
+          <QueryClientProvider client={client.queries}>{now}</QueryClientProvider>
+        </ClientContext>,
+      );
+      await Promise.resolve();
+    });
+    await settle();
+  };
+  await draw(part);
   return {
     place,
+    redraw: draw,
     tell: (topic, data) => act(() => stream?.event({ id: null, topic, data })),
     leave: () => root.unmount(),
   };
