@@ -16,10 +16,13 @@ async function install(page: Page, tag: string): Promise<void> {
   const wasShown = await watchFor(page, `[aria-label="Installing ${tag}"] [role="progressbar"]`);
   await app(page)
     .getByRole("button", { name: `Install ${tag}` })
-    .click();
+    .focus();
+  await page.keyboard.press("Enter");
   await expect(installed(page, tag).getByRole("button", { name: `Actions: ${tag}` })).toBeVisible({ timeout: 300_000 });
   await wasShown();
   await expect(page.getByRole("region", { name: `Installing ${tag}` })).toHaveCount(0);
+  // Not on the next version's button, where one more press would install that one too.
+  await expect(page.locator(":focus")).toHaveText(`${tag} is installed.`);
 }
 
 test("a version is installed, also when the page is loaded anew in the middle", async ({ open }) => {
@@ -72,10 +75,14 @@ test("its own file in the way of a model is a conflict, which is resolved by cho
   await expect(conflict).toBeVisible();
   await expect(conflict).toHaveValue("skip");
   await conflict.selectOption({ label: "Move it aside and link" });
-  await app(page).getByRole("button", { name: "Apply" }).click();
+  const apply = app(page).getByRole("button", { name: "Apply" });
+  await apply.focus();
+  await page.keyboard.press("Enter");
   const moved = page.getByText(/^Moved aside: /);
   await expect(moved).toBeVisible();
   await expect(conflict).toHaveCount(0);
+  await expect(apply).toBeDisabled();
+  await expect(apply).toBeFocused();
   expect(lstatSync(target).isSymbolicLink()).toBe(true);
   const aside = (await moved.innerText()).split("Moved aside: ")[1]?.trim() ?? "";
   expect(readFileSync(aside, "utf8")).toBe("the person's own file");

@@ -352,6 +352,7 @@ export const de: Table = {
   "apps.update": "Auf die neueste aktualisieren",
   "apps.reinstall": "Neu bauen",
   "apps.prerelease": "Vorabversion",
+  "apps.installation": "Installation",
   "apps.installing": "{tag} wird installiert",
   "apps.install.cancel": "Installation abbrechen",
   "apps.install.done": "{tag} ist installiert.",

@@ -337,6 +337,7 @@ export const en = {
   "apps.update": "Update to the newest",
   "apps.reinstall": "Build anew",
   "apps.prerelease": "pre-release",
+  "apps.installation": "Installation",
   "apps.installing": "Installing {tag}",
   "apps.install.cancel": "Cancel installation",
   "apps.install.done": "{tag} is installed.",

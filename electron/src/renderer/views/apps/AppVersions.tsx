@@ -11,10 +11,11 @@ import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 import view from "../view.module.css";
 import { AvailableVersions } from "./AvailableVersions";
+import type { AskedFor } from "./Installation";
 import { RemovedVersions } from "./RemovedVersions";
 
 /** What is installed, what could be, and what was removed. */
-export function AppVersions({ app }: { app: AppInfo }) {
+export function AppVersions({ app, onInstall }: { app: AppInfo; onInstall: (asked: AskedFor) => void }) {
   const { t } = useTexts();
   const act = useAct();
   const app_id = app.app_id;
@@ -102,7 +103,7 @@ export function AppVersions({ app }: { app: AppInfo }) {
           );
         })}
       </ul>
-      <AvailableVersions app={app} />
+      <AvailableVersions app={app} onInstall={onInstall} />
       <RemovedVersions app={app} />
     </div>
   );

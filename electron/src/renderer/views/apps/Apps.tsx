@@ -1,5 +1,6 @@
 import * as Tabs from "@radix-ui/react-tabs";
 import { Boxes } from "lucide-react";
+import { useState } from "react";
 
 import { useCall } from "../../client/hooks";
 import { go } from "../../lib/route";
@@ -13,7 +14,7 @@ import { useTexts } from "../../texts/texts";
 import view from "../view.module.css";
 import { AppLinks } from "./AppLinks";
 import { AppVersions } from "./AppVersions";
-import { Installation } from "./Installation";
+import { Installation, type AskedFor } from "./Installation";
 import { ProcessLog } from "./ProcessLog";
 import { RunControls } from "./RunControls";
 import { useRuns } from "./runs";
@@ -24,6 +25,7 @@ export default function Apps({ item }: { item: string }) {
   const runs = useRuns();
   const apps = answer.data?.apps ?? [];
   const current = apps.find((app) => app.app_id === item) ?? apps[0];
+  const [asked, setAsked] = useState<AskedFor | null>(null);
   return (
     <div className={view.split} style={{ gridTemplateColumns: "minmax(220px, 0.4fr) minmax(0, 1.6fr)" }}>
       <header className={view.splitHead}>
@@ -63,7 +65,7 @@ export default function Apps({ item }: { item: string }) {
               </div>
               <RunControls app={current} run={runs.find((one) => one.app_id === current.app_id)} />
             </div>
-            <Installation app={current} />
+            <Installation app={current} asked={asked} />
             <Tabs.Root key={current.app_id} defaultValue="versions">
               <TabList
                 label={current.name}
@@ -74,7 +76,7 @@ export default function Apps({ item }: { item: string }) {
                 ]}
               />
               <Tabs.Content value="versions">
-                <AppVersions app={current} />
+                <AppVersions app={current} onInstall={setAsked} />
               </Tabs.Content>
               <Tabs.Content value="log">
                 <ProcessLog appId={current.app_id} />

@@ -8,7 +8,7 @@ it("offers no version a second time while it is being installed, and again when 
   const release = (tag_name: string) => ({ tag_name, prerelease: false, published_at: null, total_size: null });
   let progress = { tag: "v2", completed_at: null as string | null };
   const app = { app_id: "comfyui", installed: [] as string[], active: null } as unknown as AppInfo;
-  const { place, tell } = await shown(<AvailableVersions app={app} />, (method) =>
+  const { place, tell } = await shown(<AvailableVersions app={app} onInstall={() => undefined} />, (method) =>
     method === "get_installation_progress" ? progress : { success: true, versions: [release("v2"), release("v1")] },
   );
   const closed = () =>

@@ -10,10 +10,16 @@ import parts from "../../parts/parts.module.css";
 import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 import view from "../view.module.css";
+import type { AskedFor } from "./Installation";
 
 const SHOWN_AT_FIRST = 8;
 
-export function AvailableVersions({ app }: { app: AppInfo }) {
+interface Props {
+  app: AppInfo;
+  onInstall: (asked: AskedFor) => void;
+}
+
+export function AvailableVersions({ app, onInstall }: Props) {
   const { t, formats, heard } = useTexts();
   const act = useAct();
   const client = useClient();
@@ -62,8 +68,11 @@ export function AvailableVersions({ app }: { app: AppInfo }) {
               icon={<Download aria-hidden />}
               aria-label={`${t("apps.install")} ${release.tag_name}`}
               disabled={release.tag_name === underWay || install.isPending}
-              onClick={() =>
-                act(() => install.mutateAsync({ tag: release.tag_name, app_id, activate: app.active === null }))
+              onClick={({ currentTarget: by }) =>
+                act(async () => {
+                  await install.mutateAsync({ tag: release.tag_name, app_id, activate: app.active === null });
+                  onInstall({ tag: release.tag_name, by });
+                })
               }
             >
               {t("apps.install")}

@@ -1,5 +1,5 @@
 import { useQueryClient } from "@tanstack/react-query";
-import { useCallback } from "react";
+import { useCallback, useEffect, useRef } from "react";
 
 import type { AppInfo, InstallationProgress } from "@contract";
 import { useCall, useChange, useEvent } from "../../client/hooks";
@@ -13,8 +13,14 @@ import view from "../view.module.css";
 
 const STAGES = ["download", "extract", "venv", "dependencies", "setup"] as const;
 
+/** An installation that a person asked for here, and the button with which they did. */
+export interface AskedFor {
+  tag: string;
+  by: Element;
+}
+
 /** The installation that runs, or how the last one of this run of the sidecar ended. */
-export function Installation({ app }: { app: AppInfo }) {
+export function Installation({ app, asked }: { app: AppInfo; asked: AskedFor | null }) {
   const { t, formats, heard } = useTexts();
   const act = useAct();
   const queries = useQueryClient();
@@ -34,24 +40,30 @@ export function Installation({ app }: { app: AppInfo }) {
   );
   useEvent("install.progress", hear);
   const now = answer.data;
+  // The button that was pressed goes away with its version's row when that is installed. Whoever is still at it goes to
+  // where the installation is shown, and is there when it ends; whoever went on is left where they are.
+  const place = useRef<HTMLElement>(null);
+  const tag = now?.tag;
+  useEffect(() => {
+    if (asked === null || asked.tag !== tag) return;
+    const at = document.activeElement;
+    if (at === asked.by || at === document.body) place.current?.focus();
+  }, [asked, tag]);
   if (!now) return null;
   if (now.completed_at) {
     if (now.error === "cancel") return null;
-    if (now.success) {
-      return (
-        <p className={parts.hint} role="status">
-          {t("apps.install.done", { tag: now.tag })}
-        </p>
-      );
-    }
     return (
-      <p className={parts.danger} role="status">
-        {t("apps.install.failed", { tag: now.tag, error: heard(now.error ?? "") })}
-      </p>
+      <section ref={place} tabIndex={-1} aria-label={t("apps.installation")}>
+        <p className={now.success ? parts.hint : parts.danger} role="status">
+          {now.success
+            ? t("apps.install.done", { tag: now.tag })
+            : t("apps.install.failed", { tag: now.tag, error: heard(now.error ?? "") })}
+        </p>
+      </section>
     );
   }
   return (
-    <section className={parts.card} aria-label={t("apps.installing", { tag: now.tag })}>
+    <section ref={place} tabIndex={-1} className={parts.card} aria-label={t("apps.installing", { tag: now.tag })}>
       <div className={view.spread}>
         <h3>{t("apps.installing", { tag: now.tag })}</h3>
         <Button look="danger" onClick={() => act(() => cancel.mutateAsync(params))}>
