@@ -35,8 +35,10 @@ function answer({ offset, limit }: Params<"search_models_fts">): Ok<"search_mode
 }
 
 let deleted = 0;
+let asked = 0;
 const transport = {
   call: (method: string, params: Params<"search_models_fts">) => {
+    if (method === "search_models_fts") asked++;
     if (method === "search_models_fts") return Promise.resolve(answer(params));
     deleted++;
     return Promise.resolve({ success: true, trash_id: null });
@@ -46,15 +48,15 @@ const transport = {
 
 let root: Root;
 let list: HTMLElement;
-let render: (current: string) => Promise<void>;
+let render: (current: string, found?: Ok<"search_models_fts">) => Promise<void>;
 const onOpen = vi.fn<(modelId: string) => void>();
 beforeEach(async () => {
   vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(HEIGHT);
   const place = document.body.appendChild(document.createElement("div"));
   root = createRoot(place);
   const client = new Client(transport);
-  const found = answer({ query: "", offset: 0, limit: PAGE });
-  const draw = (current: string) =>
+  const first = answer({ query: "", offset: 0, limit: PAGE });
+  const draw = (current: string, found = first) =>
     root.render(
       <ClientContext value={client}>
         <QueryClientProvider client={client.queries}>
@@ -62,12 +64,12 @@ beforeEach(async () => {
         </QueryClientProvider>
       </ClientContext>,
     );
-  render = (current) =>
+  render = (current, found) =>
     act(async () => {
-      draw(current);
+      draw(current, found);
       await Promise.resolve();
     });
-  onOpen.mockReset().mockImplementation(draw);
+  onOpen.mockReset().mockImplementation((current) => draw(current));
   HTMLElement.prototype.scrollTo = function (this: HTMLElement, to?: ScrollToOptions | number) {
     if (typeof to === "object") this.scrollTop = to.top ?? 0;
   };
@@ -87,6 +89,9 @@ async function scrollTo(row: number): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve));
   });
 }
+
+/** Whatever was asked for is there. */
+const answered = () => act(() => new Promise((resolve) => setTimeout(resolve, 20)));
 
 const rows = () => [...list.querySelectorAll<HTMLElement>("[role=option]")];
 const places = () => rows().map((row) => Number(row.getAttribute("aria-posinset")));
@@ -109,6 +114,29 @@ it.each([
     const moved = touched.filter((node) => node instanceof HTMLElement && before.has(node) && node.isConnected);
     expect(moved, `at row ${at}`).toEqual([]);
   }
+});
+
+it.each([60, 3777])("shows what is opened by its address, also row %s, once", async (row) => {
+  await render(`llm/a/${row}`);
+  await answered();
+  await scrollTo(list.scrollTop / ROW); // as the browser tells of it
+  await answered();
+  expect(list.querySelector("[aria-selected=true]")?.id).toBe(rowId(row));
+  expect(list.getAttribute("aria-activedescendant")).toBe(rowId(row));
+  expect(list.scrollTop).toBe((row + 1) * ROW - HEIGHT);
+  await scrollTo(0); // to look at something else
+  await render(`llm/a/${row}`);
+  expect(list.scrollTop).toBe(0);
+});
+
+it("looks once for what is not in the list, not with each answer", async () => {
+  asked = 0;
+  await render("llm/a/elsewhere");
+  await answered();
+  expect(asked).toBe(Math.ceil((TOTAL - PAGE) / 1000));
+  await render("llm/a/elsewhere", answer({ query: "", offset: 0, limit: PAGE }));
+  await answered();
+  expect(asked).toBe(Math.ceil((TOTAL - PAGE) / 1000));
 });
 
 it("has all that is in view, in its order, wherever it is scrolled to", async () => {

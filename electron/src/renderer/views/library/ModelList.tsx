@@ -1,5 +1,6 @@
 import { memo, useCallback, useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 
+import { useClient } from "../../client/hooks";
 import type { Ok } from "../../client/types";
 import { queryWords } from "../../lib/highlight";
 import { useRows } from "../../lib/rows";
@@ -8,7 +9,7 @@ import css from "./Library.module.css";
 import { ModelRow, rowId } from "./ModelRow";
 import { LIST_ID } from "./SearchBox";
 import type { Search } from "./params";
-import { useFoundModels } from "./search";
+import { placeBeyondFirstPage, useFoundModels } from "./search";
 import { useDelete } from "./useDelete";
 
 /** As the style sheet has it. */
@@ -25,6 +26,7 @@ interface Props {
 /** All matches as one list, of which only what is in view exists. */
 export const ModelList = memo(function ModelList({ search, found, current, onOpen }: Props) {
   const { t } = useTexts();
+  const client = useClient();
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState(0);
   const total = found.total_count;
@@ -40,15 +42,36 @@ export const ModelList = memo(function ModelList({ search, found, current, onOpe
 
   // What is opened by its address, or by other parts of the page, is shown once: afterwards a person may scroll away.
   const revealed = useRef("");
+  // Further pages are looked through once for it: a search that it is not in would ask for them with each letter.
+  const soughtFor = useRef("");
+  const revealLatest = useRef(reveal);
+  useEffect(() => {
+    revealLatest.current = reveal;
+  });
   useEffect(() => {
     if (revealed.current === current) return;
+    const show = (index: number) => {
+      revealed.current = current;
+      setActive(index);
+      revealLatest.current(index);
+    };
     const index = found.models.findIndex(({ model_id }) => model_id === current);
-    if (index < 0 && current !== "") return;
-    revealed.current = current;
-    if (index < 0) return;
-    setActive(index);
-    reveal(index);
-  }, [current, found, reveal]);
+    if (current === "") revealed.current = "";
+    else if (index >= 0) show(index);
+    else if (soughtFor.current !== current) {
+      const over = new AbortController();
+      placeBeyondFirstPage(client, search, found, current, over.signal).then(
+        (place) => {
+          if (over.signal.aborted) return;
+          soughtFor.current = current;
+          if (place !== null) show(place);
+        },
+        () => undefined, // the list says itself what is wrong
+      );
+      return () => over.abort();
+    }
+    return undefined;
+  }, [client, search, current, found]);
   const choose = useCallback(
     (modelId: string) => {
       revealed.current = modelId; // where it is in view already

@@ -4,8 +4,9 @@ import { useMemo } from "react";
 
 import type { FoundModel } from "@contract";
 import { callOptions, useCall, useClient } from "../../client/hooks";
+import type { Client } from "../../client/client";
 import type { Ok } from "../../client/types";
-import { furtherPages, PAGE, searchParams, type Search } from "./params";
+import { facetParams, furtherPages, PAGE, searchParams, type Search } from "./params";
 
 /** The first page of an answer; while the next one is on its way, the one before stays. */
 export function useFirstPage(search: Search) {
@@ -37,4 +38,24 @@ export function useFoundModels(search: Search, found: Ok<"search_models_fts">, f
     if (page === 0) return found.models[index];
     return answers[pages.indexOf(page)]?.data?.models[index % PAGE];
   };
+}
+
+/** The sidecar gives no more at once. */
+const MOST_AT_ONCE = 1000;
+
+/** Which row of an answer a model is, when it is none of the first page; null: it is not in it. Raises `CallError`. */
+export async function placeBeyondFirstPage(
+  client: Client,
+  search: Search,
+  { total_count }: Ok<"search_models_fts">,
+  modelId: string,
+  signal: AbortSignal,
+): Promise<number | null> {
+  for (let offset = PAGE; offset < total_count; offset += MOST_AT_ONCE) {
+    const params = { ...facetParams(search), offset, limit: MOST_AT_ONCE };
+    const { models } = await client.call("search_models_fts", params, signal);
+    const place = models.findIndex(({ model_id }) => model_id === modelId);
+    if (place >= 0) return offset + place;
+  }
+  return null;
 }
