@@ -119,6 +119,21 @@ test("in a small window what was chosen takes the place of its list, and leads b
   await page.getByRole("button", { name: "Import", exact: true }).click();
   for (const button of await page.getByRole("dialog").getByRole("button").all())
     await expect(button).toBeInViewport({ ratio: 1 });
+  await page.keyboard.press("Escape");
+
+  await stage.call("delete_model_with_cascade", { model_id: "vision/clip/clip-vit-l-14-fp16" });
+  await page.getByRole("button", { name: "Trash" }).click();
+  const deleted = page.getByRole("dialog").getByRole("listitem");
+  const name = await deleted.locator("strong").boundingBox();
+  expect(name?.width, "a name is not cut into letters").toBeGreaterThan(120);
+  // The second press of a double click answers nothing.
+  const ask = page.getByRole("button", { name: "Empty the trash" });
+  const place = (await ask.boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+  await page.mouse.dblclick(place.x + place.width / 2, place.y + place.height / 2);
+  await expect(page.getByRole("alert")).toBeVisible();
+  await expect(deleted).toHaveCount(1);
+  await deleted.getByRole("button", { name: "Restore" }).click();
+  await expect(deleted).toHaveCount(0);
 });
 
 test("names of any script stand where they belong, beside their sizes", async ({ open, stage }) => {

@@ -30,7 +30,7 @@ export function CandidateCard({ candidate, onChange }: Props) {
       <div className={css.candidateHead}>
         <strong title={candidate.path}>{fileName}</strong>
         {shards && <Badge>{t("import.shards", { count: shards.validation.total_found })}</Badge>}
-        {outcome.size != null && <Badge>{formats.bytes(outcome.size)}</Badge>}
+        {outcome.size != null && outcome.size > 0 && <Badge>{formats.bytes(outcome.size)}</Badge>}
         <Badge tone={TONES[state]}>{t(`import.state.${state}`)}</Badge>
         <Button look="quiet" icon={<X aria-hidden />} aria-label={t("import.remove")} onClick={() => onChange(null)} />
       </div>

@@ -40,10 +40,11 @@ export default function TrashDialog({ onClose }: { onClose: () => void }) {
                 size: formats.bytes(doomed.reduce((sum, { size }) => sum + size, 0)),
               })}
             </p>
-            <Button onClick={() => setDoomed([])}>{t("common.cancel")}</Button>
+            {/* Not where the button was that asks: the second press of a double click is no answer. */}
             <Button look="danger" onClick={purge}>
               {t("trash.purge")}
             </Button>
+            <Button onClick={() => setDoomed([])}>{t("common.cancel")}</Button>
           </>
         ) : (
           entries.length > 0 && (
@@ -58,7 +59,7 @@ export default function TrashDialog({ onClose }: { onClose: () => void }) {
       {trash.data && entries.length === 0 && (
         <Empty icon={<Trash2 aria-hidden />} title={t("trash.empty")} hint={t("trash.empty.hint")} />
       )}
-      <ul className={parts.list}>
+      <ul className={`${parts.list} ${parts.form}`}>
         {entries.map((entry) => (
           <li key={entry.trash_id} className={css.candidate} aria-label={entry.official_name}>
             <div className={css.candidateHead}>
