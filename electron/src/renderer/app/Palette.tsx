@@ -6,9 +6,11 @@ import { useCall, useClient } from "../client/hooks";
 import { VIEWS, go } from "../lib/route";
 import { changePageSettings } from "../lib/settings";
 import { Dialog } from "../parts/Dialog";
+import { notify } from "../parts/notices";
 import { useAct } from "../parts/useAct";
 import { useTexts, type TextKey } from "../texts/texts";
 import { openImport } from "../views/library/dropped";
+import { useVerifyAll } from "../views/library/useVerifyAll";
 import css from "./Palette.module.css";
 import { VIEW_ICONS } from "./views";
 
@@ -23,6 +25,7 @@ export default function Palette({ onClose, onShortcuts }: { onClose: () => void;
   const { t } = useTexts();
   const client = useClient();
   const act = useAct();
+  const verifyAll = useVerifyAll();
   const [text, setText] = useState("");
   const query = useDeferredValue(text.trim());
   const models = useCall("search_models_fts", { query, limit: 8 }, { enabled: query.length > 1 });
@@ -32,8 +35,16 @@ export default function Palette({ onClose, onShortcuts }: { onClose: () => void;
   };
   const actions: Action[] = [
     { text: "import.title", Icon: FolderInput, run: () => openImport() },
-    { text: "library.refresh", Icon: RefreshCw, run: () => act(() => client.change("refresh_model_index", {})) },
-    { text: "library.verify_all", Icon: ShieldCheck, run: () => act(() => client.change("verify_library", {})) },
+    {
+      text: "library.refresh",
+      Icon: RefreshCw,
+      run: () =>
+        act(async () => {
+          const { indexed_count: count } = await client.change("refresh_model_index", {});
+          notify({ tone: "good", text: t("library.refreshed", { count }) });
+        }),
+    },
+    { text: "library.verify_all", Icon: ShieldCheck, run: verifyAll },
     { text: "palette.theme.dark", Icon: Moon, run: () => changePageSettings({ theme: "dark" }) },
     { text: "palette.theme.light", Icon: Sun, run: () => changePageSettings({ theme: "light" }) },
     { text: "palette.theme.auto", Icon: SunMoon, run: () => changePageSettings({ theme: "auto" }) },

@@ -5,14 +5,14 @@ import { useTexts } from "../texts/texts";
 
 /** What is wrong with which file or folder. */
 export default function TroubleList({ troubles, onClose }: { troubles: readonly TroubleInfo[]; onClose: () => void }) {
-  const { t } = useTexts();
+  const { t, heard } = useTexts();
   return (
     <Dialog title={t("health.troubles.title")} onClose={onClose}>
       <ul className={parts.list}>
         {troubles.map(({ subject, message }) => (
           <li key={`${subject} ${message}`} className={parts.field}>
             <code>{subject}</code>
-            <span>{message}</span>
+            <span>{heard(message)}</span>
           </li>
         ))}
       </ul>

@@ -118,8 +118,13 @@ export const de: Table = {
   "library.list": "Modelle",
   "library.import": "Importieren",
   "library.trash": "Papierkorb",
-  "library.verify_all": "Alle prüfen",
+  "library.verify_all": "Die Dateien aller Modelle prüfen",
+  "library.verifying": "Die Dateien aller Modelle werden mit ihren Prüfsummen verglichen.",
   "library.refresh": "Das Laufwerk neu ansehen",
+  "library.refreshed": {
+    one: "In der Bibliothek ist {count} Modell.",
+    other: "In der Bibliothek sind {count} Modelle.",
+  },
   "library.indexing": "Die Bibliothek wird gelesen …",
   "library.empty": "Noch keine Modelle",
   "library.empty.hint":

@@ -111,8 +111,10 @@ export const en = {
   "library.list": "Models",
   "library.import": "Import",
   "library.trash": "Trash",
-  "library.verify_all": "Verify all",
+  "library.verify_all": "Verify the files of all models",
+  "library.verifying": "The files of all models are being compared with their digests.",
   "library.refresh": "Look at the disk again",
+  "library.refreshed": { one: "{count} model is in the library.", other: "{count} models are in the library." },
   "library.indexing": "Reading the library …",
   "library.empty": "No models yet",
   "library.empty.hint":

@@ -4,13 +4,11 @@ import { useClient, useEvent } from "../../client/hooks";
 import type { PumasEvent } from "../../client/types";
 import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
-
-const BAD = ["mismatch", "missing", "unreadable"];
-const FINE = ["ok", "recorded"];
+import { verdict } from "./verdict";
 
 /** Hash a model's files again and say what came of it. */
 export function useVerify() {
-  const { t } = useTexts();
+  const { t, heard } = useTexts();
   const client = useClient();
   const act = useAct();
   const [jobId, setJobId] = useState<string | null>(null);
@@ -23,13 +21,11 @@ export function useVerify() {
         const { job } = await client.call("get_job", { job_id: id });
         if (job.state === "queued" || job.state === "running") return;
         setJobId(null);
-        const sum = (names: readonly string[]) => names.reduce((all, name) => all + Number(job.result?.[name] ?? 0), 0);
-        const wrong = sum(BAD);
-        setBad(wrong > 0 || job.state !== "completed");
-        if (job.state !== "completed") setMessage(job.error ?? job.state);
-        else setMessage(t(wrong > 0 ? "model.verify.bad" : "model.verify.ok", { count: wrong || sum(FINE) }));
+        const found = verdict(job, t, heard);
+        setBad(found.bad);
+        setMessage(found.text);
       }),
-    [act, client, t],
+    [act, client, t, heard],
   );
   const hear = useCallback(
     ({ data }: PumasEvent) => {
