@@ -108,6 +108,14 @@ test("Escape closes details wherever one is in them, and takes nothing away that
   await expect(details).toHaveCount(0);
 });
 
+test("what is not shown of a model takes no focus", async ({ open }) => {
+  const page = await open("#/library/llm/phi/phi-4-q8_0");
+  const details = page.getByRole("complementary", { name: /^Details of Phi 4/ });
+  await details.getByRole("button", { name: "Move to trash" }).focus();
+  await page.keyboard.press("Tab");
+  await expect(page.locator(":focus[role=tabpanel]")).toHaveCount(0);
+});
+
 test("keys without Ctrl or Alt can be switched off", async ({ open }) => {
   const page = await open("#/settings");
   const single = page.getByRole("switch", { name: /^Single keys/ });

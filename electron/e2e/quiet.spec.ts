@@ -38,9 +38,16 @@ const PLACES: Readonly<Record<string, (page: Page) => Promise<unknown>>> = {
   settings: () => Promise.resolve(),
 };
 
+/** In a small window more has to be scrolled, which the keyboard has to be able to do. */
+const WINDOWS = {
+  dark: { width: 1280, height: 860 },
+  light: { width: 360, height: 740 },
+};
+
 for (const scheme of ["dark", "light"] as const) {
-  test(`no view has a barrier that can be measured, ${scheme}`, async ({ open }) => {
+  test(`no view has a barrier that can be measured, ${scheme}, ${WINDOWS[scheme].width} px`, async ({ open }) => {
     const page = await open();
+    await page.setViewportSize(WINDOWS[scheme]);
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
     const found: string[] = [];
     for (const [place, lead] of Object.entries(PLACES)) {

@@ -1,3 +1,4 @@
+import { keepPreviousData } from "@tanstack/react-query";
 import { Link2 } from "lucide-react";
 import { useState } from "react";
 
@@ -49,7 +50,8 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
   const answer = useCall(
     "preview_model_mapping",
     { version_tag: tag, app_id: appId, allow_copy: allowCopy, replace_models_link: replaceLink },
-    { gcTime: 0 },
+    // What is shown stays while another wish is planned: whoever has just switched it is still there.
+    { gcTime: 0, placeholderData: keepPreviousData },
   );
   const apply = useChange("sync_with_resolutions");
   const plan = answer.data;
@@ -92,7 +94,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
         <Button
           look="primary"
           icon={<Link2 aria-hidden />}
-          disabled={(todo === 0 && resolved === 0) || apply.isPending}
+          disabled={(todo === 0 && resolved === 0) || apply.isPending || answer.isPlaceholderData}
           onClick={start}
         >
           {t("apps.links.apply")}

@@ -7,6 +7,7 @@ import { go } from "../../lib/route";
 import { Badge } from "../../parts/Badge";
 import { Empty } from "../../parts/Empty";
 import { ExternalLink } from "../../parts/ExternalLink";
+import { Loading } from "../../parts/Loading";
 import { Problem } from "../../parts/Problem";
 import { TabList } from "../../parts/TabList";
 import parts from "../../parts/parts.module.css";
@@ -32,6 +33,11 @@ export default function Apps({ item }: { item: string }) {
         <h1>{t("apps.title")}</h1>
       </header>
       <nav className={view.pane} aria-label={t("apps.title")}>
+        {answer.isPending && (
+          <p className={view.result}>
+            <Loading />
+          </p>
+        )}
         {answer.isError && <Problem error={answer.error} />}
         {answer.data && apps.length === 0 && <Empty icon={<Boxes aria-hidden />} title={t("apps.none")} />}
         {apps.map((app) => {

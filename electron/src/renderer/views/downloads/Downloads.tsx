@@ -5,6 +5,7 @@ import { go } from "../../lib/route";
 import { Button } from "../../parts/Button";
 import Curve from "../../parts/Curve";
 import { Empty } from "../../parts/Empty";
+import { Loading } from "../../parts/Loading";
 import { Problem } from "../../parts/Problem";
 import parts from "../../parts/parts.module.css";
 import { useTexts } from "../../texts/texts";
@@ -48,6 +49,7 @@ export default function Downloads() {
         </div>
         <section className={view.stack} aria-label={t("downloads.queue")}>
           <h2>{t("downloads.queue")}</h2>
+          {answer.isPending && <Loading />}
           {answer.data && unfinished.length === 0 && (
             <Empty icon={<DownloadCloud aria-hidden />} title={t("downloads.empty")} hint={t("downloads.empty.hint")} />
           )}

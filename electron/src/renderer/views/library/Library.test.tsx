@@ -24,3 +24,9 @@ it("stays as it was found when the sidecar does not answer any more", async () =
   expect(filters()).not.toBeNull();
   expect(place.textContent).toContain("Alder");
 });
+
+it("says that it is loading while the first answer takes its time", async () => {
+  const { place } = await shown(<Library item="llm/a/1" />, () => new Promise(() => undefined));
+  const said = () => [...place.querySelectorAll("[role=status]")].map((one) => one.textContent);
+  await expect.poll(() => settle().then(said)).toEqual(["Loading …", "Loading …"]); // the list, and the model
+});

@@ -7,6 +7,7 @@ import { show } from "../../lib/route";
 import { useCalm } from "../../lib/useCalm";
 import { Button } from "../../parts/Button";
 import { Problem } from "../../parts/Problem";
+import parts from "../../parts/parts.module.css";
 import { useTexts } from "../../texts/texts";
 import { EmptyLibrary } from "./EmptyLibrary";
 import { Facets } from "./Facets";
@@ -55,7 +56,8 @@ export function Library({ item }: { item: string }) {
       </header>
       {facetsAfterRows && <Facets filters={search.filters} counted={counted} onChange={setFilters} />}
       <section id={RESULTS_ID} className={css.results} aria-label={t("library.list")}>
-        <p className={css.count} role="status">
+        <p className={answer.isPending ? `${css.count} ${parts.loading}` : css.count} role="status">
+          {answer.isPending && t("common.loading")}
           {found &&
             t(found.matched === "any" && found.total_count > 0 ? "library.count.any" : "library.count", {
               count: found.total_count,

@@ -4,6 +4,7 @@ import { X } from "lucide-react";
 import { isTyping } from "../../app/shortcuts";
 import { useCall } from "../../client/hooks";
 import { Button } from "../../parts/Button";
+import { Loading } from "../../parts/Loading";
 import { Problem } from "../../parts/Problem";
 import { TabList } from "../../parts/TabList";
 import parts from "../../parts/parts.module.css";
@@ -40,6 +41,11 @@ export default function ModelDetail({ modelId, onClose }: { modelId: string; onC
         </div>
         <Button look="quiet" icon={<X aria-hidden />} aria-label={t("common.close")} onClick={onClose} />
       </header>
+      {model.isPending && (
+        <div className={css.detailProblem}>
+          <Loading />
+        </div>
+      )}
       {model.isError && (
         <div className={css.detailProblem}>
           <Problem error={model.error} />

@@ -22,7 +22,7 @@ export default function Monitor() {
   const size = (gib: number) => formats.bytes(gib * GIB);
   const hot = (temp: number | null) => (temp === null ? "" : ` · ${t("monitor.temp", { value: Math.round(temp) })}`);
   return (
-    <div className={view.view}>
+    <div className={view.view} tabIndex={0}>
       <div className={view.inner}>
         <header className={view.head}>
           <h1>{t("monitor.title")}</h1>
