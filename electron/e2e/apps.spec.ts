@@ -12,7 +12,8 @@ const app = (page: Page) => page.getByRole("region", { name: "ComfyUI" });
 const installed = (page: Page, tag: string) => app(page).getByRole("listitem", { name: tag, exact: true });
 
 async function install(page: Page, tag: string): Promise<void> {
-  await app(page).getByRole("button", { name: "Ask GitHub" }).click();
+  await app(page).getByRole("button", { name: "Look for new versions" }).click();
+  await expect(page.getByText(/^The list is fresh: \d+ versions\.$/)).toBeVisible();
   const wasShown = await watchFor(page, `[aria-label="Installing ${tag}"] [role="progressbar"]`);
   await app(page)
     .getByRole("button", { name: `Install ${tag}` })

@@ -33,6 +33,15 @@ it.each([
   expect(en.duration(seconds)).toBe(text);
 });
 
+it("says how large a model is as its name does, in every language", () => {
+  expect([de.parameters(8_030_261_248), de.parameters(1_500_000_000), de.parameters(28_672)]).toEqual([
+    "8B",
+    "1.5B",
+    "28.7K",
+  ]);
+  expect(new Formats("en-GB").parameters(8_030_261_248)).toBe("8B");
+});
+
 it("never shows a part as whole before it is", () => {
   expect(plain(en.percent(0.999))).toBe("99 %");
 });

@@ -10,14 +10,17 @@ export function once<T>(make: () => T): () => T {
   return () => (made ??= { value: make() }).value;
 }
 
+/** `language` without its region: 8B also where a billion is bn. */
+function compactNumbers(language: string): Intl.NumberFormat {
+  return new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
+}
+
 export class Formats {
   // Each takes a browser milliseconds to make, so each is made when it is first needed.
   private readonly whole = once(() => new Intl.NumberFormat(this.language));
   private readonly short = once(() => new Intl.NumberFormat(this.language, { maximumSignificantDigits: DIGITS }));
-  // Without the region: model sizes are written 8B also where a billion is bn.
-  private readonly compact = once(
-    () => new Intl.NumberFormat(this.language.slice(0, 2), { notation: "compact", maximumFractionDigits: 1 }),
-  );
+  private readonly compact = once(() => compactNumbers(this.language.slice(0, 2)));
+  private readonly billions = once(() => compactNumbers("en"));
   private readonly moment = once(
     () => new Intl.DateTimeFormat(this.language, { dateStyle: "medium", timeStyle: "short" }),
   );
@@ -31,6 +34,11 @@ export class Formats {
 
   compactCount(value: number): string {
     return this.compact().format(value);
+  }
+
+  /** How large a model is: 8B in every language, as its name says too. */
+  parameters(value: number): string {
+    return this.billions().format(value);
   }
 
   bytes(size: number): string {

@@ -6,6 +6,7 @@ import { useCall, useChange, useClient } from "../../client/hooks";
 import { Badge } from "../../parts/Badge";
 import { Button } from "../../parts/Button";
 import { Problem } from "../../parts/Problem";
+import { notify } from "../../parts/notices";
 import parts from "../../parts/parts.module.css";
 import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
@@ -29,21 +30,26 @@ export function AvailableVersions({ app, onInstall }: Props) {
   const underWay = running && !running.completed_at ? running.tag : null;
   const install = useChange("install_version");
   const [all, setAll] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const refresh = () =>
+    act(async () => {
+      setAsking(true);
+      try {
+        const fresh = await client.call("get_available_versions", { app_id, force_refresh: true });
+        client.queries.setQueryData(["get_available_versions", { app_id }], fresh);
+        // Mostly nothing is new, and the list as it was looks as if nothing had been asked.
+        if (!fresh.stale) notify({ tone: "good", text: t("apps.available.fresh", { count: fresh.versions.length }) });
+      } finally {
+        setAsking(false);
+      }
+    });
   const releases = (answer.data?.versions ?? []).filter((release) => !app.installed.includes(release.tag_name));
   const shown = all ? releases : releases.slice(0, SHOWN_AT_FIRST);
   return (
     <section className={view.stack} aria-label={t("apps.available")}>
       <div className={view.spread}>
         <h3>{t("apps.available")}</h3>
-        <Button
-          icon={<RefreshCw aria-hidden />}
-          onClick={() =>
-            act(async () => {
-              const fresh = await client.call("get_available_versions", { app_id, force_refresh: true });
-              client.queries.setQueryData(["get_available_versions", { app_id }], fresh);
-            })
-          }
-        >
+        <Button icon={<RefreshCw aria-hidden />} disabled={asking} onClick={refresh}>
           {t("apps.available.refresh")}
         </Button>
       </div>

@@ -82,7 +82,7 @@ export default function Discover({ item }: { item: string }) {
           <Result key={result.repoId} result={result} current={result.repoId === item} />
         ))}
       </section>
-      <section className={view.pane} aria-label={t("discover.options")}>
+      <section className={view.pane} aria-label={item || t("discover.options")}>
         {item === "" ? (
           <Empty icon={<Compass aria-hidden />} title={t("discover.none")} />
         ) : (
@@ -112,7 +112,7 @@ function Result({ result, current }: { result: HubResult; current: boolean }) {
       <span className={view.spread}>
         <strong>{result.repoId}</strong>
         {result.gated && <Badge tone="warn">{t("discover.gated")}</Badge>}
-        {result.parameters !== null && <Badge>{formats.compactCount(result.parameters)}</Badge>}
+        {result.parameters !== null && <Badge>{formats.parameters(result.parameters)}</Badge>}
       </span>
       <span className={`${parts.row} ${view.numbers}`}>
         {result.kind && <span>{result.kind}</span>}

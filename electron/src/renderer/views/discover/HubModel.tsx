@@ -41,7 +41,7 @@ export function HubModel({ repoId }: { repoId: string }) {
                 t("model.size"),
                 [
                   model.parameters !== null &&
-                    t("discover.parameters", { count: formats.compactCount(model.parameters) }),
+                    t("discover.parameters", { count: formats.parameters(model.parameters) }),
                   model.context_length !== null && t("discover.context", { count: model.context_length }),
                 ]
                   .filter(Boolean)

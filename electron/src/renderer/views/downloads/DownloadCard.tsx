@@ -106,6 +106,11 @@ function Controls({ download }: { download: DownloadStatus }) {
           {t("downloads.cancel")}
         </Button>
       )}
+      {status === "cancelled" && (
+        <Button icon={<RotateCcw aria-hidden />} onClick={() => go("discover", download.repo_id)}>
+          {t("downloads.again")}
+        </Button>
+      )}
       {status === "completed" && model_id && (
         <Button icon={<BadgeCheck aria-hidden />} onClick={() => go("library", model_id)}>
           {t("downloads.show")}

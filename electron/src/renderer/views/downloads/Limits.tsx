@@ -62,6 +62,7 @@ export function Limits() {
             id={id}
             className={parts.input}
             value={limits?.at_once ?? 1}
+            disabled={limits === undefined}
             onChange={(event) => change({ at_once: Number(event.target.value) })}
           >
             {Array.from({ length: 16 }, (_, n) => (
@@ -77,14 +78,15 @@ export function Limits() {
       />
       {schedule && (
         <div className={parts.row}>
+          {t("downloads.schedule.from")}
           <Time
-            label={t("downloads.schedule")}
+            label={t("downloads.schedule.from")}
             value={schedule.start}
             onChange={(start) => change({ schedule: { ...schedule, start } as Schedule })}
           />
-          {t("downloads.schedule.and")}
+          {t("downloads.schedule.until")}
           <Time
-            label={t("downloads.schedule.and")}
+            label={t("downloads.schedule.until")}
             value={schedule.end}
             onChange={(end) => change({ schedule: { ...schedule, end } as Schedule })}
           />

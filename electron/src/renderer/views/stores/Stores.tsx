@@ -53,7 +53,7 @@ export default function Stores() {
         </header>
         <form onSubmit={again} className={parts.card}>
           <p className={parts.hint}>{t("stores.hint")}</p>
-          <Field label={t("stores.folder")}>
+          <Field label={t("stores.folder")} hint={t("stores.folder.hint")}>
             {(id) => (
               <textarea
                 id={id}
