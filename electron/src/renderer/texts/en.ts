@@ -177,7 +177,7 @@ export const en = {
   "model.header.cut": "{count} in all",
   "model.header.file": "File",
   "model.links.none": "No app uses this model yet.",
-  "model.links.hint": "Open an app's links to see where its models go.",
+  "model.links.hint": "An app's Models tab shows where its models go.",
   "model.edit.name": "Name",
   "model.edit.tags": "Tags, separated by commas",
   "model.edit.notes": "Your notes",

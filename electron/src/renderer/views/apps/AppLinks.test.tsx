@@ -11,7 +11,7 @@ it("stays where it is while copying is allowed, and applies no plan that is abou
     success: true,
     plan_id: String(copies),
     to_create: copies ? [action("a"), action("b")] : [action("a")],
-    to_skip_exists: [],
+    to_skip_exists: [action("c")],
     broken_to_remove: [],
     conflicts: [],
     needs_copy: [action("b")],
@@ -24,6 +24,7 @@ it("stays where it is while copying is allowed, and applies no plan that is abou
   const { place } = await shown(<AppLinks app={app} />, (_, params) =>
     (params as { allow_copy: boolean }).allow_copy ? new Promise((resolve) => (arrive = resolve)) : plan(false),
   );
+  expect(place.querySelector("details")?.textContent).toBe("1 link is in placec /c"); // which ones, for who asks
   const copy = place.querySelector<HTMLElement>("[role=switch]") ?? expect.fail("no switch");
   const applies = () => place.querySelector("button:not([role])")?.matches(":disabled") === false;
   expect(applies()).toBe(true);

@@ -2,7 +2,7 @@ import { keepPreviousData } from "@tanstack/react-query";
 import { Link2 } from "lucide-react";
 import { useState } from "react";
 
-import type { AppInfo } from "@contract";
+import type { AppInfo, MapAction } from "@contract";
 import { useCall, useChange } from "../../client/hooks";
 import { Badge } from "../../parts/Badge";
 import { Button } from "../../parts/Button";
@@ -86,7 +86,7 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
               ? t("apps.links.up_to_date")
               : t("apps.links.summary", { count: plan.to_create.length })}
           </span>
-          <Badge tone="good">{t("apps.links.in_place", { count: plan.to_skip_exists.length })}</Badge>
+          {plan.to_skip_exists.length === 0 && <Badge>{t("apps.links.in_place", { count: 0 })}</Badge>}
           {plan.broken_to_remove.length > 0 && (
             <Badge tone="warn">{t("apps.links.broken", { count: plan.broken_to_remove.length })}</Badge>
           )}
@@ -144,16 +144,30 @@ function Plan({ appId, tag }: { appId: string; tag: string }) {
           ))}
         </section>
       )}
-      <ul className={parts.list}>
-        {plan.to_create.slice(0, 200).map((action) => (
-          <li key={action.target_path} className={parts.field} style={{ paddingBlock: 6 }}>
-            <span>
-              {action.model_name} {action.link_type && <Badge>{action.link_type}</Badge>}
-            </span>
-            <code className={parts.hint}>{action.target_path}</code>
-          </li>
-        ))}
-      </ul>
+      <Links actions={plan.to_create} />
+      {plan.to_skip_exists.length > 0 && (
+        <details>
+          <summary>{t("apps.links.in_place", { count: plan.to_skip_exists.length })}</summary>
+          <Links actions={plan.to_skip_exists} />
+        </details>
+      )}
     </>
+  );
+}
+
+const SHOWN = 200;
+
+function Links({ actions }: { actions: readonly MapAction[] }) {
+  return (
+    <ul className={parts.list}>
+      {actions.slice(0, SHOWN).map((action) => (
+        <li key={action.target_path} className={parts.field} style={{ paddingBlock: 6 }}>
+          <span>
+            {action.model_name} {action.link_type && <Badge>{action.link_type}</Badge>}
+          </span>
+          <code className={parts.hint}>{action.target_path}</code>
+        </li>
+      ))}
+    </ul>
   );
 }
