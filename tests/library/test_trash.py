@@ -46,7 +46,7 @@ def test_delete_and_restore_give_back_the_same_tree(setup: Setup) -> None:
     assert setup.index.removed == [ID]
     assert [e.model_id for e in setup.trash.list()] == [ID]
     assert setup.trash.list()[0] == entry
-    assert (entry.files, entry.official_name) == (4, "one")
+    assert (entry.files, entry.official_name) == (2, "one")
     assert setup.trash.restore(entry.trash_id) == entry
     assert setup.tree() == before
     assert setup.index.refreshed == [ID]

@@ -32,7 +32,7 @@ from pumas.errors import (
 from pumas.jobs.store import now
 from pumas.library.companions import Companions, NoCompanions
 from pumas.library.index import Index, follow
-from pumas.library.metadata import METADATA, known_folder, model_folder
+from pumas.library.metadata import METADATA, OWN_FILES, known_folder, model_folder
 from pumas.library.moments import utc_moment
 from pumas.storage import json_file
 from pumas.storage.files import (
@@ -59,8 +59,8 @@ class TrashEntry:
     """One deleted model.
 
     `model_ids` are all models that lie in the folder: the deleted one first, then those nested in it. `deleted_at` is
-    ISO-8601 UTC, "" when nobody wrote it down. `size` is in bytes. `companions` is how many went or came back with it
-    in this call.
+    ISO-8601 UTC, "" when nobody wrote it down. `size` is in bytes; `files` leaves our own notes about models out.
+    `companions` is how many went or came back with it in this call.
     """
 
     trash_id: str
@@ -257,14 +257,14 @@ def _compact(moment: str) -> str:
 
 
 def _describe(folder: Path, model_id: str, trash_id: str, deleted_at: str) -> TrashEntry:
-    """Count what lies in `folder`, links as links."""
+    """What lies in `folder`: all its bytes, links as links, and how many files besides those that are our own notes."""
     ids, size, files = [model_id], 0, 0
     for path, folders, names in os.walk(folder):
         folders.sort()
         for name in names:
             with contextlib.suppress(OSError):
                 size += os.lstat(os.path.join(path, name)).st_size
-                files += 1
+                files += name not in OWN_FILES
         if METADATA in names and Path(path) != folder:
             ids.append(f"{model_id}/{Path(path).relative_to(folder).as_posix()}")
     return TrashEntry(trash_id, model_id, tuple(ids), _official_name(folder), deleted_at, size, files)

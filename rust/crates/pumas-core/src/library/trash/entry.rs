@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::library::metadata::METADATA;
+use crate::library::metadata::{METADATA, OWN_FILES};
 use crate::library::moments::utc_moment;
 use crate::storage::json_file::{self, JsonObject};
 use crate::storage::paths::{relative_path, slug};
@@ -32,7 +32,7 @@ pub struct TrashEntry {
     pub deleted_at: String,
     /// Bytes.
     pub size: u64,
-    /// Files, links included.
+    /// Files, links included, our own notes about models left out.
     pub files: u64,
     /// How many companions went or came back with it in this call.
     #[serde(skip)]
@@ -56,7 +56,7 @@ pub(super) fn compact(moment: &str) -> String {
         .collect()
 }
 
-/// Counts what lies in `folder`, links as links.
+/// What lies in `folder`: all its bytes, links as links, and how many files besides those that are our own notes.
 pub(super) fn describe(folder: &Path, model_id: &str, trash_id: &str, deleted_at: &str) -> TrashEntry {
     let mut entry = TrashEntry {
         trash_id: trash_id.to_owned(),
@@ -86,7 +86,7 @@ pub(super) fn describe(folder: &Path, model_id: &str, trash_id: &str, deleted_at
             } else if !(status.is_symlink() && found.path().is_dir()) {
                 is_model |= name == METADATA;
                 entry.size += status.len();
-                entry.files += 1;
+                entry.files += u64::from(!OWN_FILES.iter().any(|own| name == *own));
             }
         }
         if is_model && id != model_id {
