@@ -14,6 +14,7 @@ import pytest
 import sidecar as running
 from contract.replay import differences
 from contract.served import rust_is_built
+from library.model_disk import make_model
 from sidecar import Sidecar
 
 from .stores import COMMIT, environment, gguf, hf_file, ollama_model, sha256, write
@@ -242,3 +243,21 @@ def test_programs_are_found_by_the_same_rules(both: list[Sidecar], tmp_path: Pat
         *["comfyui"] * 6,
         *("webui", "webui", "pumas"),
     ]
+
+
+def test_what_a_version_of_ours_has_from_the_library_is_a_find_for_neither(both: list[Sidecar], tmp_path: Path) -> None:
+    def own_versions(server: Sidecar) -> list[list[str]]:
+        stores = [store for store in found(server, {})["stores"] if "comfyui-versions" in store["path"]]
+        return [[model["name"] for model in store["models"]] for store in stores]
+
+    for number, server in enumerate(both):
+        root = tmp_path / f"root-{number}"
+        library = root / "shared-resources" / "models"
+        make_model(library, "llm/a/mine", {"mine.safetensors": gguf(1)}, primary_file="mine.safetensors")
+        server.result("refresh_model_index", {})
+        folder = root / "comfyui-versions" / "v1" / "models" / "checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "mine.safetensors").symlink_to(library / "llm/a/mine/mine.safetensors")
+        assert own_versions(server) == []
+        write(folder / "own.safetensors", gguf(2))
+        assert own_versions(server) == [["checkpoints/own"]]

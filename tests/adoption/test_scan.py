@@ -111,6 +111,20 @@ def test_our_own_library_is_no_store(tmp_path: Path, inside: str) -> None:
     assert world.scan(world.library / inside).stores == ()
 
 
+def test_what_a_version_of_ours_has_from_the_library_is_no_find(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    make_model(world.library, "llm/a/mine", {"mine.safetensors": gguf(1)}, primary_file="mine.safetensors")
+    mine = world.library / "llm/a/mine/mine.safetensors"
+    for place in (world.layout.root / "comfyui-versions" / "v1", world.home / "ComfyUI"):
+        folder = write(place / "models" / "checkpoints" / "put_checkpoints_here", b"").parent
+        (folder / "mine.safetensors").symlink_to(mine)
+    # In somebody's own ComfyUI it is worth knowing.
+    assert [store.path for store in world.scan().stores] == [f"{world.home}/ComfyUI/models"]
+    own = write(world.layout.root / "comfyui-versions" / "v1" / "models" / "loras" / "own.safetensors", gguf(2))
+    _theirs, ours = world.scan().stores
+    assert [model.primary.path for model in ours.models] == [str(own)]
+
+
 def test_damaged_models_of_ours_are_passed_over(tmp_path: Path) -> None:
     world = World(tmp_path)
     ollama_model(world.ollama, ROCKET, gguf(1))

@@ -124,6 +124,11 @@ def _lm_studio(around: Surroundings) -> Iterator[Path]:
         yield home / "models"
 
 
+def own_versions(launcher: Layout) -> Path:
+    """Where the versions of ComfyUI lie that this launcher has: what they hold beside our links is a find, too."""
+    return launcher.root / "comfyui-versions"
+
+
 def _comfyui(around: Surroundings) -> Iterator[Path]:
     """Its checkout, the desktop app's folder (`basePath` in its settings), and the versions that this launcher has."""
     config = around.folder("XDG_CONFIG_HOME") or around.home / ".config"
@@ -136,7 +141,7 @@ def _comfyui(around: Surroundings) -> Iterator[Path]:
         named = _settings(settings).get("basePath")
         if isinstance(named, str) and os.path.isabs(named):
             bases.append(Path(named))
-    bases += _folders(around.launcher.root / "comfyui-versions")[:_MAX_LOCATIONS]
+    bases += _folders(own_versions(around.launcher))[:_MAX_LOCATIONS]
     for base in bases:
         if (base / "models").is_dir():
             yield base / "models"

@@ -16,7 +16,7 @@ from typing import cast
 from pumas.adoption.duplicates import LIBRARY, Duplicates, Piece, find
 from pumas.adoption.found import Look, Store, StoredModel, StoreKind
 from pumas.adoption.huggingface import read_cache
-from pumas.adoption.locations import Location, Surroundings, known_locations, locations_in
+from pumas.adoption.locations import Location, Surroundings, known_locations, locations_in, own_versions
 from pumas.adoption.ollama import read_store
 from pumas.adoption.trees import read_tree
 from pumas.config import Layout
@@ -62,7 +62,8 @@ class Scanner:
         models = [model for store in stores for model in store.models]
         ours = list(self._ours(models, self._index.duplicated(), check))
         duplicates = find([*_pieces(models), *(piece for _id, piece in ours)])
-        return Scan(stores, _held(models, ours), duplicates, time.perf_counter() - started)
+        held = _held(models, ours)
+        return Scan(self._finds(stores, held), held, duplicates, time.perf_counter() - started)
 
     def read(self, look: Look, location: Location) -> Store:
         """One store."""
@@ -82,6 +83,14 @@ class Scanner:
         own = os.path.realpath(self._layout.library)
         distinct = {location.path: location for location in reversed(found)}
         return [location for location in reversed(distinct.values()) if not Path(location.path).is_relative_to(own)]
+
+    def _finds(self, stores: Sequence[Store], held: dict[str, str]) -> tuple[Store, ...]:
+        """Without what our own versions of an app have from the library: that is no other program's."""
+        own = os.path.realpath(own_versions(self._layout))
+        ours = [store for store in stores if Path(store.path).is_relative_to(own)]
+        for store in ours:
+            store.models = [model for model in store.models if model.id not in held]
+        return tuple(store for store in stores if store not in ours or store.models or store.problems)
 
     # -- our own library ---------------------------------------------------------------------------------------------
 

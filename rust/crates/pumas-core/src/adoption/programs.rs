@@ -119,6 +119,11 @@ fn lm_studio(around: &Surroundings) -> Vec<PathBuf> {
     found
 }
 
+/// Where the versions of `ComfyUI` lie that this launcher has: what they hold beside our links is a find, too.
+pub(super) fn own_versions(launcher: &Layout) -> PathBuf {
+    launcher.root().join("comfyui-versions")
+}
+
 /// Its checkout, the desktop app's folder (`basePath` in its settings), and the versions that this launcher has.
 fn comfyui(around: &Surroundings) -> Vec<PathBuf> {
     let home = &around.home;
@@ -136,7 +141,7 @@ fn comfyui(around: &Surroundings) -> Vec<PathBuf> {
         home.join("AppData/Roaming/ComfyUI/config.json"),
     ];
     bases.extend(settings.iter().filter_map(|file| setting(file, "basePath")));
-    let versions = folders(&around.launcher.root().join("comfyui-versions"));
+    let versions = folders(&own_versions(&around.launcher));
     bases.extend(versions.into_iter().take(MAX_VERSIONS));
     let mut found = Vec::new();
     for base in bases.into_iter().filter(|base| base.join("models").is_dir()) {

@@ -18,7 +18,7 @@ use crate::adoption::huggingface::read_cache;
 use crate::adoption::locations::{Location, known_locations, locations_in};
 use crate::adoption::look::Look;
 use crate::adoption::ollama::read_store;
-use crate::adoption::programs::Surroundings;
+use crate::adoption::programs::{Surroundings, own_versions};
 use crate::adoption::trees::read_tree;
 use crate::config::Layout;
 use crate::error::Result;
@@ -94,8 +94,8 @@ impl Scanner {
         let theirs = models.iter().flat_map(|model| pieces(model));
         let duplicates = find(theirs.chain(ours.into_iter().map(|(_, piece)| piece)));
         Ok(Scan {
+            stores: self.finds(stores, &in_library),
             in_library,
-            stores,
             duplicates,
             took: started.elapsed(),
         })
@@ -126,6 +126,19 @@ impl Scanner {
     pub fn holder(&self, model: &StoredModel) -> Result<Option<String>> {
         let ours = self.ours(&[model], Vec::new(), &|| Ok(()))?;
         Ok(held(&[model], &ours).remove(&model.id()))
+    }
+
+    /// Without what our own versions of an app have from the library: that is no other program's.
+    fn finds(&self, mut stores: Vec<Store>, held: &HashMap<String, String>) -> Vec<Store> {
+        let own = resolved(&own_versions(&self.layout));
+        stores.retain_mut(|store| {
+            if !Path::new(&store.path).starts_with(&own) {
+                return true;
+            }
+            store.models.retain(|model| !held.contains_key(&model.id()));
+            !store.models.is_empty() || !store.problems.is_empty()
+        });
+        stores
     }
 
     /// Each place once, as it was named first.
