@@ -15,6 +15,10 @@ export const HEARD_DE: readonly Sentence[] = [
   ],
   [/^No model ['"](.+)['"] in the library\.$/, "In der Bibliothek ist kein Modell „$1“."],
   [/^No entry ['"](.+)['"] in the trash; \S+ shows what can be restored\.$/, "Im Papierkorb ist kein Eintrag „$1“."],
+  [
+    /^(.+) is in the library again; delete or move that first\.$/,
+    "$1 ist wieder in der Bibliothek; bitte zuerst das dort löschen oder verschieben.",
+  ],
   [/^(.+) already exists in (.+)\.$/, "$1 gibt es in $2 schon."],
   [
     /^(.+) holds (\d+) models \((.+)\); import each by its own path\.$/,
@@ -58,6 +62,22 @@ export const HEARD_DE: readonly Sentence[] = [
   [
     /^its header claims (\d+) tensors, more than the file has room for; nothing was imported\.$/,
     "Die Kopfdaten nennen $1 Tensoren, mehr als in die Datei passen; nichts wurde importiert.",
+  ],
+  [
+    /^is a web page, not a model; download the model again; nothing was imported\.$/,
+    "Eine Webseite, kein Modell; bitte neu herunterladen. Nichts wurde importiert.",
+  ],
+  [
+    /^is a Git LFS pointer, not the model itself; 'git lfs pull' in its folder fetches that; nothing was imported\.$/,
+    "Ein Verweis von Git LFS, nicht das Modell selbst; „git lfs pull“ in seinem Ordner holt es. Nichts wurde importiert.",
+  ],
+  [
+    /^(\d+) of (\d+) parts are missing \(number ([\d, ]+)\); nothing was imported\.$/,
+    "$1 von $2 Teilen fehlen (Nummer $3); nichts wurde importiert.",
+  ],
+  [
+    /^(\d+) of (\d+) parts are missing \(number ([\d, ]+) and (\d+) more\); nothing was imported\.$/,
+    "$1 von $2 Teilen fehlen (Nummer $3 und $4 weitere); nichts wurde importiert.",
   ],
   [/^no such file or directory$/i, "Datei oder Ordner nicht gefunden"],
   [/^(\d+) of (\d+) parts are missing(\.?)$/, "$1 von $2 Teilen fehlen$3"],
