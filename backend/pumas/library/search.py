@@ -136,6 +136,8 @@ _HIT_COLUMNS: Final = (
     "size_bytes, security_tier, added_date, last_used, updated_at, related_available, state, storage, kinds"
 )
 
+_TAGS, _RELATED = Hit._fields.index("tags"), Hit._fields.index("related_available")
+
 
 @dataclass(frozen=True)
 class Page:
@@ -300,6 +302,9 @@ class _Look:
     def find(self, found: list[str], operator: str, limit: int, offset: int) -> tuple[str, list[int], int]:
         """(the expression without filters, the page's rows, the count of all matches)."""
         expression = _begun(found, operator)
+        # One word is counted in no time, and two thousand rows of many that it finds would be read in vain.
+        if len(found) == 1 and not self._filter and not self._ids and self._count(expression) > MODERATE:
+            return expression, self._tiers(found, operator, limit, offset), self._count(expression)
         matching = self._all_matching(self._filtered(expression), MODERATE + 1)
         if len(matching) <= NARROW:
             return expression, self._weighed(matching, found)[offset : offset + limit], len(matching)
@@ -389,8 +394,10 @@ class _Look:
         weighed: list[tuple[int, int, str, int]] = []
         for row, name, other_names, family, tags, model_type, kinds, updated in self._c.execute(sql, (_json(rows),)):
             names = f" {name} {other_names} "
-            labels = f" {' '.join(words(f'{tags} {family}'))} "
-            others_text = f" {' '.join(words(f'{model_type} {kinds}'))} "
+            labels = others_text = ""
+            if not all(f" {term}" in names for term in found):  # else the name alone decides
+                labels = f" {' '.join(words(f'{tags} {family}'))} "
+                others_text = f" {' '.join(words(f'{model_type} {kinds}'))} "
             tier, score = _weight(found, names, labels, others_text)
             weighed.append((5 if name == key else tier, score, updated, row))
         weighed.sort(reverse=True)
@@ -421,18 +428,20 @@ class _Look:
 
     def hits(self, rows: list[int]) -> list[Hit]:
         sql = f"SELECT {_HIT_COLUMNS} FROM models WHERE row IN (SELECT value FROM json_each(?))"  # noqa: S608 - fixed words only
-        found = {row[0]: _hit(row[1:]) for row in self._c.execute(sql, (_json(rows),))}
+        found = {row: _hit(columns) for row, *columns in self._c.execute(sql, (_json(rows),))}
         return [found[row] for row in rows]
 
 
 def one(c: sqlite3.Connection, model_id: str) -> Hit | None:
     row = c.execute(f"SELECT {_HIT_COLUMNS} FROM models WHERE id = ?", (model_id,)).fetchone()  # noqa: S608 - fixed words only
-    return _hit(row[1:]) if row else None
+    return _hit([*row[1:]]) if row else None
 
 
-def _hit(columns: tuple[Any, ...]) -> Hit:
-    hit = Hit._make(columns)
-    return hit._replace(tags=orjson.loads(columns[6]), related_available=bool(hit.related_available))
+def _hit(columns: list[Any]) -> Hit:
+    """Of the selected columns, which are changed here."""
+    columns[_TAGS] = orjson.loads(columns[_TAGS])
+    columns[_RELATED] = bool(columns[_RELATED])
+    return Hit._make(columns)
 
 
 def _ways(found: list[str]) -> list[tuple[list[str], str]]:
