@@ -247,8 +247,10 @@ def _entry(
     named = [] if parts[-1] == cleaned_name else words(parts[-1])
     named = [*words(cleaned_name), *chain.from_iterable(map(_few_words, parts[:-1])), *named]
     described = [*official_words, *_few_words(model_type), *_few_words(family)]
-    other_words = [*named, *further([*described, *named])]
-    in_columns = {word for word in described if word.isascii()}
+    besides = further([*described, *named])
+    other_words = [*named, *besides]
+    # Words that are not ASCII are in `besides` for a reason, and only there.
+    in_columns = {word for word in described if word.isascii()} if besides else {*described}
     tag_texts = [tag.text for tag in tags]
     return IndexEntry(
         id=model_id,
@@ -262,7 +264,7 @@ def _entry(
         updated_at=updated_date or added_date or "",
         subtype=subtype,
         family=family,
-        tags=" ".join([*tag_texts, *chain.from_iterable(map(_further_of, tag_texts))]),
+        tags=" ".join([*tag_texts, *chain.from_iterable(tag.besides for tag in tags if tag.besides)]),
         description=description,
         kinds=" ".join([subtype, *formats, quantization]).rstrip(),
         facets=" ".join(facets),
@@ -294,11 +296,6 @@ def _few_words(text: str) -> tuple[str, ...]:
 def _told_quantization(text: str) -> str:
     """As the tables spell it; there are few."""
     return detect_quantization(text)
-
-
-@functools.lru_cache(maxsize=4096)
-def _further_of(tag: str) -> tuple[str, ...]:
-    return tuple(further(words(tag)))
 
 
 def extension(name: str) -> str:
@@ -338,15 +335,18 @@ def _text(value: object, limit: int = MAX_TEXT) -> str:
 
 
 class Tag(NamedTuple):
+    """`besides` are words that lead to it, too."""
+
     text: str
     facet: str
+    besides: list[str]
 
 
 # Tags repeat over a library, and each costs a digest.
 @functools.lru_cache(maxsize=16384)
 def _tag(text: str) -> Tag:
     clean = _text(text, MAX_TAG)
-    return Tag(clean, facet("tag", same(clean)))
+    return Tag(clean, facet("tag", same(clean)), further(words(clean)))
 
 
 def _tags(value: object) -> list[Tag]:
