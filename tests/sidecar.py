@@ -62,7 +62,7 @@ def kills(
         assert runs < 4 * count, f"{done} kills in {runs} runs"
         given, moment, began = prepare(), took * (done + 0.5) / count, time.monotonic()
         runs += 1
-        if _killed_after(sidecar(), moment, partial(act, given)):
+        if killed_after(sidecar(), moment, partial(act, given)):
             done += 1
             yield given, f"killed after {moment * 1000:.1f} of {took * 1000:.1f} ms"
         else:
@@ -70,7 +70,7 @@ def kills(
     print(f"{done} kills in {runs} runs")
 
 
-def _killed_after(sidecar: Sidecar, seconds: float, act: Callable[[], object]) -> bool:
+def killed_after(sidecar: Sidecar, seconds: float, act: Callable[[], object]) -> bool:
     """Whether it was killed before `act` was over; it may have answered just before."""
     killed = threading.Event()
 

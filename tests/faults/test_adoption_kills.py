@@ -7,11 +7,7 @@ told). Python's work alone, at every audited event: `tests/adoption/test_kill.py
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import os
-import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +18,7 @@ import sidecar as running
 from adoption.adopting_setup import snapshot
 from adoption.stores import environment, gguf, write
 from contract.served import rust_is_built
-from faults.strace import CHANGING, Point, points, traced
-from faults.test_sidecar_faults import killed_after, spread
+from faults.killing import killed, ways_to_kill
 from sidecar import RUST_SWITCH, Sidecar, chosen_backend, eventually
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "4"))
@@ -113,26 +108,12 @@ def test_killed_and_gone_on_with(
     bench: Adopting, tmp_path: Path, prepare: Callable[[Adopting], Callable[[], object]]
 ) -> None:
     others = ["python", "rust"] if rust_is_built() else ["python"]
-    act, log = prepare(bench), tmp_path / "trace"
-    with traced(bench.sidecar.pid, ["-o", str(log), "-s", "0", "-e", f"trace={','.join(CHANGING)}"]):
-        act()
-    act = prepare(bench)
-    started = time.monotonic()
-    act()
-    took = time.monotonic() - started
-    moments = random.Random(prepare.__name__)
-    # Which thread does which call differs from run to run: a point may not come up again, then a moment stands in.
-    ways: list[Point | float] = [*spread(points(log), RUNS), *(moments.uniform(0, took) for _ in range(4 * RUNS))]
+    ways = ways_to_kill(bench.sidecar, lambda: prepare(bench), tmp_path / "trace", RUNS)
     kills = 0
     for number, way in enumerate(ways):
         if number >= RUNS and kills >= RUNS // 2:
             break
-        act = prepare(bench)
-        pid = bench.sidecar.pid
-        how = traced(pid, way.inject("signal=KILL")) if isinstance(way, Point) else killed_after(bench.sidecar, way)
-        with how, contextlib.suppress(OSError, http.client.HTTPException):
-            act()
-        kills += not bench.sidecar.alive()
+        kills += killed(bench.sidecar, prepare(bench), way)
         try:
             bench.restart(others[number // 2 % len(others)])
             bench.check(resume=bool(number % 2))

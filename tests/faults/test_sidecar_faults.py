@@ -7,23 +7,20 @@ many kills each operation gets (3 unless told). The operations alone, at every s
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
-import random
 import tempfile
-import threading
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 import sidecar as running
-from faults.library_bench import OPERATIONS, Act, Bench
+from faults.killing import killed, ways_to_kill
+from faults.library_bench import OPERATIONS, Bench
 from faults.library_load import check_nothing_left_over, check_promises
-from faults.strace import CHANGING, Point, points, traced
+from faults.strace import traced
 from faults.volumes import broken_disk, tmpfs
-from sidecar import Sidecar, eventually
+from sidecar import eventually
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
 # What needs room on a disk; opening is left out, because reading begins with it too.
@@ -46,52 +43,15 @@ def bench(tmp_path: Path) -> Generator[Bench]:
         one.sidecar.close()
 
 
-def spread(found: Sequence[Point], count: int) -> list[Point]:
-    """At most `count` of the points, evenly over the operation, the last among them."""
-    return list(found) if len(found) <= count else [found[(i + 1) * len(found) // count - 1] for i in range(count)]
-
-
-@contextlib.contextmanager
-def killed_after(sidecar: Sidecar, seconds: float) -> Generator[None]:
-    timer = threading.Timer(seconds, sidecar.process.kill)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-
-
-def disturbed(bench: Bench, act: Act, how: contextlib.AbstractContextManager[None]) -> bool:
-    """Whether the sidecar was killed in the middle."""
-    with how, contextlib.suppress(OSError, http.client.HTTPException):
-        act()
-    time.sleep(0)
-    return not bench.sidecar.alive()
-
-
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_killed_and_started_again(bench: Bench, tmp_path: Path, operation: str) -> None:
     prepare = OPERATIONS[operation]
-    act, log = prepare(bench), tmp_path / "trace"
-    with traced(bench.sidecar.pid, ["-o", str(log), "-s", "0", "-e", f"trace={','.join(CHANGING)}"]):
-        act()
-    act = prepare(bench)
-    started = time.monotonic()
-    act()
-    took = time.monotonic() - started
-    moments = random.Random(operation)
-    ways: list[Point | float] = [*spread(points(log), RUNS - max(1, RUNS // 4))]
-    # Which thread does which call differs from run to run: a point may not come up again, then a moment stands in.
-    ways += [moments.uniform(0, took) for _ in range(4 * RUNS)]
+    ways = ways_to_kill(bench.sidecar, lambda: prepare(bench), tmp_path / "trace", RUNS)
     kills = 0
     for number, way in enumerate(ways):
         if number >= RUNS and kills >= RUNS // 2:
             break
-        act = prepare(bench)
-        pid = bench.sidecar.pid
-        how = traced(pid, way.inject("signal=KILL")) if isinstance(way, Point) else killed_after(bench.sidecar, way)
-        kills += disturbed(bench, act, how)
+        kills += killed(bench.sidecar, prepare(bench), way)
         try:
             bench.restart()
             promises = bench.caller.promises()
