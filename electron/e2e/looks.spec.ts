@@ -117,9 +117,11 @@ test("in a small window what was chosen takes the place of its list, and leads b
   await page.getByRole("button", { name: "Close" }).click();
   await expect(page.getByRole("option").first()).toBeVisible();
   await page.getByRole("button", { name: "Import", exact: true }).click();
+  await expect(page.getByRole("dialog").getByRole("button").first()).toBeVisible();
   for (const button of await page.getByRole("dialog").getByRole("button").all())
     await expect(button).toBeInViewport({ ratio: 1 });
   await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog")).toBeHidden();
 
   await stage.call("delete_model_with_cascade", { model_id: "vision/clip/clip-vit-l-14-fp16" });
   await page.getByRole("button", { name: "Trash" }).click();

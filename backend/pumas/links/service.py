@@ -168,6 +168,7 @@ class LinkService:
             "model_ids": None,
             "resolutions": {},
             "allow_copy": False,
+            "replace_models_link": False,
         }
         return await self._carry_out(found, params)
 
