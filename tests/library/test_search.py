@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pumas.library import search, store
 from pumas.library.entry import formats_and_quantizations, from_metadata
 from pumas.library.search import Filters, Searcher
-from pumas.library.words import facet, size_band, words
+from pumas.library.words import facet, further, size_band, words
 from pumas.storage.database import Schema
 
 
@@ -134,6 +134,19 @@ def test_finds_what_is_spelled_otherwise(index: sqlite3.Connection, text: str, e
     page = Searcher().search(index, text)
     assert (sorted(hit.id[-1] for hit in page.hits), page.total, page.match) == (list(expected), len(expected), "all")
     assert sum(Searcher().facets(index, text, Filters(), {}).families.values()) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Llama 3.1 8B", ""),
+        ("Qwen3-8B phi4mini x3 c3po fp16", "3 4mini"),
+        ("Ёлка qwen3 7B", "елка 3"),
+        ("通义千问 x", "通义千问 义千问 千问 问"),
+    ],
+)
+def test_other_spellings_are_kept_in_the_order_of_the_words(text: str, expected: str) -> None:
+    assert " ".join(further(words(text))) == expected
 
 
 def test_a_number_apart_is_no_reason_to_show_anything(index: sqlite3.Connection) -> None:

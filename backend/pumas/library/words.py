@@ -49,12 +49,15 @@ def further(folded: Iterable[str]) -> list[str]:
     - `3` of `qwen3`, so that "qwen 3" finds it as well as `Qwen-3`; `fp16` is no name with a number.
     """
     text = " ".join(folded)
-    found: list[str] = _NUMBERS_AFTER_NAMES.findall(text) if _LIKELY.search(text) else []
-    if not text.isascii():
-        for word in text.split(" "):
-            if not word.isascii():
-                starts = (match.start() for match in _UNDIVIDED.finditer(word, 1))
-                found += [word, *(word[start:] for start in islice(starts, _MOST_ENDS))]
+    if text.isascii():
+        return _NUMBERS_AFTER_NAMES.findall(text) if _LIKELY.search(text) else []
+    found: list[str] = []
+    for word in text.split(" "):
+        if word.isascii():
+            found += _NUMBERS_AFTER_NAMES.findall(word)
+        else:
+            starts = (match.start() for match in _UNDIVIDED.finditer(word, 1))
+            found += [word, *(word[start:] for start in islice(starts, _MOST_ENDS))]
     return found
 
 
