@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -298,6 +299,23 @@ def test_the_weights_of_an_onnx_file_that_lie_beside_it_come_along(setup: Setup,
     assert all((folder / name).read_bytes() == name.encode() * 9 for name in beside)
     assert all(file.exists() for file in others)
     assert [file.exists() for file in (path, *beside.values())] == [mode == "copy"] * 3
+
+
+def test_an_onnx_file_whose_folder_cannot_be_listed_is_left_where_it_is(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(setup.user / "model.onnx", b"\x08\x08\x12\x02py\x3a\x02\x08\x01\x42\x02\x08\x11")
+    listed = os.listdir
+
+    def refused(folder: Any = ".") -> list[str]:
+        if Path(folder) == path.parent:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    result = setup.one(path, mode="move")
+    assert (result["success"], result["error_code"]) == (False, "file_unavailable"), result
+    assert "permission denied" in result["error"] and path.exists()
 
 
 def test_a_folder_of_several_models_is_refused_and_listed(setup: Setup) -> None:

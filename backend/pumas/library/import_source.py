@@ -156,8 +156,8 @@ def _data_beside(path: Path) -> list[Path]:
         return []
     try:
         names = sorted(name for name in os.listdir(path.parent) if is_onnx_data(name, path.name))
-    except OSError:
-        return []
+    except OSError as error:  # whether there are any, nobody can say
+        raise FileUnavailable(display_name(path.parent.name), os.strerror(error.errno or 0).lower()) from None
     return [path.with_name(name) for name in names if path.with_name(name).is_file()]
 
 

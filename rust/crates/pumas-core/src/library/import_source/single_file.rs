@@ -1,11 +1,11 @@
 //! A file that is a model, or the set of shards that it is a part of.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::names::{part_number, stem, without_part_number};
-use super::{Source, last, require_complete, source_file, text, texts};
+use super::{Source, last, require_complete, source_file, text, texts, unreadable};
 use crate::error::{Error, Result};
 use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
 use crate::storage::json_file::JsonObject;
@@ -30,7 +30,7 @@ pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
     } else {
         stem
     };
-    for data in data_beside(path) {
+    for data in data_beside(path)? {
         files.push(source_file(&data, Path::new(last(&data)))?);
     }
     Ok(Source {
@@ -44,24 +44,24 @@ pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
 }
 
 /// Where the weights of an ONNX file lie that are not in it, by the names that exporters give: `model.onnx_data`.
-fn data_beside(path: &Path) -> Vec<PathBuf> {
+fn data_beside(path: &Path) -> Result<Vec<PathBuf>> {
     let is_onnx = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-    let Some(entries) = path
-        .parent()
-        .filter(|_| is_onnx)
-        .and_then(|folder| fs::read_dir(folder).ok())
-    else {
-        return Vec::new();
+    let Some(folder) = path.parent().filter(|_| is_onnx) else {
+        return Ok(Vec::new());
     };
+    let entries = fs::read_dir(folder)
+        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+        .map_err(|error| unreadable(last(folder), &error))?; // whether there are any, nobody can say
     let model = last(path);
     let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
+        .iter()
+        .map(fs::DirEntry::path)
         .filter(|data| is_onnx_data(last(data), model) && data.is_file())
         .collect();
     found.sort();
-    found
+    Ok(found)
 }
 
 /// Whether a file holds weights of the ONNX file `model` beside it.
