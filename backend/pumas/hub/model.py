@@ -27,6 +27,7 @@ _SHOWN_FILE: Final = "show_file_info="
 # `owner/name:Q4_K_M`, as llama.cpp (`common_download_split_repo_tag`) and Ollama name a quantisation or a whole file.
 _TAG: Final = re.compile(r"[\w.-]{1,200}", re.ASCII)
 _NO_TAG: Final = "latest"
+_PLAIN: Final = re.compile(r"[^\s/:]+")
 # https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/utils/_validators.py
 _REPO_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 _NOT_IN_ID: Final = re.compile(r"--|\.\.|[.-](?:/|$)|/.*\.git$")
@@ -175,6 +176,15 @@ def parse_place(text: str) -> Place:
     if page == "tree":
         return Place(repo_id, revision, (f"{path}/*",) if path else ())
     return Place(repo_id)
+
+
+def is_place(text: str) -> bool:
+    """Whether a text is an address on the hub, or names a quantisation: no words to search for."""
+    host, slash, rest = text.partition("/")
+    if "://" in text or (slash and host in _HUB_HOSTS):
+        return True
+    name, colon, tag = rest.partition(":")
+    return bool(colon and _TAG.fullmatch(tag) and _PLAIN.fullmatch(host) and _PLAIN.fullmatch(name))
 
 
 def _of_address(text: str) -> tuple[list[str], str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from pumas.errors import InvalidInput
-from pumas.hub.model import HUB, HubListing, Json, parse_repo_id
+from pumas.hub.model import HUB, HubListing, Json, is_place, parse_repo_id
 from pumas.hub.selection import Contents, DownloadOption
 from pumas.library.entry import repo_id
 
@@ -44,9 +44,7 @@ def words_of(query: str) -> str:
     text = " ".join(query.split())
     if len(text) > MAX_QUERY:
         raise InvalidInput("query", f"must have at most {MAX_QUERY} characters")
-    if "://" in text or re.match(r"(?:www\.)?(?:huggingface\.co|hf\.co)/|[^\s/:]+/[^\s/:]+:[A-Za-z0-9_.-]+$", text):
-        return parse_repo_id(text)
-    return text
+    return parse_repo_id(text) if is_place(text) else text
 
 
 def task_of(kind: str | None) -> str:

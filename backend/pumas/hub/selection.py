@@ -19,6 +19,7 @@ from pumas.errors import InvalidInput, UnsafePath
 from pumas.hub import kinds
 from pumas.hub.kinds import Role
 from pumas.hub.model import HubFile, HubModel
+from pumas.library.formats.identify import CONFIGURATIONS
 from pumas.library.formats.quantization import MARKS, parse_quantization, sort_quantizations
 from pumas.library.formats.shards import detect_sharded_sets
 from pumas.storage.paths import display_name, relative_path
@@ -193,7 +194,7 @@ class Contents:
         weights = self.of_role(Role.WEIGHTS)
         if self._has_components:
             return [[path] for path in weights if "/" not in path]
-        of_one_model = not _CONFIGURATIONS.isdisjoint(self.roles)
+        of_one_model = not _OF_ONE_MODEL.isdisjoint(self.roles)
         models: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for path in weights:
             if kinds.extension(path) == "gguf" or not of_one_model:
@@ -297,7 +298,7 @@ class Contents:
         return f"; there is {_listed(map(shown, weights))}" if weights else ""
 
 
-_CONFIGURATIONS: Final = frozenset({"config.json", "adapter_config.json", PIPELINE_INDEX})
+_OF_ONE_MODEL: Final = CONFIGURATIONS | {"adapter_config.json"}
 _MOST_BY_NAME: Final = 500
 _HOLDS_WEIGHTS: Final = frozenset({Role.WEIGHTS, Role.FOREIGN})
 _WITHOUT_LABEL: Final = frozenset({Role.COMPANION, Role.HELPER})

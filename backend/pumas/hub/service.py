@@ -35,8 +35,15 @@ class HubService:
         room: Callable[[], int],
     ) -> None:
         """`room` says how many bytes a download may take of the library's disk; it may block."""
+
+        def make() -> HubWork:
+            from pumas.hub.store import HubStore
+            from pumas.hub.work import HubWork
+
+            return HubWork(layout, client, library, jobs, HubStore(database), room)
+
         self.client = client
-        self._make: Callable[[], HubWork] = lambda: _work(layout, client, library, jobs, database, room)
+        self._make = make
         self._work: HubWork | None = None
         self._making = asyncio.Lock()
         jobs.register(HASH, self._run_hash)
@@ -55,17 +62,3 @@ class HubService:
 
     async def _run_hash(self, context: JobContext, params: Json) -> Json:
         return await (await self.work()).origins.run_hash(context, params)
-
-
-def _work(
-    layout: Layout,
-    client: HubClient,
-    library: LibraryService,
-    jobs: JobService,
-    database: Database,
-    room: Callable[[], int],
-) -> HubWork:
-    from pumas.hub.store import HubStore
-    from pumas.hub.work import HubWork
-
-    return HubWork(layout, client, library, jobs, HubStore(database), room)

@@ -240,6 +240,17 @@ pub(crate) fn parse_place(text: &str) -> Result<Place> {
     })
 }
 
+/// Whether a text is an address on the hub, or names a quantisation: no words to search for.
+pub(super) fn is_place(text: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && !part.contains([' ', '/', ':']);
+    let Some((host, rest)) = text.split_once('/') else {
+        return false;
+    };
+    let is_address = text.contains("://") || HUB_HOSTS.contains(&host);
+    let tagged = rest.split_once(':');
+    is_address || tagged.is_some_and(|(name, tag)| plain(host) && plain(name) && is_tag(tag))
+}
+
 fn is_tag(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     (1..=200).contains(&text.len()) && text.bytes().all(plain)

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::contents::Contents;
-use super::model::{HUB, HubListing, parse_repo_id};
+use super::model::{HUB, HubListing, is_place, parse_repo_id};
 use crate::error::{Error, Result};
 use crate::library::repo_ids::repo_id;
 
@@ -37,7 +37,6 @@ const KINDS: [(&str, &str); 10] = [
 const KIND_WORDS: [&str; 5] = ["video", "audio", "image", "text", "3d"];
 const FORMAT_TAGS: [&str; 4] = ["gguf", "onnx", "safetensors", "tflite"];
 const NO_FAMILY: [&str; 3] = ["", "unknown", "imported"];
-const ADDRESSES: [&str; 4] = ["huggingface.co/", "hf.co/", "www.huggingface.co/", "www.hf.co/"];
 
 /// The text to search for. The address of a repository becomes its name.
 pub(super) fn words_of(query: &str) -> Result<String> {
@@ -48,22 +47,10 @@ pub(super) fn words_of(query: &str) -> Result<String> {
             format!("must have at most {MAX_QUERY} characters"),
         ));
     }
-    let is_address = text.contains("://") || ADDRESSES.iter().any(|address| text.starts_with(address));
-    if is_address || has_tag(&text) {
+    if is_place(&text) {
         return parse_repo_id(&text);
     }
     Ok(text)
-}
-
-/// Whether it is `owner/name:quant`.
-fn has_tag(text: &str) -> bool {
-    let plain = |part: &str| !part.is_empty() && !part.contains([' ', '/', ':']);
-    let tag = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    text.split_once('/')
-        .and_then(|(owner, rest)| Some((owner, rest.split_once(':')?)))
-        .is_some_and(|(owner, (name, end))| {
-            plain(owner) && plain(name) && !end.is_empty() && end.bytes().all(tag)
-        })
 }
 
 /// The hub's name of a task, `""` for none.

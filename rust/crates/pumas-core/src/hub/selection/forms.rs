@@ -10,11 +10,12 @@ use super::twice::{one_container, plain_forms, without_originals};
 use crate::error::{Error, Result};
 use crate::hub::contents::{Contents, shown};
 use crate::hub::kinds::{self, Role};
+use crate::library::formats::identify::CONFIGURATIONS;
 use crate::library::formats::quantization::{marks, parse_quantization};
 use crate::text::quoted;
 
 const SHOWN: usize = 40;
-const CONFIGURATIONS: [&str; 3] = ["config.json", "adapter_config.json", PIPELINE_INDEX];
+const ADAPTER: &str = "adapter_config.json";
 const MOST_BY_NAME: usize = 500;
 
 impl Contents {
@@ -73,7 +74,10 @@ impl Contents {
             let whole = weights.into_iter().filter(|path| !path.contains('/'));
             return whole.map(|path| vec![path]).collect();
         }
-        let of_one_model = CONFIGURATIONS.iter().any(|name| self.role(name).is_some());
+        let of_one_model = CONFIGURATIONS
+            .iter()
+            .chain([&ADAPTER])
+            .any(|name| self.role(name).is_some());
         let mut models: IndexMap<_, Vec<String>> = IndexMap::new();
         for path in weights {
             if kinds::extension(&path) == "gguf" || !of_one_model {
