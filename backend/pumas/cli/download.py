@@ -103,7 +103,7 @@ def download(
 
 def _asked_quant(cli: Cli, repo: str, revision: str | None) -> str | None:
     """Which of several quantisations the user wants; None: all there is, or there are not several."""
-    found = cli.client.get_hf_model(repo, revision=revision or "main")
+    found = cli.client.get_hf_model(repo, revision=revision)
     ways = {option["quant"] or _ALL: option for option in found["options"] if option["kind"] in ("quant", _ALL)}
     if len([option for option in ways.values() if option["kind"] == "quant"]) < 2:
         return None

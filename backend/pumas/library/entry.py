@@ -264,7 +264,7 @@ def _entry(
         updated_at=updated_date or added_date or "",
         subtype=subtype,
         family=family,
-        tags=" ".join([*tag_texts, *chain.from_iterable(tag.besides for tag in tags if tag.besides)]),
+        tags=" ".join([*tag_texts, *chain.from_iterable(tag.besides for tag in tags)]),
         description=description,
         kinds=" ".join([subtype, *formats, quantization]).rstrip(),
         facets=" ".join(facets),

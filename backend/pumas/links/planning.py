@@ -103,8 +103,14 @@ class Planner:
             LibraryOffline: the library's drive is away.
             PumasError: the index or the registry cannot be read.
         """
-        run = _Run(self._layout, self._store, self._volumes, place, allow_copy=allow_copy)
-        run.replace_models_link = replace_models_link
+        run = _Run(
+            self._layout,
+            self._store,
+            self._volumes,
+            place,
+            allow_copy=allow_copy,
+            replace_models_link=replace_models_link,
+        )
         return run.plan(self._listed(), model_ids)
 
     def _listed(self) -> list[Mappable]:
@@ -115,7 +121,16 @@ class Planner:
 
 
 class _Run:
-    def __init__(self, layout: Layout, store: LinkStore, volumes: Volumes, place: Place, *, allow_copy: bool) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        store: LinkStore,
+        volumes: Volumes,
+        place: Place,
+        *,
+        allow_copy: bool,
+        replace_models_link: bool,
+    ) -> None:
         self._layout = layout
         self._library = str(layout.library)
         self._named_library = library_of(store.root)
@@ -123,7 +138,7 @@ class _Run:
         self._volumes = volumes
         self._place = place
         self._allow_copy = allow_copy
-        self.replace_models_link = False
+        self._replace_models_link = replace_models_link
         self._folders: dict[str, _Folder | None] = {}
         self._plan = Plan(place)
         self._excluded: list[str] = []
@@ -171,7 +186,7 @@ class _Run:
             return True
         text = os.readlink(models)
         self._plan.foreign_link = display_name(text)
-        if self.replace_models_link:
+        if self._replace_models_link:
             self._plan.models_link = text
             return True
         self._plan.errors.append(
