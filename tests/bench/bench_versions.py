@@ -83,12 +83,13 @@ class Bench:
 
     def _starts(self, place: Path, source: Path, env: dict[str, str]) -> None:
         from pumas.apps.description import Ready
-        from pumas.versions.smoke import answers, free_port
+        from pumas.processes.ports import free_port
+        from pumas.processes.readiness import Answer, probe
 
         port = free_port()
         command = [str(place / "venv/bin/python"), "main.py", "--port", str(port)]
         with subprocess.Popen(command, cwd=source, env=env, stdout=subprocess.DEVNULL) as process:
-            while not answers(Ready("/system_stats"), port):
+            while probe(Ready("/system_stats"), port, [process.pid]) is not Answer.READY:
                 assert process.poll() is None
                 time.sleep(0.01)
             process.terminate()

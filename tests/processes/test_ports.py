@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from pumas.errors import LaunchFailed
 from pumas.processes import kernel, ports
-from pumas.processes.ports import Holder, free_port, holder
+from pumas.processes.ports import OFFERED, Holder, free_port, holder
 
 ME = [os.getpid()]
 
@@ -77,11 +79,19 @@ def test_a_stranger_beside_us_gets_connections_that_are_meant_for_us() -> None:
 def test_a_free_port_is_kept_and_a_taken_one_is_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert free_port(port) not in (0, port)
+        assert free_port(port) in OFFERED
     assert free_port(port) == port
-    assert free_port(0) > 0
+    assert free_port(port, [port]) in OFFERED
+    assert free_port() in OFFERED
     with stranger("0.0.0.0", port):  # noqa: S104
-        assert free_port(port) != port, "also one that could be bound beside it"
+        assert free_port(port) in OFFERED, "also one that could be bound beside it"
+
+
+def test_offered_is_none_that_the_system_gives_to_others() -> None:
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert OFFERED.stop <= first or first <= 1024, "unless somebody has it give away all"
+    with pytest.raises(LaunchFailed, match="No free port was found from 20000 to 29999"):
+        free_port(0, OFFERED)
 
 
 @pytest.mark.parametrize(

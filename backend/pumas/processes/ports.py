@@ -9,14 +9,21 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import random
 import re
 import socket
 from collections.abc import Collection, Iterator
 from enum import Enum
+from typing import Final
 
+from pumas.errors import LaunchFailed
 from pumas.processes import kernel
 
 HOST = "127.0.0.1"
+OFFERED: Final = range(20_000, 30_000)
+"""No system gives one of these to a connection, or to a program that takes any port (RFC 6335, section 6: from 49152
+on; Linux: from 32768 on), so that an app seldom finds its port taken when it comes to bind it."""
+_TRIES: Final = 100
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTENING = "0A"
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
@@ -30,14 +37,18 @@ class Holder(Enum):
     OTHERS = "others"
 
 
-def free_port(wanted: int) -> int:
-    """`wanted` when nobody uses it, else one that the system chooses (0: any). It can be taken again before the app
-    binds it, which `holder` then shows."""
-    if wanted and holder(wanted, ()) is Holder.NOBODY and _can_bind(wanted):
-        return wanted
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
+def free_port(wanted: int = 0, taken: Collection[int] = ()) -> int:
+    """`wanted` when nobody uses it, else another one (0: any); never one of `taken`. Somebody may still take it before
+    the app binds it, which `holder` then shows.
+
+    Raises:
+        LaunchFailed: none was found.
+    """
+    offered = random.sample(OFFERED, _TRIES)
+    for port in (wanted, *offered) if wanted else offered:
+        if port not in taken and holder(port, ()) is Holder.NOBODY and _can_bind(port):
+            return port
+    raise LaunchFailed(f"No free port was found from {OFFERED.start} to {OFFERED.stop - 1}.")
 
 
 def holder(port: int, pids: Collection[int]) -> Holder:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pumas.apps.command import Command, command_of
 from pumas.apps.description import AppDescription
 from pumas.config import Layout
-from pumas.errors import DiskError, InvalidInput
+from pumas.errors import InvalidInput
 from pumas.processes import ports
 from pumas.processes.ledger import Ledger, Record, exit_file, is_log
 from pumas.processes.run import start
@@ -50,7 +50,7 @@ def begin(layout: Layout, ledger: Ledger, wish: Wish) -> tuple[Record, subproces
         DiskError, NotEnoughSpace, ReadOnly, CorruptState: it could not be written down; nothing runs.
     """
     app, version = wish.app, wish.version
-    port = wish.port or _choose_port(app.launch.port, wish.taken)
+    port = wish.port or ports.free_port(app.launch.port, wish.taken)
     command = command_of(app, version.folder, layout.root, port, extra_args=wish.extra_args)
     log = _new_log(layout.logs, ledger, app.id, version.tag)
     run_id = secrets.token_hex(16)
@@ -96,15 +96,6 @@ def check_arguments(extra_args: tuple[str, ...]) -> None:
             arg.encode()
         except UnicodeEncodeError:
             raise InvalidInput("extra_args", "must be well-formed text") from None
-
-
-def _choose_port(own: int, taken: Collection[int]) -> int:
-    for _ in range(20):
-        port = ports.free_port(own)
-        if port not in taken:
-            return port
-        own = 0
-    raise DiskError("No free port was found.")
 
 
 def _new_log(folder: Path, ledger: Ledger, app_id: str, tag: str) -> Path:

@@ -26,18 +26,18 @@ pub(super) struct Identity {
 
 /// One row of the process table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) pid: u32,
-    pub(super) parent: u32,
-    pub(super) group: u32,
-    pub(super) session: u32,
+pub(crate) struct Seen {
+    pub(crate) pid: u32,
+    pub(crate) parent: u32,
+    pub(crate) group: u32,
+    pub(crate) session: u32,
     /// As of [`Identity`].
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// A zombie.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
 }
 
-pub(super) type Table = HashMap<u32, Seen>;
+pub(crate) type Table = HashMap<u32, Seen>;
 
 /// This boot of the machine, and the pid namespace that numbers here belong to; "" where there is no /proc.
 pub(super) fn boot() -> String {
@@ -47,7 +47,7 @@ pub(super) fn boot() -> String {
 }
 
 /// The process with this number.
-pub(super) fn look(pid: u32) -> Option<Seen> {
+pub(crate) fn look(pid: u32) -> Option<Seen> {
     let mut line = Vec::new();
     let file = File::open(format!("/proc/{pid}/stat")).ok()?;
     file.take(4096).read_to_end(&mut line).ok()?;
@@ -67,7 +67,7 @@ pub(super) fn look(pid: u32) -> Option<Seen> {
 }
 
 /// All processes that can be seen, by number.
-pub(super) fn table() -> Table {
+pub(crate) fn table() -> Table {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -121,7 +121,7 @@ pub(super) fn tell(pid: u32, start: u64, signal: Signal) -> rustix::io::Result<b
 }
 
 /// Children, children of children and so on, each after its parent.
-pub(super) fn descendants(of: u32, everyone: &Table) -> Vec<Seen> {
+pub(crate) fn descendants(of: u32, everyone: &Table) -> Vec<Seen> {
     let mut children: HashMap<u32, Vec<Seen>> = HashMap::new();
     for seen in everyone.values() {
         children.entry(seen.parent).or_default().push(*seen);

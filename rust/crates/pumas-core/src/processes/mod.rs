@@ -4,13 +4,13 @@
 mod ending;
 mod family;
 pub mod keeper;
-mod kernel;
+pub(crate) mod kernel;
 mod ledger;
 mod output;
 mod patch;
 mod patching;
-mod ports;
-mod readiness;
+pub(crate) mod ports;
+pub(crate) mod readiness;
 mod run;
 pub mod service;
 mod spawn;

@@ -6,34 +6,59 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::ops::Range;
+
+use crate::error::{Error, Result};
 
 /// Where apps listen.
-pub(super) const HOST: &str = "127.0.0.1";
+pub(crate) const HOST: &str = "127.0.0.1";
+/// No system gives one of these to a connection, or to a program that takes any port (RFC 6335, section 6: from 49152 on;
+/// Linux: from 32768 on), so that an app seldom finds its port taken when it comes to bind it.
+const OFFERED: Range<u16> = 20_000..30_000;
+const TRIES: usize = 100;
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 const LISTENING: &str = "0A";
 
 /// Who listens on a port for connections from this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holder {
+pub(crate) enum Holder {
     Nobody,
     Ours,
     Others,
 }
 
-/// `wanted` when nobody uses it, else one that the system chooses (0: any). It can be taken again before the app binds it,
-/// which `holder` then shows. None when the system has none.
-pub(super) fn free_port(wanted: u16) -> Option<u16> {
-    // The standard library sets SO_REUSEADDR, as apps do: connections of the one before that linger are no hindrance.
-    if wanted != 0 && holder(wanted, &[]) == Holder::Nobody && TcpListener::bind((HOST, wanted)).is_ok() {
-        return Some(wanted);
-    }
-    let listener = TcpListener::bind((HOST, 0)).ok()?;
-    listener.local_addr().ok().map(|address| address.port())
+/// `wanted` when nobody uses it, else another one (0: any); never one of `taken`. Somebody may still take it before the app
+/// binds it, which [`holder`] then shows.
+///
+/// # Errors
+/// `LaunchFailed`: none was found.
+pub(crate) fn free_port(wanted: u16, taken: &HashSet<u16>) -> Result<u16> {
+    let any = (0..TRIES).filter_map(|_| {
+        let number = getrandom::u32().ok()? % u32::from(OFFERED.end - OFFERED.start);
+        Some(OFFERED.start + u16::try_from(number).ok()?)
+    });
+    Some(wanted)
+        .filter(|port| *port != 0)
+        .into_iter()
+        .chain(any)
+        .find(|port| !taken.contains(port) && holder(*port, &[]) == Holder::Nobody && can_bind(*port))
+        .ok_or_else(|| {
+            let last = OFFERED.end - 1;
+            Error::LaunchFailed(format!(
+                "No free port was found from {} to {last}.",
+                OFFERED.start
+            ))
+        })
+}
+
+/// The standard library sets `SO_REUSEADDR`, as apps do: connections of the one before that linger are no hindrance.
+fn can_bind(port: u16) -> bool {
+    TcpListener::bind((HOST, port)).is_ok()
 }
 
 /// Whether those who listen on `port` are all among `pids`. One stranger, on a more special address say, would get
 /// connections that are meant for the app, so that counts as a stranger's port.
-pub(super) fn holder(port: u16, pids: &[u32]) -> Holder {
+pub(crate) fn holder(port: u16, pids: &[u32]) -> Holder {
     let listening: HashSet<u64> = TABLES
         .iter()
         .flat_map(|table| listening_in(&fs::read_to_string(table).unwrap_or_default(), port))
@@ -104,8 +129,13 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         assert_eq!(holder(port, &[std::process::id()]), Holder::Ours);
         assert_eq!(holder(port, &[]), Holder::Others);
-        assert_ne!(free_port(port), Some(port));
+        let any = HashSet::new();
+        assert!(OFFERED.contains(&free_port(port, &any).unwrap()));
         drop(listener);
+        assert_eq!(free_port(port, &any).unwrap(), port);
+        assert!(OFFERED.contains(&free_port(port, &HashSet::from([port])).unwrap()));
+        let refused = free_port(0, &OFFERED.collect()).unwrap_err().to_string();
+        assert_eq!(refused, "No free port was found from 20000 to 29999.");
         assert_eq!(holder(port, &[]), Holder::Nobody);
     }
 

@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Ready,
     NotYet,
     /// Somebody else has the port, so that the app cannot be reached there.
@@ -32,7 +32,7 @@ pub(super) fn pauses() -> impl Iterator<Item = Duration> {
 }
 
 /// One look. `pids` are all processes of the app.
-pub(super) fn probe(ready: &Ready, port: u16, pids: &[u32]) -> Found {
+pub(crate) fn probe(ready: &Ready, port: u16, pids: &[u32]) -> Found {
     // Asked between two looks at the owner: a port that changes hands is nobody's answer.
     for is_first in [true, false] {
         match holder(port, pids) {

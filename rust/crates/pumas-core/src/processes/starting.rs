@@ -21,7 +21,6 @@ use crate::storage::paths::{resolved, slug};
 
 const MAX_ARGS: usize = 200;
 const MAX_ARG: usize = 4096;
-const TRIES: usize = 20;
 
 /// What is to be started, and how.
 pub(super) struct Wish {
@@ -44,7 +43,7 @@ pub(super) fn begin(layout: &Layout, ledger: &Ledger, wish: &Wish) -> Result<(Re
     let (app, version) = (&wish.app, &wish.version);
     let port = match wish.port {
         Some(port) => port,
-        None => choose_port(app.launch.port, &wish.taken)?,
+        None => free_port(app.launch.port, &wish.taken)?,
     };
     let command = command_of(
         app,
@@ -94,14 +93,6 @@ pub(super) fn check_arguments(extra_args: &[String]) -> Result<()> {
         return Err(Error::invalid("extra_args", "must not hold NUL characters"));
     }
     Ok(())
-}
-
-fn choose_port(own: u16, taken: &HashSet<u16>) -> Result<u16> {
-    let wishes = std::iter::once(own).chain(std::iter::repeat_n(0, TRIES - 1));
-    wishes
-        .filter_map(free_port)
-        .find(|port| !taken.contains(port))
-        .ok_or_else(|| Error::DiskError("No free port was found.".to_owned()))
 }
 
 /// A name that is free. The oldest logs of the app go, and none but those that the ledger knows as ours.

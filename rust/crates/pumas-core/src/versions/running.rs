@@ -22,6 +22,7 @@ use super::places::write_lightly;
 use crate::apps::Environment;
 use crate::child;
 use crate::error::{Error, Result};
+use crate::processes::kernel::look;
 use crate::storage::files::{During as _, reason};
 use crate::storage::locked;
 use crate::text::cut;
@@ -330,21 +331,10 @@ fn end_group(pid: u32, mut gone: impl FnMut() -> bool) {
 
 /// Seconds since the epoch; None when there is no such process, or only its remains.
 fn started(pid: u32) -> Option<f64> {
-    let facts = stat_of(pid)?;
-    if matches!(facts.first()?.as_str(), "Z" | "X") {
-        return None;
-    }
-    let ticks: f64 = facts.get(19)?.parse().ok()?;
+    let process = look(pid).filter(|process| !process.ended)?;
     let system = fs::read_to_string("/proc/stat").ok()?;
     let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
-    Some(ticks / TICKS + boot.trim().parse::<f64>().ok()?)
-}
-
-/// The fields of `/proc/PID/stat` from the state on.
-pub(super) fn stat_of(pid: u32) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(')')?;
-    Some(rest.split_whitespace().map(str::to_owned).collect())
+    Some(process.start as f64 / TICKS + boot.trim().parse::<f64>().ok()?)
 }
 
 #[cfg(test)]

@@ -1,32 +1,23 @@
 //! Starts a freshly built version once, to see that it answers, and ends it.
 //!
-//! A port of its own, the app's own check of readiness, and the proof that the answer comes from a process that we started:
-//! one of its group listens there. Blocks.
+//! On a port of its own, and ready by the same proof as any start of an app. Blocks.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::running::{Programs, Running, stat_of};
+use super::running::{Programs, Running};
 use crate::apps::{AppDescription, Ready, command_of};
 use crate::error::{Error, Result};
-use crate::storage::files::reason;
+use crate::processes::kernel::{descendants, table};
+use crate::processes::ports::{HOST, Holder, free_port, holder};
+use crate::processes::readiness::{Found, probe};
 use crate::text::cut;
 
-const HOST: &str = "127.0.0.1";
-const PROBE: Duration = Duration::from_secs(2);
-const LARGEST_ANSWER: u64 = 1024 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_GROWTH: f64 = 1.1;
 const LONGEST_WORDS: usize = 600;
-/// The state of a listening socket: <https://www.kernel.org/doc/Documentation/networking/proc_net_tcp.txt>.
-const LISTENS: &str = "0A";
 
 /// Seconds until it was ready.
 ///
@@ -40,7 +31,7 @@ pub(super) fn smoke_launch(
     programs: &Programs,
 ) -> Result<f64> {
     let began = Instant::now();
-    let port = free_port().map_err(|error| unusable(format!("no port is free: {}", reason(&error))))?;
+    let port = free_port(0, &HashSet::new()).map_err(|error| unusable(error.to_string()))?;
     let command = command_of(app, folder, root, HOST, port, &[], true)?;
     let started = programs.start(&command.argv, &command.folder, &command.environment);
     let mut running = started.map_err(|error| match error {
@@ -73,7 +64,7 @@ fn wait_ready(app: &AppDescription, running: &mut Running, port: u16, programs: 
                 app.name
             )));
         }
-        if answers(ready, port) && listens(running.pid(), port) {
+        if is_ready(ready, port, running.pid()) {
             return Ok(());
         }
         if Instant::now() > ends {
@@ -102,134 +93,14 @@ fn said(running: &Running) -> String {
     }
 }
 
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((HOST, 0))?.local_addr()?.port())
-}
-
-/// Whether what listens there answers as a ready app does.
-pub(crate) fn answers(ready: &Ready, port: u16) -> bool {
-    let Some((head, body)) = asked(&ready.path, port) else {
-        return false;
-    };
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let names: Vec<&str> = lines.filter_map(|line| Some(line.split_once(':')?.0)).collect();
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let has = |name: &str| names.contains(&name);
-    status.is_some_and(|status| ready.accepts(status, has, &body))
-}
-
-/// The head and the body of the answer to one GET; None when there is none within some seconds.
-fn asked(path: &str, port: u16) -> Option<(String, Vec<u8>)> {
-    let mut connection = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), PROBE).ok()?;
-    connection.set_read_timeout(Some(PROBE)).ok()?;
-    connection.set_write_timeout(Some(PROBE)).ok()?;
-    let request = format!(
-        "GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n"
-    );
-    connection.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    let mut buffer = [0; 16 * 1024];
-    let ends = Instant::now() + 2 * PROBE;
-    loop {
-        match connection.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => answer.extend_from_slice(&buffer[..count]),
-            Err(_) => return None,
-        }
-        if is_whole(&answer) || answer.len() as u64 > LARGEST_ANSWER || Instant::now() > ends {
-            break;
-        }
+/// Whether this process or its children, and nobody else, listen on the port, and answer as a ready app does.
+fn is_ready(ready: &Ready, port: u16, pid: u32) -> bool {
+    let mut pids = vec![pid];
+    match holder(port, &pids) {
+        Holder::Nobody => return false,
+        Holder::Ours => {}
+        // To know its children every process of the machine has to be looked at.
+        Holder::Others => pids.extend(descendants(pid, &table()).iter().map(|child| child.pid)),
     }
-    let gap = memchr::memmem::find(&answer, b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&answer[..gap]).into_owned();
-    Some((head, answer[gap + 4..].to_vec()))
-}
-
-/// Whether as much has come as the answer itself tells of.
-fn is_whole(answer: &[u8]) -> bool {
-    let Some(gap) = memchr::memmem::find(answer, b"\r\n\r\n") else {
-        return false;
-    };
-    let head = String::from_utf8_lossy(&answer[..gap]).to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    length
-        .and_then(|length| length.trim().parse::<usize>().ok())
-        .is_some_and(|length| answer.len() - gap - 4 >= length)
-}
-
-/// Whether this process or one of its children listens on the port.
-fn listens(pid: u32, port: u16) -> bool {
-    let sockets = listening(port);
-    !sockets.is_empty() && family(pid).into_iter().any(|pid| holds(pid, &sockets))
-}
-
-/// The inodes of sockets that listen on the port.
-fn listening(port: u16) -> HashSet<String> {
-    let end = format!(":{port:04X}");
-    let tables =
-        ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-    let lines = tables.iter().flat_map(|table| table.lines());
-    lines
-        .filter_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let is_it = words.get(1)?.ends_with(&end) && *words.get(3)? == LISTENS;
-            is_it.then(|| format!("socket:[{}]", words.get(9).unwrap_or(&"")))
-        })
-        .collect()
-}
-
-/// A process and everything below it.
-fn family(pid: u32) -> Vec<u32> {
-    let pids = fs::read_dir("/proc").into_iter().flatten();
-    let parents: Vec<(u32, u32)> = pids
-        .filter_map(|entry| {
-            let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            Some((pid, stat_of(pid)?.get(1)?.parse().ok()?))
-        })
-        .collect();
-    let mut found = vec![pid];
-    let mut at = 0;
-    while let Some(parent) = found.get(at).copied() {
-        let children = parents
-            .iter()
-            .filter(|(_, its)| *its == parent)
-            .map(|(pid, _)| *pid);
-        found.extend(children.filter(|pid| *pid != parent).collect::<Vec<_>>());
-        at += 1;
-    }
-    found
-}
-
-fn holds(pid: u32, sockets: &HashSet<String>) -> bool {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-    let mut targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    targets.any(|target| target.to_str().is_some_and(|target| sockets.contains(target)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_listens_is_told_by_the_kernel() {
-        let listener = TcpListener::bind((HOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(listens(std::process::id(), port));
-        drop(listener);
-        assert!(!listens(std::process::id(), port));
-        assert!(!answers(&Ready::default(), port));
-    }
-
-    #[test]
-    fn an_answer_is_whole_when_its_length_says_so() {
-        for (answer, whole) in [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", false),
-            ("HTTP/1.1 200 OK\r\n\r\nok", false),
-            ("HTTP/1.1 200 OK\r\n", false),
-        ] {
-            assert_eq!(is_whole(answer.as_bytes()), whole);
-        }
-    }
+    probe(ready, port, &pids) == Found::Ready
 }
