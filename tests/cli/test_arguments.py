@@ -36,6 +36,32 @@ def test_values(word: str, value: Any) -> None:
     assert parameters([word]) == {"a": value}
 
 
+TEXT, TEXT_OR_NOTHING = {"type": "string"}, {"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]}
+TEXT_OR_NUMBER = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "word", "value"),
+    [
+        (TEXT, "a=5", "5"),
+        (TEXT, 'a="5"', "5"),
+        (TEXT, "a=1e3", "1e3"),
+        (TEXT, "a=true", "true"),
+        (TEXT, "a=null", "null"),
+        (TEXT, "a=[1]", "[1]"),
+        (TEXT_OR_NOTHING, "a=5", "5"),
+        (TEXT_OR_NOTHING, "a=null", None),
+        (TEXT_OR_NUMBER, "a=5", 5),
+        ({"type": "integer"}, "a=5", 5),
+        ({"type": "integer"}, "a=five", "five"),
+        ({}, "a=5", 5),
+        ({"$ref": "#/x"}, "a=5", 5),
+    ],
+)
+def test_what_can_only_be_text_is_text(schema: dict[str, Any], word: str, value: Any) -> None:
+    assert parameters([word], {"a": schema}) == {"a": value}
+
+
 @pytest.mark.parametrize("words", [["a"], ["=5"], ["5=a"], ["a b=1"], ["-"], ["--x=1"], ["a=1", "a=2"], ["ä=1"]])
 def test_what_is_no_key_value(words: list[str]) -> None:
     with pytest.raises(BadArgument):

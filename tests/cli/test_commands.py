@@ -201,6 +201,7 @@ def test_serve_is_reached_behind_options_too(pumas: Run) -> None:
     [
         (["health_check"], {"status": "ok"}),
         (["list_jobs", "kind=none", "states=[]", "limit=5"], {"success": True, "jobs": []}),
+        (["list_jobs", "kind=5"], {"success": True, "jobs": []}),
         (["list_jobs", 'kind="none"'], {"success": True, "jobs": []}),
         (["check_setproctitle"], True),
     ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
+
+Json = dict[str, Any]
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -14,8 +16,12 @@ class BadArgument(ValueError):
     """A word is no `key=value`, or its JSON cannot be used; the message names it."""
 
 
-def parameters(words: Iterable[str]) -> dict[str, Any]:
-    """Each value is JSON when it parses as JSON, else text: `limit=5`, `tags=["a"]`, `query=llama`, `tag='"5"'`."""
+def parameters(words: Iterable[str], schemas: Mapping[str, Json] | None = None) -> dict[str, Any]:
+    """Each value is JSON when it parses as JSON, else text: `limit=5`, `tags=["a"]`, `query=llama`, `tag='"5"'`.
+
+    Args:
+        schemas: JSON Schema of parameters, by name. Where one takes text and no other value, `5` is text, too.
+    """
     found: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -23,8 +29,18 @@ def parameters(words: Iterable[str]) -> dict[str, Any]:
             raise BadArgument(f"{word[:60]!r} is no key=value")
         if key in found:
             raise BadArgument(f"{key} is given twice")
-        found[key] = value(text)
+        parsed = value(text)
+        types = _types((schemas or {}).get(key, {}))
+        is_text = "string" in types and types <= {"string", "null"} and not (parsed is None and "null" in types)
+        found[key] = text if is_text and not isinstance(parsed, str) else parsed
     return found
+
+
+def _types(schema: Json) -> set[str]:
+    """The types that a schema names; of its alternatives, too."""
+    found = {schema["type"]} if "type" in schema else {"any"}
+    alternatives: list[Json] | None = schema.get("anyOf")
+    return found if alternatives is None else {name for one in alternatives for name in _types(one)}
 
 
 def value(text: str) -> Any:

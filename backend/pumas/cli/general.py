@@ -82,12 +82,26 @@ def status(cli: Cli) -> None:
         cli.out.say(system["message"])
 
 
+def _methods() -> list[dict[str, Any]]:
+    """Of the contract, as OpenRPC describes them; none when it cannot be read."""
+    with suppress(OSError, ValueError, KeyError):
+        return json.loads((contracts_folder() / "openrpc.json").read_bytes())["methods"]
+    return []
+
+
 def _method_names(incomplete: str) -> list[str]:
     """For shell completion."""
-    with suppress(OSError, ValueError, KeyError):
-        openrpc = json.loads((contracts_folder() / "openrpc.json").read_bytes())
-        return [m["name"] for m in openrpc["methods"] if m["name"].startswith(incomplete)]
-    return []
+    return [method["name"] for method in _methods() if method["name"].startswith(incomplete)]
+
+
+def _schemas(method: str) -> dict[str, dict[str, Any]]:
+    """Of the method's parameters, by name."""
+    found = [one["params"] for one in _methods() if one["name"] == method]
+    return {parameter["name"]: parameter["schema"] for parameters in found for parameter in parameters}
+
+
+def _given(method: str, words: list[str]) -> dict[str, Any]:
+    return arguments.document(sys.stdin.read()) if words == ["-"] else arguments.parameters(words, _schemas(method))
 
 
 def call(
@@ -100,7 +114,8 @@ def call(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
-            help="A value is JSON when it parses, else text; - alone reads a JSON object from stdin.",
+            help="A value is JSON when it parses as such, unless the method wants text; "
+            "- alone reads a JSON object from stdin.",
         ),
     ] = None,
 ) -> None:
@@ -108,7 +123,7 @@ def call(
     words = params or []
     cli.out.verbatim = True
     try:
-        given = arguments.document(sys.stdin.read()) if words == ["-"] else arguments.parameters(words)
+        given = _given(method, words)
     except arguments.BadArgument as error:
         raise UsageProblem(f"{error}. Give parameters as key=value, or - to read a JSON object.") from None
     cli.out.document(cli.client.call(method, given))
