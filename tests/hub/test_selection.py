@@ -152,6 +152,7 @@ def test_another_framework_is_taken_when_there_is_nothing_else() -> None:
         repo("onnx/model.onnx", "onnx/model_fp16.onnx", "onnx/model_quantized.onnx", "config.json", "README.md"),
         "onnx/model.onnx config.json",
     )
+    check(repo("onnx/model.onnx", "onnx/model_quantized.onnx"), "onnx/model_quantized.onnx", quant="q8")
     check(repo("onnx/model_int8.onnx", "onnx/model_q4.onnx"), "onnx/model_int8.onnx onnx/model_q4.onnx")
 
 

@@ -86,6 +86,11 @@ NAMES = {
     "Qwen3-4B-int8wo/model.safetensors": "int8",
     "openvino_model_qint8_quantized.bin": "int8",
     "model_quint8_avx2.onnx": "uint8",
+    # https://huggingface.co/docs/transformers.js/guides/dtypes: the file of dtype `q8`
+    "onnx/model_quantized.onnx": "q8",
+    "onnx/decoder_model_merged_quantized.onnx_data_1": "q8",
+    "models-quantized/model.onnx": "",
+    "quantized.safetensors": "",
     "Lumen-INT4-AWQ/model.safetensors": "awq_4bit",
     "Lumen-int4-AutoRound/model.safetensors": "autoround_4bit",
     "DeepSeek-V3-Q8_0_R8-00001-of-00020.gguf": "q8_0_r8",
