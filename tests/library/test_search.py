@@ -279,6 +279,19 @@ def test_many_matches_are_ordered_by_where_the_words_stand(index: sqlite3.Connec
     assert {place(hit) for hit in hits} == {0, 1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("tag", ["cafe", "Café", "CAFE-au-lait", "Ёлка cafe"])
+def test_a_tag_says_more_than_a_description_and_a_part_of_a_word_nothing(index: sqlite3.Connection, tag: str) -> None:
+    described = {"description": "in a cafe", "updated_date": "2026-01-02T00:00:00.000000Z"}
+    models = {
+        "llm/x/tagged": {"official_name": "a", "tags": [tag], "updated_date": "2026-01-01T00:00:00.000000Z"},
+        "llm/x/described": {"official_name": "b", **described},
+        "llm/x/decafe": {"official_name": "c", "tags": ["decafe"], **described},
+    }
+    fill(index, models)
+    hits = Searcher().search(index, "cafe").hits
+    assert [hit.id for hit in hits] == ["llm/x/tagged", "llm/x/decafe", "llm/x/described"]
+
+
 def test_totals_are_remembered_only_while_nothing_changes(index: sqlite3.Connection) -> None:
     fill(index, many())
     searcher = Searcher()

@@ -394,8 +394,9 @@ class _Look:
         weighed: list[tuple[int, int, str, int]] = []
         for row, name, other_names, family, tags, model_type, kinds, updated in self._c.execute(sql, (_json(rows),)):
             names = f" {name} {other_names} "
+            missing = [term for term in found if f" {term}" not in names]
             labels = others_text = ""
-            if not all(f" {term}" in names for term in found):  # else the name alone decides
+            if missing and _may_hold(f"{tags} {family} {model_type} {kinds}", missing):
                 labels = f" {' '.join(words(f'{tags} {family}'))} "
                 others_text = f" {' '.join(words(f'{model_type} {kinds}'))} "
             tier, score = _weight(found, names, labels, others_text)
@@ -467,6 +468,12 @@ def _tier_expressions(found: list[str], operator: str) -> tuple[str, ...]:
     whole = operator.join(map(_quoted, found))
     begun = _begun(found, operator)
     return f"{_NAME} : ({whole})", f"{_NAME} : ({begun})", f"{_SHORT} : ({begun})", begun
+
+
+def _may_hold(text: str, terms: Iterable[str]) -> bool:
+    """Whether one of the terms can begin a word of the text: to part it into folded words costs much more."""
+    lowered = text.lower()
+    return not text.isascii() or any(term in lowered for term in terms)
 
 
 def _weight(found: list[str], names: str, labels: str, others: str) -> tuple[int, int]:
