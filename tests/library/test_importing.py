@@ -429,6 +429,24 @@ def test_what_cannot_be_imported_is_refused_and_nothing_changes(
     assert tree(setup.root) == before
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(LFS_POINTER, "is a Git LFS pointer"), (b"<!doctype html><p>", "is a web page"), (b"", "is empty")],
+)
+def test_what_stands_in_the_place_of_a_model_is_named_also_in_its_folder(
+    setup: Setup, name: str, data: bytes, reason: str
+) -> None:
+    path = write(setup.user / "bert" / name, data)
+    write(setup.user / "bert/config.json", b'{"model_type": "bert"}')
+    for result in setup.run(ImportRequest(str(path)), ImportRequest(str(path.parent))):
+        assert result["error_code"] == "not_a_model"
+        assert result["error"].startswith(f"{name}: {reason}") and result["error"].endswith("; nothing was imported.")
+
+
 def test_leftovers_of_older_sidecars_can_be_imported(setup: Setup) -> None:
     leftover = make_model(setup.library, "llm/a/.tmp_import_x", {"x.gguf": gguf(1)})
     write(setup.library / "checkpoints/old.safetensors", safetensors(2))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pumas.errors import CorruptState, FileUnavailable, InvalidInput, NotAModel, SeveralModels, UnsafePath
+from pumas.library.entry import is_model_file
 from pumas.library.formats.detect import FileFormat, detect_format
 from pumas.library.formats.identify import CONFIGURATIONS
 from pumas.library.formats.reader import open_regular
@@ -130,7 +131,7 @@ def _read_file(path: Path, real: Path) -> Source:
     files = [_source_file(part, part.name) for part in parts]
     for file in files:
         if file.format is None:
-            raise NotAModel(f"{display_name(path.name)} is not a model file that we know; nothing was imported.")
+            raise _no_model(file)
     _require_complete([str(part) for part in parts])
     title = _OF_MANY.sub("", path.stem) if len(parts) > 1 else path.stem
     files += [_source_file(data, data.name) for data in _data_beside(path)]
@@ -178,6 +179,9 @@ def _read_folder(path: Path, real: Path) -> Source:
     files = _named_files(found, skipped)
     weights = [file for file in files if file.format is not None]
     if not weights:
+        for file in files:
+            if is_model_file(file.found.name):
+                raise _no_model(file)
         depth = f" in its first {MAX_DEPTH} levels" if any(item.reason == _TOO_DEEP for item in skipped) else ""
         raise NotAModel(f"{display_name(path.name)} holds no model file that we know{depth}; nothing was imported.")
     if not metadata and not any(MODEL_MARKS.fullmatch(name) for name, _entry in found):
@@ -349,8 +353,12 @@ def weights_format(path: Path) -> FileFormat | None:
     if detected.valid:
         return detected.format
     if detected.format is not FileFormat.UNKNOWN or suffix in MUST_BE_MODELS:
-        raise NotAModel(f"{detected.error or display_name(path.name)}; nothing was imported.")
+        raise NotAModel(f"{detected.error}; nothing was imported.")
     return None
+
+
+def _no_model(file: SourceFile) -> NotAModel:
+    return NotAModel(f"{detect_format(os.fspath(file.found)).error}; nothing was imported.")
 
 
 def target_name(name: str, file_format: FileFormat | None) -> str:

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::library::formats::detect::{FileFormat, detect_format};
+use crate::library::formats::detect::{Detected, FileFormat, detect_format};
 use crate::library::formats::identify::CONFIGURATIONS;
 use crate::library::formats::reader::open_regular;
 use crate::library::formats::shards::{detect_sharded_sets, is_projector};
@@ -175,14 +175,18 @@ pub fn weights_format(path: &Path) -> Result<Option<FileFormat>> {
         return Ok(Some(detected.format));
     }
     if detected.format != FileFormat::Unknown || MUST_BE_MODELS.contains(&suffix.as_str()) {
-        let error = if detected.error.is_empty() {
-            display_name(last(path))
-        } else {
-            detected.error
-        };
-        return Err(Error::NotAModel(format!("{error}; nothing was imported.")));
+        return Err(not_imported(&detected));
     }
     Ok(None)
+}
+
+/// Why a file that no weights were found in is no model.
+fn no_model(file: &SourceFile) -> Result<Error> {
+    Ok(not_imported(&detect_format(&file.found)?))
+}
+
+fn not_imported(detected: &Detected) -> Error {
+    Error::NotAModel(format!("{}; nothing was imported.", detected.error))
 }
 
 /// A path as the rules about names take it.

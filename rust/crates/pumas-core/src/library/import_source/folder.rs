@@ -8,8 +8,9 @@ use indexmap::IndexSet;
 
 use super::names::{is_mark, plain_text};
 use super::walk::{Found, MAX_DEPTH, TOO_DEEP, walk};
-use super::{Skipped, Source, SourceFile, last, require_complete, source_file, text, texts};
+use super::{Skipped, Source, SourceFile, last, no_model, require_complete, source_file, text, texts};
 use crate::error::{Error, Result};
+use crate::library::entry::is_model_file;
 use crate::library::formats::shards::{detect_sharded_sets, is_projector};
 use crate::library::metadata::{METADATA, OVERRIDES, check_overrides};
 use crate::storage::json_file::{self, JsonObject};
@@ -40,6 +41,12 @@ pub(super) fn read_folder(path: &Path, real: &Path) -> Result<Source> {
         last(path)
     };
     if !files.iter().any(|file| file.format.is_some()) {
+        if let Some(file) = files
+            .iter()
+            .find(|file| is_model_file(&last(&file.found).to_string_lossy()))
+        {
+            return Err(no_model(file)?);
+        }
         let name = display_name(last(path));
         let depth = if skipped.iter().any(|item| item.reason == TOO_DEEP) {
             format!(" in its first {MAX_DEPTH} levels")

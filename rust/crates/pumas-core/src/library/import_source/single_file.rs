@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::names::{part_number, stem, without_part_number};
-use super::{Source, last, require_complete, source_file, text, texts, unreadable};
-use crate::error::{Error, Result};
+use super::{Source, last, no_model, require_complete, source_file, text, texts, unreadable};
+use crate::error::Result;
 use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
 use crate::storage::json_file::JsonObject;
-use crate::storage::paths::display_name;
 
 pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
     let parts = shards_beside(path);
@@ -17,11 +16,8 @@ pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
         .iter()
         .map(|part| source_file(part, Path::new(last(part))))
         .collect::<Result<Vec<_>>>()?;
-    if files.iter().any(|file| file.format.is_none()) {
-        let name = display_name(last(path));
-        return Err(Error::NotAModel(format!(
-            "{name} is not a model file that we know; nothing was imported."
-        )));
+    if let Some(file) = files.iter().find(|file| file.format.is_none()) {
+        return Err(no_model(file)?);
     }
     require_complete(parts.iter())?;
     let stem = stem(path);
