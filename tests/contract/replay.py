@@ -33,6 +33,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "backend")]
 
 import sidecar as running  # noqa: E402
+from contract import heard  # noqa: E402
 from fixtures.git import GitServer  # noqa: E402
 from fixtures.hub import Hub  # noqa: E402
 from fixtures.hub.steering import environment  # noqa: E402
@@ -158,11 +159,13 @@ class Stage:
         with self._releases or contextlib.nullcontext(), self._git or contextlib.nullcontext():
             sidecar = running.start(self.root, env=self._env)
             try:
-                for call in self._example.get("before", []):
-                    self._before(sidecar, call)
-                yield sidecar
+                with heard.listening(sidecar) as events:
+                    for call in self._example.get("before", []):
+                        self._before(sidecar, call)
+                    yield sidecar
             finally:
                 sidecar.close()
+            assert heard.wrong(events) == []
 
     def params(self) -> Any:
         """The call's parameters, once the sidecar is ready."""

@@ -14,6 +14,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 import pumas.library.reconcile  # noqa: F401 - defines a failure of its own
+from contract import heard, replay
 from pumas import errors
 from pumas.rpc.errors import error_table, from_exception
 from pumas.rpc.wrap import wrappers
@@ -91,3 +92,14 @@ def test_a_failure_keeps_its_kind_on_the_wire() -> None:
 
 def test_every_wrapper_is_for_a_method() -> None:
     assert set(wrappers()) == {method["name"] for method in DOCUMENT["methods"]}
+
+
+def test_every_event_that_is_listed_can_happen() -> None:
+    """That those that happen are listed is seen wherever examples are played."""
+    sources = [*(replay.PROJECT / "backend/pumas").rglob("*.py"), *(replay.PROJECT / "rust/crates").rglob("*.rs")]
+    texts = {suffix: "".join(p.read_text("utf-8") for p in sources if p.suffix == suffix) for suffix in (".py", ".rs")}
+    assert len(heard.listed()) > 15
+    for topic in heard.listed():
+        group = topic.partition(".")[0]
+        for suffix, text in texts.items():
+            assert f'"{topic}"' in text or f'"{group}.{{' in text, f"{topic} in {suffix}"
