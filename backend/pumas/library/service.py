@@ -185,14 +185,16 @@ class LibraryService:
     # -- import and verify -------------------------------------------------------------------------------------------
 
     async def import_models(self, requests: Sequence[ImportRequest], wait_s: float = ANSWER_WITHIN_S) -> ImportAnswer:
-        """Start an import and answer with what is done within `wait_s` seconds; the job goes on with the rest."""
+        """Start an import and answer with what is done within `wait_s` seconds; the job goes on with the rest.
+
+        With 0 nothing is done yet, however fast it is.
+        """
         if not requests:
             return ImportAnswer(None, [], 0)
         first = requests[0].path.rstrip("/").rpartition("/")[2]
         title = f"Import {first}" if len(requests) == 1 else f"Import {len(requests)} items"
         job = await self._jobs.start(IMPORT, self._imports.job_params(requests), title=title)
-        job = await self._jobs.wait(job.id, wait_s)
-        return _answer(job, requests)
+        return _answer(await self._jobs.wait(job.id, wait_s) if wait_s else job, requests)
 
     async def verify(self, model_ids: Sequence[str] | None) -> Job:
         """Start hashing all models, or these. Raises ModelNotFound, UnsafePath when one of them does not exist."""

@@ -324,6 +324,9 @@ impl LibraryService {
         };
         let params = Value::Object(ImportService::job_params(&requests));
         let job = self.jobs.start(IMPORT, params, &title).await?;
+        if wait.is_zero() {
+            return Ok(answer(job, &requests)); // nothing is done yet, however fast it is
+        }
         Ok(answer(self.jobs.wait(&job.id, wait).await?, &requests))
     }
 
