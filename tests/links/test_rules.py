@@ -59,7 +59,7 @@ def test_without_files_the_app_says_where_models_go(root: Root) -> None:
     assert found.from_app
     assert [(r.folder, r.priority) for r in found.rules] == [
         *(("checkpoints", 10), ("loras", 20), ("vae", 30), ("controlnet", 40), ("embeddings", 50)),
-        *(("upscale_models", 60), ("clip", 70), ("clip_vision", 80)),
+        *(("upscale_models", 60), ("clip", 70), ("clip_vision", 80), ("diffusion_models", 90), ("ipadapter", 100)),
     ]
     assert load_rules(root.layout, root.apps.get("ollama"), "1").rules == []
 
