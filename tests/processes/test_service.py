@@ -326,6 +326,11 @@ async def test_a_launch_is_remembered_when_asked(bench: Bench) -> None:
     assert bench.service.last_launch_log is None
     failed = await bench.service.launch("dead", remember=True)
     assert (bench.service.last_launch_log, bench.service.last_launch_error) == (failed.log_path, failed.error)
+    await bench.service.stop("web")
+    run = await bench.service.launch("web", remember=True)
+    with pytest.raises(AlreadyRunning):
+        await bench.service.launch("web", remember=True)
+    assert (bench.service.last_launch_log, bench.service.last_launch_error) == (run.log_path, None), "a second click"
     with pytest.raises(UnknownApp):
         await bench.service.launch("nothing", remember=True)
     assert bench.service.last_launch_log is None

@@ -163,19 +163,19 @@ class ProcessService:
             AlreadyRunning: this or another version of the app runs.
             LaunchFailed, Unsupported: it could not be started. DiskError, NotEnoughSpace, ReadOnly: nor written down.
         """
-        if remember:
-            self._remembered = self._refusal = None
         try:
             # A caller that hangs up must not leave something half started.
             run = await asyncio.shield(
                 self._spawn(self._launch(app_id, tag, tuple(extra_args), port, switch, open_page))
             )
+        except AlreadyRunning:  # what is known of the run that goes on stays
+            raise
         except PumasError as error:
             if remember:
-                self._refusal = str(error)
+                self._remembered, self._refusal = None, str(error)
             raise
         if remember:
-            self._remembered = run
+            self._remembered, self._refusal = run, None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ready_wait_s):
                 await run.settled.wait()

@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 LATER_S = 0.05
 """Looking begins when the poll that it is for has been answered: its threads would only hold that up."""
-MAX_AGE_S, USELESS_S, ANSWER_S = 1.0, 10.0, 2.0
-"""Facts are looked up anew when they are so old, are not given out at all after the second, and are waited for so long
-when there are none."""
+MAX_AGE_S, USELESS_S, ANSWER_S = 1.0, 2.0, 2.0
+"""Facts are looked up anew when they are so old, are not given out at all after the second, so that who asks now and
+then is not told what was long ago, and are waited for so long when there are none."""
 
 
 @dataclass(frozen=True, slots=True)

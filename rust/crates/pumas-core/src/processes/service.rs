@@ -186,19 +186,16 @@ impl ProcessService {
     /// `LaunchFailed`: it could not be started. What the disk refuses: nor written down.
     pub async fn launch(&self, wish: Launch) -> Result<RunInfo> {
         let remember = wish.remember;
-        if remember {
-            *locked(&self.shared.remembered) = Remembered::default();
-        }
         let service = self.clone();
         // A caller that hangs up must not leave something half started.
         let started = tokio::spawn(async move { service.start(wish).await }).await;
         let started = started.unwrap_or_else(|error| Err(Error::Bug(error.to_string())));
-        if remember {
-            let mut remembered = locked(&self.shared.remembered);
-            match &started {
-                Ok(run) => remembered.run = Some(Arc::clone(run)),
-                Err(error) => remembered.refusal = Some(error.to_string()),
-            }
+        // What is known of a run that goes on stays.
+        if remember && !matches!(started, Err(Error::AlreadyRunning { .. })) {
+            *locked(&self.shared.remembered) = Remembered {
+                run: started.as_ref().ok().map(Arc::clone),
+                refusal: started.as_ref().err().map(ToString::to_string),
+            };
         }
         let run = started?;
         let _ = tokio::time::timeout(READY_WAIT, run.settled.asked()).await;

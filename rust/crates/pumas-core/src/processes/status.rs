@@ -22,8 +22,8 @@ use crate::versions::VersionService;
 
 /// Facts are looked up anew when they are so old.
 const MAX_AGE: Duration = Duration::from_secs(1);
-/// They are not given out at all then.
-const USELESS: Duration = Duration::from_secs(10);
+/// They are not given out at all then: who asks now and then is not told what was long ago.
+const USELESS: Duration = Duration::from_secs(2);
 /// They are waited for so long when there are none.
 const ANSWER: Duration = Duration::from_secs(2);
 
