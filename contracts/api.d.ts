@@ -281,7 +281,7 @@ export interface Methods {
   "install_missing_dependencies": { params: {  }; result: boolean };
   /** Install a release. Answers at once; `get_installation_progress` and the job tell the rest. */
   "install_version": { params: { tag: string; app_id?: string | null; reinstall?: boolean | null; activate?: boolean | null; progress_callback?: unknown | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
-  /** Bring what an installed version lacks into its own environment; a job. */
+  /** Bring what an installed version lacks into its own environment, which is made anew when it has none; a job. */
   "install_version_dependencies": { params: { tag: string; app_id?: string | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Say whether a ComfyUI runs that a sidecar of this root started. */
   "is_comfyui_running": { params: {  }; result: boolean };
@@ -349,7 +349,7 @@ export interface Methods {
   "remove_menu_shortcut": { params: {  }; result: boolean };
   /** Remove links of ours that no rule wants any more, and those of `paths`. Others are never touched. */
   "remove_orphaned_links": { params: { version_tag: string; app_id?: string | null; paths?: Array<string> | null }; result: { "success": true; "removed": number; "kept": Array<string> } | { "success": false; "error": string; "error_code": string; "removed": 0 } };
-  /** Move a version to the trash of its app. One that runs is not removed, and the active one only with `last`. */
+  /** Move a version to the trash of its app, also one that is not whole. */
   "remove_version": { params: { tag: string; app_id?: string | null; last?: boolean | null }; result: { "success": true; "trash_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Remove the shortcuts of a version, installed or not; the icon goes with the last one. */
   "remove_version_shortcuts": { params: { tag: string; remove_menu?: boolean | null; remove_desktop?: boolean | null }; result: { "success": true; "state": ShortcutState } | { "success": false; "error": string; "error_code": string } };

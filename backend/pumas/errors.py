@@ -365,8 +365,10 @@ class UnknownApp(PumasError):
 class VersionNotFound(PumasError):
     kind = "version_not_found"
 
-    def __init__(self, app: str, tag: str) -> None:
-        super().__init__(f"{app} {tag[:100]!r} is not installed; get_installed_versions shows what is.")
+    def __init__(
+        self, app: str, tag: str, why: str = "is not installed; get_installed_versions shows what is"
+    ) -> None:
+        super().__init__(f"{app} {tag[:100]!r} {why}.")
         self.tag = tag
 
 

@@ -322,12 +322,60 @@ async def test_a_folder_of_somebody_elses_is_not_replaced(server: ReleaseServer,
     (mine / "thesis.txt").write_text("x")
     async with built(tmp_path) as one:
         await ready(one)
-        with pytest.raises(AlreadyExists):
-            await one.service.installs.install("v0.5.0")
-        with pytest.raises(VersionNotFound):
-            await one.service.installs.install("v0.5.0", replace=True)
+        for replace in (False, True):
+            with pytest.raises(AlreadyExists, match=r"comfyui-versions/v0\.5\.0 .* move it away"):
+                await one.service.installs.install("v0.5.0", replace=replace)
         assert (await one.service.validate()).unknown == ["v0.5.0"]
     assert everything(tmp_path / "comfyui-versions") == {"v0.5.0/thesis.txt": b"x"}
+
+
+@pytest.mark.parametrize("lost", ["main.py", "venv/bin/python"])
+async def test_what_is_not_whole_any_more_is_built_anew_or_removed(
+    server: ReleaseServer, tmp_path: Path, lost: str
+) -> None:
+    """Nobody can start it; it is neither in the way of a new build nor there for ever."""
+    async with built(tmp_path) as one:
+        await ready(one)
+        await one.install("v0.5.0")
+        place = tmp_path / "comfyui-versions/v0.5.0"
+        (place / "output.png").write_text("mine")
+        (place / lost).unlink()
+        assert await one.tags() == []
+        helps = "install_version" if lost == "main.py" else "install_version_dependencies"
+        with pytest.raises(VersionNotFound, match=f"v0.5.0' is not whole: it has no {lost}; {helps} builds it anew"):
+            await one.service.prepare("v0.5.0")
+        assert (await one.install("v0.5.0")).state is JobState.COMPLETED
+        assert await one.tags() == ["v0.5.0"]
+        (old,) = await one.service.removed()
+        assert old.reason == "removed", "it is not pruned with builds that can be gone back to"
+        with pytest.raises(NothingToRollBack):
+            await one.service.rollback()
+        (place / lost).unlink()
+        removed = await one.service.remove("v0.5.0")
+        assert not place.exists() and (await one.service.validate()).incomplete == []
+        await one.service.restore(old.id)
+        assert (place / "output.png").read_text() == "mine"
+        assert {removed.id} == {entry.id for entry in await one.service.removed()}
+
+
+async def test_an_environment_whose_python_has_gone_is_made_anew(server: ReleaseServer, tmp_path: Path) -> None:
+    """As after an update of the system; all else of the version stays."""
+    async with built(tmp_path) as one:
+        await ready(one)
+        await one.install("v0.5.0")
+        place = tmp_path / "comfyui-versions/v0.5.0"
+        (place / "custom_nodes").mkdir()
+        (place / "custom_nodes/mine.py").write_text("mine")
+        python = place / "venv/bin/python"
+        python.unlink()
+        python.symlink_to("/usr/bin/python3.4")
+        assert await one.service.active() is None
+        job = await one.service.installs.install_dependencies("v0.5.0")
+        assert (await one.jobs.wait(job.id, 60)).error is None
+        assert (await one.service.dependencies("v0.5.0")).missing == []
+        await one.service.prepare("v0.5.0")
+        assert (place / "custom_nodes/mine.py").read_text() == "mine"
+        assert (await one.service.active()).tag == "v0.5.0"  # type: ignore[union-attr]
 
 
 async def test_one_installation_per_app_and_cancel_finds_it(server: ReleaseServer, tmp_path: Path) -> None:

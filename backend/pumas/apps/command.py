@@ -104,4 +104,11 @@ def command_of(
 
 def is_complete(app: AppDescription, folder: Path) -> bool:
     """Whether all that a version needs is there. Looks at names alone."""
-    return all(any((folder / name).exists() for name in choice.split("|")) for choice in app.package.complete)
+    return not missing_of(app, folder)
+
+
+def missing_of(app: AppDescription, folder: Path) -> list[str]:
+    """What a version needs and does not have."""
+    return [
+        choice for choice in app.package.complete if not any((folder / name).exists() for name in choice.split("|"))
+    ]

@@ -1129,7 +1129,8 @@ class AsyncMethods:
     ) -> InstallVersionResult:
         """Install a release. Answers at once; `get_installation_progress` and the job tell the rest.
 
-        It is built beside what is there, started once, and put in place whole; until then nothing changes.
+        It is built beside what is there, started once, and put in place whole; until then nothing changes. What it
+        takes the place of goes to the trash.
 
         Args:
             tag: Release tag, also the name of the version's folder.
@@ -1156,7 +1157,7 @@ class AsyncMethods:
     async def install_version_dependencies(
         self, tag: str, *, app_id: str | None = None
     ) -> InstallVersionDependenciesResult:
-        """Bring what an installed version lacks into its own environment; a job.
+        """Bring what an installed version lacks into its own environment, which is made anew when it has none; a job.
 
         Args:
             tag: Release tag, also the name of the version's folder.
@@ -1581,7 +1582,9 @@ class AsyncMethods:
     async def remove_version(
         self, tag: str, *, app_id: str | None = None, last: bool | None = None
     ) -> RemoveVersionResult:
-        """Move a version to the trash of its app. One that runs is not removed, and the active one only with `last`.
+        """Move a version to the trash of its app, also one that is not whole.
+
+        One that runs is not removed, and the active one only with `last`.
 
         Args:
             tag: Release tag, also the name of the version's folder.

@@ -1121,7 +1121,8 @@ class Methods:
     ) -> InstallVersionResult:
         """Install a release. Answers at once; `get_installation_progress` and the job tell the rest.
 
-        It is built beside what is there, started once, and put in place whole; until then nothing changes.
+        It is built beside what is there, started once, and put in place whole; until then nothing changes. What it
+        takes the place of goes to the trash.
 
         Args:
             tag: Release tag, also the name of the version's folder.
@@ -1146,7 +1147,7 @@ class Methods:
         )
 
     def install_version_dependencies(self, tag: str, *, app_id: str | None = None) -> InstallVersionDependenciesResult:
-        """Bring what an installed version lacks into its own environment; a job.
+        """Bring what an installed version lacks into its own environment, which is made anew when it has none; a job.
 
         Args:
             tag: Release tag, also the name of the version's folder.
@@ -1567,7 +1568,9 @@ class Methods:
         return self.call("remove_orphaned_links", {"version_tag": version_tag, "app_id": app_id, "paths": paths})
 
     def remove_version(self, tag: str, *, app_id: str | None = None, last: bool | None = None) -> RemoveVersionResult:
-        """Move a version to the trash of its app. One that runs is not removed, and the active one only with `last`.
+        """Move a version to the trash of its app, also one that is not whole.
+
+        One that runs is not removed, and the active one only with `last`.
 
         Args:
             tag: Release tag, also the name of the version's folder.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pumas.apps.command import VENV, is_complete, python_of
+from pumas.apps.command import VENV, is_complete, missing_of, python_of
 from pumas.apps.description import AppDescription, Python
 from pumas.config import Layout
 from pumas.errors import (
@@ -336,7 +336,7 @@ class Install:
     def _set_up(self, programs: Programs) -> None:
         before = set(os.listdir(self._tree))
         if not is_complete(self._app, self._tree):
-            raise InstallFailed("setup", f"The release of {self._app.name} lacks {_missing(self._app, self._tree)}.")
+            raise InstallFailed("setup", f"The release of {self._app.name} lacks {', '.join(missing_of(self._app, self._tree))}.")
         if self._tools.smoke:
             seconds = smoke_launch(self._app, self._tree, self._tools.layout.root, programs)
             self._log.say(f"Started and answered after {seconds:.1f} s.")
@@ -395,12 +395,6 @@ class Install:
         if self._placing.is_placed():
             return
         self._places.discard(self._job.job_id)
-
-
-def _missing(app: AppDescription, folder: Path) -> str:
-    return ", ".join(
-        choice for choice in app.package.complete if not any((folder / name).exists() for name in choice.split("|"))
-    )
 
 
 def _is_direct(one: Resolved) -> bool:

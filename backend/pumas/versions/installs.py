@@ -21,6 +21,7 @@ from pumas.errors import (
     InvalidInput,
     PumasError,
     ReleaseNotFound,
+    VersionNotFound,
     WrongJobState,
 )
 from pumas.jobs.service import JobContext, JobService, Slots
@@ -82,7 +83,8 @@ class Installs:
         """Accept an installation and return its job at once.
 
         Raises:
-            UnknownApp, InvalidInput, TooManyCalls, ReleaseNotFound, AlreadyExists, Busy, CorruptState.
+            UnknownApp, InvalidInput, TooManyCalls, ReleaseNotFound, AlreadyExists, Busy, CorruptState; VersionNotFound:
+            nothing is there that could be replaced.
         """
         one = await self._known.of(app_id)
         tag = check_tag(tag)
@@ -111,7 +113,7 @@ class Installs:
         if one.app.python is None:
             raise InvalidInput("app_id", f"{one.app.name} has no Python environment")
         await asyncio.to_thread(one.state.require_trusted)
-        tag = (await self._known.do(app_id, lambda one: one.state.get(tag))).tag
+        tag = (await self._known.do(app_id, lambda one: _with_or_without_environment(one, tag))).tag
         async with one.installing:
             if one.job_id is not None:
                 raise Busy(f"A version of {one.app.name} is being installed; wait for it or cancel it.")
@@ -153,10 +155,15 @@ class Installs:
 
         one.state.require_trusted()
         place = one.state.place(tag)
-        if place.exists() and not replace:
-            raise AlreadyExists(f"{one.app.name} {tag} is there already; pass reinstall to build it anew.")
-        if replace:
-            one.state.get(tag)
+        if replace and not place.exists():
+            raise VersionNotFound(one.app.name, tag)
+        if place.exists():
+            if tag not in one.state.listed() and one.state.built_by(place) is None:
+                where = f"{one.app.folder}/{tag} is there already and is no version of ours"
+                raise AlreadyExists(f"{where}; move it away, then install.")
+            if one.state.is_whole(tag) and not replace:
+                raise AlreadyExists(f"{one.app.name} {tag} is there already; pass reinstall to build it anew.")
+            replace = True  # also what is left of one that nobody can start
             if self._known.runs(one.app.id, tag):
                 raise Busy(f"{one.app.name} {tag} runs now; stop it first.")
         release = one.releases.get(tag)
@@ -246,7 +253,7 @@ class Installs:
         from pumas.versions.dependencies import install_dependencies
         from pumas.versions.running import Programs
 
-        version = one.state.get(tag)
+        version = _with_or_without_environment(one, tag)
         work.progress.stage("dependencies")
         programs = Programs(one.places.work(work.job_id) / "running.json", install_log, work.check)
         programs.end_leftover()
@@ -307,6 +314,12 @@ class _Reporting:
 
     def save_checkpoint_sync(self, state: Json) -> None:
         self._context.save_checkpoint_sync(state)
+
+
+def _with_or_without_environment(one: OneApp, tag: str) -> InstalledVersion:
+    """A version that is whole, or would be with a Python environment. Raises VersionNotFound, InvalidInput."""
+    found = one.state.get_listed(tag)
+    return found if one.state.lacks_environment(found.tag) else one.state.get(tag)
 
 
 def _brief(record: JsonObject) -> JsonObject:

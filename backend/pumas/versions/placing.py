@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pumas.apps.command import is_complete
 from pumas.errors import AlreadyExists, Busy, PumasError
 from pumas.jobs.store import now
 from pumas.storage.json_file import JsonObject
@@ -61,14 +62,16 @@ class Placing:
         tag, trash_id, tree = self.tag, replaced_id(self.tag, self.job_id), self.places.tree(self.job_id)
         history = self.state.history()
         past: list[JsonObject] = []
-        if tree.exists():  # the former build
-            self.places.remove(tree, trash_id, tag, "replaced", self.state.info(tag) or self.state.marker(tree))
+        if tree.exists():  # the former build; one that cannot be gone back to is not pruned with those that can
+            reason = "replaced" if is_complete(self.state.app, tree) else "removed"
+            self.places.remove(tree, trash_id, tag, reason, self.state.info(tag) or self.state.marker(tree))
         known = any(entry.get("trash_id") == trash_id for entry in history)
-        if self.places.find(trash_id) is not None and not known:
+        former = self.places.find(trash_id)
+        if former is not None and former.reason == "replaced" and not known:
             past.append({"kind": "replaced", "tag": tag, "trash_id": trash_id, "at": now()})
-        former = self.state.active()  # before there is another one to choose from
-        if activate and former is not None and former != tag:
-            past.append({"kind": "switched", "tag": former, "at": now()})
+        active = self.state.active()  # before there is another one to choose from
+        if activate and active is not None and active != tag:
+            past.append({"kind": "switched", "tag": active, "at": now()})
         self.state.add(tag, self.state.marker(self.state.place(tag)) or info, remember=past, select=activate)
 
     def _take_back(self) -> None:

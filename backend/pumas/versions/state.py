@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pumas.apps.command import is_complete
+from pumas.apps.command import VENV, is_complete, missing_of
 from pumas.apps.description import AppDescription
 from pumas.config import Layout
 from pumas.errors import CorruptState, InvalidInput, VersionNotFound
@@ -90,11 +90,26 @@ class VersionState:
 
     def get(self, tag: str) -> InstalledVersion:
         """Raises VersionNotFound, InvalidInput."""
+        found = self.get_listed(tag)
+        lacks = missing_of(self.app, found.folder)
+        if lacks:
+            first = lacks[0].split("|")[0]
+            helps = f"{'install_version_dependencies' if self.lacks_environment(tag) else 'install_version'} builds it anew"
+            raise VersionNotFound(self.app.name, found.tag, f"is not whole: it has no {first}; {helps}")
+        return found
+
+    def get_listed(self, tag: str) -> InstalledVersion:
+        """Also one that is there and not whole. Raises as `get`."""
         tag = check_tag(tag)
         info = _entries(self._load().value).get(tag)
-        if info is None or not self.is_whole(tag):
+        if info is None or not self.place(tag).is_dir():
             raise VersionNotFound(self.app.name, tag)
         return InstalledVersion(self.app.id, tag, self.place(tag), info)
+
+    def lacks_environment(self, tag: str) -> bool:
+        """Whether all that it lacks is its Python environment, as after the system's Python has gone."""
+        lacks = missing_of(self.app, self.place(tag))
+        return bool(lacks) and self.app.python is not None and all(one.startswith(VENV) for one in lacks)
 
     def place(self, tag: str) -> Path:
         """Where a version lies, whether it is there or not. Raises InvalidInput."""

@@ -105,14 +105,14 @@ def _former_choice(one: OneApp, past: JsonObject) -> str | None:
 
 
 def remove(one: OneApp, tag: str, runs: Runs, *, last: bool = False) -> Removed:
-    """Move a version to the trash. `last`: also the active one, when no other is installed.
+    """Move a version to the trash, whole or not. `last`: also the active one, when no other is installed.
 
     Raises:
         VersionNotFound, VersionInUse, CorruptState, and the disk's failures; nothing was changed.
     """
     with one.state.held():
         one.state.require_trusted()
-        version = one.state.get(tag)
+        version = one.state.get_listed(tag)
         if one.job_id is not None and one.progress is not None and one.progress.tag == version.tag:
             raise VersionInUse(f"{one.app.name} {version.tag} is being installed.")
         if version.tag == one.state.active():

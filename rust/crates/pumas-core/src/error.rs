@@ -268,16 +268,15 @@ pub enum Error {
         /// What is wrong with the file that would describe it.
         damaged: Option<String>,
     },
-    /// The version is not installed.
-    #[error(
-        "{app} {} is not installed; get_installed_versions shows what is.",
-        quoted(tag, 100)
-    )]
+    /// The version is not installed, or not whole.
+    #[error("{app} {} {why}.", quoted(tag, 100))]
     VersionNotFound {
         /// The app's name.
         app: String,
         /// The version's tag.
         tag: String,
+        /// What is wrong with it, and what helps.
+        why: String,
     },
     /// The release is not known.
     #[error(

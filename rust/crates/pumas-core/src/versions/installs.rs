@@ -23,6 +23,7 @@ use super::rates::{Action, Rates};
 use super::releases::not_found;
 use super::running::{Check, InstallLog, Programs};
 use super::service::OfVersion;
+use super::state::InstalledVersion;
 use super::tags::check_tag;
 use super::undoing::prune_replaced;
 use crate::apps::DEFAULT_APP;
@@ -134,7 +135,7 @@ impl Installs {
         let (of, tag) = (Arc::clone(&one), tag.to_owned());
         let tag = blocking(move || {
             of.state.require_trusted()?;
-            Ok(of.state.get(&tag)?.tag)
+            Ok(with_or_without_environment(&of, &tag)?.tag)
         })
         .await?;
         let _installing = one.installing.lock().await;
@@ -360,16 +361,39 @@ impl Drop for Ending {
     }
 }
 
-fn plan(known: &Known, one: &OneApp, tag: &str, replace: bool, activate: bool) -> Result<Plan> {
+/// A version that is whole, or would be with a Python environment.
+///
+/// # Errors
+/// `VersionNotFound`, `InvalidInput`.
+fn with_or_without_environment(one: &OneApp, tag: &str) -> Result<InstalledVersion> {
+    let found = one.state.get_listed(tag)?;
+    if one.state.lacks_environment(&found) {
+        return Ok(found);
+    }
+    one.state.get(tag)
+}
+
+fn plan(known: &Known, one: &OneApp, tag: &str, mut replace: bool, activate: bool) -> Result<Plan> {
     one.state.require_trusted()?;
     let named = format!("{} {tag}", one.app.name);
-    if one.state.place(tag)?.exists() && !replace {
-        return Err(Error::AlreadyExists(format!(
-            "{named} is there already; pass reinstall to build it anew."
-        )));
+    let place = one.state.place(tag)?;
+    if replace && !place.exists() {
+        return Err(one.state.not_installed(tag));
     }
-    if replace {
-        one.state.get(tag)?;
+    if place.exists() {
+        if !one.state.listed()?.contains(tag) && one.state.built_by(&place).is_none() {
+            let place = format!("{}/{tag} is there already and is no version of ours", one.app.folder);
+            return Err(Error::AlreadyExists(format!(
+                "{place}; move it away, then install."
+            )));
+        }
+        if one.state.is_whole(tag) && !replace {
+            return Err(Error::AlreadyExists(format!(
+                "{named} is there already; pass reinstall to build it anew."
+            )));
+        }
+        // Also what is left of one that nobody can start.
+        replace = true;
         if known.runs(&one.app.id, tag) {
             return Err(Error::Busy(format!("{named} runs now; stop it first.")));
         }
@@ -442,7 +466,7 @@ fn bring_dependencies(
     log: &Arc<InstallLog>,
     check: Check,
 ) -> Result<Value> {
-    let version = one.state.get(progress.tag())?;
+    let version = with_or_without_environment(one, progress.tag())?;
     progress.stage("dependencies", None);
     let job_id = job.job_id();
     let note = one.places.work(&job_id)?.join("running.json");

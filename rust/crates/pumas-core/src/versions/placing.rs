@@ -8,9 +8,13 @@ use serde_json::{Value, json};
 use super::places::{Places, is_there};
 use super::state::VersionState;
 use super::undoing::replaced_id;
+use crate::apps::is_complete;
 use crate::error::{Error, Result};
 use crate::storage::clock;
 use crate::storage::json_file::JsonObject;
+
+/// Why a build that worked is in the trash.
+const REPLACED: &str = "replaced";
 
 /// The build that the installation `job_id` made of `tag`.
 pub(super) struct Placing<'a> {
@@ -77,24 +81,30 @@ impl Placing<'_> {
         let history = self.state.history()?;
         let mut past = Vec::new();
         if is_there(&tree) {
-            // The former build.
+            // The former build; one that cannot be gone back to is not pruned with those that can.
+            let reason = if is_complete(&self.state.app, &tree) {
+                REPLACED
+            } else {
+                "removed"
+            };
             let former = Some(self.state.info(tag)?).filter(|info| !info.is_empty());
             let former = former.unwrap_or_else(|| VersionState::marker(&tree));
-            self.places.remove(&tree, &trash_id, tag, "replaced", former)?;
+            self.places.remove(&tree, &trash_id, tag, reason, former)?;
         }
         let is_known = history
             .iter()
             .any(|entry| entry.get("trash_id").and_then(Value::as_str) == Some(&trash_id));
-        if !is_known && self.places.find(&trash_id)?.is_some() {
+        let former = self.places.find(&trash_id)?;
+        if !is_known && former.is_some_and(|former| former.reason == REPLACED) {
             past.push(entry(
-                &json!({"kind": "replaced", "tag": tag, "trash_id": trash_id, "at": clock::now()}),
+                &json!({"kind": REPLACED, "tag": tag, "trash_id": trash_id, "at": clock::now()}),
             ));
         }
         // Asked before there is another one to choose from.
-        let former = self.state.active()?;
-        if let Some(former) = former.filter(|former| activate && former != tag) {
+        let active = self.state.active()?;
+        if let Some(active) = active.filter(|active| activate && active != tag) {
             past.push(entry(
-                &json!({"kind": "switched", "tag": former, "at": clock::now()}),
+                &json!({"kind": "switched", "tag": active, "at": clock::now()}),
             ));
         }
         let marked = VersionState::marker(&self.state.place(tag)?);

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::places::entries_of;
 use super::tags::{check_tag, newest_first};
 use super::turn::{Held, Turn};
-use crate::apps::{AppDescription, is_complete};
+use crate::apps::{AppDescription, VENV, is_complete, missing_of};
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::storage::files::{During as _, FILE_MODE, FOLDER_MODE, make_folders, write_durably};
@@ -144,13 +144,49 @@ impl VersionState {
     /// # Errors
     /// `VersionNotFound`, `InvalidInput`, and as `installed`.
     pub fn get(&self, tag: &str) -> Result<InstalledVersion> {
+        let found = self.get_listed(tag)?;
+        let Some(lacks) = missing_of(&self.app, &found.folder).next() else {
+            return Ok(found);
+        };
+        let first = lacks.split('|').next().unwrap_or(lacks);
+        let helps = if self.lacks_environment(&found) {
+            "install_version_dependencies"
+        } else {
+            "install_version"
+        };
+        let why = format!("is not whole: it has no {first}; {helps} builds it anew");
+        Err(self.not_found(&found.tag, why))
+    }
+
+    /// Also one that is there and not whole.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub(super) fn get_listed(&self, tag: &str) -> Result<InstalledVersion> {
         let tag = check_tag(tag)?;
         match entries(&self.load()?.value).swap_remove(tag) {
-            Some(info) if self.is_whole(tag) => self.version(tag, info),
-            _ => Err(Error::VersionNotFound {
-                app: self.app.name.clone(),
-                tag: tag.to_owned(),
-            }),
+            Some(info) if self.place(tag)?.is_dir() => self.version(tag, info),
+            _ => Err(self.not_installed(tag)),
+        }
+    }
+
+    /// Whether all that it lacks is its Python environment, as after the system's Python has gone.
+    pub(super) fn lacks_environment(&self, version: &InstalledVersion) -> bool {
+        let mut lacks = missing_of(&self.app, &version.folder).peekable();
+        self.app.python.is_some() && lacks.peek().is_some() && lacks.all(|one| one.starts_with(VENV))
+    }
+
+    /// That a version is not there at all.
+    pub(super) fn not_installed(&self, tag: &str) -> Error {
+        let why = "is not installed; get_installed_versions shows what is";
+        self.not_found(tag, why.to_owned())
+    }
+
+    fn not_found(&self, tag: &str, why: String) -> Error {
+        Error::VersionNotFound {
+            app: self.app.name.clone(),
+            tag: tag.to_owned(),
+            why,
         }
     }
 

@@ -122,7 +122,7 @@ fn former_choice(one: &OneApp, past: &JsonObject) -> Option<String> {
     (one.state.active().ok()?.as_ref() != Some(&tag)).then_some(tag)
 }
 
-/// Move a version to the trash. `last`: also the active one, when no other is installed.
+/// Move a version to the trash, whole or not. `last`: also the active one, when no other is installed.
 ///
 /// # Errors
 /// `VersionNotFound`, `VersionInUse`, `CorruptState`, and the disk's failures; nothing was changed.
@@ -134,7 +134,7 @@ pub(super) fn remove(
 ) -> Result<Removed> {
     let _held = one.state.held();
     one.state.require_trusted()?;
-    let version = one.state.get(tag)?;
+    let version = one.state.get_listed(tag)?;
     let named = format!("{} {}", one.app.name, version.tag);
     let now = one.now();
     let is_installed =
