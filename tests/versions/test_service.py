@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -342,16 +343,23 @@ async def test_what_is_not_whole_any_more_is_built_anew_or_removed(
         (place / lost).unlink()
         assert await one.tags() == []
         helps = "install_version" if lost == "main.py" else "install_version_dependencies"
-        with pytest.raises(VersionNotFound, match=f"v0.5.0' is not whole: it has no {lost}; {helps} builds it anew"):
+        said = f"ComfyUI 'v0.5.0' is not whole: it has no {lost}; {helps} builds it anew."
+        assert [(trouble.subject, trouble.message) for trouble in one.troubles.list()] == [
+            ("comfyui-versions/v0.5.0", said)
+        ]
+        with pytest.raises(VersionNotFound, match=re.escape(said)):
             await one.service.prepare("v0.5.0")
         assert (await one.install("v0.5.0")).state is JobState.COMPLETED
         assert await one.tags() == ["v0.5.0"]
+        assert one.troubles.list() == []
         (old,) = await one.service.removed()
         assert old.reason == "removed", "it is not pruned with builds that can be gone back to"
         with pytest.raises(NothingToRollBack):
             await one.service.rollback()
         (place / lost).unlink()
+        assert await one.tags() == [] and one.troubles.count == 1
         removed = await one.service.remove("v0.5.0")
+        assert one.troubles.count == 0
         assert not place.exists() and (await one.service.validate()).incomplete == []
         await one.service.restore(old.id)
         assert (place / "output.png").read_text() == "mine"

@@ -168,6 +168,49 @@ def test_an_app_of_the_default_kind_lives_on_the_desktop(
     assert sidecar.result("launch_comfyui", {"open_page": False})["ready"]
 
 
+def test_a_version_whose_python_has_gone_is_not_lost(
+    server: ReleaseServer, launch: Launch, tmp_path: Path
+) -> None:
+    """As after an update of the system: it is told of, and its environment, all of it or nothing of it comes back."""
+    server.releases[COMFYUI] = [comfyui("v0.5.0")]
+    sidecar = launch(env=environment(server))
+    sidecar.result("get_available_versions", {"force_refresh": True})
+    of_it = {"tag": "v0.5.0"}
+    wait_for(sidecar, sidecar.result("install_version", of_it)["job_id"])
+    place = tmp_path / "root/comfyui-versions/v0.5.0"
+    (place / "output.png").write_text("mine")
+    python = place / "venv/bin/python"
+
+    def lose_python() -> None:
+        python.unlink()
+        python.symlink_to("/usr/bin/python3.4")
+
+    lose_python()
+    said = "ComfyUI 'v0.5.0' is not whole: it has no venv/bin/python; install_version_dependencies builds it anew."
+    assert sidecar.result("get_installed_versions")["versions"] == []
+    assert [one["message"] for one in sidecar.result("get_library_status")["troubles"]] == [said]
+    refused = sidecar.result("launch_version", of_it)
+    assert (refused["error"], refused["error_code"]) == (said, "version_not_found")
+    job = wait_for(sidecar, sidecar.result("install_version_dependencies", of_it)["job_id"])
+    assert (job["state"], job["error"]) == ("completed", None)
+    assert sidecar.result("launch_version", {**of_it, "open_page": False})["ready"]
+    assert sidecar.result("stop_comfyui")["success"]
+    assert sidecar.result("get_library_status")["troubles"] == []
+    lose_python()
+    job = wait_for(sidecar, sidecar.result("install_version", of_it)["job_id"])
+    assert (job["state"], job["error"]) == ("completed", None)
+    (former,) = sidecar.result("list_removed_versions")["versions"]
+    assert (former["reason"], (place / "output.png").exists()) == ("removed", False)
+    assert sidecar.result("rollback_version")["error_code"] == "nothing_to_roll_back"
+    lose_python()
+    assert sidecar.result("remove_version", of_it)["success"]
+    assert sidecar.result("restore_version", {"trash_id": former["trash_id"]})["success"]
+    assert (place / "output.png").read_text() == "mine"
+    assert sidecar.result("get_installed_versions")["versions"] == []
+    troubles = sidecar.result("get_library_status")["troubles"]
+    assert [one["kind"] for one in troubles] == ["incomplete_version"]
+
+
 def test_children_get_no_token(server: ReleaseServer, launch: Launch, tmp_path: Path) -> None:
     trouble = 'print("TOKENS", [v for v in os.environ.values() if "marker" in v or "test-token" in v])'
     server.releases[COMFYUI] = [comfyui("v0.5.0", trouble=trouble)]

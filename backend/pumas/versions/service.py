@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pumas.apps.catalog import DEFAULT_APP, Apps
 from pumas.apps.description import AppDescription
 from pumas.config import Layout
-from pumas.errors import Busy, CorruptState, DependencyFailed, PumasError
+from pumas.errors import Busy, CorruptState, DependencyFailed, PumasError, VersionNotFound
 from pumas.events.stream import EventStream
 from pumas.jobs.service import JobService
 from pumas.jobs.store import Job
@@ -313,6 +313,8 @@ class VersionService:
         for call in self._after_return:
             try:
                 await call(await asyncio.to_thread(lambda: one.state.get(tag)))
+            except VersionNotFound:  # not whole: the list of what is installed tells of that
+                continue
             except PumasError as error:
                 self._known.troubles.report(one.app.folder, error.kind, str(error))
 

@@ -79,9 +79,8 @@ class VersionState:
 
     def installed(self) -> list[InstalledVersion]:
         """Those that are listed and whole on disk, newest first."""
-        state = self._load()
-        known = _entries(state.value)
-        tags = [tag for tag in known if self.is_whole(tag)]
+        known = _entries(self._load().value)
+        tags = [tag for tag in known if self._is_usable(tag)]
         return [InstalledVersion(self.app.id, tag, self.place(tag), known[tag]) for tag in newest_first(self.app, tags)]
 
     def listed(self) -> set[str]:
@@ -93,10 +92,22 @@ class VersionState:
         found = self.get_listed(tag)
         lacks = missing_of(self.app, found.folder)
         if lacks:
-            first = lacks[0].split("|")[0]
-            helps = f"{'install_version_dependencies' if self.lacks_environment(tag) else 'install_version'} builds it anew"
-            raise VersionNotFound(self.app.name, found.tag, f"is not whole: it has no {first}; {helps}")
+            helps = "install_version_dependencies" if self.lacks_environment(found.tag) else "install_version"
+            why = f"is not whole: it has no {lacks[0].split('|')[0]}; {helps} builds it anew"
+            raise VersionNotFound(self.app.name, found.tag, why)
         return found
+
+    def _is_usable(self, tag: str) -> bool:
+        """Whether it is whole; one that is there and not whole would go without a word, so it is told of."""
+        whole, subject = self.is_whole(tag), f"{self.app.folder}/{tag}"
+        self._troubles.clear(subject)
+        if not whole and self.folder.joinpath(tag).is_dir():
+            with contextlib.suppress(InvalidInput):
+                try:
+                    self.get(tag)
+                except VersionNotFound as error:
+                    self._troubles.report(subject, "incomplete_version", str(error))
+        return whole
 
     def get_listed(self, tag: str) -> InstalledVersion:
         """Also one that is there and not whole. Raises as `get`."""
@@ -216,6 +227,7 @@ class VersionState:
                 value["history"] = [past for past in self.history() if past.get("tag") != tag]
 
         self.change(change)
+        self._troubles.clear(f"{self.app.folder}/{tag}")
         return entry
 
     @contextlib.contextmanager

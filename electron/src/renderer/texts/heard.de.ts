@@ -168,7 +168,15 @@ export const HEARD_DE: readonly Sentence[] = [
   ],
   [/^This description is not used: (.+)$/, "Diese Beschreibung wird nicht benutzt: $1"],
   [/^(.+) is there already; pass reinstall to build it anew\.$/, "$1 ist schon da."],
+  [
+    /^(.+) is there already and is no version of ours; move it away, then install\.$/,
+    "$1 ist schon da und nicht von hier; erst beiseite legen.",
+  ],
   [/^(.+) ['"](.+)['"] is not installed; get_installed_versions shows what is\.$/, "$1 $2 ist nicht installiert."],
+  [
+    /^(.+) ['"](.+)['"] is not whole: it has no (.+); \S+ builds it anew\.$/,
+    "$1 $2 ist nicht vollständig ($3 fehlt); noch einmal installieren.",
+  ],
   [
     /^(.+) ['"](.+)['"] (?:is not among the releases that are known|is not known yet); .+$/,
     "$1 $2 ist nicht unter den bekannten Versionen.",

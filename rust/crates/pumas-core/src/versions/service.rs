@@ -472,6 +472,8 @@ impl VersionService {
             let (state, tag) = (Arc::clone(&one.state), tag.to_owned());
             let done = match blocking(move || state.get(&tag)).await {
                 Ok(version) => call(version).await,
+                // Not whole: the list of what is installed tells of that.
+                Err(Error::VersionNotFound { .. }) => Ok(()),
                 Err(error) => Err(error),
             };
             self.report(one, done);

@@ -116,7 +116,7 @@ impl VersionState {
     /// `DiskError`: the list says nothing of versions, and nobody can say what is on disk. So fails all that asks it.
     pub fn installed(&self) -> Result<Vec<InstalledVersion>> {
         let mut known = entries(&self.load()?.value);
-        known.retain(|tag, _| self.is_whole(tag));
+        known.retain(|tag, _| self.is_usable(tag));
         let tags = newest_first(&self.app, known.keys().cloned().collect());
         let versions = tags
             .into_iter()
@@ -156,6 +156,20 @@ impl VersionState {
         };
         let why = format!("is not whole: it has no {first}; {helps} builds it anew");
         Err(self.not_found(&found.tag, why))
+    }
+
+    /// Whether it is whole; one that is there and not whole would go without a word, so it is told of.
+    fn is_usable(&self, tag: &str) -> bool {
+        let (is_whole, subject) = (self.is_whole(tag), format!("{}/{tag}", self.app.folder));
+        self.troubles.clear(&subject);
+        if !is_whole
+            && self.place(tag).is_ok_and(|place| place.is_dir())
+            && let Err(error @ Error::VersionNotFound { .. }) = self.get(tag)
+        {
+            self.troubles
+                .report(&subject, "incomplete_version", &error.to_string());
+        }
+        is_whole
     }
 
     /// Also one that is there and not whole.
@@ -358,7 +372,9 @@ impl VersionState {
                 let kept: Vec<JsonObject> = kept.collect();
                 value.insert("history".to_owned(), json!(kept));
             }
-        })
+        })?;
+        self.troubles.clear(&format!("{}/{tag}", self.app.folder));
+        Ok(())
     }
 
     /// Nobody else changes what is installed or active meanwhile.
