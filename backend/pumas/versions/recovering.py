@@ -26,7 +26,8 @@ def recover(one: OneApp, kept: set[str]) -> None:
 
 def _settle_builds(one: OneApp, kept: set[str]) -> None:
     """A build that took its place is listed, and the former one goes to the trash; any other is thrown away."""
-    placed = {built[1]: built[0] for tag in one.state.folders() if (built := one.state.built_by(one.state.place(tag)))}
+    folders = (one.state.folder / name for name in one.state.folders())  # of others, too: not each name is a tag
+    placed = {built[1]: built[0] for folder in folders if (built := one.state.built_by(folder)) is not None}
     for job_id in one.places.leftovers() - kept:
         tag = placed.get(job_id)
         if tag is None:

@@ -74,13 +74,15 @@ class VersionState:
         self._lock = threading.RLock()
         self._cached: tuple[tuple[_Stamp, _Stamp], _State] | None = None
         self._active: str | None = None
+        self._told = set[str]()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def installed(self) -> list[InstalledVersion]:
         """Those that are listed and whole on disk, newest first."""
         known = _entries(self._load().value)
-        tags = [tag for tag in known if self._is_usable(tag)]
+        tags = [tag for tag in known if self.is_whole(tag)]
+        self._tell_of(known.keys() - set(tags))
         return [InstalledVersion(self.app.id, tag, self.place(tag), known[tag]) for tag in newest_first(self.app, tags)]
 
     def listed(self) -> set[str]:
@@ -97,17 +99,24 @@ class VersionState:
             raise VersionNotFound(self.app.name, found.tag, why)
         return found
 
-    def _is_usable(self, tag: str) -> bool:
-        """Whether it is whole; one that is there and not whole would go without a word, so it is told of."""
-        whole, subject = self.is_whole(tag), f"{self.app.folder}/{tag}"
-        self._troubles.clear(subject)
-        if not whole and self.folder.joinpath(tag).is_dir():
+    def _tell_of(self, incomplete: Collection[str]) -> None:
+        """Those that are there and not whole would go without a word."""
+        if not incomplete and not self._told:
+            return
+        told: dict[str, str] = {}
+        for tag in incomplete:
             with contextlib.suppress(InvalidInput):
-                try:
-                    self.get(tag)
-                except VersionNotFound as error:
-                    self._troubles.report(subject, "incomplete_version", str(error))
-        return whole
+                if self.place(tag).is_dir():
+                    try:
+                        self.get(tag)
+                    except VersionNotFound as error:
+                        told[f"{self.app.folder}/{tag}"] = str(error)
+        with self._lock:
+            for subject in self._told - told.keys():
+                self._troubles.clear(subject)
+            for subject, message in told.items():
+                self._troubles.report(subject, "incomplete_version", message)
+            self._told = set(told)
 
     def get_listed(self, tag: str) -> InstalledVersion:
         """Also one that is there and not whole. Raises as `get`."""
@@ -227,7 +236,6 @@ class VersionState:
                 value["history"] = [past for past in self.history() if past.get("tag") != tag]
 
         self.change(change)
-        self._troubles.clear(f"{self.app.folder}/{tag}")
         return entry
 
     @contextlib.contextmanager

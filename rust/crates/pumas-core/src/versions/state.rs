@@ -4,7 +4,7 @@
 //! not ours. A file that cannot be read is never "nothing installed": then the disk alone is asked and nothing is changed
 //! until `rebuild`. Calls block.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -72,6 +72,8 @@ struct State {
 struct Cache {
     state: Option<((Stamp, Stamp), Arc<State>)>,
     active: Option<String>,
+    /// Subjects of those that are not whole.
+    told: Vec<String>,
 }
 
 /// What is installed of one app.
@@ -116,7 +118,8 @@ impl VersionState {
     /// `DiskError`: the list says nothing of versions, and nobody can say what is on disk. So fails all that asks it.
     pub fn installed(&self) -> Result<Vec<InstalledVersion>> {
         let mut known = entries(&self.load()?.value);
-        known.retain(|tag, _| self.is_usable(tag));
+        let incomplete: Vec<String> = known.extract_if(.., |tag, _| !self.is_whole(tag)).map(|(tag, _)| tag).collect();
+        self.tell_of(&incomplete);
         let tags = newest_first(&self.app, known.keys().cloned().collect());
         let versions = tags
             .into_iter()
@@ -158,18 +161,27 @@ impl VersionState {
         Err(self.not_found(&found.tag, why))
     }
 
-    /// Whether it is whole; one that is there and not whole would go without a word, so it is told of.
-    fn is_usable(&self, tag: &str) -> bool {
-        let (is_whole, subject) = (self.is_whole(tag), format!("{}/{tag}", self.app.folder));
-        self.troubles.clear(&subject);
-        if !is_whole
-            && self.place(tag).is_ok_and(|place| place.is_dir())
-            && let Err(error @ Error::VersionNotFound { .. }) = self.get(tag)
-        {
-            self.troubles
-                .report(&subject, "incomplete_version", &error.to_string());
+    /// Those that are there and not whole would go without a word.
+    fn tell_of(&self, incomplete: &[String]) {
+        if incomplete.is_empty() && locked(&self.cache).told.is_empty() {
+            return;
         }
-        is_whole
+        let mut now = HashMap::new();
+        for tag in incomplete {
+            if self.place(tag).is_ok_and(|place| place.is_dir())
+                && let Err(error @ Error::VersionNotFound { .. }) = self.get(tag)
+            {
+                now.insert(format!("{}/{tag}", self.app.folder), error.to_string());
+            }
+        }
+        let mut cache = locked(&self.cache);
+        for subject in cache.told.iter().filter(|subject| !now.contains_key(*subject)) {
+            self.troubles.clear(subject);
+        }
+        for (subject, message) in &now {
+            self.troubles.report(subject, "incomplete_version", message);
+        }
+        cache.told = now.into_keys().collect();
     }
 
     /// Also one that is there and not whole.
@@ -372,9 +384,7 @@ impl VersionState {
                 let kept: Vec<JsonObject> = kept.collect();
                 value.insert("history".to_owned(), json!(kept));
             }
-        })?;
-        self.troubles.clear(&format!("{}/{tag}", self.app.folder));
-        Ok(())
+        })
     }
 
     /// Nobody else changes what is installed or active meanwhile.
