@@ -382,7 +382,10 @@ fn plan(known: &Known, one: &OneApp, tag: &str, mut replace: bool, activate: boo
     }
     if place.exists() {
         if !one.state.listed()?.contains(tag) && one.state.built_by(&place).is_none() {
-            let place = format!("{}/{tag} is there already and is no version of ours", one.app.folder);
+            let place = format!(
+                "{}/{tag} is there already and is no version of ours",
+                one.app.folder
+            );
             return Err(Error::AlreadyExists(format!(
                 "{place}; move it away, then install."
             )));

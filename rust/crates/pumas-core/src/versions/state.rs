@@ -118,7 +118,10 @@ impl VersionState {
     /// `DiskError`: the list says nothing of versions, and nobody can say what is on disk. So fails all that asks it.
     pub fn installed(&self) -> Result<Vec<InstalledVersion>> {
         let mut known = entries(&self.load()?.value);
-        let incomplete: Vec<String> = known.extract_if(.., |tag, _| !self.is_whole(tag)).map(|(tag, _)| tag).collect();
+        let incomplete: Vec<String> = known
+            .extract_if(.., |tag, _| !self.is_whole(tag))
+            .map(|(tag, _)| tag)
+            .collect();
         self.tell_of(&incomplete);
         let tags = newest_first(&self.app, known.keys().cloned().collect());
         let versions = tags
