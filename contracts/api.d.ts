@@ -281,7 +281,7 @@ export interface Methods {
   "install_missing_dependencies": { params: {  }; result: boolean };
   /** Install a release. Answers at once; `get_installation_progress` and the job tell the rest. */
   "install_version": { params: { tag: string; app_id?: string | null; reinstall?: boolean | null; activate?: boolean | null; progress_callback?: unknown | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
-  /** Bring what an installed version lacks into its own environment, which is made anew when it has none; a job. */
+  /** Bring what an installed version lacks into its own environment, which is made when it has none; a job. */
   "install_version_dependencies": { params: { tag: string; app_id?: string | null }; result: { "success": true; "job_id": string } | { "success": false; "error": string; "error_code": string } };
   /** Say whether a ComfyUI runs that a sidecar of this root started. */
   "is_comfyui_running": { params: {  }; result: boolean };

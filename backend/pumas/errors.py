@@ -365,9 +365,7 @@ class UnknownApp(PumasError):
 class VersionNotFound(PumasError):
     kind = "version_not_found"
 
-    def __init__(
-        self, app: str, tag: str, why: str = "is not installed; get_installed_versions shows what is"
-    ) -> None:
+    def __init__(self, app: str, tag: str, why: str = "is not installed; get_installed_versions shows what is") -> None:
         super().__init__(f"{app} {tag[:100]!r} {why}.")
         self.tag = tag
 

@@ -168,9 +168,7 @@ def test_an_app_of_the_default_kind_lives_on_the_desktop(
     assert sidecar.result("launch_comfyui", {"open_page": False})["ready"]
 
 
-def test_a_version_whose_python_has_gone_is_not_lost(
-    server: ReleaseServer, launch: Launch, tmp_path: Path
-) -> None:
+def test_a_version_whose_python_has_gone_is_not_lost(server: ReleaseServer, launch: Launch, tmp_path: Path) -> None:
     """As after an update of the system: it is told of, and its environment, all of it or nothing of it comes back."""
     server.releases[COMFYUI] = [comfyui("v0.5.0")]
     sidecar = launch(env=environment(server))

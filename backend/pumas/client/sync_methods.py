@@ -1147,7 +1147,7 @@ class Methods:
         )
 
     def install_version_dependencies(self, tag: str, *, app_id: str | None = None) -> InstallVersionDependenciesResult:
-        """Bring what an installed version lacks into its own environment, which is made anew when it has none; a job.
+        """Bring what an installed version lacks into its own environment, which is made when it has none; a job.
 
         Args:
             tag: Release tag, also the name of the version's folder.

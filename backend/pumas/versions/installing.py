@@ -336,7 +336,9 @@ class Install:
     def _set_up(self, programs: Programs) -> None:
         before = set(os.listdir(self._tree))
         if not is_complete(self._app, self._tree):
-            raise InstallFailed("setup", f"The release of {self._app.name} lacks {', '.join(missing_of(self._app, self._tree))}.")
+            raise InstallFailed(
+                "setup", f"The release of {self._app.name} lacks {', '.join(missing_of(self._app, self._tree))}."
+            )
         if self._tools.smoke:
             seconds = smoke_launch(self._app, self._tree, self._tools.layout.root, programs)
             self._log.say(f"Started and answered after {seconds:.1f} s.")

@@ -245,8 +245,8 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
     async def install_version(p: wire.InstallVersion) -> wire.InstallAccepted:
         """Install a release. Answers at once; `get_installation_progress` and the job tell the rest.
 
-        It is built beside what is there, started once, and put in place whole; until then nothing changes. What it takes
-        the place of goes to the trash.
+        It is built beside what is there, started once, and put in place whole; until then nothing changes. What it
+        takes the place of goes to the trash.
         """
         job = await versions.installs.install(p.tag, p.app_id, replace=p.reinstall, activate=p.activate)
         return wire.InstallAccepted(job_id=job.id)
@@ -285,7 +285,7 @@ def _register_installing(methods: Methods, versions: VersionService) -> None:
         "install_version_dependencies", wire.VersionChoice, wire.InstallAccepted, errors=[*_OF_TAG, Busy, *_ON_DISK]
     )
     async def install_version_dependencies(p: wire.VersionChoice) -> wire.InstallAccepted:
-        """Bring what an installed version lacks into its own environment, which is made anew when it has none; a job."""
+        """Bring what an installed version lacks into its own environment, which is made when it has none; a job."""
         return wire.InstallAccepted(job_id=(await versions.installs.install_dependencies(p.tag, p.app_id)).id)
 
 
