@@ -53,14 +53,15 @@ def served_by(wheel: Path) -> str:
     return done.stdout
 
 
-def test_the_page_comes_along(checkout: Path) -> None:
+def test_the_page_and_the_types_come_along(checkout: Path) -> None:
     page = checkout / "electron" / "dist" / "renderer"
     (page / "assets").mkdir(parents=True)
     (page / "index.html").write_text("<h1>The page</h1>")
     (page / "assets" / "start-abcdefgh.js").write_text("start()")
     wheel = wheel_of(checkout)
     with zipfile.ZipFile(wheel) as file:
-        assert "pumas/_page/assets/start-abcdefgh.js" in file.namelist()
+        # Without `py.typed`, type checkers take everything of the package for `Any`.
+        assert {"pumas/_page/assets/start-abcdefgh.js", "pumas/py.typed"} <= set(file.namelist())
     assert served_by(wheel) == "200 <h1>The page</h1>\n"
 
 
