@@ -55,6 +55,17 @@ async def test_it_starts_one_and_stops_it(tmp_path: Path) -> None:
     assert not owner.alive
 
 
+def test_one_client_in_one_run_after_the_other(jobs_sidecar: Sidecar, caplog: pytest.LogCaptureFixture) -> None:
+    client = AsyncPumasClient(jobs_sidecar.root)
+
+    async def several() -> list[Any]:
+        return await asyncio.gather(*(client.health_check() for _ in range(5)))
+
+    assert [asyncio.run(several()) for _ in range(3)] == [[{"status": "ok"}] * 5] * 3
+    asyncio.run(client.close())
+    assert not caplog.records
+
+
 async def test_nothing_runs(tmp_path: Path) -> None:
     with pytest.raises(NotReachable, match="pumas serve"):
         async with AsyncPumasClient(tmp_path):

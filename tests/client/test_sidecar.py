@@ -104,5 +104,12 @@ def test_one_that_dies_says_how(tmp_path: Path) -> None:
         assert found is not None
         assert found.process is not None
         found.process.kill()
-        with pytest.raises(NotReachable, match="ended with status -9"):
+        with pytest.raises(NotReachable, match="ended with status -9: it said nothing"):
             client.health_check()
+
+
+def test_a_closed_client_says_so(tmp_path: Path) -> None:
+    with PumasClient(tmp_path, start=True) as client:
+        client.health_check()
+    with pytest.raises(NotReachable, match="This client is closed"):
+        client.health_check()

@@ -61,6 +61,8 @@ def serve(arguments: list[str]) -> int:
     layout = Layout(root)
 
     def listening(port: int) -> None:
+        if options.parent is not None:
+            return  # started by a program, which takes the last line for the reason of an end
         url = f"http://{_url_host(options.host)}:{port}"
         command, place = _own_name(), _place(root)
         _say(

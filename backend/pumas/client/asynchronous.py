@@ -53,6 +53,7 @@ class AsyncPumasClient(AsyncMethods):
         self._endpoint: Endpoint | None = None
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"AsyncPumasClient({self._endpoint.url if self._endpoint else 'not connected'!r})"
@@ -73,14 +74,22 @@ class AsyncPumasClient(AsyncMethods):
 
     async def close(self) -> None:
         """Close connections and stop the sidecar that this client started, if it did."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._close_session()
         if self._own is not None:
             await asyncio.to_thread(self._own.stop)
 
+    async def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(RuntimeError):  # its loop is closed, and its connections with it
+                await session.close()
+
     async def _current(self) -> Endpoint:
         """The endpoint; looked for at first use, and anew when the sidecar of our root was replaced by another one."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # another `asyncio.run`: what was made in the loop of the last one is of no use
+            self._loop, self._opening = loop, asyncio.Lock()
+            await self._close_session()
         endpoint = self._endpoint
         if endpoint is not None and endpoint.alive:
             return endpoint

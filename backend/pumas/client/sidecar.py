@@ -33,6 +33,7 @@ OWNER_POLL_S = 0.02
 EXIT_IN_USE = 3
 _TAIL_LINES = 30
 # Time, level and logger of a log line, which say nothing to the reader of an error.
+_NO_REASON = re.compile(r"^\d{4}-\S+ (?:DEBUG|INFO) ")
 _LOG_PREFIX = re.compile(r"^\d{4}-\S+ [A-Z]+ [\w.]+: ")
 
 
@@ -42,10 +43,13 @@ class Sidecar:
     def __init__(self, child: _Child, endpoint: Endpoint) -> None:
         self._child = child
         self._process = child.process
+        self._stopped = False
         self.endpoint = endpoint
 
     def ended(self) -> str | None:
-        """How it ended by itself, in its own last words; None while it runs."""
+        """How it ended, in its own last words where it did so by itself; None while it runs."""
+        if self._stopped:
+            return "This client is closed, and the sidecar that it started has ended with it. Make a new client."
         with contextlib.suppress(subprocess.TimeoutExpired):
             # A connection breaks a moment before the process is gone.
             return f"The sidecar ended with status {self._process.wait(ENDING_S)}: {self._child.last_words()}"
@@ -53,6 +57,7 @@ class Sidecar:
 
     def stop(self) -> None:
         """Ask it to end and wait until it has; twice is harmless."""
+        self._stopped = True
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -89,7 +94,7 @@ class _Child:
 
     def last_words(self) -> str:
         self._stderr.join(1.0)
-        lines = [_LOG_PREFIX.sub("", line).strip() for line in self.tail if line.strip()]
+        lines = [_LOG_PREFIX.sub("", line).strip() for line in self.tail if line.strip() and not _NO_REASON.match(line)]
         return lines[-1][:500] if lines else "it said nothing"
 
     def kill(self) -> None:
