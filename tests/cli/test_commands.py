@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +115,8 @@ def test_help_tells_exit_statuses_and_lists_commands(pumas: Run) -> None:
         ("status word", "word"),
         ("status --root=", "must not be empty"),
         ("status --root=/etc/passwd", "is a file"),
+        ("--root /x status", "--root here: it goes behind the command"),
+        ("--no-start status", "--no-start here: it goes behind the command"),
         ("search", "words"),
         ("import", "PATH"),
         ("jobs list --limit 0", "--limit"),
@@ -382,3 +386,11 @@ def test_doctor_warns_of_low_space(pumas: Run, server: Sidecar, monkeypatch: pyt
     usage.free = 1024
     done = pumas("doctor", "--json", root=server.root)
     assert (done.status, verdicts(done)["disk space"]) == (exits.FAILED, "fail")
+
+
+@pytest.mark.parametrize(("to", "status"), [(">&-", exits.OK), ("--json >/dev/full", exits.FAILED)])
+def test_an_output_that_takes_nothing(tmp_path: Path, to: str, status: int) -> None:
+    line = f"{shlex.quote(sys.executable)} -m pumas models --root {shlex.quote(str(tmp_path))} {to}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert (done.returncode == exits.OK) is (status == exits.OK), done

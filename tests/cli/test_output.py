@@ -62,6 +62,20 @@ def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str], monkeypatch
     assert "[red]x" in shown
 
 
+def test_what_is_copied_stays_in_one_piece(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Output(as_json=False)
+    out.tty = True
+    model_id, name = "llm/qwen/Qwen2.5-Coder-7B-Instruct-Q4_K_M", "Qwen2.5-Coder-7B-Instruct-Q4_K_M"
+    row = (model_id, name, "llm", "qwen", "4.4 GiB", "2026-11-22 18:52")
+    columns = ("model", "name", "type", "family", "size", "added")
+    for width, whole in ((120, True), (80, True), (40, False)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        out.table(columns, [row])
+        shown = capsys.readouterr().out
+        assert (f" {model_id} " in shown) is whole, shown
+        assert max(map(len, shown.splitlines())) <= width
+
+
 def test_a_document_for_a_pipe_is_one_ascii_line(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=True).document({"a": "ü\n"})
     assert capsys.readouterr().out == '{"a": "\\u00fc\\n"}\n'

@@ -6,7 +6,9 @@ that no file name can drive the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +72,8 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.verbatim = False
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - closed by the caller: `pumas … >&-`
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
         self.tty = sys.stdout.isatty()
 
     def document(self, value: Any) -> None:
@@ -90,11 +94,16 @@ class Output:
         from rich.text import Text
 
         drawn = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
-        for column in columns:
-            drawn.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
-        for row in rows:
-            drawn.add_row(*(Text(text := clean(cell), style=STYLES.get(text, "")) for cell in row))
-        Console().print(drawn)
+        console = Console()
+        shown = [[Text(text := clean(cell), style=STYLES.get(text, "")) for cell in row] for row in rows]
+        # What is copied into the next command stays in one piece where there is room for the rest beside it.
+        first = max((row[0].cell_len for row in shown if row), default=0)
+        for number, column in enumerate(columns):
+            whole = max(first, len(column)) if number == 0 and first <= console.width * 3 // 5 else None
+            drawn.add_column(column, width=whole, overflow="fold", justify="right" if column == "size" else "left")
+        for row in shown:
+            drawn.add_row(*row)
+        console.print(drawn)
 
     def facts(self, facts: Mapping[str, object]) -> None:
         """One fact per line."""
@@ -121,5 +130,6 @@ class Output:
     def error(self, message: str, kind: str) -> None:
         """The one line that says what went wrong and what to do; with --json also as the document."""
         if self.as_json:
-            self.document({"success": False, "error": message, "error_code": kind})
+            with contextlib.suppress(OSError):  # what could not be written may be the very reason
+                self.document({"success": False, "error": message, "error_code": kind})
         self.say(f"pumas: {message if self.verbatim else typed(message)}")

@@ -23,6 +23,10 @@ With --json each writes one JSON document to stdout. PUMAS_DEBUG=1 shows where a
 """
 
 
+# Options of every command, which people try in front of it, as git has them.
+BEHIND = ("--root", "--json", "--no-start")
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"pumas {__version__}")
@@ -63,6 +67,8 @@ def run(words: list[str]) -> int:
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "pumas")
         message = error.format_message().replace(": Value error, ", ": ")
+        if command == "pumas" and any(message.startswith(f"No such option: {option}") for option in BEHIND):
+            message = f"{message.partition(' (')[0]} here: it goes behind the command"
         if message:
             ended = message if message.endswith(("?", ".")) else f"{message}."
             out.error(f"{ended.replace('?.', '?')} See: {command} --help", "usage")
