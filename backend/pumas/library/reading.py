@@ -77,7 +77,8 @@ class _Listing(NamedTuple):
 
 def identify_file(path: Path) -> tuple[str, str, str]:
     """Type, subtype and family as the file's content tells them, "" where it does not."""
-    from pumas.library.formats.identify import ModelType, identify
+    from pumas.library.formats.families import ModelType
+    from pumas.library.formats.identify import identify
 
     found = identify(path)
     return "" if found.model_type is ModelType.UNKNOWN else found.model_type.value, found.subtype, found.family
