@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pumas.config import Layout
-from pumas.errors import RootInUse
+from pumas.errors import DiskError, RootInUse
 from pumas.storage import owner
 from pumas.storage.owner import OwnerLock, RpcFile, live_owner, own_rpc_file, parse_rpc_file, write_rpc_file
 
@@ -212,3 +212,10 @@ def test_the_file_of_a_later_sidecar_is_left_alone(layout: Layout) -> None:
     owner.remove_rpc_file(layout)
     assert not layout.rpc_file.exists()
     owner.remove_rpc_file(layout)
+
+
+def test_a_path_that_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / os.fsdecode(b"mod\xe8les"))
+    with pytest.raises(DiskError, match=r"mod\\xe8les has bytes in its path that are not UTF-8: rename the folder\.$"):
+        OwnerLock(layout).acquire()
+    assert not layout.data.exists()

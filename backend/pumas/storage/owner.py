@@ -21,6 +21,7 @@ from pumas.config import Layout
 from pumas.errors import DiskError, ReadOnly, RootInUse
 from pumas.storage.files import disk_error, is_odd, put_aside, write_durably
 from pumas.storage.json_file import parse_object
+from pumas.storage.paths import display_name
 
 START_TOLERANCE_S = 2.0
 # How a `LockRecord` begins in its file.
@@ -63,9 +64,13 @@ class OwnerLock:
 
     def acquire(self) -> None:
         """Raises RootInUse when another sidecar owns the root, ReadOnly when nothing can be written there,
-        DiskError when the lock alone cannot be had."""
+        DiskError when the lock alone cannot be had, or when the root's path is no text: the wire and the database,
+        which name files by their paths, hold text only."""
         from filelock import FileLock, Timeout
 
+        if not _is_text(self._layout.root):
+            shown = display_name(os.fspath(self._layout.root))
+            raise DiskError(f"{shown} has bytes in its path that are not UTF-8: rename the folder.")
         path = self._layout.owner_lock
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,3 +203,11 @@ def _lock_record(path: Path) -> LockRecord | None:
     if any(type(number) is not int for number in (pid, port, start)) or not isinstance(boot, str):
         return None
     return LockRecord(pid, port, start, boot)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

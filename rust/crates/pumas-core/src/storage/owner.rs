@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Layout;
 use crate::error::{Error, Result};
 use crate::storage::files::{self, disk_error, is_odd, put_aside, write_durably};
+use crate::storage::paths::display_name;
 
 const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 const MOST_RECORD: u64 = 4096;
@@ -108,8 +109,15 @@ impl OwnerLock {
     ///
     /// # Errors
     /// `RootInUse` when another sidecar owns it, `ReadOnly` when nothing can be written there, `DiskError` when the lock
-    /// alone cannot be had.
+    /// alone cannot be had, or when the root's path is no text: the wire and the database, which name files by their
+    /// paths, hold text only.
     pub fn acquire(layout: &Layout) -> Result<Self> {
+        if layout.root().to_str().is_none() {
+            return Err(Error::DiskError(format!(
+                "{} has bytes in its path that are not UTF-8: rename the folder.",
+                display_name(layout.root())
+            )));
+        }
         let path = layout.owner_lock();
         let file = open(layout, &path).map_err(|error| refused(&error, layout, &path))?;
         match file.try_lock() {
@@ -281,6 +289,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         (folder, layout)
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_refused_before_anything_is_written() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let (folder, _layout) = root();
+        let layout = Layout::new(folder.path().join(std::ffi::OsStr::from_bytes(b"mod\xe8les")));
+        let refusal = OwnerLock::acquire(&layout).unwrap_err().to_string();
+        assert!(
+            refusal.ends_with("mod\\xe8les has bytes in its path that are not UTF-8: rename the folder.")
+        );
+        assert!(!layout.data().exists());
     }
 
     #[test]
