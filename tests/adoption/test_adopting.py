@@ -187,6 +187,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
         ({"x.gguf": b"GGUF"}, "not_a_model"),
         ({"x.safetensors": b""}, "not_a_model"),
         ({"x-00001-of-00002.gguf": gguf(1)}, "not_a_model"),
+        ({"x.gguf": gguf(1), "x.gguf.aria2": b"x"}, "not_a_model"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, files: dict[str, bytes], code: str) -> None:

@@ -146,6 +146,47 @@ def test_one_bad_file_does_not_stop_the_others(pumas: Run, server: Sidecar, tmp_
     assert "Traceback" not in done.err
 
 
+def test_a_folder_of_several_models_is_imported_one_by_one(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    for number, name in enumerate(("Lora/ink", "Lora/detail", "VAE/fine")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        make_safetensors(folder / f"{name}.safetensors", unique(tmp_path) + number)
+        (folder / f"{name}.preview.png").write_bytes(b"x")
+    refused = pumas("import", str(folder), root=server.root)
+    assert refused.status == exits.FAILED
+    assert "models holds 3 models" in refused.out and "add --each to import each of them" in refused.out
+    would = pumas("import", "--each", "--dry-run", str(folder), root=server.root)
+    assert would.out.count("would be imported\t") == 3
+    alone = make_gguf(tmp_path / "alone.gguf", seed=unique(tmp_path))
+    done = pumas("import", "--each", str(folder), str(alone), "--json", root=server.root).json
+    assert (done["success"], done["imported"], done["failed"]) == (True, 4, 0)
+    assert sorted(Path(item["path"]).name for item in done["results"]) == [
+        "alone.gguf", "detail.safetensors", "fine.safetensors", "ink.safetensors"
+    ]  # fmt: skip
+    again = pumas("import", "--each", str(folder), root=server.root)
+    assert again.status == exits.FAILED and again.out.count("duplicate\t") == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("", "PATH is empty"),
+        (" ", "PATH is empty"),
+        ("https://huggingface.co/acme/x", "pumas download"),
+        ("~nobody-of-that-name/x.gguf", "cannot be found"),
+        (os.fsdecode(b"caf\xe9.gguf"), "caf\ufffd.gguf is not named in UTF-8"),
+    ],
+)
+def test_a_path_that_cannot_be_meant(pumas: Run, server: Sidecar, path: str, text: str) -> None:
+    done = pumas("import", "--move", path, root=server.root)
+    assert done.status == exits.USAGE and text in done.err
+
+
+def test_an_address_as_file_managers_copy_it(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
+    source = make_gguf(tmp_path / "tiny llama ü.gguf", seed=unique(tmp_path))
+    assert imported(pumas("import", source.as_uri(), "--json", root=server.root))
+
+
 def test_a_dry_run_changes_nothing(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
     source = make_gguf(tmp_path / "dryrunonly.gguf", seed=unique(tmp_path))
     done = pumas("import", "--dry-run", str(source), root=server.root)
@@ -159,6 +200,8 @@ def test_a_dry_run_changes_nothing(pumas: Run, server: Sidecar, tmp_path: Path) 
         (["--move", "--hardlink", "a"], "exclude each other"),
         (["--name", "x", "a", "b"], "--name goes with one PATH"),
         (["--detach", "--dry-run", "a"], "exclude each other"),
+        (["--detach", "--each", "a"], "exclude each other"),
+        (["--name", "x", "--each", "a"], "--name goes with one PATH"),
     ],
 )
 def test_import_words_that_do_not_fit(pumas: Run, server: Sidecar, words: list[str], text: str) -> None:

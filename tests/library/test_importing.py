@@ -332,6 +332,77 @@ def test_a_folder_of_several_models_is_refused_and_listed(setup: Setup) -> None:
     assert all(r["success"] for r in setup.run(*map(ImportRequest, expected)))
 
 
+def test_a_folder_around_one_model_is_that_model(setup: Setup) -> None:
+    write(setup.user / "around/pipe/model_index.json", b"{}")
+    for part in ("unet", "vae"):
+        write(setup.user / f"around/pipe/{part}/model.safetensors", safetensors(len(part)))
+    result = setup.one(setup.user / "around")
+    assert result["success"] and result["model_id"].endswith("/pipe"), result["error"]
+    assert set(setup.files(result["model_id"])) == {
+        "model_index.json", "unet/model.safetensors", "vae/model.safetensors"
+    }  # fmt: skip
+
+
+def _cached(setup: Setup, repository: str, *commits: str) -> Path:
+    """A repository in the cache of Hugging Face, with a snapshot of each commit and `main` at the first."""
+    folder = setup.user / "hub" / f"models--{repository.replace('/', '--')}"
+    for number, commit in enumerate(commits):
+        write(folder / f"blobs/{commit * 2}", safetensors(len(repository) + number))
+        write(folder / f"snapshots/{commit}/config.json", b"{}")
+        (folder / f"snapshots/{commit}/model.safetensors").symlink_to(f"../../blobs/{commit * 2}")
+    write(folder / "refs/main", commits[0].encode())
+    return folder
+
+
+def test_a_snapshot_of_the_hubs_cache_is_called_like_its_repository(setup: Setup) -> None:
+    old, new = "a" * 40, "b" * 40
+    folder = _cached(setup, "acme/Nova-7B", new, old)
+    dry = [setup.one(path, dry_run=True) for path in (folder, folder / "snapshots" / old)]
+    assert [one["model_id"].rpartition("/")[2] for one in dry] == ["Nova-7B", "Nova-7B"]
+    imported = setup.one(folder)
+    digest = setup.files(imported["model_id"])["model.safetensors"]
+    assert digest == sha256((folder / f"blobs/{new * 2}").read_bytes()), "of the branch main"
+    shutil.rmtree(folder / "snapshots" / old)
+    around = setup.one(folder.parent.parent, dry_run=True, allow_duplicate=True)
+    assert around["model_id"].endswith("/Nova-7B") and around["files"] == [str(folder / f"blobs/{new * 2}")]
+    write(folder / f"snapshots/{old}/model.gguf", gguf())
+    (folder / "refs/main").unlink()
+    assert setup.one(folder)["error_code"] == "several_models"
+
+
+def test_the_hubs_cache_is_listed_without_its_blobs(setup: Setup) -> None:
+    commit = "c" * 40
+    folders = [_cached(setup, name, commit) for name in ("acme/One", "acme/Three")]
+    expected = [str(folder / "snapshots" / commit) for folder in folders]
+    assert sorted(setup.service.candidates(str(setup.user / "hub"))) == expected
+
+
+def test_what_a_link_leads_to_is_copied_when_the_link_is_moved(setup: Setup) -> None:
+    real = write(setup.user / "elsewhere/real.gguf", gguf())
+    (setup.user / "link.gguf").symlink_to(real)
+    result = setup.one(setup.user / "link.gguf", mode=Mode.MOVE)
+    assert result["success"] and not (setup.user / "link.gguf").is_symlink()
+    assert real.stat().st_nlink == 1, "its old name must not stay tied to the library"
+
+
+@pytest.mark.parametrize("control", [".aria2", ".st"])
+def test_a_file_that_is_being_downloaded_is_refused(setup: Setup, control: str) -> None:
+    path = write(setup.user / "m/big.gguf", gguf())
+    write(path.with_name(path.name + control), b"x")
+    for source in (path, path.parent):
+        result = setup.one(source)
+        assert result["error_code"] == "not_a_model" and "big.gguf is still being downloaded" in result["error"]
+
+
+def test_the_store_of_ollama_is_no_model(setup: Setup) -> None:
+    store = setup.user / ".ollama/models"
+    write(store / "blobs/sha256-aa", gguf())
+    write(store / "manifests/registry.ollama.ai/library/llama/3b", b"{}")
+    for folder in (store, store.parent):
+        result = setup.one(folder)
+        assert result["error_code"] == "not_a_model" and "adopt_models" in result["error"]
+
+
 def test_a_folder_of_models_of_another_library_is_listed(setup: Setup) -> None:
     other = setup.user / "library"
     make_model(other, "llm/a/one", {"m.gguf": gguf(1)})
@@ -404,6 +475,9 @@ REFUSED: list[tuple[Callable[[Setup], Path | str], str]] = [
     (lambda s: write(s.user / "empty.gguf", b""), "not_a_model"),
     (lambda s: write(s.user / "text.safetensors", b"version https://git-lfs.github.com/spec/v1\n"), "not_a_model"),
     (lambda s: write(s.user / "notes.txt", b"hello"), "not_a_model"),
+    (lambda s: write(s.user / "x.gguf.part", gguf()), "not_a_model"),
+    (lambda s: write(s.user / "x.gguf.crdownload", gguf()), "not_a_model"),
+    (lambda s: write(s.user / "x.gguf.!qB", gguf()), "not_a_model"),
     (lambda s: write(s.user / "cut.safetensors", safetensors()[:1000]), "not_a_model"),
     (lambda s: write(s.user / "f/config.json", b"{}").parent, "not_a_model"),
     (lambda s: s.library, "invalid_input"),

@@ -21,7 +21,15 @@ from pumas.library.formats.quantization import agree
 from pumas.library.formats.reader import open_regular
 from pumas.library.hashing import Digests, Stamp
 from pumas.library.import_plan import ImportPlan, ImportRequest, plan_of
-from pumas.library.import_source import MUST_BE_MODELS, Skipped, Source, SourceFile, target_name, weights_format
+from pumas.library.import_source import (
+    MUST_BE_MODELS,
+    Skipped,
+    Source,
+    SourceFile,
+    require_downloaded,
+    target_name,
+    weights_format,
+)
 from pumas.library.references import Reference, Storage, mount_of
 from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import display_name
@@ -184,6 +192,7 @@ def _source(layout: Layout, model: StoredModel) -> Source:
         with open_regular(path) as opened:
             if Stamp.of(os.fstat(opened.fd)) != stamp:
                 raise FileUnavailable(display_name(file.name), "was changed since its store was read; try again")
+        require_downloaded(Path(file.shown), file.name)
         file_format = weights_format(path) if file.name in weights else None
         if file_format is None and Path(file.name).suffix.lower() in MUST_BE_MODELS:
             raise NotAModel(f"{display_name(file.name)} is not a model file that we know; nothing was adopted.")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 
 _TYPED = {
+    "adopt_models takes them in": "pumas adopt ID takes them in",
     "adopt_models with that folder": "pumas adopt --in DIR ID",
+    "import each by its own path": "add --each to import each of them",
     "get_available_versions with force_refresh": "pumas apps versions APP --refresh",
     "get_custom_nodes": "pumas nodes list",
     "get_installed_versions": "pumas apps",

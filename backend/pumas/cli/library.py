@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -99,12 +101,16 @@ def _row(model: FoundModel) -> tuple[object, ...]:
 
 def import_models(
     cli: Cli,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Model files or folders.", show_default=False)],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Model files, or folders of one model each.", show_default=False),
+    ],
     family: Annotated[str | None, typer.Option(help="By default found in the file.")] = None,
     name: Annotated[str | None, typer.Option(help="The shown name, for one PATH; by default the file's name.")] = None,
     model_type: Annotated[str | None, typer.Option("--type", help="By default found in the file.")] = None,
     subtype: Annotated[str | None, typer.Option(help="By default found in the file.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
+    each: Annotated[bool, typer.Option("--each", help="Of a folder of several models, import each.")] = False,
     move: Annotated[bool, typer.Option("--move", help="Remove the source once it is safely in the library.")] = False,
     hardlink: Annotated[bool, typer.Option("--hardlink", help="Share the bytes with the source (one volume).")] = False,
     allow_pickle: Annotated[
@@ -119,8 +125,12 @@ def import_models(
     """Bring model files into the library. The source stays where it is unless --move is given."""
     if move and hardlink:
         raise UsageProblem("--move and --hardlink exclude each other: choose one.")
-    if name is not None and len(paths) > 1:
-        raise UsageProblem("--name goes with one PATH: import the others by themselves.")
+    if name is not None and (each or len(paths) > 1):
+        raise UsageProblem("--name goes with one PATH of one model: import the others by themselves.")
+    if detach and each:
+        raise UsageProblem(
+            "--detach and --each exclude each other: what a folder holds is known when it was looked at."
+        )
     if detach and dry_run:
         raise UsageProblem("--detach and --dry-run exclude each other: a dry run is over at once.")
     options: dict[str, Any] = {
@@ -134,15 +144,70 @@ def import_models(
         "allow_duplicate": allow_duplicate or None,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    specs = [cast("ImportSpec", {"path": str(path.expanduser().absolute()), **given}) for path in paths]
+
+    def specs(places: Sequence[str]) -> list[ImportSpec]:
+        return [cast("ImportSpec", {"path": place, **given}) for place in places]
+
+    def bring(places: Sequence[str]) -> ImportBatchResult:
+        return cli.client.import_batch(specs(places), dry_run=True) if dry_run else _import(cli, specs(places))
+
+    places = [_place(path) for path in paths]
     if detach:
-        return _detach(cli, specs)
-    outcome = cli.client.import_batch(specs, dry_run=True) if dry_run else _import(cli, specs)
+        return _detach(cli, specs(places))
+    outcome = bring(places)
+    if each:
+        outcome = _each(outcome, bring)
     if cli.out.as_json:
         cli.out.document(outcome)
     else:
         _show_import(cli, outcome, dry_run=dry_run)
     return exits.OK if outcome["success"] else exits.FAILED
+
+
+def _place(text: str) -> str:
+    """The absolute path that somebody means by `text`.
+
+    Raises:
+        UsageProblem: it is none. What is left of a variable without a value must not become the working directory.
+    """
+    if not text.strip():
+        raise UsageProblem("PATH is empty: name a file or a folder.")
+    scheme = urlsplit(text).scheme if "://" in text else ""
+    if scheme in ("http", "https"):
+        raise UsageProblem(f"{text[:200]} is an address: pumas download brings models from Hugging Face, import files.")
+    if scheme == "file":  # as file managers copy it
+        text = unquote(urlsplit(text).path, errors="surrogateescape")
+    try:
+        place = str(Path(text).expanduser().absolute())
+        place.encode()
+    except UnicodeEncodeError:
+        raise UsageProblem(
+            f"{_shown(text)} is not named in UTF-8: rename it, or import the folder that it is in."
+        ) from None
+    except (OSError, RuntimeError) as error:  # the working directory is gone, or there is no such user
+        raise UsageProblem(f"{text[:200]} cannot be found: {error}.") from None
+    return place
+
+
+def _shown(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+def _each(outcome: ImportBatchResult, bring: Callable[[Sequence[str]], ImportBatchResult]) -> ImportBatchResult:
+    """The outcome with the models of each refused folder in its place."""
+    inside = [path for item in outcome["results"] for path in item.get("candidates", ())]
+    if not inside:
+        return outcome
+    more = bring(inside)
+    of_path = {item["path"]: item for item in more["results"]}
+    results = [
+        one
+        for item in outcome["results"]
+        for one in ([of_path[path] for path in item.get("candidates", ()) if path in of_path] or [item])
+    ]
+    failed = sum(not item["success"] for item in results)
+    ended = {"success": not failed, "imported": len(results) - failed, "failed": failed, "results": results}
+    return cast("ImportBatchResult", {**more, **ended})
 
 
 def _detach(cli: Cli, specs: Sequence[ImportSpec]) -> int:

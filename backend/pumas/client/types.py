@@ -427,6 +427,8 @@ class ImportItem(TypedDict):
     """Nothing was imported; this is what would have been."""
     warnings: NotRequired[list[str]]
     """What a person should know, as sentences."""
+    candidates: NotRequired[list[str]]
+    """Of a folder of several models: a path to import for each."""
 
 
 class ImportSpec(TypedDict):
@@ -1505,6 +1507,8 @@ class ImportModelResult(TypedDict):
     """Nothing was imported; this is what would have been."""
     warnings: NotRequired[list[str]]
     """What a person should know, as sentences."""
+    candidates: NotRequired[list[str]]
+    """Of a folder of several models: a path to import for each."""
     job_id: NotRequired[str | None]
     """The job that did the work, or still does when `pending`."""
     pending: NotRequired[bool]

@@ -238,6 +238,7 @@ class ImportItem(Result):
     size: int | None = Field(None, description="Bytes of all files.")
     dry_run: bool = Field(False, description="Nothing was imported; this is what would have been.")
     warnings: list[str] = Field([], description="What a person should know, as sentences.")
+    candidates: list[str] = Field([], description="Of a folder of several models: a path to import for each.")
 
 
 class ImportOutcome(ImportItem):

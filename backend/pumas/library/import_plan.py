@@ -22,7 +22,7 @@ from pumas.library.formats.identify import Identity, identify, identify_folder
 from pumas.library.formats.pickle_files import scan_pickle
 from pumas.library.formats.text import one_line
 from pumas.library.hashing import Digests
-from pumas.library.import_source import Source, read_source
+from pumas.library.import_source import Source, SourceFile, read_source
 from pumas.library.metadata import METADATA
 from pumas.storage.files import free_space
 from pumas.storage.json_file import JsonObject
@@ -57,6 +57,10 @@ class ImportRequest:
     mode: Mode = Mode.COPY
     allow_duplicate: bool = False
     dry_run: bool = False
+
+    def mode_of(self, file: SourceFile) -> Mode:
+        """How this file comes in: what a link leads to stays where it is, so it is not moved but copied."""
+        return Mode.COPY if self.mode is Mode.MOVE and file.found.is_symlink() else self.mode
 
     def to_json(self) -> Json:
         return {**asdict(self), "tags": list(self.tags)}
@@ -184,7 +188,7 @@ def plan_of(
         family=_family(request.family, _text(source, "family"), identity.family),
         official_name=one_line(official_name, _MAX_NAME),
         security_tier=_tier(source),
-        new_bytes=_new_bytes(layout, source, request.mode),
+        new_bytes=_new_bytes(layout, source, request),
         free_bytes=free_space(layout.library),
         look_alikes=tuple(find_by_size(source.primary.stamp.size)),
         security_findings=tuple(_scan(source)),
@@ -260,13 +264,13 @@ def _scan(source: Source) -> list[str]:
     return said
 
 
-def _new_bytes(layout: Layout, source: Source, mode: Mode) -> int:
-    if mode is Mode.HARDLINK:
+def _new_bytes(layout: Layout, source: Source, request: ImportRequest) -> int:
+    if request.mode is Mode.HARDLINK:
         return 0
-    if mode is Mode.COPY:
-        return source.size
     device = _device(layout.library)
-    return sum(file.stamp.size for file in source.files if file.stamp.device != device)
+    return sum(
+        file.stamp.size for file in source.files if request.mode_of(file) is Mode.COPY or file.stamp.device != device
+    )
 
 
 def _device(folder: Path) -> int:

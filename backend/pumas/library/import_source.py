@@ -8,6 +8,7 @@ What kind of model it is, and where it goes, is decided in `importing.py`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -36,9 +37,10 @@ MODEL_MARKS = re.compile(
 )
 # What tools leave behind beside models: never part of one.
 _JUNK_NAMES = frozenset({"__pycache__", "Thumbs.db", "desktop.ini", f"{METADATA}.bak", f"{OVERRIDES}.bak"})
-_JUNK_SUFFIXES = frozenset(
-    {".lock", ".part", ".partial", ".incomplete", ".tmp", ".crdownload", ".aria2", ".download", ".pumas-tmp"}
-)
+_UNFINISHED = frozenset({".part", ".partial", ".incomplete", ".crdownload", ".download", ".!qb"})
+_JUNK_SUFFIXES = _UNFINISHED | {".lock", ".tmp", ".aria2", ".pumas-tmp"}
+# Beside a file that is being written by aria2 or axel. Both give it its full size first, so that it looks whole.
+_UNDER_WAY = (".aria2", ".st")
 # Files beside weights that need no look inside.
 _COMPANIONS = frozenset(
     {".json", ".jsonl", ".txt", ".md", ".yaml", ".yml", ".toml", ".csv", ".html", ".pdf", ".py", ".jinja", ".model"}
@@ -120,13 +122,72 @@ def read_source(path: Path) -> Source:
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not a usable path"
         raise FileUnavailable(display_name(path.name), reason.lower()) from None
-    return _read_folder(path, real) if real.is_dir() else _read_file(path, real)
+    if not real.is_dir():
+        return _read_file(path, real)
+    if _is_ollama_store(real):
+        raise NotAModel(
+            f"{display_name(path.name)} is where Ollama keeps its models; scan_model_stores lists them, and "
+            "adopt_models takes them in without a copy; nothing was imported."
+        )
+    snapshot = _snapshot(real)
+    return _read_folder(path, real) if snapshot is None else _read_folder(snapshot, snapshot)
+
+
+def _is_ollama_store(folder: Path) -> bool:
+    """Its models are blobs named by their digests, and manifests say what they are: nothing that a folder tells."""
+    stores = (folder, folder / "models")
+    return any((s / "manifests" / "registry.ollama.ai").is_dir() and (s / "blobs").is_dir() for s in stores)
+
+
+# -- the cache of Hugging Face: models--OWNER--NAME/{blobs,refs,snapshots/COMMIT} -------------------------------------
+
+_CACHED = "models--"
+
+
+def _snapshot(folder: Path) -> Path | None:
+    """Which commit a folder of one repository stands for: that of its branch `main`, else the only one there is."""
+    if not folder.name.startswith(_CACHED):
+        return None
+    try:
+        snapshots = sorted(entry.path for entry in os.scandir(folder / "snapshots") if entry.is_dir())
+    except OSError:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        main = os.path.join(folder, "snapshots", (folder / "refs" / "main").read_text()[:100].strip())
+        if main in snapshots:
+            return Path(main)
+    if len(snapshots) > 1:
+        raise SeveralModels(display_name(folder.name), list(map(display_name, snapshots)))
+    return Path(snapshots[0]) if snapshots else None
+
+
+def _title(path: Path) -> str:
+    """The name of a folder; of a snapshot, which is named by a commit, that of its repository."""
+    repository = path.parent.parent.name
+    if path.parent.name == "snapshots" and repository.startswith(_CACHED):
+        return repository.rpartition("--")[2] or path.name
+    return path.name
+
+
+def _snapshot_around(root: Path, weight: str) -> Path | None:
+    """The snapshot below `root` that holds a file."""
+    folders = (folder for folder in Path(weight).parents if folder != root and folder.is_relative_to(root))
+    return next((folder for folder in folders if _title(folder) != folder.name), None)
+
+
+def _are_blobs(entry: os.DirEntry[str]) -> bool:
+    return entry.name == "blobs" and os.path.basename(os.path.dirname(entry.path)).startswith(_CACHED)
 
 
 # -- a single file ---------------------------------------------------------------------------------------------------
 
 
 def _read_file(path: Path, real: Path) -> Source:
+    if path.suffix.lower() in _UNFINISHED:
+        raise NotAModel(
+            f"{display_name(path.name)} is named like a download that is not finished; rename it if it is whole; "
+            "nothing was imported."
+        )
     parts = _shards_beside(path)
     files = [_source_file(part, part.name) for part in parts]
     for file in files:
@@ -185,9 +246,11 @@ def _read_folder(path: Path, real: Path) -> Source:
         depth = f" in its first {MAX_DEPTH} levels" if any(item.reason == _TOO_DEEP for item in skipped) else ""
         raise NotAModel(f"{display_name(path.name)} holds no model file that we know{depth}; nothing was imported.")
     if not metadata and not any(MODEL_MARKS.fullmatch(name) for name, _entry in found):
-        _refuse_several(real, weights)
+        inner = _only_marked(real, weights)
+        if inner is not None:
+            return _read_folder(inner, inner)
     _require_complete([str(file.found) for file in weights])
-    return Source(real, path.name or real.name, tuple(files), tuple(skipped), metadata, overrides)
+    return Source(real, _title(path) or real.name, tuple(files), tuple(skipped), metadata, overrides)
 
 
 def _walk(folder: Path, prefix: str, skipped: list[Skipped]) -> Iterator[tuple[str, Path]]:
@@ -237,6 +300,8 @@ def _why_not(entry: os.DirEntry[str], depth: int) -> str:
     if entry.is_symlink() and entry.is_dir():
         return "a link to a folder is not followed"
     if entry.is_dir(follow_symlinks=False):
+        if _are_blobs(entry):
+            return "what the snapshots link to"
         return _TOO_DEEP if depth >= MAX_DEPTH else ""
     return "" if entry.is_file() else "not a regular file"
 
@@ -287,14 +352,17 @@ def _is_ours(value: JsonObject) -> bool:
     return len(_METADATA_KEYS & value.keys()) >= 2
 
 
-def _refuse_several(root: Path, weights: Sequence[SourceFile]) -> None:
-    """A folder without a mark must hold one file or one set; a projector beside a model belongs to it."""
+def _only_marked(root: Path, weights: Sequence[SourceFile]) -> Path | None:
+    """A folder without a mark must hold one file or one set; a projector beside a model belongs to it. With more than
+    that it may be a folder around a model: that one is returned, and so is a snapshot of the hub's cache."""
     groups = detect_sharded_sets([str(file.found) for file in weights])
     mains = [group.files[0] for group in groups.values() if not is_projector(group.files[0])]
-    if len(mains) > 1:
-        raise SeveralModels(
-            display_name(root.name), list(dict.fromkeys(display_name(_candidate(root, main)) for main in mains))
-        )
+    if len(mains) <= 1:
+        return _snapshot_around(root, mains[0]) if mains else None
+    found = list(dict.fromkeys(_candidate(root, main) for main in mains))
+    if len(found) > 1:
+        raise SeveralModels(display_name(root.name), list(dict.fromkeys(map(display_name, found))))
+    return Path(found[0])
 
 
 def _candidate(root: Path, weight: str) -> str:
@@ -335,14 +403,23 @@ def _source_file(found: Path, name: str) -> SourceFile:
     """
     Raises:
         FileUnavailable: cannot be read, or is no regular file.
-        NotAModel: it claims to be a model file and is none.
+        NotAModel: it claims to be a model file and is none, or is being downloaded.
     """
+    require_downloaded(found, name)
     with open_regular(found) as opened:
         stamp = Stamp.of(os.fstat(opened.fd))
         real = Path(os.path.realpath(found))
     file_format = weights_format(found)
     target = target_name(name, file_format)
     return SourceFile(found, real, target, display_name(name), stamp, file_format)
+
+
+def require_downloaded(found: Path, name: str) -> None:
+    """Raise NotAModel for a file that some program is still writing, as what it keeps beside it says."""
+    for suffix in _UNDER_WAY:
+        if os.path.lexists(f"{os.fspath(found)}{suffix}"):
+            beside = display_name(found.name) + suffix
+            raise NotAModel(f"{display_name(name)} is still being downloaded: {beside} is beside it.")
 
 
 def weights_format(path: Path) -> FileFormat | None:

@@ -26,6 +26,7 @@ from pumas.errors import (
     NotEnoughSpace,
     PickleNotAcknowledged,
     PumasError,
+    SeveralModels,
 )
 from pumas.jobs.store import Json
 from pumas.library.copying import Mode, can_clone, stage_file
@@ -67,7 +68,8 @@ class ItemResult:
     """What became of one request.
 
     `path` is as it was given, `model_path` absolute, `size` in bytes; `files` are the source files with weights,
-    `skipped` those left out (`path`, `reason`). `security_findings` are the pickle scanner's.
+    `skipped` those left out (`path`, `reason`). `security_findings` are the pickle scanner's. `candidates` are paths to
+    import in the place of a folder of several models.
     """
 
     path: str
@@ -84,6 +86,7 @@ class ItemResult:
     skipped: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     security_findings: list[str] = field(default_factory=list[str])
     warnings: list[str] = field(default_factory=list[str])
+    candidates: list[str] = field(default_factory=list[str])
 
 
 class ImportService:
@@ -310,7 +313,7 @@ class _Batch:
             target.unlink(missing_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
         advance: Advance = self._advance
-        staged = stage_file(file.path, target, plan.request.mode, expected=file.stamp, advance=advance)
+        staged = stage_file(file.path, target, plan.request.mode_of(file), expected=file.stamp, advance=advance)
         if file.stamp.size >= _KEEP_STAGED_FROM:
             self._keep_staged(index, file, staged.digests)
         return staged.digests
@@ -389,6 +392,7 @@ def _failure(request: ImportRequest, plan: ImportPlan | PumasError, error: Pumas
             skipped=_skipped(known) if known else [],
             security_findings=list(known.security_findings) if known else [],
             warnings=list(known.warnings) if known else [],
+            candidates=list(error.candidates) if isinstance(error, SeveralModels) else [],
         )
     )
 

@@ -64,6 +64,15 @@ export const HEARD_DE: readonly Sentence[] = [
     "Die Kopfdaten nennen $1 Tensoren, mehr als in die Datei passen; nichts wurde importiert.",
   ],
   [
+    /^(.+) is named like a download that is not finished; rename it if it is whole; nothing was imported\.$/,
+    "$1 heißt wie ein unfertiger Download; ist die Datei ganz, bitte umbenennen. Nichts wurde importiert.",
+  ],
+  [/^(.+) is still being downloaded: (.+) is beside it\.$/, "$1 wird noch heruntergeladen: Daneben liegt $2."],
+  [
+    /^(.+) is where Ollama keeps its models; scan_model_stores lists them, and adopt_models takes them in without a copy; nothing was imported\.$/,
+    "In $1 hat Ollama seine Modelle; „Übernehmen“ nimmt sie ohne Kopie auf. Nichts wurde importiert.",
+  ],
+  [
     /^is a web page, not a model; download the model again; nothing was imported\.$/,
     "Eine Webseite, kein Modell; bitte neu herunterladen. Nichts wurde importiert.",
   ],

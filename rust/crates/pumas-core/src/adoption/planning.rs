@@ -20,7 +20,7 @@ use crate::library::formats::reader::open_regular;
 use crate::library::hashing::{Digests, Stamp, open_file};
 use crate::library::import_plan::{FindBySize, ImportPlan, ImportRequest, plan_of};
 use crate::library::import_source::{
-    MUST_BE_MODELS, Skipped, Source, SourceFile, suffix, target_name, weights_format,
+    MUST_BE_MODELS, Skipped, Source, SourceFile, require_downloaded, suffix, target_name, weights_format,
 };
 use crate::library::references::{Reference, mount_of};
 use crate::storage::files::During as _;
@@ -337,6 +337,7 @@ fn source_file(library: &Path, file: &StoredFile, is_weights: bool) -> Result<So
         let reason = "was changed since its store was read; try again";
         return Err(Error::unavailable(shown, reason));
     }
+    require_downloaded(Path::new(&file.shown), Path::new(&file.name))?;
     let format = if is_weights { weights_format(path)? } else { None };
     if format.is_none() && MUST_BE_MODELS.contains(&suffix(base_name(&file.name)).as_str()) {
         return Err(Error::NotAModel(format!(

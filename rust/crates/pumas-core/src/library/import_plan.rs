@@ -20,7 +20,7 @@ use crate::library::formats::identify::{Identity, identify, identify_folder};
 use crate::library::formats::pickle_files::scan_pickle;
 use crate::library::formats::text::one_line;
 use crate::library::hashing::Digests;
-use crate::library::import_source::{Source, read_source};
+use crate::library::import_source::{Source, SourceFile, read_source};
 use crate::library::metadata::METADATA;
 use crate::storage::clock::now;
 use crate::storage::files::{During as _, free_space};
@@ -77,6 +77,18 @@ pub struct ImportRequest {
     pub allow_duplicate: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+}
+
+impl ImportRequest {
+    /// How this file comes in: what a link leads to stays where it is, so it is not moved but copied.
+    #[must_use]
+    pub fn mode_of(&self, file: &SourceFile) -> Mode {
+        if self.mode == Mode::Move && file.found.is_symlink() {
+            Mode::Copy
+        } else {
+            self.mode
+        }
+    }
 }
 
 /// What an import would do.
@@ -287,7 +299,7 @@ pub fn plan_of(
         family: family([&request.family, said("family"), &identity.family]),
         official_name: one_line(official_name, MAX_NAME),
         security_tier: tier(&source),
-        new_bytes: new_bytes(layout, &source, request.mode)?,
+        new_bytes: new_bytes(layout, &source, &request)?,
         free_bytes: free_space(&layout.library()).during("Asking for free space")?,
         look_alikes: find_by_size(source.primary()?.stamp.size)?,
         security_findings: scan(&source)?,
@@ -425,16 +437,16 @@ fn scan(source: &Source) -> Result<Vec<String>> {
     Ok(said)
 }
 
-fn new_bytes(layout: &Layout, source: &Source, mode: Mode) -> Result<u64> {
-    match mode {
-        Mode::Hardlink => Ok(0),
-        Mode::Copy => Ok(source.size()),
-        Mode::Move => {
-            let device = device(&layout.library())?;
-            let elsewhere = source.files.iter().filter(|file| file.stamp.device != device);
-            Ok(elsewhere.map(|file| file.stamp.size).sum())
-        }
+fn new_bytes(layout: &Layout, source: &Source, request: &ImportRequest) -> Result<u64> {
+    if request.mode == Mode::Hardlink {
+        return Ok(0);
     }
+    let device = device(&layout.library())?;
+    let written = source
+        .files
+        .iter()
+        .filter(|file| request.mode_of(file) == Mode::Copy || file.stamp.device != device);
+    Ok(written.map(|file| file.stamp.size).sum())
 }
 
 fn device(folder: &Path) -> Result<u64> {

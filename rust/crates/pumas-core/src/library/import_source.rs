@@ -21,11 +21,13 @@ use crate::storage::json_file::JsonObject;
 use crate::storage::paths::display_name;
 
 mod folder;
+mod hugging_face;
 mod names;
 mod single_file;
 mod walk;
 
 use folder::read_folder;
+use names::UNDER_WAY;
 pub use names::{is_junk, is_mark, suffix, target_name};
 use single_file::read_file;
 
@@ -125,11 +127,27 @@ impl Source {
 pub fn read_source(path: &Path) -> Result<Source> {
     let path: PathBuf = path.components().collect();
     let real = fs::canonicalize(&path).map_err(|error| unreadable(last(&path), &error))?;
-    if real.is_dir() {
-        read_folder(&path, &real)
-    } else {
-        read_file(&path, &real)
+    if !real.is_dir() {
+        return read_file(&path, &real);
     }
+    if is_ollama_store(&real) {
+        return Err(Error::NotAModel(format!(
+            "{} is where Ollama keeps its models; scan_model_stores lists them, and adopt_models takes them in without a \
+             copy; nothing was imported.",
+            display_name(last(&path))
+        )));
+    }
+    match hugging_face::snapshot(&real)? {
+        Some(snapshot) => read_folder(&snapshot, &snapshot),
+        None => read_folder(&path, &real),
+    }
+}
+
+/// Its models are blobs named by their digests, and manifests say what they are: nothing that a folder tells.
+fn is_ollama_store(folder: &Path) -> bool {
+    let is_store =
+        |store: &Path| store.join("manifests/registry.ollama.ai").is_dir() && store.join("blobs").is_dir();
+    is_store(folder) || is_store(&folder.join("models"))
 }
 
 fn unreadable(name: impl AsRef<OsStr>, error: &io::Error) -> Error {
@@ -142,6 +160,7 @@ fn last(path: &Path) -> &OsStr {
 }
 
 fn source_file(found: &Path, name: &Path) -> Result<SourceFile> {
+    require_downloaded(found, name)?;
     let stamp = {
         let opened = open_regular(found)?;
         let facts = open_file(&opened)?
@@ -159,6 +178,25 @@ fn source_file(found: &Path, name: &Path) -> Result<SourceFile> {
         stamp,
         format,
     })
+}
+
+/// Whether no program is still writing a file, as what it would keep beside it says.
+///
+/// # Errors
+/// `NotAModel`: one is.
+pub fn require_downloaded(found: &Path, name: &Path) -> Result<()> {
+    for suffix in UNDER_WAY {
+        let mut beside = found.as_os_str().to_owned();
+        beside.push(suffix);
+        if fs::symlink_metadata(&beside).is_ok() {
+            return Err(Error::NotAModel(format!(
+                "{} is still being downloaded: {}{suffix} is beside it.",
+                display_name(name),
+                display_name(last(found))
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The container of a file with weights; `None` for files that hold none.
@@ -331,6 +369,82 @@ mod tests {
         );
         let marked = folder(&[("a.gguf", GGUF), ("sub/b.gguf", GGUF), ("config.json", b"{}")]);
         assert_eq!(read_source(marked.path()).unwrap().files.len(), 3);
+    }
+
+    #[test]
+    fn a_folder_around_one_model_is_that_model() {
+        let folder = folder(&[
+            ("pipe/model_index.json", b"{}"),
+            ("pipe/unet/a.gguf", GGUF),
+            ("pipe/vae/b.gguf", GGUF),
+        ]);
+        let source = read_source(folder.path()).unwrap();
+        assert_eq!((source.title.as_str(), source.files.len()), ("pipe", 3));
+        assert_eq!(source.path, fs::canonicalize(folder.path().join("pipe")).unwrap());
+    }
+
+    #[test]
+    fn a_snapshot_of_the_hubs_cache_is_called_like_its_repository() {
+        let repository = |name: &str| {
+            [
+                (format!("models--acme--{name}/blobs/1"), GGUF),
+                (format!("models--acme--{name}/snapshots/aaa/m.gguf"), GGUF),
+                (format!("models--acme--{name}/snapshots/aaa/config.json"), b"{}"),
+                (format!("models--acme--{name}/snapshots/bbb/m.gguf"), GGUF),
+                (format!("models--acme--{name}/refs/main"), b"bbb\n"),
+            ]
+        };
+        let files = [repository("Nova-7B"), repository("Other")].concat();
+        let named: Vec<(&str, &[u8])> = files.iter().map(|(name, data)| (name.as_str(), *data)).collect();
+        let hub = folder(&named);
+        let nova = hub.path().join("models--acme--Nova-7B");
+        for (path, snapshot) in [(nova.clone(), "bbb"), (nova.join("snapshots/aaa"), "aaa")] {
+            let source = read_source(&path).unwrap();
+            assert_eq!(source.title, "Nova-7B");
+            assert!(source.path.ends_with(snapshot), "{path:?}");
+        }
+        let Err(Error::SeveralModels { candidates, .. }) = read_source(hub.path()) else {
+            panic!("taken for one")
+        };
+        let blobs = candidates.iter().filter(|path| path.contains("blobs")).count();
+        assert_eq!((candidates.len(), blobs), (4, 0));
+        fs::remove_dir_all(hub.path().join("models--acme--Other")).unwrap();
+        fs::remove_dir_all(nova.join("snapshots/aaa")).unwrap();
+        assert_eq!(read_source(hub.path()).unwrap().title, "Nova-7B");
+        fs::create_dir(nova.join("snapshots/aaa")).unwrap();
+        fs::remove_file(nova.join("refs/main")).unwrap();
+        assert!(matches!(read_source(&nova), Err(Error::SeveralModels { .. })));
+    }
+
+    #[test]
+    fn what_is_being_downloaded_is_refused() {
+        for control in [".aria2", ".st"] {
+            let folder = folder(&[("m.gguf", GGUF), (&format!("m.gguf{control}"), b"x")]);
+            for path in [folder.path().to_owned(), folder.path().join("m.gguf")] {
+                let error = read_source(&path).unwrap_err().to_string();
+                assert!(error.starts_with("m.gguf is still being downloaded"), "{error}");
+            }
+        }
+        let named = folder(&[("m.gguf.crdownload", GGUF), ("m.gguf.!qB", GGUF)]);
+        for name in ["m.gguf.crdownload", "m.gguf.!qB"] {
+            let error = read_source(&named.path().join(name)).unwrap_err().to_string();
+            assert!(error.contains("rename it if it is whole"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_store_of_ollama_is_no_model() {
+        let folder = folder(&[
+            (".ollama/models/blobs/sha256-aa", GGUF),
+            (
+                ".ollama/models/manifests/registry.ollama.ai/library/llama/3b",
+                b"{}",
+            ),
+        ]);
+        for path in [".ollama", ".ollama/models"] {
+            let error = read_source(&folder.path().join(path)).unwrap_err().to_string();
+            assert!(error.contains("adopt_models"), "{error}");
+        }
     }
 
     #[test]

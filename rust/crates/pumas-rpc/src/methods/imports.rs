@@ -150,6 +150,7 @@ fn item(result: Value) -> Map<String, Value> {
         "size": null,
         "dry_run": false,
         "warnings": [],
+        "candidates": [],
     });
     let Value::Object(mut shown) = shown else {
         return Map::new();

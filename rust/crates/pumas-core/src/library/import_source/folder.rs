@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexSet;
 
+use super::hugging_face::{repository_of, snapshot_around};
 use super::names::{is_mark, plain_text};
 use super::walk::{Found, MAX_DEPTH, TOO_DEEP, walk};
 use super::{Skipped, Source, SourceFile, last, no_model, require_complete, source_file, text, texts};
@@ -36,9 +37,9 @@ pub(super) fn read_folder(path: &Path, real: &Path) -> Result<Source> {
     let found = without_metadata_inside(real, found, &mut skipped)?;
     let files = named_files(&found, &mut skipped)?;
     let title = if last(path).is_empty() {
-        last(real)
+        plain_text(last(real))
     } else {
-        last(path)
+        repository_of(path).unwrap_or_else(|| plain_text(last(path)))
     };
     if !files.iter().any(|file| file.format.is_some()) {
         if let Some(file) = files
@@ -62,13 +63,16 @@ pub(super) fn read_folder(path: &Path, real: &Path) -> Result<Source> {
         .filter(|file| file.format.is_some())
         .map(|file| &file.found)
         .collect();
-    if metadata.is_empty() && !found.iter().any(|(name, _)| is_mark(&name.to_string_lossy())) {
-        refuse_several(real, &weights)?;
+    if metadata.is_empty()
+        && !found.iter().any(|(name, _)| is_mark(&name.to_string_lossy()))
+        && let Some(inner) = only_marked(real, &weights)?
+    {
+        return read_folder(inner, inner);
     }
     require_complete(weights)?;
     Ok(Source {
         path: real.to_path_buf(),
-        title: plain_text(title),
+        title,
         files,
         skipped,
         metadata,
@@ -127,28 +131,30 @@ fn is_ours(value: &JsonObject) -> bool {
         >= 2
 }
 
-/// A folder without a mark must hold one file or one set; a projector beside a model belongs to it.
-fn refuse_several(root: &Path, weights: &[&PathBuf]) -> Result<()> {
+/// A folder without a mark must hold one file or one set; a projector beside a model belongs to it. With more than that it
+/// may be a folder around a model: that one is returned, and so is a snapshot of the hub's cache.
+fn only_marked<'a>(root: &Path, weights: &[&'a PathBuf]) -> Result<Option<&'a Path>> {
     let groups = detect_sharded_sets(&texts(weights.iter().copied()));
     let firsts: HashSet<&String> = groups.values().map(|group| &group.files[0]).collect();
     let order = |path: &Path| groups.values().position(|group| group.files[0] == text(path));
-    let mut mains: Vec<&Path> = weights
+    let mut mains: Vec<&'a Path> = weights
         .iter()
         .map(|path| path.as_path())
         .filter(|path| firsts.contains(&text(path)) && !is_projector(&last(path).to_string_lossy()))
         .collect();
     mains.sort_by_key(|path| order(path));
-    if mains.len() > 1 {
-        let candidates: IndexSet<String> = mains
-            .into_iter()
-            .map(|main| display_name(candidate(root, main)))
-            .collect();
+    if mains.len() <= 1 {
+        return Ok(mains.first().and_then(|main| snapshot_around(root, main)));
+    }
+    let found: IndexSet<&Path> = mains.into_iter().map(|main| candidate(root, main)).collect();
+    if found.len() > 1 {
+        let shown: IndexSet<String> = found.into_iter().map(display_name).collect();
         return Err(Error::SeveralModels {
             name: display_name(last(root)),
-            candidates: candidates.into_iter().collect(),
+            candidates: shown.into_iter().collect(),
         });
     }
-    Ok(())
+    Ok(found.first().copied())
 }
 
 /// The outermost folder below `root` that is marked as one model, else the file itself.

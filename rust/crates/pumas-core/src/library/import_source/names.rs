@@ -27,17 +27,17 @@ const JUNK_NAMES: [&str; 5] = [
     "metadata.json.bak",
     "overrides.json.bak",
 ];
-const JUNK_SUFFIXES: [&str; 9] = [
-    ".lock",
+const JUNK_SUFFIXES: [&str; 4] = [".lock", ".tmp", ".aria2", ".pumas-tmp"];
+const UNFINISHED: [&str; 6] = [
     ".part",
     ".partial",
     ".incomplete",
-    ".tmp",
     ".crdownload",
-    ".aria2",
     ".download",
-    ".pumas-tmp",
+    ".!qb",
 ];
+/// Beside a file that is being written by aria2 or axel. Both give it its full size first, so that it looks whole.
+pub(super) const UNDER_WAY: [&str; 2] = [".aria2", ".st"];
 
 /// The ending of a name, with its dot, in lower case; `""` for hidden files without another one.
 #[must_use]
@@ -90,7 +90,15 @@ pub fn is_mark(name: &str) -> bool {
 /// A file or folder that is hidden or that a tool left behind.
 #[must_use]
 pub fn is_junk(name: &str) -> bool {
-    name.starts_with('.') || JUNK_NAMES.contains(&name) || JUNK_SUFFIXES.contains(&suffix(name).as_str())
+    name.starts_with('.')
+        || JUNK_NAMES.contains(&name)
+        || JUNK_SUFFIXES.contains(&suffix(name).as_str())
+        || is_unfinished(name)
+}
+
+/// Named as programs name what they have not downloaded to its end.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    UNFINISHED.contains(&suffix(name).as_str())
 }
 
 /// The name in the library: as it is where every supported system can hold it, else cleaned.

@@ -4,13 +4,20 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::names::{part_number, stem, without_part_number};
+use super::names::{is_unfinished, part_number, stem, without_part_number};
 use super::{Source, last, no_model, require_complete, source_file, text, texts, unreadable};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::library::formats::shards::{ShardGroup, detect_sharded_sets};
 use crate::storage::json_file::JsonObject;
+use crate::storage::paths::display_name;
 
 pub(super) fn read_file(path: &Path, real: &Path) -> Result<Source> {
+    if is_unfinished(&last(path).to_string_lossy()) {
+        return Err(Error::NotAModel(format!(
+            "{} is named like a download that is not finished; rename it if it is whole; nothing was imported.",
+            display_name(last(path))
+        )));
+    }
     let parts = shards_beside(path);
     let mut files = parts
         .iter()

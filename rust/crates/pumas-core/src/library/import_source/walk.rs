@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::hugging_face::are_blobs;
 use super::names::is_junk;
 use super::{Skipped, last, unreadable};
 use crate::error::{Error, Result};
@@ -82,7 +83,9 @@ fn what(entry: &fs::DirEntry, depth: usize) -> io::Result<What> {
     Ok(if kind.is_symlink() && is_folder {
         What::Skipped("a link to a folder is not followed")
     } else if kind.is_dir() {
-        if depth >= MAX_DEPTH {
+        if are_blobs(&entry.path()) {
+            What::Skipped("what the snapshots link to")
+        } else if depth >= MAX_DEPTH {
             What::Skipped(TOO_DEEP)
         } else {
             What::Folder

@@ -293,7 +293,13 @@ impl<'a> Batch<'a> {
         }
         clear_way(&target).during(&format!("Staging {}", file.original_name))?;
         let advance = &mut |count| self.progress.advance(count);
-        let digests = stage_file(&file.path, &target, plan.request.mode, file.stamp, advance)?;
+        let digests = stage_file(
+            &file.path,
+            &target,
+            plan.request.mode_of(file),
+            file.stamp,
+            advance,
+        )?;
         if file.stamp.size >= KEEP_STAGED_FROM {
             self.keep_staged(index, file, &digests)?;
         }

@@ -44,6 +44,9 @@ pub struct ItemResult {
     pub security_findings: Vec<String>,
     /// Sentences for a person.
     pub warnings: Vec<String>,
+    /// Paths to import in the place of a folder of several models.
+    #[serde(default)]
+    pub candidates: Vec<String>,
 }
 
 /// It is in the `library` now, or for a dry run would be; `warnings` go with those of the plan.
@@ -92,6 +95,10 @@ pub(super) fn failure(request: &ImportRequest, plan: Option<&ImportPlan>, error:
             .map(|plan| plan.security_findings.clone())
             .unwrap_or_default(),
         warnings: plan.map(|plan| plan.identity.notes.clone()).unwrap_or_default(),
+        candidates: match error {
+            Error::SeveralModels { candidates, .. } => candidates.clone(),
+            _ => Vec::new(),
+        },
         ..ItemResult::default()
     }
 }
