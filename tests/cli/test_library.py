@@ -285,6 +285,7 @@ def test_an_empty_library_says_what_to_do(pumas: Run, tmp_path: Path) -> None:
 def test_an_unknown_model(pumas: Run, server: Sidecar) -> None:
     done = pumas("models", "no/such/model", "--json", root=server.root)
     assert (done.status, done.json["error_code"]) == (exits.FAILED, "model_not_found")
+    assert done.err.endswith("in the library. Ids are as pumas models and pumas search show them.\n")
 
 
 # -- delete and trash ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ NAMES = {
     "http://huggingface.co/acme/Lumen-7B/": "acme/Lumen-7B",
     "https://www.huggingface.co/acme/Lumen-7B?library=transformers": "acme/Lumen-7B",
     "https://hf.co/acme/Lumen-7B/tree/main/sub": "acme/Lumen-7B",
+    "https://hf-mirror.com/acme/Lumen-7B/tree/main": "acme/Lumen-7B",
     "https://HuggingFace.co/acme/Lumen-7B/blob/main/a.gguf": "acme/Lumen-7B",
     "https://huggingface.co/acme/Lumen-7B/resolve/refs%2Fpr%2F1/a.gguf?download=true": "acme/Lumen-7B",
     "https://huggingface.co/models/acme/Lumen-7B": "acme/Lumen-7B",

@@ -35,6 +35,10 @@ STYLES = {
 }
 
 
+# Behind a failure of that kind, for who types.
+_HINTS = {"model_not_found": " Ids are as pumas models and pumas search show them."}
+
+
 def at_terminal() -> bool:
     """Whether somebody can be asked something."""
     return sys.stdin.isatty() and sys.stderr.isatty()
@@ -132,4 +136,4 @@ class Output:
         if self.as_json:
             with contextlib.suppress(OSError):  # what could not be written may be the very reason
                 self.document({"success": False, "error": message, "error_code": kind})
-        self.say(f"pumas: {message if self.verbatim else typed(message)}")
+        self.say(f"pumas: {message if self.verbatim else typed(message) + _HINTS.get(kind, '')}")

@@ -19,7 +19,8 @@ Json = dict[str, Any]
 
 HUB: Final = "https://huggingface.co"
 DEFAULT_REVISION: Final = "main"
-_HUB_HOSTS: Final = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co"})
+# Of hf-mirror.com only what an address names is taken; who is asked is decided by the settings.
+_HUB_HOSTS: Final = frozenset({"huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co", "hf-mirror.com"})
 _OTHER_KINDS: Final = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "papers", "docs", "api"})
 _FILE_PAGES: Final = frozenset({"blob", "resolve", "raw"})
 # The file that the hub's page shows beside the others; its address is what one copies after a click on a quantisation.

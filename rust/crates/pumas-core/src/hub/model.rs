@@ -15,7 +15,14 @@ const SHOWN_FILE: &str = "show_file_info=";
 /// `owner/name:Q4_K_M`, as llama.cpp (`common_download_split_repo_tag`) and Ollama name a quantisation or a whole file;
 /// this one names none.
 const NO_TAG: &str = "latest";
-const HUB_HOSTS: [&str; 4] = ["huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co"];
+/// Of hf-mirror.com only what an address names is taken; who is asked is decided by the settings.
+const HUB_HOSTS: [&str; 5] = [
+    "huggingface.co",
+    "www.huggingface.co",
+    "hf.co",
+    "www.hf.co",
+    "hf-mirror.com",
+];
 const OTHER_KINDS: [&str; 8] = [
     "datasets",
     "spaces",
@@ -408,6 +415,7 @@ mod tests {
             "https://huggingface.co/acme/Lumen-7B/tree/main?x#y",
             "hf://acme/Lumen-7B",
             "https://www.hf.co/models/acme/Lumen-7B",
+            "https://hf-mirror.com/acme/Lumen-7B/tree/main",
         ] {
             assert_eq!(parse_repo_id(text).unwrap(), "acme/Lumen-7B", "{text}");
         }
