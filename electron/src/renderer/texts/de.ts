@@ -216,7 +216,6 @@ export const de: Table = {
   "import.start": { one: "{count} Modell importieren", other: "{count} Modelle importieren" },
   "import.nothing": "Noch nichts zu importieren.",
   "import.shards": { one: "{count} Teil", other: "{count} Teile" },
-  "import.shards.missing": "{found} von {expected} Teilen sind da; es fehlen: {missing}",
   "import.duplicate": "Die Bibliothek hat es schon: {model}",
   "import.duplicate.allow": "Trotzdem importieren",
   "import.pickle":

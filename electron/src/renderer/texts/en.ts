@@ -203,7 +203,6 @@ export const en = {
   "import.start": { one: "Import {count} model", other: "Import {count} models" },
   "import.nothing": "Nothing to import yet.",
   "import.shards": { one: "{count} part", other: "{count} parts" },
-  "import.shards.missing": "{found} of {expected} parts are there; missing: {missing}",
   "import.duplicate": "The library has it already: {model}",
   "import.duplicate.allow": "Import it all the same",
   "import.pickle": "This file can run code when it is loaded. Import it only when you trust where it is from.",

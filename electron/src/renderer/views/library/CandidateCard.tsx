@@ -21,6 +21,7 @@ const TONES = { ready: "good", asks: "warn", refused: "bad" } as const;
 export function CandidateCard({ candidate, onChange }: Props) {
   const { t, formats, find, heard } = useTexts();
   const { outcome, shards } = candidate;
+  // What lies beside a part that was named comes along, so that only the dry run knows whether any is missing.
   const wall = obstacle(candidate);
   const ready = isReady(candidate);
   const state = ready ? "ready" : wall === "refused" ? "refused" : "asks";
@@ -29,21 +30,14 @@ export function CandidateCard({ candidate, onChange }: Props) {
     <article className={css.candidate} aria-label={fileName}>
       <div className={css.candidateHead}>
         <strong title={candidate.path}>{fileName}</strong>
-        {shards && <Badge>{t("import.shards", { count: shards.validation.total_found })}</Badge>}
+        {shards && wall !== "refused" && (
+          <Badge>{t("import.shards", { count: shards.validation.total_expected })}</Badge>
+        )}
         {outcome.size != null && outcome.size > 0 && <Badge>{formats.bytes(outcome.size)}</Badge>}
         <Badge tone={TONES[state]}>{t(`import.state.${state}`)}</Badge>
         <Button look="quiet" icon={<X aria-hidden />} aria-label={t("import.remove")} onClick={() => onChange(null)} />
       </div>
       {outcome.model_id && <code className={parts.hint}>{outcome.model_id}</code>}
-      {shards && !shards.validation.complete && (
-        <Caution>
-          {t("import.shards.missing", {
-            found: shards.validation.total_found,
-            expected: shards.validation.total_expected,
-            missing: shards.validation.missing_shards.join(", "),
-          })}
-        </Caution>
-      )}
       {wall === "pickle" && (
         <Caution>
           <span>{t("import.pickle")}</span>
