@@ -141,6 +141,28 @@ export const HEARD_DE: readonly Sentence[] = [
     /^(\S+) wants a token, or does not accept the one it got \(HTTP (\d+)\)\.$/,
     "$1 verlangt ein Token oder nimmt dieses nicht an (HTTP $2).",
   ],
+  [
+    /^(\S+) sent something unusable: it refuses the signed address of (.+) \(HTTP (\d+)\)\.$/,
+    "$1 gibt $2 unter der Adresse nicht heraus, die der Hub genannt hat (HTTP $3).",
+  ],
+  [
+    /^(\S+) sent something unusable: (.+) is shorter there than the hub lists\.$/,
+    "Bei $1 ist $2 kürzer, als der Hub sagt.",
+  ],
+  [
+    /^(\S+) sent something unusable: (.+) has ([\d,]+) bytes there, and ([\d,]+) as the hub lists it\.$/,
+    "Bei $1 hat $2 $3 Bytes, der Hub nennt $4.",
+  ],
+  [
+    /^(\S+) sent something unusable: more than the ([\d,]+) bytes of (.+)\.$/,
+    "$1 schickt mehr als die $2 Bytes von $3.",
+  ],
+  [/^(\S+) sent something unusable: (.+) ends too early\.$/, "Bei $1 endet $2 zu früh."],
+  [
+    /^(\S+) sent something unusable: (.+) comes with less than (\d+) bytes per second\.$/,
+    "$1 schickt $2 mit weniger als $3 Bytes in der Sekunde.",
+  ],
+  [/^(\S+) sent something unusable: it redirects too often\.$/, "$1 leitet zu oft weiter."],
   [/^(\S+) sent something unusable: (.+)\.$/, "$1 hat etwas Unbrauchbares geschickt ($2)."],
   [/^(\S+) cannot be reached: the proxy .+\.$/, "$1 ist über den Proxy nicht erreichbar."],
   [/^(\S+) shows a certificate that is not trusted\.$/, "$1 zeigt ein Zertifikat, dem nicht vertraut wird."],

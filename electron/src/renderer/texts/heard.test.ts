@@ -47,6 +47,19 @@ describe("German", () => {
     expect(said.filter((sentence) => translated(sentence, HEARD_DE) === sentence)).toEqual([]);
   });
 
+  it.each([
+    [
+      "cdn.example sent something unusable: it refuses the signed address of a b.gguf (HTTP 404).",
+      "cdn.example gibt a b.gguf unter der Adresse nicht heraus, die der Hub genannt hat (HTTP 404).",
+    ],
+    [
+      "cdn.example sent something unusable: a.gguf is shorter there than the hub lists.",
+      "Bei cdn.example ist a.gguf kürzer, als der Hub sagt.",
+    ],
+  ])("says why a download fails without a word of English: %s", (said, german) => {
+    expect(translated(said, HEARD_DE)).toBe(german);
+  });
+
   it("has a form for what every app is", () => {
     const apps = read(join(CHECKOUT, "contracts/apps"), /\.json$/).map(
       ({ text }) => (JSON.parse(text) as { description: string }).description,
