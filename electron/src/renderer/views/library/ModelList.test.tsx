@@ -36,10 +36,24 @@ function answer({ offset, limit }: Params<"search_models_fts">): Ok<"search_mode
 
 let deleted = 0;
 let asked = 0;
+let pending = 0;
+/** Told of each answer, once what waited for it has run and may have asked for more. */
+const arrivals = new EventTarget();
+
+async function told(params: Params<"search_models_fts">): Promise<Ok<"search_models_fts">> {
+  asked++;
+  pending++;
+  await Promise.resolve();
+  setTimeout(() => {
+    pending--;
+    arrivals.dispatchEvent(new Event("answer"));
+  });
+  return answer(params);
+}
+
 const transport = {
   call: (method: string, params: Params<"search_models_fts">) => {
-    if (method === "search_models_fts") asked++;
-    if (method === "search_models_fts") return Promise.resolve(answer(params));
+    if (method === "search_models_fts") return told(params);
     deleted++;
     return Promise.resolve({ success: true, trash_id: null });
   },
@@ -91,7 +105,13 @@ async function scrollTo(row: number): Promise<void> {
 }
 
 /** Whatever was asked for is there. */
-const answered = () => act(() => new Promise((resolve) => setTimeout(resolve, 20)));
+const answered = () =>
+  act(async () => {
+    await turn();
+    while (pending > 0) await new Promise((resolve) => arrivals.addEventListener("answer", resolve, { once: true }));
+    await turn(); // the cache tells of an answer after it has come
+  });
+const turn = () => new Promise((resolve) => setTimeout(resolve));
 
 const rows = () => [...list.querySelectorAll<HTMLElement>("[role=option]")];
 const places = () => rows().map((row) => Number(row.getAttribute("aria-posinset")));
