@@ -23,6 +23,8 @@ interface Props {
 }
 
 const SPAN_S = 300;
+/** How far an hour reaches to the left of its place, in pixels of the usual font. */
+const CLOCK_REACH = 18;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
@@ -77,7 +79,11 @@ export default function Curve({ label, history, version, colors, max, least = 1,
               size: 24 * scale,
               space: 50 * scale,
               incrs: [60, 120, 300], // the clock has no seconds
-              values: (_, splits) => splits.map((seconds) => clock.format(seconds * 1000)),
+              values: (plot, splits) =>
+                splits.map((seconds) => {
+                  const roomy = plot.valToPos(seconds, "x") > CLOCK_REACH * scale;
+                  return roomy ? clock.format(seconds * 1000) : ""; // not below the scale's own words
+                }),
             },
             {
               stroke: color("--soft"),

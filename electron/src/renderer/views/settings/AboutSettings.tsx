@@ -10,12 +10,13 @@ import { useAct } from "../../parts/useAct";
 import { useTexts } from "../../texts/texts";
 
 export function AboutSettings() {
-  const { t, formats, heard } = useTexts();
+  const { t, formats, find, heard } = useTexts();
   const act = useAct();
   const client = useClient();
   const launcher = useCall("get_launcher_version", {}).data;
   const library = useCall("get_library_status", {}).data;
   const disk = useCall("get_disk_space", {}, { staleTime: 10_000 }).data;
+  const sandbox = useCall("get_sandbox_info", {}).data;
   const update = useChange("apply_launcher_update");
   const [found, setFound] = useState<Ok<"check_launcher_updates"> | null>(null);
   const check = () => act(async () => setFound(await client.call("check_launcher_updates", { force_refresh: true })));
@@ -30,6 +31,11 @@ export function AboutSettings() {
           [t("monitor.disk"), disk && t("common.free", { size: formats.bytes(disk.free) })],
         ]}
       />
+      {sandbox?.is_sandboxed && (
+        <p className={parts.hint}>
+          {find(`settings.sandbox.${sandbox.sandbox_type}`) ?? sandbox.limitations.join(" ")}
+        </p>
+      )}
       {found && (
         <div role="status" className={parts.field}>
           <p>

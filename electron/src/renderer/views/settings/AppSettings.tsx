@@ -7,11 +7,10 @@ import { useTexts } from "../../texts/texts";
 const CHOICES = ["stop", "keep"] as const;
 
 export function AppSettings() {
-  const { t, find } = useTexts();
+  const { t } = useTexts();
   const act = useAct();
   const answer = useCall("get_process_settings", {});
   const change = useChange("set_process_settings");
-  const sandbox = useCall("get_sandbox_info", {}).data;
   return (
     <section className={parts.card} aria-label={t("settings.apps")}>
       <h2>{t("settings.apps")}</h2>
@@ -34,11 +33,6 @@ export function AppSettings() {
           </select>
         )}
       </Field>
-      {sandbox?.is_sandboxed && (
-        <p className={parts.hint}>
-          {find(`settings.sandbox.${sandbox.sandbox_type}`) ?? sandbox.limitations.join(" ")}
-        </p>
-      )}
     </section>
   );
 }
