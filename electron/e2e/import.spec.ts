@@ -94,6 +94,24 @@ test("a folder that is dropped comes with what is in it", async ({ open, stage }
   await expect(detail.getByText("secret")).toHaveCount(0);
 });
 
+test("a folder of several models is each of them", async ({ open, stage }) => {
+  const page = await open();
+  const content = readFileSync(stage.facts.files["Aspen-3B-Instruct-Q4_K_M.gguf"] ?? "");
+  const folder = join(stage.facts.folder, "My models");
+  mkdirSync(folder, { recursive: true });
+  for (const name of ["Rowan-7B-Q4_K_M", "Alder-7B-Q4_K_M"]) {
+    writeFileSync(join(folder, `${name}.gguf`), Buffer.concat([content, Buffer.from(name)]));
+  }
+  await dragIn(page, folder);
+  const dialog = page.getByRole("dialog", { name: "Import models" });
+  await expect(dialog.getByText("ready", { exact: true })).toHaveCount(2);
+  await dialog.getByRole("button", { name: "Import 2 models" }).click();
+  await expect(dialog.getByText("2 models imported.")).toBeVisible();
+  await dialog.getByRole("button", { name: "Close" }).last().click();
+  await search(page).fill("rowan");
+  await expect(row(page, /Rowan/)).toHaveCount(1);
+});
+
 /** Drag something of the disk over the page and drop it there, as the system does. */
 async function dragIn(page: Page, path: string): Promise<void> {
   const session = await page.context().newCDPSession(page);

@@ -1,7 +1,8 @@
 import { expect, it } from "vitest";
 
 import type { ImportItem, ShardGroup } from "@contract";
-import { edited, firstOfEach, importSpec, isReady, obstacle, type Candidate } from "./candidates";
+import type { Client } from "../../client/client";
+import { edited, examine, firstOfEach, importSpec, isReady, obstacle, type Candidate } from "./candidates";
 
 function group(files: string[], expected = files.length): ShardGroup {
   const validation = {
@@ -70,4 +71,23 @@ it("keeps what a person changed when further files are examined", () => {
   const others = [candidate({}, { path: "/a.gguf" }), candidate({}, { path: "/b.gguf" })];
   const after = edited(others, { "/a.gguf": { name: "Mine" }, "/b.gguf": null });
   expect(after.map(({ path, name }) => [path, name])).toEqual([["/a.gguf", "Mine"]]);
+});
+
+it("takes a folder of several models for each of them, once", async () => {
+  const several = { success: false, error_code: "several_models", candidates: ["/f/a.gguf", "/f/b"] };
+  const asked: string[][] = [];
+  const call = (method: string, params: { import_specs: { path: string }[] }) => {
+    if (method === "detect_sharded_sets") return Promise.resolve({ groups: {} });
+    asked.push(params.import_specs.map(({ path }) => path));
+    return Promise.resolve({
+      results: params.import_specs.map(({ path }) => ({ path, success: true, ...(path === "/f" && several) })),
+    });
+  };
+  const placed = ["/f", "/f/a.gguf"].map((path) => ({ path, received: path === "/f" }));
+  const found = await examine({ call } as unknown as Client, placed);
+  expect(found.map(({ path, received }) => [path, received])).toEqual([
+    ["/f/a.gguf", false],
+    ["/f/b", true],
+  ]);
+  expect(asked).toEqual([["/f", "/f/a.gguf"], ["/f/b"]]);
 });

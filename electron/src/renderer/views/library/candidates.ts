@@ -41,7 +41,21 @@ export function firstOfEach(
   });
 }
 
+/** Each with what its dry run says. A folder of several models stands for each of them. */
 export async function examine(client: Client, placed: readonly Placed[]): Promise<Candidate[]> {
+  const found = await tried(client, placed);
+  const inside = found.flatMap(({ received, outcome }) =>
+    (outcome.candidates ?? []).map((path) => ({ path, received })),
+  );
+  const known = new Set(found.map(({ path }) => path));
+  const others = await tried(
+    client,
+    inside.filter(({ path }) => !known.has(path)),
+  );
+  return [...found.filter(({ outcome }) => (outcome.candidates ?? []).length === 0), ...others];
+}
+
+async function tried(client: Client, placed: readonly Placed[]): Promise<Candidate[]> {
   if (placed.length === 0) return [];
   const { groups } = await client.call("detect_sharded_sets", { file_paths: placed.map(({ path }) => path) });
   const items = firstOfEach(placed, groups);
