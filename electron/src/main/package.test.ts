@@ -79,7 +79,8 @@ test("of the contract everything comes along that a backend may read", async () 
   expect(filter.sort()).toEqual(["*.json", ...needed.map((name) => `${name}/**`)].sort());
   const backend = extraResources.find(({ to }) => to === "backend");
   const others = readdirSync(join(CHECKOUT, "backend"), { recursive: true, withFileTypes: true })
-    .filter((one) => one.isFile() && !/\.pyc?$/.test(one.name))
+    // `py.typed` is for those who write against the Python client.
+    .filter((one) => one.isFile() && !/\.pyc?$|^py\.typed$/.test(one.name))
     .map(({ name }) => name);
   expect([backend?.filter, others]).toEqual([["**/*.py"], []]);
 });
