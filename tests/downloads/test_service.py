@@ -342,6 +342,9 @@ async def test_cancelling_leaves_nothing(running: Running, state: str) -> None:
     began = await running.start("a")
     await running.until(began.id, "downloading" if state == "paused" else state)
     if state == "paused":
+        async with asyncio.timeout(BOUND_S):
+            while not running.staged():  # its folder is made after it is said to have begun
+                await asyncio.sleep(0.01)
         await running.downloads.pause(began.id)
         assert running.staged() != []
     await running.downloads.cancel(began.id)
