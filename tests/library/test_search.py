@@ -241,9 +241,9 @@ def many(count: int = 900) -> dict[str, dict[str, Any]]:
     return models
 
 
-@pytest.fixture(params=[search.NARROW, search.MODERATE], ids=["told apart by the index", "read at once"])
+@pytest.fixture(params=[search.NARROW, 600, search.MODERATE], ids=["told apart by the index", "some listed", "all listed"])
 def moderate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of ordering many matches are held to the same."""
+    """Each way of ordering many matches is held to the same."""
     monkeypatch.setattr(search, "MODERATE", request.param)
 
 

@@ -37,8 +37,8 @@ MAX_FILTERS = 64
 DEADLINE_S = 1.0
 
 NARROW = 256
-# So many matches are all read at once; then the index need not be asked which of them are in no better tier.
-MODERATE = 2000
+# So many rows are listed; of more, the index is asked for the page alone, and which of them are in no better tier.
+MODERATE = 4000
 # A filter that keeps fewer rows is read and sorted; one that keeps more is met soon by walking from the newest on.
 _SORTED = 2000
 _REMEMBERED = 2000
@@ -280,9 +280,10 @@ class _Look:
         return self._numbers(f"SELECT row FROM models WHERE {_AMONG}", self._ids, limit) if self._ids else None  # noqa: S608 - fixed words only
 
     def _all_matching(self, match: str, limit: int = -1) -> list[int]:
-        """Up to `limit` rows that match this whole expression, the newest first."""
-        sql = f"SELECT rowid AS row FROM model_search WHERE model_search MATCH ?{self._within} ORDER BY rowid DESC"  # noqa: S608 - fixed words only
-        return self._numbers(sql, (match, *self._ids), limit)
+        """Rows that match this whole expression, the newest first; with a limit, any so many of them."""
+        # Backwards the search table needs half as long again.
+        sql = f"SELECT rowid AS row FROM model_search WHERE model_search MATCH ?{self._within}"  # noqa: S608 - fixed words only
+        return self._numbers(sql, (match, *self._ids), limit)[::-1]
 
     def _numbers(self, sql: str, values: tuple[str, ...], limit: int) -> list[int]:
         """One text of a hundred thousand numbers is read faster than as many rows."""
@@ -302,16 +303,19 @@ class _Look:
     def find(self, found: list[str], operator: str, limit: int, offset: int) -> tuple[str, list[int], int]:
         """(the expression without filters, the page's rows, the count of all matches)."""
         expression = _begun(found, operator)
-        # One word is counted in no time, and two thousand rows of many that it finds would be read in vain.
-        if len(found) == 1 and not self._filter and not self._ids and self._count(expression) > MODERATE:
-            return expression, self._tiers(found, operator, limit, offset), self._count(expression)
-        matching = self._all_matching(self._filtered(expression), MODERATE + 1)
-        if len(matching) <= NARROW:
-            return expression, self._weighed(matching, found)[offset : offset + limit], len(matching)
-        if len(matching) <= MODERATE:
-            ordered = self._ordered(matching, found, operator, offset + limit)
-            return expression, ordered[offset : offset + limit], len(matching)
-        return expression, self._tiers(found, operator, limit, offset), self._count(expression)
+        matching = None
+        if len(found) == 1 and not self._filter and not self._ids:
+            # One word is counted in no time.
+            total = self._count(expression)
+        else:
+            matching = self._all_matching(self._filtered(expression), MODERATE + 1)
+            total = len(matching)
+            if total > MODERATE:
+                matching, total = None, self._count(expression)
+        if total <= NARROW:
+            matching = self._all_matching(self._filtered(expression)) if matching is None else matching
+            return expression, self._weighed(matching, found)[offset : offset + limit], total
+        return expression, self._tiers(found, operator, limit, offset, matching), total
 
     def _filtered(self, expression: str) -> str:
         return f"{self._filter} AND ({expression})" if self._filter else expression
@@ -338,35 +342,37 @@ class _Look:
                 self._counts.known[match] = count
         return count
 
-    def _ordered(self, matching: list[int], found: list[str], operator: str, enough: int) -> list[int]:
-        """All matches in order; after the first `enough` of them in any order."""
-        ordered = dict.fromkeys(self._named(found))
-        for tier in _tier_expressions(found, operator)[:-1]:
-            if len(ordered) >= enough:
+    def _tiers(
+        self, found: list[str], operator: str, limit: int, offset: int, matching: list[int] | None
+    ) -> list[int]:
+        """A page of many matches: tier after tier, inside each the newest first. `matching`: all of them, if known."""
+        # All of the better tiers: these rows, or, when those are too many, what an expression finds.
+        better, expression = self._named(found), ""
+        count = len(better)
+        rows = better[offset : offset + limit]
+        steps = _tier_expressions(found, operator)
+        for step in steps:
+            wanted, skip = limit - len(rows), offset - count
+            if not wanted:
                 break
-            ordered |= dict.fromkeys(self._all_matching(self._filtered(tier)))
-        return list(ordered | dict.fromkeys(matching))
-
-    def _tiers(self, found: list[str], operator: str, limit: int, offset: int) -> list[int]:
-        """A page of many matches: tier after tier, inside each the newest first."""
-        named = self._named(found)
-        rows = named[offset : offset + limit]
-        skip = max(offset - len(named), 0)
-        better = ""
-        for step in _tier_expressions(found, operator):
-            if len(rows) >= limit:
-                break
-            tier = f"({step}) NOT ({better})" if better else step
-            # What was shown as `named` has all words in its name: it is part of the first tier and of no other.
-            shown = [] if better else named
-            better = step
-            if skip:
-                size = self._count(tier) - len(shown)
-                if skip >= size:
-                    skip -= size
-                    continue
-            rows += self._matching(tier, limit - len(rows), skip, without=shown)
-            skip = 0
+            tier = f"({step}) NOT ({expression})" if expression else step
+            known = matching if step is steps[-1] else None
+            if skip <= 0 and known is None:
+                here = self._matching(tier, wanted, 0, without=better)
+                # When these are fewer than wanted, there are no others.
+                rows += here
+                better, count = better + here, count + len(here)
+                continue
+            if known is None:
+                known = self._all_matching(self._filtered(step), MODERATE + 1)
+            if len(known) <= MODERATE and not expression:
+                among = set(better)
+                here = [row for row in known if row not in among]
+                rows += here[max(skip, 0) :][:wanted]
+                better, count = better + here, len(known)
+                continue
+            rows += self._matching(tier, wanted, skip, without=better)
+            better, expression, count = [], step, self._count(step)
         return rows
 
     def _named(self, found: list[str]) -> list[int]:
@@ -388,18 +394,12 @@ class _Look:
         """Few matches, best first."""
         key = " ".join(found)
         sql = (
-            "SELECT row, name_key, other_names, family, tags, model_type, kinds, updated_at FROM models "
-            "WHERE row IN (SELECT value FROM json_each(?))"
+            "SELECT row, name_key, name_key || ' ' || other_names, tags || ' ' || family, model_type || ' ' || kinds, "
+            "updated_at FROM models WHERE row IN (SELECT value FROM json_each(?))"
         )
         weighed: list[tuple[int, int, str, int]] = []
-        for row, name, other_names, family, tags, model_type, kinds, updated in self._c.execute(sql, (_json(rows),)):
-            names = f" {name} {other_names} "
-            missing = [term for term in found if f" {term}" not in names]
-            labels = others_text = ""
-            if missing and _may_hold(f"{tags} {family} {model_type} {kinds}", missing):
-                labels = f" {' '.join(words(f'{tags} {family}'))} "
-                others_text = f" {' '.join(words(f'{model_type} {kinds}'))} "
-            tier, score = _weight(found, names, labels, others_text)
+        for row, name, names, labels, others, updated in self._c.execute(sql, (_json(rows),)):
+            tier, score = _weight(found, names, labels, others)
             weighed.append((5 if name == key else tier, score, updated, row))
         weighed.sort(reverse=True)
         return [item[3] for item in weighed]
@@ -470,27 +470,34 @@ def _tier_expressions(found: list[str], operator: str) -> tuple[str, ...]:
     return f"{_NAME} : ({whole})", f"{_NAME} : ({begun})", f"{_SHORT} : ({begun})", begun
 
 
-def _may_hold(text: str, terms: Iterable[str]) -> bool:
-    """Whether one of the terms can begin a word of the text: to part it into folded words costs much more."""
-    lowered = text.lower()
-    return not text.isascii() or any(term in lowered for term in terms)
-
-
 def _weight(found: list[str], names: str, labels: str, others: str) -> tuple[int, int]:
     """(tier, score) of one model: 4 all words are in its name, 3 all begin there, 2 all in short fields, 1 the rest.
 
-    Each text is folded words between spaces, so that " term" finds a beginning and " term " a whole word.
+    `names` are folded words already. A space before a word finds beginnings, and one behind it whole words.
     """
     tier, score = 4, 0
+    named = f" {names} "
+    missing: list[str] = []
     for term in found:
-        for weight, at_best, text in ((16, 4, names), (6, 2, labels), (3, 2, others)):
-            if f" {term} " in text:
-                score += weight
-                tier = min(tier, at_best)
-                break
+        if f" {term}" not in named:
+            missing.append(term)
+        elif f" {term} " in named:
+            score += 16
+        else:
+            score += 11
+            tier = 3
+    if not missing:
+        return tier, score
+    text = f"{labels} {others}".lower()
+    # To part texts into folded words costs much more than to see that none of them is there.
+    if text.isascii() and not any(term in text for term in missing):
+        return 1, score
+    tier = 2
+    folded = [(weight, f" {' '.join(words(text))} ") for weight, text in ((6, labels), (3, others))]
+    for term in missing:
+        for weight, text in folded:
             if f" {term}" in text:
-                score += weight - weight // 3
-                tier = min(tier, at_best, 3)
+                score += weight if f" {term} " in text else weight - weight // 3
                 break
         else:
             tier = 1
