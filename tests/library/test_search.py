@@ -241,7 +241,7 @@ def many(count: int = 900) -> dict[str, dict[str, Any]]:
     return models
 
 
-@pytest.fixture(params=[search.NARROW, 600, search.MODERATE], ids=["told apart by the index", "some listed", "all listed"])
+@pytest.fixture(params=[search.NARROW, 600, search.MODERATE], ids=["few listed", "some", "all"])
 def moderate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way of ordering many matches is held to the same."""
     monkeypatch.setattr(search, "MODERATE", request.param)

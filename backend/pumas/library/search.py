@@ -342,9 +342,7 @@ class _Look:
                 self._counts.known[match] = count
         return count
 
-    def _tiers(
-        self, found: list[str], operator: str, limit: int, offset: int, matching: list[int] | None
-    ) -> list[int]:
+    def _tiers(self, found: list[str], operator: str, limit: int, offset: int, matching: list[int] | None) -> list[int]:
         """A page of many matches: tier after tier, inside each the newest first. `matching`: all of them, if known."""
         # All of the better tiers: these rows, or, when those are too many, what an expression finds.
         better, expression = self._named(found), ""
@@ -352,27 +350,28 @@ class _Look:
         rows = better[offset : offset + limit]
         steps = _tier_expressions(found, operator)
         for step in steps:
-            wanted, skip = limit - len(rows), offset - count
+            wanted, skip = limit - len(rows), max(offset - count, 0)
             if not wanted:
                 break
+            listed = matching if step is steps[-1] else None
+            if listed is None and skip and len(found) > 1:
+                listed = self._all_matching(self._filtered(step), MODERATE + 1)
+            if listed is not None and len(listed) <= MODERATE and not expression:
+                among = set(better)
+                rows += [row for row in listed if row not in among][skip:][:wanted]
+                better, count = listed, len(listed)
+                continue
             tier = f"({step}) NOT ({expression})" if expression else step
-            known = matching if step is steps[-1] else None
-            if skip <= 0 and known is None:
+            if not skip:
+                # Fewer than wanted are the whole tier.
                 here = self._matching(tier, wanted, 0, without=better)
-                # When these are fewer than wanted, there are no others.
                 rows += here
                 better, count = better + here, count + len(here)
                 continue
-            if known is None:
-                known = self._all_matching(self._filtered(step), MODERATE + 1)
-            if len(known) <= MODERATE and not expression:
-                among = set(better)
-                here = [row for row in known if row not in among]
-                rows += here[max(skip, 0) :][:wanted]
-                better, count = better + here, len(known)
-                continue
-            rows += self._matching(tier, wanted, skip, without=better)
-            better, expression, count = [], step, self._count(step)
+            total = self._count(step)
+            if offset < total:
+                rows += self._matching(tier, wanted, skip, without=better)
+            better, expression, count = [], step, total
         return rows
 
     def _named(self, found: list[str]) -> list[int]:
