@@ -13,8 +13,9 @@ import orjson
 
 from pumas.hub import kinds
 from pumas.hub.model import HUB, HubListing, HubModel, Json
-from pumas.hub.selection import PIPELINE_INDEX, Choice
+from pumas.hub.selection import Choice
 from pumas.library.formats.families import ModelType, family_in_text, family_of, type_of
+from pumas.library.formats.shards import PIPELINE_INDEX
 from pumas.library.formats.text import one_line
 
 MAX_CARD_BYTES: Final = 16 * 1024

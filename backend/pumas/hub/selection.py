@@ -21,10 +21,9 @@ from pumas.hub.kinds import Role
 from pumas.hub.model import HubFile, HubModel
 from pumas.library.formats.identify import CONFIGURATIONS
 from pumas.library.formats.quantization import MARKS, parse_quantization, sort_quantizations
-from pumas.library.formats.shards import detect_sharded_sets
+from pumas.library.formats.shards import PIPELINE_INDEX, detect_sharded_sets
 from pumas.storage.paths import display_name, relative_path
 
-PIPELINE_INDEX: Final = "model_index.json"
 # The library keeps files of its own under these names beside a model; a file of the same name would pass for one.
 _OURS: Final = frozenset({"metadata.json", "overrides.json"})
 _SHOWN: Final = 40

@@ -23,6 +23,7 @@ from pumas.library.entry import (
     is_model_file,
     primary_file,
 )
+from pumas.library.formats.shards import PIPELINE_INDEX
 from pumas.library.references import REFERENCES, Storage, references, state_of
 from pumas.storage import json_file
 from pumas.storage.files import TEMP_SUFFIX, remove_stale_temporaries
@@ -31,7 +32,6 @@ from pumas.storage.json_file import JsonObject
 METADATA: Final = "metadata.json"
 OVERRIDES: Final = "overrides.json"
 _BACKUP: Final = f"{METADATA}.bak"
-_DIFFUSERS: Final = "model_index.json"
 # Folders that are models by their files alone lie at least this deep: `<type>/<family>/…`.
 _LEAST_DEPTH = 2
 _MAX_DERIVED_FILES = 10_000
@@ -240,7 +240,7 @@ def _list(full: str) -> _Listing:
                 links.append(name)
             if name in (METADATA, _BACKUP):
                 has_metadata = True
-            elif name == _DIFFUSERS:
+            elif name == PIPELINE_INDEX:
                 has_diffusers = True
             elif is_model_file(name) and len(files) < _MAX_DERIVED_FILES and _usable(name):
                 files.append(entry)

@@ -27,14 +27,13 @@ from .pickle_files import pickled_names
 from .quantization import agree, detect_quantization, gguf_file_type
 from .reader import OpenedFile, display_name, open_regular
 from .safetensors import SafetensorsHeader
-from .shards import ShardGroup, detect_sharded_sets, is_projector
+from .shards import PIPELINE_INDEX, ShardGroup, detect_sharded_sets, is_projector
 from .tensor_names import TensorNames, kind_of_tensors
 from .text import one_line
 
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
 _CONFIG: Final = "config.json"  # of transformers
-_PIPELINE_INDEX: Final = "model_index.json"  # what makes a folder a pipeline of diffusers
-CONFIGURATIONS: Final = frozenset({_CONFIG, _PIPELINE_INDEX})
+CONFIGURATIONS: Final = frozenset({_CONFIG, PIPELINE_INDEX})
 """Files without weights that `identify_folder` learns from."""
 _PIPELINE_CORES: Final = ("transformer", "unet", "prior", "decoder")
 _PACKED_NAMES: Final = (".qweight", ".quant_state", ".weight_packed", ".absmax", ".qzeros", ".codebooks")
@@ -141,7 +140,7 @@ def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
             notes.append(str(error))
     if not found:
         raise NotAModel(" ".join(notes) or "None of the files is a model file that we know.")
-    pipeline = any(PurePath(path).name == _PIPELINE_INDEX for path in texts)
+    pipeline = any(PurePath(path).name == PIPELINE_INDEX for path in texts)
     group = _main_group(found, pipeline=pipeline)
     chosen = _merged([found[path][1] for path in group.files], whole=group.validation.complete)
     if group.validation.error:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
+# What makes a folder a pipeline of diffusers.
+PIPELINE_INDEX: Final = "model_index.json"
 MAX_MISSING: Final = 1_000
 
 _OF: Final = re.compile(

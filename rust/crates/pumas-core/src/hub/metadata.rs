@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::kinds;
 use super::model::{Described, HUB, HubModel};
-use super::selection::{Choice, PIPELINE_INDEX};
+use super::selection::Choice;
 use crate::library::formats::families::{ModelType, family_in_text, family_of, type_of};
+use crate::library::formats::shards::PIPELINE_INDEX;
 use crate::library::formats::text::one_line;
 
 const MAX_DESCRIPTION: usize = 1000;

@@ -19,9 +19,6 @@ mod twice;
 
 use names::is_pickle;
 
-/// What makes a repository a pipeline of diffusers: one folder per component.
-pub(super) const PIPELINE_INDEX: &str = "model_index.json";
-
 /// What to fetch.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {

@@ -18,6 +18,7 @@ use crate::library::entry::{
 };
 use crate::library::formats::families::ModelType;
 use crate::library::formats::identify::identify;
+use crate::library::formats::shards::PIPELINE_INDEX;
 use crate::library::references::{REFERENCES, references, state_of};
 use crate::library::store::Stamp;
 use crate::storage::files::{TEMP_SUFFIX, remove_stale_temporaries};
@@ -29,7 +30,6 @@ pub const METADATA: &str = "metadata.json";
 /// The file that says which versions of an app may use it.
 pub const OVERRIDES: &str = "overrides.json";
 const BACKUP: &str = "metadata.json.bak";
-const DIFFUSERS: &str = "model_index.json";
 /// Folders that are models by their files alone lie at least this deep: `<type>/<family>/…`.
 const LEAST_DEPTH: usize = 2;
 const MAX_DERIVED_FILES: usize = 10_000;
@@ -346,7 +346,7 @@ fn list(full: &Path) -> io::Result<Listing> {
             }
         } else if matches!(shown, METADATA | BACKUP) {
             listing.has_metadata = true;
-        } else if shown == DIFFUSERS {
+        } else if shown == PIPELINE_INDEX {
             listing.has_diffusers = true;
         } else if is_model_file(shown) {
             if listing.model_files.len() < MAX_DERIVED_FILES {

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::PIPELINE_INDEX;
 use super::names::{base, fits, indexed_set, is_shard};
 use super::twice::{one_container, plain_forms, without_originals};
 use crate::error::{Error, Result};
@@ -12,6 +11,7 @@ use crate::hub::contents::{Contents, shown};
 use crate::hub::kinds::{self, Role};
 use crate::library::formats::identify::CONFIGURATIONS;
 use crate::library::formats::quantization::{marks, parse_quantization};
+use crate::library::formats::shards::PIPELINE_INDEX;
 use crate::text::quoted;
 
 const SHOWN: usize = 40;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use indexmap::{IndexMap, IndexSet};
 
+/// What makes a folder a pipeline of diffusers.
+pub const PIPELINE_INDEX: &str = "model_index.json";
 /// How many missing numbers are listed.
 pub const MAX_MISSING: usize = 1_000;
 

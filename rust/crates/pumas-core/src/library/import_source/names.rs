@@ -6,13 +6,14 @@ use std::path::Path;
 
 use super::last;
 use crate::library::formats::detect::FileFormat;
+use crate::library::formats::shards::PIPELINE_INDEX;
 use crate::library::formats::text::valid_text;
 use crate::storage::paths::{relative_path, slug};
 
 /// A folder with one of these at its top, or a list of weights, is a model in itself, whatever lies below.
 const MODEL_MARKS: [&str; 6] = [
     "config.json",
-    "model_index.json",
+    PIPELINE_INDEX,
     "adapter_config.json",
     "params.json",
     "modules.json",

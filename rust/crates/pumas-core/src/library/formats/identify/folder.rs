@@ -10,14 +10,13 @@ use crate::error::{Error, Result};
 use crate::library::formats::detect::{FileFormat, SecurityTier, sniff};
 use crate::library::formats::families::{ModelType, family_of, type_of};
 use crate::library::formats::reader::open_regular;
-use crate::library::formats::shards::{ShardGroup, detect_sharded_sets, is_projector};
+use crate::library::formats::shards::{PIPELINE_INDEX, ShardGroup, detect_sharded_sets, is_projector};
 use crate::library::formats::text::{message_name, one_line};
 
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 /// Of transformers.
 const CONFIG: &str = "config.json";
 /// What makes a folder a pipeline of diffusers.
-const PIPELINE_INDEX: &str = "model_index.json";
 /// Files without weights that [`identify_folder`] learns from.
 pub const CONFIGURATIONS: [&str; 2] = [CONFIG, PIPELINE_INDEX];
 const PIPELINE_CORES: [&str; 4] = ["transformer", "unet", "prior", "decoder"];
