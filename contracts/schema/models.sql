@@ -119,4 +119,4 @@ CREATE TABLE library_state (
 -- A new index begins at a revision that no earlier one had, so that nothing remembered of that one fits this.
 INSERT INTO library_state
 VALUES (1, CAST(strftime('%s', 'now') AS INTEGER) * 1000000 + abs(random() % 1000000), 0, 0, NULL, 9223372036854775807);
-PRAGMA user_version = 8;
+PRAGMA user_version = 9;

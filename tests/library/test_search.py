@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pumas.library import search, store
 from pumas.library.entry import formats_and_quantizations, from_metadata
 from pumas.library.search import Filters, Searcher
-from pumas.library.words import facet, further, size_band, words
+from pumas.library.words import facet, further, humps, size_band, words
 from pumas.storage.database import Schema
 
 
@@ -97,6 +97,7 @@ SPELLED = {
     "llm/gr/f": {"official_name": "Μοντέλο"},
     "llm/zh/g": {"official_name": "通义千问 7B", "tags": ["日本語モデル"]},
     "llm/ja/h": {"official_name": unicodedata.normalize("NFD", "デモ")},
+    "llm/ds/i": {"official_name": "DeepSeek-R1", "tags": ["StableCode"]},
 }
 
 
@@ -114,6 +115,11 @@ SPELLED = {
         ("flux1", "d"),
         ("7b", "g"),
         ("16", ""),
+        # Names are put together of words.
+        ("deepseek", "i"),
+        ("deep seek", "i"),
+        ("seek r1", "i"),
+        ("code", "i"),
         # The tokenizer folds Latin only.
         ("йод", "e"),
         ("ЁЛКА", "e"),
@@ -147,6 +153,19 @@ def test_finds_what_is_spelled_otherwise(index: sqlite3.Connection, text: str, e
 )
 def test_other_spellings_are_kept_in_the_order_of_the_words(text: str, expected: str) -> None:
     assert " ".join(further(words(text))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DeepSeek-R1 TinyLlama", "deep seek tiny llama"),
+        ("epiCRealism RealVisXL2Turbo", "epi c realism real vis xl2 turbo"),
+        ("llama 3.1 8B Q4_K_M SDXL GGUF gpt-oss", ""),
+        ("ÉcoleDeParis MiniCPM", "mini cpm"),
+    ],
+)
+def test_names_are_put_together_of_words(text: str, expected: str) -> None:
+    assert " ".join(humps(text)) == expected
 
 
 def test_a_number_apart_is_no_reason_to_show_anything(index: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ import orjson
 from pumas.library.formats.quantization import detect_quantization
 from pumas.library.formats.shards import is_projector
 from pumas.library.moments import parsed, utc_text
-from pumas.library.words import facet, further, same, size_band, words
+from pumas.library.words import facet, further, humps, same, size_band, words
 
 JsonObject = dict[str, Any]
 
@@ -247,7 +247,7 @@ def _entry(
     named = [] if parts[-1] == cleaned_name else words(parts[-1])
     named = [*words(cleaned_name), *chain.from_iterable(map(_few_words, parts[:-1])), *named]
     described = [*official_words, *_few_words(model_type), *_few_words(family)]
-    besides = further([*described, *named])
+    besides = [*further([*described, *named]), *humps(f"{official_name} {cleaned_name}")]
     other_words = [*named, *besides]
     # Words that are not ASCII are in `besides` for a reason, and only there.
     in_columns = {word for word in described if word.isascii()} if besides else {*described}
@@ -346,7 +346,7 @@ class Tag(NamedTuple):
 @functools.lru_cache(maxsize=16384)
 def _tag(text: str) -> Tag:
     clean = _text(text, MAX_TAG)
-    return Tag(clean, facet("tag", same(clean)), further(words(clean)))
+    return Tag(clean, facet("tag", same(clean)), [*further(words(clean)), *humps(clean)])
 
 
 def _tags(value: object) -> list[Tag]:

@@ -28,6 +28,8 @@ _UNDIVIDED = re.compile(
 )
 _MOST_ENDS = 32
 _ASCII_WORD = re.compile("[0-9a-z]+")
+# A capital behind a small letter, and the last of several before one.
+_HUMP = re.compile("(?<=[a-z])(?=[A-Z])|(?<=[0-9A-Z])(?=[A-Z][a-z])")
 # A private-use character is a letter to unicode61, and `words` never yields one: no query can reach a facet. All begin
 # alike, so that the prefix indexes hold one beginning for each model, not four for each of its facets.
 _FACET = "\ue000000"
@@ -59,6 +61,14 @@ def further(folded: Iterable[str]) -> list[str]:
             starts = (match.start() for match in _UNDIVIDED.finditer(word, 1))
             found += [word, *(word[start:] for start in islice(starts, _MOST_ENDS))]
     return found
+
+
+def humps(text: str) -> list[str]:
+    """The folded words of which names are put together: "deep seek" finds `DeepSeek`, "llama" finds `TinyLlama`."""
+    if not _HUMP.search(text):
+        return []
+    parted = (_HUMP.split(word) for word in _WORD.findall(text) if word.isascii())
+    return [part.lower() for parts in parted if len(parts) > 1 for part in parts]
 
 
 def apart(folded: Iterable[str]) -> list[str]:

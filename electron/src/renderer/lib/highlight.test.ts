@@ -23,6 +23,9 @@ it.each([
   ["", "x", ""],
   ["llama llamas", "llama llamas", "[llama] [llamas]"],
   ["<b>bold</b>", "b", "<[b]>[b]old</[b]>"],
+  ["DeepSeek-R1 TinyLlama", "deep seek llama", "[DeepSeek]-R1 Tiny[Llama]"],
+  ["DeepSeek", "deepse", "[DeepSe]ek"],
+  ["RealVisXL2Turbo", "vis tur", "Real[Vis]XL2[Tur]bo"],
   ["x*y", '" OR *', "x*y"],
 ])("%s searched for %s", (text, query, expected) => {
   expect(shown(text, query)).toBe(expected);

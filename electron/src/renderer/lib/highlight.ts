@@ -7,6 +7,7 @@ export interface Piece {
 }
 
 const WORD = /[\p{L}\p{N}]+/gu;
+const HUMP = /(?<=[a-z])(?=[A-Z])|(?<=[0-9A-Z])(?=[A-Z][a-z])/g;
 
 /** Folded form of each character, so that positions in the folded text lead back to the shown one. */
 function fold(text: string): string {
@@ -31,14 +32,23 @@ export function highlight(text: string, words: readonly string[]): Piece[] {
   let end = 0;
   for (const match of text.normalize("NFC").matchAll(WORD)) {
     const word = match[0];
-    const length = matchedLength(word, words);
-    if (length === 0) continue;
-    add(text.normalize("NFC").slice(end, match.index), false);
-    add(word.slice(0, length), true);
-    end = match.index + length;
+    let reached = 0;
+    for (const start of [0, ...humps(word)]) {
+      const length = start < reached ? 0 : matchedLength(word.slice(start), words);
+      if (length === 0) continue;
+      reached = start + length;
+      add(text.normalize("NFC").slice(end, match.index + start), false);
+      add(word.slice(start, reached), true);
+      end = match.index + reached;
+    }
   }
   add(text.normalize("NFC").slice(end), false);
   return pieces;
+}
+
+/** Where the parts of a name such as `DeepSeek` begin, without the first. */
+function humps(word: string): number[] {
+  return /^\p{ASCII}*$/u.test(word) ? [...word.matchAll(HUMP)].map(({ index }) => index) : [];
 }
 
 /** How many characters of `word` the longest query word covers. */

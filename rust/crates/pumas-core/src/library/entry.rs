@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::library::formats::quantization::detect_quantization;
 use crate::library::moments::{timestamp, utc_text};
 use crate::library::repo_ids::{names_a_repository, repo_id};
-use crate::library::words::{facet, further, same, size_band, words};
+use crate::library::words::{facet, further, humps, same, size_band, words};
 use crate::storage::json_file::{JsonObject, is_true};
 use crate::text::cut;
 
@@ -191,9 +191,9 @@ pub fn from_files(
 }
 
 /// The words of other names that the columns lack, and what else leads to the model.
-fn other_names(described: &[String], named: &[String]) -> String {
+fn other_names(described: &[String], named: &[String], humps: &[String]) -> String {
     let mut seen: HashSet<String> = described.iter().filter(|word| word.is_ascii()).cloned().collect();
-    let mut others = [named, &further(described), &further(named)].concat();
+    let mut others = [named, &further(described), &further(named), humps].concat();
     others.retain(|word| seen.insert(word.clone()));
     others.join(" ")
 }
@@ -201,12 +201,10 @@ fn other_names(described: &[String], named: &[String]) -> String {
 /// Tags as they are searched for.
 fn searched(tags: &[&str]) -> String {
     let text = tags.join(" ");
-    let further = further(&words(&text));
-    if further.is_empty() {
-        text
-    } else {
-        format!("{text} {}", further.join(" "))
-    }
+    let besides = tags
+        .iter()
+        .flat_map(|tag| [further(&words(tag)), humps(tag)].concat());
+    std::iter::once(text).chain(besides).collect::<Vec<_>>().join(" ")
 }
 
 fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
@@ -247,7 +245,12 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
 
     let official_words = words(&official_name);
     let described = [official_words.clone(), words(&model_type), words(&family)].concat();
-    let other_names = other_names(&described, &words(&format!("{cleaned_name} {model_id}")));
+    let named = words(&format!("{cleaned_name} {model_id}"));
+    let other_names = other_names(
+        &described,
+        &named,
+        &humps(&format!("{official_name} {cleaned_name}")),
+    );
 
     let mut kinds = vec![facts.subtype.as_str()];
     kinds.extend(formats);

@@ -66,6 +66,33 @@ pub fn further(folded: &[String]) -> Vec<String> {
     found
 }
 
+/// The folded words of which names are put together: "deep seek" finds `DeepSeek`, "llama" finds `TinyLlama`.
+#[must_use]
+pub fn humps(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for word in text
+        .split(|c| !is_word_to_sqlite(c))
+        .filter(|word| word.is_ascii())
+    {
+        let bytes = word.as_bytes();
+        let starts: Vec<usize> = (1..bytes.len()).filter(|&at| is_hump(bytes, at)).collect();
+        if starts.is_empty() {
+            continue;
+        }
+        let ends = starts.iter().copied().chain([word.len()]);
+        let parts = std::iter::once(0).chain(starts.iter().copied()).zip(ends);
+        found.extend(parts.map(|(start, end)| word[start..end].to_ascii_lowercase()));
+    }
+    found
+}
+
+/// A capital behind a small letter, or the last of several before one.
+fn is_hump(word: &[u8], at: usize) -> bool {
+    let (before, here) = (word[at - 1], word[at]);
+    let small_follows = word.get(at + 1).is_some_and(u8::is_ascii_lowercase);
+    here.is_ascii_uppercase() && (before.is_ascii_lowercase() || small_follows)
+}
+
 /// The same words with names and the numbers behind them as words of their own: `llama3` is `llama`, `3`.
 #[must_use]
 pub fn apart(folded: &[String]) -> Vec<String> {
@@ -170,6 +197,18 @@ mod tests {
             assert_eq!(further(&words(text)).join(" "), expected, "{text:?}");
         }
         assert_eq!(apart(&words("llama3.1 llama 8b")), ["llama", "3", "1", "8b"]);
+    }
+
+    #[test]
+    fn names_are_put_together() {
+        for (text, expected) in [
+            ("DeepSeek-R1 TinyLlama", "deep seek tiny llama"),
+            ("epiCRealism RealVisXL2Turbo", "epi c realism real vis xl2 turbo"),
+            ("llama 3.1 8B Q4_K_M SDXL GGUF gpt-oss", ""),
+            ("ÉcoleDeParis MiniCPM", "mini cpm"),
+        ] {
+            assert_eq!(humps(text).join(" "), expected, "{text:?}");
+        }
     }
 
     #[test]
