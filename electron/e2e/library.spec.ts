@@ -33,6 +33,35 @@ test("what is typed is found at once, with its words marked; filters narrow it",
   await expect(page.getByText("No model matches.")).toBeVisible();
 });
 
+test("models are sorted as a person asks, and stay so while searching and after another view", async ({
+  open,
+  stage,
+}) => {
+  const page = await open();
+  const sort = page.getByRole("combobox", { name: "Sort by" });
+  const names = () =>
+    list(page).getByRole("option").locator(":scope > div:first-child > span:first-child").allTextContents();
+  const first = async (params: object) => {
+    const { models } = await stage.call<{ models: { official_name: string }[] }>("search_models_fts", {
+      query: "",
+      ...params,
+      limit: 5,
+    });
+    return models.map((model) => model.official_name);
+  };
+  for (const order of ["largest", "smallest", "name"]) {
+    await sort.selectOption(order);
+    const expected = await first({ sort: order });
+    await expect.poll(async () => (await names()).slice(0, 5)).toEqual(expected);
+  }
+  await search(page).fill("qwen");
+  await expect.poll(async () => (await names()).slice(0, 5)).toEqual(await first({ query: "qwen", sort: "name" }));
+  await page.getByRole("navigation").getByRole("link", { name: "Monitor" }).click();
+  await page.getByRole("navigation").getByRole("link", { name: "Library" }).click();
+  await expect(sort).toHaveValue("name");
+  await sort.selectOption("relevance");
+});
+
 test("the keyboard alone suffices", async ({ open }) => {
   const page = await open();
   await expect(row(page, "BGE M3")).toBeVisible();

@@ -28,10 +28,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     one.close()
 
 
-def make_gguf(path: Path, name: str = "", seed: int = 0) -> Path:
+def make_gguf(path: Path, name: str = "", seed: int = 0, rows: int = 8) -> Path:
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(name or path.stem)
-    writer.add_tensor("blk.0.attn_q.weight", np.random.default_rng(seed).random((8, 8), dtype=np.float32))
+    writer.add_tensor("blk.0.attn_q.weight", np.random.default_rng(seed).random((rows, 8), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -274,6 +274,24 @@ def test_pages(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
     rest = pumas("search", "giraffe", "--limit", "2", "--offset", "2", root=server.root)
     assert len(rest.out.splitlines()) == 1
     assert pumas("search", "giraffe", "--type", "diffusion", "--json", root=server.root).json["total_count"] == 0
+
+
+def test_models_are_sorted_as_asked(pumas: Run, server: Sidecar, tmp_path: Path) -> None:
+    for name, rows in {"oryx-b": 300, "Oryx-a": 100, "oryx-c": 200}.items():
+        source = make_gguf(tmp_path / f"{name}.gguf", seed=unique(tmp_path), rows=rows)
+        imported(pumas("import", str(source), "--json", root=server.root))
+
+    def shown(*arguments: str) -> list[str]:
+        lines = pumas(*arguments, root=server.root).out.splitlines()
+        names = [line.split("\t")[1] for line in lines]
+        return [name for name in names if name.lower().startswith("oryx")]
+
+    assert [name[-1] for name in shown("search", "oryx", "--sort", "name")] == ["a", "b", "c"]
+    assert [name[-1] for name in shown("models", "--sort", "largest")] == ["b", "c", "a"]
+    assert [name[-1] for name in shown("search", "oryx", "--sort", "smallest", "--limit", "2")] == ["a", "c"]
+    refused = pumas("models", "--sort", "oldest", root=server.root)
+    assert refused.status == exits.USAGE
+    assert "smallest" in refused.err
 
 
 def test_an_empty_library_says_what_to_do(pumas: Run, tmp_path: Path) -> None:

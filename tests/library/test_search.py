@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -318,6 +318,69 @@ def test_totals_are_remembered_only_while_nothing_changes(index: sqlite3.Connect
     fill(index, {"llm/x/new": {"official_name": "harbor new"}})
     assert searcher.search(index, "harbor", limit=1).total == before + 1
     assert searcher.search(index, "", limit=1).total == 902
+
+
+# -- another order ---------------------------------------------------------------------------------------------------
+
+NAMES = ("Auk", "auk", "Égret 3", "egret", "Bittern 10", "", "鷺", "Zebra finch")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.none() | st.integers(0, 3), st.integers(0, 3), st.sampled_from("xy")),
+        max_size=30,
+    ),
+    st.sampled_from(["", "auk", "e", "auk egret", "zzz bittern"]),
+    st.sampled_from([Filters(), Filters(model_types=["x"]), Filters(ids=[f"x/fam/m{n}" for n in range(0, 30, 2)])]),
+    st.integers(1, 7),
+    st.sampled_from([0, 5, 2000]),
+)
+@settings(max_examples=60, deadline=None)
+def test_each_order_is_that_of_all_matches_sorted(
+    models: list[tuple[str, int | None, int, str]], text: str, filters: Filters, size: int, many: int
+) -> None:
+    c = open_index()
+    fill(
+        c,
+        {
+            f"{kind}/fam/m{n}": {
+                "official_name": name,
+                "model_type": kind,
+                "updated_date": f"2026-01-01T00:00:0{day}.000000Z",
+                **({} if size is None else {"size_bytes": size}),
+            }
+            for n, (name, size, day, kind) in enumerate(models)
+        },
+    )
+    searcher = Searcher(many=many)
+    best = searcher.search(c, text, filters=filters, limit=1000)
+    rows = dict(c.execute("SELECT id, row FROM models"))
+    keys: dict[search.Sort, Callable[[search.Hit], tuple[Any, ...]]] = {
+        "name": lambda hit: (" ".join(words(hit.official_name)), hit.id),
+        "largest": lambda hit: (hit.size_bytes is None, -(hit.size_bytes or 0), hit.id),
+        "smallest": lambda hit: (hit.size_bytes is None, hit.size_bytes or 0, hit.id),
+    }
+    newest = sorted(best.hits, key=lambda hit: (hit.updated_at, rows[hit.id]), reverse=True)
+    expected = {sort: sorted(best.hits, key=key) for sort, key in keys.items()} | {"newest": newest}
+    for sort, hits in expected.items():
+        pages = [
+            searcher.search(c, text, filters=filters, limit=size, offset=offset, sort=sort)
+            for offset in range(0, best.total + 1, size)
+        ]
+        assert [hit for page in pages for hit in page.hits] == hits, sort
+        assert {(page.total, page.query, page.match) for page in pages} == {(best.total, best.query, best.match)}
+    c.close()
+
+
+def test_an_order_is_that_of_the_library_as_it_is_now(index: sqlite3.Connection) -> None:
+    searcher = Searcher(many=0)
+    fill(index, many())
+    assert searcher.search(index, "", limit=1, sort="name").hits[0].official_name == "Harbor"
+    fill(index, {"llm/x/new": {"official_name": "a new one"}})
+    page = searcher.search(index, "", limit=1, sort="name")
+    assert (page.hits[0].official_name, page.total) == ("a new one", 902)
+    store.apply(index, store.Batch(removed_models=["llm/x/new"]))
+    assert searcher.search(index, "", limit=1, sort="name").hits[0].official_name == "Harbor"
 
 
 # -- anything a person may type --------------------------------------------------------------------------------------

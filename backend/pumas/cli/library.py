@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 import typer
@@ -23,6 +23,8 @@ TypeOption = Annotated[str | None, typer.Option("--type", help="Only this type, 
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Only with this tag; may be repeated.")]
 LimitOption = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
 OffsetOption = Annotated[int, typer.Option(min=0, help="Leave out so many first.")]
+Sort = Literal["relevance", "newest", "name", "largest", "smallest"]
+SortOption = Annotated[Sort, typer.Option("--sort", help="Which come first; by size, those of unknown size come last.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
@@ -51,8 +53,9 @@ def models(
     tag: TagOption = None,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
+    sort: SortOption = "relevance",
 ) -> None:
-    """List models, newest first, or show one."""
+    """List models, newest first unless sorted otherwise, or show one."""
     if model_id is not None:
         detail = cli.client.get_model(model_id)
         if cli.out.as_json:
@@ -60,7 +63,7 @@ def models(
         else:
             cli.out.facts({"folder": detail["folder"], **detail["metadata"]})
         return
-    _find(cli, "", model_type, tag, limit, offset)
+    _find(cli, "", model_type, tag, limit, offset, sort)
 
 
 def search(
@@ -70,13 +73,22 @@ def search(
     tag: TagOption = None,
     limit: LimitOption = 50,
     offset: OffsetOption = 0,
+    sort: SortOption = "relevance",
 ) -> None:
-    """Find models, best first, by words in names, tags and descriptions."""
-    _find(cli, " ".join(words), model_type, tag, limit, offset)
+    """Find models, best first unless sorted otherwise, by words in names, tags and descriptions."""
+    _find(cli, " ".join(words), model_type, tag, limit, offset, sort)
 
 
-def _find(cli: Cli, query: str, model_type: str | None, tags: list[str] | None, limit: int, offset: int) -> None:
-    found = cli.client.search_models_fts(query, model_type=model_type, tags=tags, limit=limit, offset=offset)
+def _find(
+    cli: Cli,
+    query: str,
+    model_type: str | None,
+    tags: list[str] | None,
+    limit: int,
+    offset: int,
+    sort: Sort,
+) -> None:
+    found = cli.client.search_models_fts(query, model_type=model_type, tags=tags, limit=limit, offset=offset, sort=sort)
     if cli.out.as_json:
         cli.out.document(found)
         return

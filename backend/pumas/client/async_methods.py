@@ -1773,6 +1773,7 @@ class AsyncMethods:
         apps: Sequence[str] | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        sort: Literal["relevance", "newest", "name", "largest", "smallest"] | None = None,
     ) -> SearchModelsFtsResult:
         """Search names, tags, families, types and descriptions.
 
@@ -1791,6 +1792,7 @@ class AsyncMethods:
             apps: Linked into any of these apps, for example `comfyui`.
             limit: Clamped to 1..1000.
             offset: Clamped to 0 and above.
+            sort: `relevance`: the best match, without words the newest. By size, those of unknown size come last.
 
         Raises:
             DiskError, ReadOnly, TimedOut.
@@ -1809,6 +1811,7 @@ class AsyncMethods:
                 "apps": apps,
                 "limit": limit,
                 "offset": offset,
+                "sort": sort,
             },
         )
 

@@ -1759,6 +1759,7 @@ class Methods:
         apps: Sequence[str] | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        sort: Literal["relevance", "newest", "name", "largest", "smallest"] | None = None,
     ) -> SearchModelsFtsResult:
         """Search names, tags, families, types and descriptions.
 
@@ -1777,6 +1778,7 @@ class Methods:
             apps: Linked into any of these apps, for example `comfyui`.
             limit: Clamped to 1..1000.
             offset: Clamped to 0 and above.
+            sort: `relevance`: the best match, without words the newest. By size, those of unknown size come last.
 
         Raises:
             DiskError, ReadOnly, TimedOut.
@@ -1795,6 +1797,7 @@ class Methods:
                 "apps": apps,
                 "limit": limit,
                 "offset": offset,
+                "sort": sort,
             },
         )
 

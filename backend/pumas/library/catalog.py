@@ -422,14 +422,20 @@ class Catalog:
         return task.result() if task.done() else None
 
     async def search(
-        self, text: str, *, filters: search.Filters | None = None, limit: int | None = None, offset: int = 0
+        self,
+        text: str,
+        *,
+        filters: search.Filters | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: search.Sort = "relevance",
     ) -> search.Page:
-        """See `search.Searcher.search`. Raises TimedOut after one second."""
+        """See `search.Searcher.search`. Raises TimedOut after one second, or nine in another order than by match."""
         await self._fresh()
         chosen = filters or search.Filters()
         return await self._read(
-            lambda c: self._searcher.search(c, text, filters=chosen, limit=limit, offset=offset),
-            deadline_s=search.DEADLINE_S,
+            lambda c: self._searcher.search(c, text, filters=chosen, limit=limit, offset=offset, sort=sort),
+            deadline_s=search.DEADLINE_S if sort == "relevance" else search.SORTED_DEADLINE_S,
         )
 
     async def models_json(self) -> bytes:

@@ -119,6 +119,10 @@ class SearchModels(ModelFilters):
     query: Query = Field(description=QUERY)
     limit: int = Field(100, description="Clamped to 1..1000.")
     offset: int = Field(0, description="Clamped to 0 and above.")
+    sort: Literal["relevance", "newest", "name", "largest", "smallest"] = Field(
+        "relevance",
+        description="`relevance`: the best match, without words the newest. By size, those of unknown size come last.",
+    )
 
 
 class CountFacets(ModelFilters):

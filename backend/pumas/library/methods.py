@@ -73,7 +73,7 @@ def _register_finding(methods: Methods, library: LibraryService) -> None:
         Every word matches as a prefix; names count more than tags, tags more than descriptions. When no model has all
         words, models with any of them are shown and `matched` is `any`. No text is a syntax error.
         """
-        page = await library.search(p.query, _filters(p), p.apps, limit=p.limit, offset=p.offset)
+        page = await library.search(p.query, _filters(p), p.apps, limit=p.limit, offset=p.offset, sort=p.sort)
         return {
             "models": [_found(hit, library.folder_of(hit.id)) for hit in page.hits],
             "total_count": page.total,

@@ -7,6 +7,9 @@ short fields; the rest, which needs the description. Up to `NARROW` matches are 
 More than that are taken newest first, because weighing all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times
 longer than finding them.
 
+A person may ask for another order (`Sort`). Few matches are then sorted by their rows; for many, the order of all
+models is read once and remembered (`_Orders`), 400 KB for 100,000 models, and a page is taken by walking along it.
+
 Filters are words too (`words.facet`), so that counting stays one pass over the search table. Nothing here writes.
 """
 
@@ -15,8 +18,10 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress, islice
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -35,6 +40,8 @@ MAX_TERMS = 16
 MAX_TERM = 64
 MAX_FILTERS = 64
 DEADLINE_S = 1.0
+# The first search in an order reads that of all models: half a second for 100,000, more on a slow disk.
+SORTED_DEADLINE_S = 9.0
 
 NARROW = 256
 # So many rows are listed; of more, the index is asked for the page alone, and which of them are in no better tier.
@@ -52,6 +59,15 @@ _WITHIN: Final = " AND +rowid IN (SELECT row FROM models WHERE id IN (SELECT val
 _SHORT: Final = "{official_name other_names model_type tags family kinds}"
 
 Match = Literal["all", "any"]
+Sort = Literal["relevance", "newest", "name", "largest", "smallest"]
+
+# Each ends with what no two models share, so that pages never overlap. A size that nobody knows comes last.
+_ORDERS: Final[Mapping[Sort, str]] = {
+    "newest": "updated_at DESC, row DESC",
+    "name": "name_key, id",
+    "largest": "size_bytes IS NULL, size_bytes DESC, id",
+    "smallest": "size_bytes IS NULL, size_bytes, id",
+}
 
 
 @dataclass(frozen=True)
@@ -158,13 +174,21 @@ class _Counts:
     known: dict[str, int] = field(default_factory=dict[str, int])
 
 
+@dataclass
+class _Orders:
+    """All rows of one revision of the library, for each order that was asked for."""
+
+    revision: int = -1
+    known: dict[Sort, array[int]] = field(default_factory=dict[Sort, "array[int]"])
+
+
 def terms(text: str) -> list[str]:
     """The different words of a query, at most MAX_TERMS, each cut to MAX_TERM characters."""
     return list(dict.fromkeys(word[:MAX_TERM] for word in words(text[:MAX_TEXT])))[:MAX_TERMS]
 
 
 class Searcher:
-    """Stateless but for the totals, and what models are counted by, that it remembers until the library changes.
+    """Stateless but for the totals, the orders and what models are counted by; until the library changes it remembers.
 
     Any thread may call it. With fewer matches than `many` their rows are read each time instead.
     """
@@ -174,6 +198,7 @@ class Searcher:
         self._many = many
         self._reading = threading.Lock()
         self._columns: tuple[int, facets.Columns] | None = None
+        self._orders = _Orders()
 
     def search(
         self,
@@ -183,6 +208,7 @@ class Searcher:
         filters: Filters = Filters(),
         limit: int | None = None,
         offset: int = 0,
+        sort: Sort = "relevance",
     ) -> Page:
         """Find models. `limit` None means DEFAULT_LIMIT; it is kept within 1 to MAX_LIMIT, `offset` from 0 on."""
         started = time.perf_counter()
@@ -190,11 +216,18 @@ class Searcher:
         offset = min(max(offset, 0), MAX_OFFSET)
         look = _Look(c, self._current(c), filters)
         found = terms(text)
+        by_weight = sort == "relevance" or (sort == "newest" and not found)
+
+        def find(asked: list[str], operator: str) -> tuple[str, list[int], int]:
+            if by_weight:
+                return look.find(asked, operator, limit, offset) if asked else look.newest(limit, offset)
+            return self._sorted(look, asked, operator, sort, limit, offset)
+
         match: Match = "all"
-        query, rows, total = look.newest(limit, offset) if not found else ("", [], 0)
+        query, rows, total = find([], " AND ") if not found else ("", [], 0)
         for asked, operator in _ways(found):
             match = "all" if operator == " AND " else "any"
-            query, rows, total = look.find(asked, operator, limit, offset)
+            query, rows, total = find(asked, operator)
             if total:
                 break
         hits = look.hits(rows)
@@ -233,6 +266,37 @@ class Searcher:
             apps=facets.apps(c, matching(of_any_app), of_apps),
         )
 
+    def _sorted(
+        self, look: _Look, found: list[str], operator: str, sort: Sort, limit: int, offset: int
+    ) -> tuple[str, list[int], int]:
+        """As `_Look.find`, in another order than the best first."""
+        expression = _begun(found, operator) if found else ""
+        rows = look.rows(found, operator)
+        total = look.count_all() if rows is None else len(rows)
+        if offset >= total:
+            return expression, [], total
+        if total <= self._many:
+            return expression, look.in_order(rows, _ORDERS[sort], limit, offset), total
+        order = self._order_of(look, sort)
+        if rows is None:
+            return expression, order[offset : offset + limit].tolist(), total
+        among = bytearray(max(order) + 1)
+        for row in rows:
+            among[row] = 1
+        kept = compress(order, map(among.__getitem__, order))
+        return expression, list(islice(kept, offset, offset + limit)), total
+
+    def _order_of(self, look: _Look, sort: Sort) -> array[int]:
+        """All rows in this order, as of the snapshot that `look` looks at."""
+        with self._reading:
+            if self._orders.revision != look.revision:
+                self._orders = _Orders(look.revision)
+            order = self._orders.known.get(sort)
+            if order is None:
+                order = self._orders.known[sort] = array("i", look.in_order(None, _ORDERS[sort], -1, 0))
+                footprint.give_back()
+            return order
+
     def _columns_of(self, c: sqlite3.Connection, revision: int) -> facets.Columns:
         with self._reading:
             if self._columns is None or self._columns[0] != revision:
@@ -256,6 +320,7 @@ class _Look:
     def __init__(self, c: sqlite3.Connection, counts: _Counts, filters: Filters) -> None:
         self._c = c
         self._counts = counts
+        self.revision = counts.revision
         self._groups = filters.facets()
         self._filter = " AND ".join(f"({' OR '.join(_quoted(f) for f in group)})" for group in self._groups)
         # Holds for both tables. The plus keeps SQLite from asking the search table for each row by itself.
@@ -285,15 +350,21 @@ class _Look:
         sql = f"SELECT rowid AS row FROM model_search WHERE model_search MATCH ?{self._within}"  # noqa: S608 - fixed words only
         return self._numbers(sql, (match, *self._ids), limit)[::-1]
 
-    def _numbers(self, sql: str, values: tuple[str, ...], limit: int) -> list[int]:
+    def _numbers(self, sql: str, values: tuple[str, ...], limit: int, offset: int = 0) -> list[int]:
         """One text of a hundred thousand numbers is read faster than as many rows."""
-        sql = f"SELECT json_group_array(row) FROM ({sql} LIMIT ?)"  # noqa: S608 - fixed words only
-        return orjson.loads(self._c.execute(sql, (*values, limit)).fetchone()[0])
+        sql = f"SELECT json_group_array(row) FROM ({sql} LIMIT ? OFFSET ?)"  # noqa: S608 - fixed words only
+        return orjson.loads(self._c.execute(sql, (*values, limit, offset)).fetchone()[0])
+
+    def in_order(self, rows: list[int] | None, order: str, limit: int, offset: int) -> list[int]:
+        """These rows, or all, by one of `_ORDERS`."""
+        among, values = ("", ()) if rows is None else ("WHERE row IN (SELECT value FROM json_each(?))", (_json(rows),))
+        sql = f"SELECT row FROM models {among} ORDER BY {order}"  # noqa: S608 - fixed words only
+        return self._numbers(sql, values, limit, offset)
 
     def are_more_than(self, many: int, found: list[str], operator: str) -> bool:
         """Whether so many match."""
         rows = self.rows(found, operator, many + 1)
-        return (self._count_all() if rows is None else len(rows)) > many
+        return (self.count_all() if rows is None else len(rows)) > many
 
     def has_any(self, found: list[str], operator: str) -> bool:
         return bool(self._matching(_begun(found, operator), 1, 0))
@@ -407,7 +478,7 @@ class _Look:
 
     def newest(self, limit: int, offset: int) -> tuple[str, list[int], int]:
         order = "ORDER BY updated_at DESC, row DESC LIMIT ? OFFSET ?"
-        total = self._count_matches(self._filter) if self._filter else self._count_all()
+        total = self._count_matches(self._filter) if self._filter else self.count_all()
         if self._filter and total <= _SORTED:
             condition, values = self.condition([], "")
         else:
@@ -415,7 +486,7 @@ class _Look:
         rows = self._c.execute(f"SELECT row FROM models WHERE {condition} {order}", (*values, limit, offset))  # noqa: S608 - fixed words only
         return "", [row[0] for row in rows], total
 
-    def _count_all(self) -> int:
+    def count_all(self) -> int:
         total = None if self._ids else self._counts.known.get("")
         if total is None:
             sql = f"SELECT count(*) FROM models WHERE 1{self._within}"  # noqa: S608 - fixed words only

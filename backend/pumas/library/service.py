@@ -26,7 +26,7 @@ from pumas.library.importing import ImportService
 from pumas.library.index import Index
 from pumas.library.metadata import ModelMetadata
 from pumas.library.publishing import Publisher
-from pumas.library.search import Filters, Page
+from pumas.library.search import Filters, Page, Sort
 from pumas.library.staging import Staging
 from pumas.library.trash import Trash, TrashEntry
 from pumas.library.verify import VerifyService
@@ -140,9 +140,19 @@ class LibraryService:
 
     # -- finding -------------------------------------------------------------------------------------------------------
 
-    async def search(self, text: str, filters: Filters, apps: Sequence[str], *, limit: int, offset: int) -> Page:
+    async def search(
+        self,
+        text: str,
+        filters: Filters,
+        apps: Sequence[str],
+        *,
+        limit: int,
+        offset: int,
+        sort: Sort = "relevance",
+    ) -> Page:
         """See `Catalog.search`; with `apps` only among the models that one of these apps uses."""
-        return await self.catalog.search(text, filters=await self._among(filters, apps), limit=limit, offset=offset)
+        among = await self._among(filters, apps)
+        return await self.catalog.search(text, filters=among, limit=limit, offset=offset, sort=sort)
 
     async def facets(self, text: str, filters: Filters, apps: Sequence[str]) -> FacetCounts:
         """See `Catalog.facets`."""

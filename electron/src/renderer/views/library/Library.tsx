@@ -14,6 +14,7 @@ import { Facets } from "./Facets";
 import css from "./Library.module.css";
 import { ModelList } from "./ModelList";
 import { RESULTS_ID, SearchBox } from "./SearchBox";
+import { SortBy } from "./SortBy";
 import { openImport } from "./dropped";
 import { EVERYTHING, hasFilters, type Filters, type Search } from "./params";
 import { useFirstPage } from "./search";
@@ -56,18 +57,27 @@ export function Library({ item }: { item: string }) {
       </header>
       {facetsAfterRows && <Facets filters={search.filters} counted={counted} onChange={setFilters} />}
       <section id={RESULTS_ID} className={css.results} aria-label={t("library.list")}>
-        <p className={answer.isPending ? `${css.count} ${parts.loading}` : css.count} role="status">
-          {answer.isPending && t("common.loading")}
-          {found &&
-            t(found.matched === "any" && found.total_count > 0 ? "library.count.any" : "library.count", {
-              count: found.total_count,
-            })}
-          {status.data?.indexing && status.data.last_scan === null && ` · ${t("library.indexing")}`}
-        </p>
+        <div className={css.above}>
+          <p className={answer.isPending ? `${css.count} ${parts.loading}` : css.count} role="status">
+            {answer.isPending && t("common.loading")}
+            {found &&
+              t(found.matched === "any" && found.total_count > 0 ? "library.count.any" : "library.count", {
+                count: found.total_count,
+              })}
+            {status.data?.indexing && status.data.last_scan === null && ` · ${t("library.indexing")}`}
+          </p>
+          {found && found.total_count > 0 && (
+            <SortBy value={search.sort} onChange={(sort) => setSearch((now) => ({ ...now, sort }))} />
+          )}
+        </div>
         {answer.isError && <Problem error={answer.error} />}
         {found && found.total_count > 0 && <ModelList search={shown} found={found} current={item} onOpen={openModel} />}
         {found?.total_count === 0 && (
-          <EmptyLibrary searching={searching} onClear={() => setSearch(EVERYTHING)} onImport={() => openImport()} />
+          <EmptyLibrary
+            searching={searching}
+            onClear={() => setSearch(({ sort }) => ({ ...EVERYTHING, sort }))}
+            onImport={() => openImport()}
+          />
         )}
       </section>
       {item !== "" && (

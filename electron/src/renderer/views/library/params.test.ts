@@ -1,6 +1,17 @@
 import { expect, it } from "vitest";
 
-import { EVERYTHING, NO_FILTERS, PAGE, furtherPages, hasFilters, searchParams, withFilter } from "./params";
+import {
+  EVERYTHING,
+  NO_FILTERS,
+  PAGE,
+  facetParams,
+  furtherPages,
+  hasFilters,
+  listParams,
+  searchParams,
+  withFilter,
+  type Search,
+} from "./params";
 
 it.each([
   [0, 20, []],
@@ -22,7 +33,10 @@ it("turns filters on and off without touching the others", () => {
 });
 
 it("asks for a page of what is searched for", () => {
-  const search = { query: "llama", filters: withFilter(NO_FILTERS, "sizes", "4", true) };
-  expect(searchParams(search, 3)).toMatchObject({ query: "llama", sizes: ["4"], offset: 3 * PAGE, limit: PAGE });
+  const search: Search = { query: "llama", filters: withFilter(NO_FILTERS, "sizes", "4", true), sort: "largest" };
+  const asked = { query: "llama", sizes: ["4"], sort: "largest" };
+  expect(searchParams(search, 3)).toMatchObject({ ...asked, offset: 3 * PAGE, limit: PAGE });
+  expect(listParams(search)).toMatchObject(asked);
+  expect(facetParams(search)).not.toHaveProperty("sort");
   expect(searchParams(EVERYTHING, 0)).toMatchObject({ query: "", offset: 0, tags: [] });
 });

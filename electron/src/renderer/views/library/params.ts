@@ -5,13 +5,17 @@ export const FACETS = ["types", "families", "formats", "quants", "sizes", "apps"
 export type Facet = (typeof FACETS)[number];
 export type Filters = Readonly<Record<Facet, readonly string[]>>;
 
+export const SORTS = ["relevance", "newest", "name", "largest", "smallest"] as const;
+export type Sort = NonNullable<Params<"search_models_fts">["sort"]> & (typeof SORTS)[number];
+
 export interface Search {
   query: string;
   filters: Filters;
+  sort: Sort;
 }
 
 export const NO_FILTERS: Filters = { types: [], families: [], formats: [], quants: [], sizes: [], apps: [], tags: [] };
-export const EVERYTHING: Search = { query: "", filters: NO_FILTERS };
+export const EVERYTHING: Search = { query: "", filters: NO_FILTERS, sort: "relevance" };
 export const PAGE = 50;
 
 export function withFilter(filters: Filters, facet: Facet, value: string, on: boolean): Filters {
@@ -24,10 +28,15 @@ export function hasFilters(filters: Filters): boolean {
 }
 
 export function searchParams(search: Search, page: number): Params<"search_models_fts"> {
-  return { ...facetParams(search), offset: page * PAGE, limit: PAGE };
+  return { ...listParams(search), offset: page * PAGE, limit: PAGE };
 }
 
-/** The same search, to count what it finds. */
+/** All of the search but where it begins and ends. */
+export function listParams(search: Search) {
+  return { ...facetParams(search), sort: search.sort };
+}
+
+/** The same search, to count what it finds: in whatever order. */
 export function facetParams({ query, filters }: Search) {
   return {
     query,

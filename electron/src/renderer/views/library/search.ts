@@ -6,7 +6,7 @@ import type { FoundModel } from "@contract";
 import { callOptions, useCall, useClient } from "../../client/hooks";
 import type { Client } from "../../client/client";
 import type { Ok } from "../../client/types";
-import { facetParams, furtherPages, PAGE, searchParams, type Search } from "./params";
+import { furtherPages, listParams, PAGE, searchParams, type Search } from "./params";
 
 /** The first page of an answer; while the next one is on its way, the one before stays. */
 export function useFirstPage(search: Search) {
@@ -52,7 +52,7 @@ export async function placeBeyondFirstPage(
   signal: AbortSignal,
 ): Promise<number | null> {
   for (let offset = PAGE; offset < total_count; offset += MOST_AT_ONCE) {
-    const params = { ...facetParams(search), offset, limit: MOST_AT_ONCE };
+    const params = { ...listParams(search), offset, limit: MOST_AT_ONCE };
     const { models } = await client.call("search_models_fts", params, signal);
     const place = models.findIndex(({ model_id }) => model_id === modelId);
     if (place >= 0) return offset + place;

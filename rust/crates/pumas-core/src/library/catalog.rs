@@ -21,7 +21,7 @@ use crate::library::facets::{FacetCounts, UsedBy};
 use crate::library::library_index::{LibraryIndex, LibraryState};
 use crate::library::listing::Listing;
 use crate::library::reconcile::Summary;
-use crate::library::search::{DEADLINE, Filters, Hit, Page, Searcher, one, terms};
+use crate::library::search::{DEADLINE, Filters, Hit, Page, SORTED_DEADLINE, Searcher, Sort, one, terms};
 use crate::library::store::{self, Totals};
 use crate::storage::database::DAMAGED_FILES;
 use crate::storage::locked;
@@ -184,19 +184,25 @@ impl Catalog {
     /// Finds models, see [`Searcher::search`].
     ///
     /// # Errors
-    /// `TimedOut` after one second.
+    /// `TimedOut` after one second, in another order than the best first after nine.
     pub async fn search(
         &self,
         text: String,
         filters: Filters,
         limit: Option<i64>,
         offset: i64,
+        sort: Sort,
     ) -> Result<Page> {
         self.fresh().await?;
         self.learned().await;
         let shared = Arc::clone(&self.shared);
-        let query = move |c: &Connection| shared.searcher.search(c, &text, &filters, limit, offset);
-        let page = self.read(Some(DEADLINE), query).await;
+        let query = move |c: &Connection| shared.searcher.search(c, &text, &filters, limit, offset, sort);
+        let deadline = if sort == Sort::Relevance {
+            DEADLINE
+        } else {
+            SORTED_DEADLINE
+        };
+        let page = self.read(Some(deadline), query).await;
         self.learn();
         page
     }
@@ -526,7 +532,7 @@ mod tests {
     }
 
     async fn total(catalog: &Catalog, text: &str) -> i64 {
-        let page = catalog.search(text.to_owned(), Filters::default(), None, 0);
+        let page = catalog.search(text.to_owned(), Filters::default(), None, 0, Sort::Relevance);
         page.await.unwrap().total
     }
 

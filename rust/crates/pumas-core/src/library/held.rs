@@ -14,7 +14,7 @@ mod rows;
 mod vocabulary;
 
 use columns::Columns;
-use rows::Rows;
+pub(super) use rows::Rows;
 use vocabulary::{MOST_ROWS, Standing, Vocabulary};
 
 /// Row numbers may have so many gaps: each costs a bit in every set of rows.

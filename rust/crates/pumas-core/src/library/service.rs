@@ -21,7 +21,7 @@ use crate::library::import_plan::ImportRequest;
 use crate::library::importing::{ImportService, Work};
 use crate::library::index::Index;
 use crate::library::metadata::ModelMetadata;
-use crate::library::search::{Filters, Page};
+use crate::library::search::{Filters, Page, Sort};
 use crate::library::staging::Staging;
 use crate::library::trash::{Trash, TrashEntry};
 use crate::library::verify::VerifyService;
@@ -197,9 +197,12 @@ impl LibraryService {
         apps: Vec<String>,
         limit: i64,
         offset: i64,
+        sort: Sort,
     ) -> Result<Page> {
         let filters = self.among(filters, apps).await?;
-        self.catalog.search(text, filters, Some(limit), offset).await
+        self.catalog
+            .search(text, filters, Some(limit), offset, sort)
+            .await
     }
 
     /// See [`Catalog::facets`].

@@ -3,7 +3,7 @@
 use pumas_core::library::entry::formats_and_quantizations;
 use pumas_core::library::facets::FacetCounts;
 use pumas_core::library::library_index::LibraryState;
-use pumas_core::library::search::{Filters, Hit, Match};
+use pumas_core::library::search::{Filters, Hit, Match, Sort};
 use pumas_core::library::trash::TrashEntry;
 use pumas_core::storage::troubles::Trouble;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,7 @@ struct Search {
     // Any integer of the wire; the service keeps them within bounds.
     limit: i128,
     offset: i128,
+    sort: Sort,
     #[serde(flatten)]
     filters: ModelFilters,
 }
@@ -152,7 +153,14 @@ fn finding() -> Vec<Row> {
             let (filters, apps) = p.filters.split();
             let page = api
                 .library
-                .search(p.query, filters, apps, bounded(p.limit), bounded(p.offset))
+                .search(
+                    p.query,
+                    filters,
+                    apps,
+                    bounded(p.limit),
+                    bounded(p.offset),
+                    p.sort,
+                )
                 .await?;
             let found = |hit: Hit| {
                 let folder = api.library.folder_of(&hit.id);

@@ -10,14 +10,14 @@ pub(in crate::library) struct Rows {
 
 impl Rows {
     /// No row; later ones are below `end`.
-    pub(super) fn none(end: usize) -> Self {
+    pub(in crate::library) fn none(end: usize) -> Self {
         Self {
             bits: vec![0; end.div_ceil(BITS)],
         }
     }
 
     /// Adds a row; one that is beyond the end is no model's.
-    pub(super) fn insert(&mut self, row: usize) {
+    pub(in crate::library) fn insert(&mut self, row: usize) {
         if let Some(bits) = self.bits.get_mut(row / BITS) {
             *bits |= 1 << (row % BITS);
         }
@@ -29,8 +29,7 @@ impl Rows {
         }
     }
 
-    #[cfg(test)]
-    fn contains(&self, row: usize) -> bool {
+    pub(in crate::library) fn contains(&self, row: usize) -> bool {
         self.bits
             .get(row / BITS)
             .is_some_and(|bits| bits & (1 << (row % BITS)) != 0)
@@ -62,7 +61,7 @@ impl Rows {
     }
 
     /// From the highest number, which is the newest row, to the lowest.
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(in crate::library) fn newest_first(&self) -> impl Iterator<Item = usize> + '_ {
         self.bits.iter().enumerate().rev().flat_map(|(place, bits)| {
             let mut left = *bits;
             std::iter::from_fn(move || {

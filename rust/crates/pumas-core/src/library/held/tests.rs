@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::contracts::schema;
 use crate::library::entry::from_metadata;
 use crate::library::facets::UsedBy;
-use crate::library::search::{Filters, Searcher};
+use crate::library::search::{Filters, Searcher, Sort};
 use crate::library::store::{Batch, apply};
 
 const WORDS: [&str; 12] = [
@@ -75,13 +75,23 @@ fn unlearned() -> Searcher {
 }
 
 fn check(c: &Connection, held: &Searcher, text: &str, filters: &Filters, limit: i64, offset: i64) {
-    let ask = |searcher: &Searcher| {
-        let page = searcher.search(c, text, filters, Some(limit), offset).unwrap();
-        (page.hits, page.total, page.query, page.matched)
-    };
-    let what = format!("{text:?} {filters:?} {limit} {offset}");
-    assert_eq!(ask(held), ask(&unlearned()), "{what}");
-    assert!(!held.is_behind(), "{what}");
+    for sort in [
+        Sort::Relevance,
+        Sort::Newest,
+        Sort::Name,
+        Sort::Largest,
+        Sort::Smallest,
+    ] {
+        let ask = |searcher: &Searcher| {
+            let page = searcher
+                .search(c, text, filters, Some(limit), offset, sort)
+                .unwrap();
+            (page.hits, page.total, page.query, page.matched)
+        };
+        let what = format!("{text:?} {filters:?} {limit} {offset} {sort:?}");
+        assert_eq!(ask(held), ask(&unlearned()), "{what}");
+        assert!(!held.is_behind(), "{what}");
+    }
 }
 
 fn check_facets(c: &Connection, held: &Searcher, text: &str, filters: &Filters, used_by: &UsedBy) {
@@ -233,7 +243,11 @@ fn nothing_old_is_shown_when_the_library_changed() {
     let c = open();
     write(&c, &numbered([json!({"official_name": "Harbor"})]), &[]);
     let held = learned(&c);
-    let find = |text: &str| held.search(&c, text, &Filters::default(), None, 0).unwrap().total;
+    let find = |text: &str| {
+        held.search(&c, text, &Filters::default(), None, 0, Sort::Relevance)
+            .unwrap()
+            .total
+    };
     assert_eq!((find("harbor"), held.is_behind()), (1, false));
     write(&c, &numbered([json!({"official_name": "Lantern"})]), &[]);
     assert_eq!((find("harbor"), find("lantern"), held.is_behind()), (0, 1, true));

@@ -4,17 +4,23 @@
 //! ([`crate::library::held`]). What a query's words are is known to [`super`], few matches are put in order by
 //! [`super::weight`].
 
+use std::sync::Mutex;
+
 use rusqlite::{Connection, Result, params_from_iter};
 
+use super::sort::{Orders, Sort};
 use super::weight::weighed;
 use super::{Filters, Known, json};
 use crate::library::facets::Matching;
 use crate::library::held::Asked;
+use crate::library::held::Rows;
 use crate::storage::locked;
 
 const NARROW: usize = 256;
 /// A filter that keeps fewer rows is read and sorted; one that keeps more is met soon by walking from the newest on.
 const SORTED: i64 = 2000;
+/// Of more matches the order comes from that of all models, which is remembered.
+const MANY: usize = 2000;
 
 /// Between the words of an expression.
 pub(super) const ALL: &str = " AND ";
@@ -296,6 +302,78 @@ impl<'c> Look<'c> {
 
     fn condition_values(&self) -> impl Iterator<Item = String> {
         self.groups.iter().flatten().chain(&self.ids).cloned()
+    }
+
+    // -- in another order --------------------------------------------------------------------------------------------
+
+    /// As [`Self::find`], in another order than the best first; without words all that the filters leave.
+    pub(super) fn sorted(
+        &self,
+        found: &[String],
+        operator: &str,
+        span: Span,
+        sort: Sort,
+        orders: &Mutex<Orders>,
+    ) -> Result<Listing> {
+        let query = joined(found, operator, "*");
+        let (skip, take) = span.whole();
+        let matching = self.all(found, operator)?;
+        let listing = |rows, total| Listing { query, rows, total };
+        let order = || locked(orders).read(self.c, self.known.counts.revision, sort);
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let Some(matching) = matching else {
+            let order = order()?;
+            let rows = order.iter().skip(skip).take(take);
+            return Ok(listing(
+                rows.map(|row| i64::from(*row)).collect(),
+                whole(order.len()),
+            ));
+        };
+        let total = matching.count();
+        if skip >= total {
+            return Ok(listing(Vec::new(), whole(total)));
+        }
+        if total <= MANY {
+            let rows: Vec<i64> = matching.newest_first().map(whole).collect();
+            return Ok(listing(span.cut(sort.few(self.c, &rows)?), whole(total)));
+        }
+        let order = order()?;
+        let among = order.iter().filter(|row| matching.contains(**row as usize));
+        let rows = among.skip(skip).take(take).map(|row| i64::from(*row));
+        Ok(listing(rows.collect(), whole(total)))
+    }
+
+    /// All that matches, in no order; `None` for everything.
+    fn all(&self, found: &[String], operator: &str) -> Result<Option<Rows>> {
+        if found.is_empty() && self.filter.is_empty() && self.ids.is_none() {
+            return Ok(None);
+        }
+        if let Some(held) = &self.known.held {
+            let within = held.within(self.c, &self.groups, self.filters.ids.as_deref())?;
+            let asked = Asked {
+                words: found,
+                all: operator == ALL,
+            };
+            if let Some(rows) = held.matching(asked, within.as_ref()) {
+                return Ok(Some(rows));
+            }
+        }
+        let Matching { values, .. } = self.condition(found, operator);
+        let sql = if found.is_empty() && self.filter.is_empty() {
+            format!("SELECT row FROM models WHERE {AMONG}")
+        } else {
+            format!(
+                "SELECT rowid FROM model_search WHERE model_search MATCH ?{}",
+                self.within
+            )
+        };
+        let mut statement = self.c.prepare_cached(&sql)?;
+        let numbers = statement.query_map(params_from_iter(values), |row| row.get(0))?;
+        let numbers = numbers.collect::<Result<Vec<u32>>>()?;
+        let end = numbers.iter().max().map_or(0, |row| *row as usize + 1);
+        let mut rows = Rows::none(end);
+        numbers.iter().for_each(|row| rows.insert(*row as usize));
+        Ok(Some(rows))
     }
 
     // -- without words -----------------------------------------------------------------------------------------------
