@@ -372,7 +372,9 @@ impl<'c> Look<'c> {
         let numbers = numbers.collect::<Result<Vec<u32>>>()?;
         let end = numbers.iter().max().map_or(0, |row| *row as usize + 1);
         let mut rows = Rows::none(end);
-        numbers.iter().for_each(|row| rows.insert(*row as usize));
+        for row in numbers {
+            rows.insert(row as usize);
+        }
         Ok(Some(rows))
     }
 
