@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from pumas import errors
 from pumas.rpc.errors import error_table, from_exception
 from pumas.rpc.wrap import wrappers
 from pumas.storage import files
+from pumas.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
 META: dict[str, Any] = json.loads((ROOT / "tests" / "fixtures" / "openrpc-meta-schema.json").read_text())
@@ -92,6 +94,13 @@ def test_a_failure_keeps_its_kind_on_the_wire() -> None:
 
 def test_every_wrapper_is_for_a_method() -> None:
     assert set(wrappers()) == {method["name"] for method in DOCUMENT["methods"]}
+
+
+def test_the_topics_that_can_be_asked_for_are_those_that_are_listed() -> None:
+    assert set(table("topics")["topics"]) == set(heard.listed())
+    page = (replay.PROJECT / "electron/src/renderer/client/topics.ts").read_text("utf-8")
+    asked_for = set(re.findall(r'"([a-z]+)"', page))
+    assert {"job", "system"} <= asked_for <= {topic.partition(".")[0] for topic in heard.listed()}
 
 
 def test_every_event_that_is_listed_can_happen() -> None:

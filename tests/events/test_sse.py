@@ -147,6 +147,7 @@ async def test_junk_as_cursor_is_a_fresh_start(stream: Stream, last: str) -> Non
         ("?topics=", 200),
         ("?topics=job", 200),
         ("?topics=job,model.added", 200),
+        ("?topics=job&topics=mode%6C.added", 200),
         ("?topics=Job", 400),
         ("?topics=job,,model", 200),
         ("?topics=job%00", 400),
@@ -160,6 +161,50 @@ async def test_queries(stream: Stream, query: str, status: int) -> None:
     reader = await Reader.open(stream.port, query)
     assert reader.status == status
     reader.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        (
+            "?topics=nope",
+            b"There is no topic nope, only: "
+            b"download, install, job, library, links, model, network, process, releases, system, version.",
+        ),
+        ("?topics=model,job.stat", b"There is no topic job.stat, only: job.progress, job.state."),
+        ("?topics=modell.added", b"There is no topic modell.added, only: download, install, "),
+        ("?topics=jobs", b"There is no topic jobs, only: download, "),
+        ("?topics=Job", b"There is no topic Job, only: download, "),
+        ("?topics=job.*", b"There is no topic of that name, only: job.progress, job.state."),
+        ("?topics=job,%3Cscript%3E", b"There is no topic of that name, only: download, "),
+        ("?topics=" + "a" * 41, b"There is no topic of that name, only: download, "),
+        ("?topics=job&token=x", b"topics is the only parameter."),
+    ],
+)
+def test_who_misspells_a_topic_is_told_which_there_are(shared: Sidecar, query: str, answer: bytes) -> None:
+    reply = shared.http("GET", f"/events{query}")
+    assert (reply.status, reply.body[: len(answer)]) == (400, answer)
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_topics_may_be_given_one_by_one(shared: Sidecar) -> None:
+    """As many HTTP libraries write a list."""
+    with shared.connect() as sock:
+        head = f"GET /events?topics=job&topics=network HTTP/1.1\r\nHost: {shared.host}\r\n"
+        sock.sendall(f"{head}Authorization: Bearer {shared.token}\r\n\r\n".encode())
+        told = b""
+
+        def heard(word: bytes) -> None:
+            nonlocal told
+            while word not in told:
+                piece = sock.recv(65536)
+                assert piece, told
+                told += piece
+
+        heard(b"event: ready")
+        shared.result("set_network_settings", {"offline": True})
+        heard(b"event: network.settings")
+        shared.result("set_network_settings", {"offline": False})
 
 
 async def test_topics_are_chosen(stream: Stream) -> None:

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
+from pumas import tables
 from pumas.events.stream import Event, EventStream
 
 KEEPALIVE_S = 20.0
 # A reader that takes nothing for this long is gone.
 WRITE_DEADLINE_S = 20.0
 MAX_TOPICS = 32
-_TOPIC = re.compile(r"[a-z_]+(\.[a-z_]+)*")
+MAX_ECHO = 40
 
 
 async def serve_events(
     request: web.BaseRequest, events: EventStream, stopping: asyncio.Event, headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    topics = [t for t in request.query.get("topics", "").split(",") if t]
-    if len(topics) > MAX_TOPICS or not all(_TOPIC.fullmatch(t) for t in topics) or set(request.query) - {"topics"}:
-        return web.Response(status=400, text="topics is a comma-separated list of topic names.", headers=headers)
+    topics = [t for given in request.query.getall("topics", ()) for t in given.split(",") if t]
+    known = await asyncio.to_thread(_known) if topics else ()
+    problem = "topics is the only parameter." if set(request.query) - {"topics"} else _problem(topics, known)
+    if problem is not None:
+        return web.Response(status=400, text=problem, headers=headers)
     response = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream; charset=utf-8"})
     with events.subscribe(topics, after=_cursor(request.headers.get("Last-Event-ID"))) as reader:
         following = stop = None
@@ -54,6 +57,26 @@ async def serve_events(
                 if task is not None:
                     task.cancel()
     return response
+
+
+@functools.cache
+def _known() -> tuple[str, ...]:
+    return tuple(tables.table("topics")["topics"])
+
+
+def _problem(topics: Sequence[str], known: Sequence[str]) -> str | None:
+    """Why nothing of that can be followed. Who misspelt a topic would else wait for ever."""
+    if len(topics) > MAX_TOPICS:
+        return f"At most {MAX_TOPICS} topics can be named."
+    groups = sorted({topic.partition(".")[0] for topic in known})
+    wrong = next((topic for topic in topics if topic not in known and topic not in groups), None)
+    if wrong is None:
+        return None
+    group = wrong.partition(".")[0]
+    there = [topic for topic in known if "." in wrong and topic.startswith(f"{group}.")] or groups
+    # Nothing is said again that is not a plain word.
+    plain = len(wrong) <= MAX_ECHO and wrong.isascii() and wrong.replace(".", "").replace("_", "").isalnum()
+    return f"There is no topic{f' {wrong}' if plain else ' of that name'}, only: {', '.join(there)}."
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:

@@ -26,8 +26,8 @@ pub const APPS: [(&str, &str); 3] = [
 /// Headers and content types of the page for browsers.
 pub const PAGE: &str = include_str!("../../../../contracts/page.json");
 
-/// What both backends know by table: kinds of models and how files name them, for `library::formats`, and how git is
-/// called, for `nodes`.
+/// What both backends know by table: kinds of models and how files name them, for `library::formats`, how git is called,
+/// for `nodes`, and the topics of events.
 pub mod tables {
     /// Families and types of architectures.
     pub const FAMILIES: &str = include_str!("../../../../contracts/tables/families.json");
@@ -37,6 +37,8 @@ pub mod tables {
     pub const QUANTIZATIONS: &str = include_str!("../../../../contracts/tables/quantizations.json");
     /// Which fragments in tensor names mean which kind of model.
     pub const TENSOR_NAMES: &str = include_str!("../../../../contracts/tables/tensor_names.json");
+    /// What `/events` tells of.
+    pub const TOPICS: &str = include_str!("../../../../contracts/tables/topics.json");
 }
 
 /// The schemas of the SQLite files; each ends with its `PRAGMA user_version`.

@@ -4,7 +4,9 @@
 //! `?topics=job,model` chooses topics, `Last-Event-ID` replays what was missed. The first event is `ready`, with the
 //! cursor from which this reader follows; `resync` says that events were missed and the state must be loaded anew.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,18 +14,27 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use pumas_core::contracts;
 use pumas_core::events::{Event, EventStream, Subscription};
+use serde::Deserialize;
+use url::form_urlencoded;
 
 use super::access::Refusal;
 use super::routes::refuse;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const MAX_TOPICS: usize = 32;
-const BAD_TOPICS: Refusal = Refusal::new(400, "topics is a comma-separated list of topic names.");
+const MAX_ECHO: usize = 40;
 
 pub(super) fn serve(events: &EventStream, request: &Request<Body>) -> Response<Body> {
-    let Some(topics) = topics(request.uri().query().unwrap_or_default()) else {
-        return refuse(&BAD_TOPICS);
+    let topics = match topics(request.uri().query().unwrap_or_default()) {
+        Ok(topics) => topics,
+        Err(problem) => {
+            return refuse(&Refusal {
+                status: 400,
+                message: problem.into(),
+            })
+        }
     };
     let reader = events.subscribe(topics, cursor(request.headers()));
     // With an id, so that a reader whose connection drops before the first event misses nothing either.
@@ -56,31 +67,52 @@ fn wire(event: &Event) -> Vec<u8> {
     [head.as_bytes(), &event.data, b"\n\n"].concat()
 }
 
-/// None when the query is anything but a list of topics.
-fn topics(query: &str) -> Option<Vec<String>> {
-    let mut topics = Vec::new();
-    let mut given = false;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let list = pair.strip_prefix("topics=")?;
-        if std::mem::replace(&mut given, true) {
-            continue;
-        }
-        topics.extend(
-            list.replace("%2C", ",")
-                .replace("%2c", ",")
-                .split(',')
-                .filter(|t| !t.is_empty())
-                .map(str::to_owned),
-        );
-    }
-    let good = topics.len() <= MAX_TOPICS && topics.iter().all(|topic| is_topic(topic));
-    good.then_some(topics)
+#[derive(Deserialize)]
+struct Table {
+    topics: Vec<String>,
 }
 
-/// Lower-case words joined by dots.
-fn is_topic(text: &str) -> bool {
-    text.split('.')
-        .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+fn known() -> &'static [String] {
+    static TABLE: LazyLock<Table> = LazyLock::new(|| {
+        serde_json::from_str(contracts::tables::TOPICS).expect("the topics are built in, and tested")
+    });
+    &TABLE.topics
+}
+
+/// The topics that the query names, or why nothing of it can be followed: who misspelt one would else wait for ever.
+fn topics(query: &str) -> Result<Vec<String>, String> {
+    let mut topics = Vec::new();
+    for (name, list) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "topics" {
+            return Err("topics is the only parameter.".to_owned());
+        }
+        topics.extend(list.split(',').filter(|t| !t.is_empty()).map(str::to_owned));
+    }
+    if topics.len() > MAX_TOPICS {
+        return Err(format!("At most {MAX_TOPICS} topics can be named."));
+    }
+    let groups: BTreeSet<&str> = known().iter().map(|topic| group(topic)).collect();
+    let is_known = |topic: &String| known().contains(topic) || groups.contains(topic.as_str());
+    let Some(wrong) = topics.iter().find(|topic| !is_known(topic)) else {
+        return Ok(topics);
+    };
+    let mut there: Vec<&str> = known().iter().map(String::as_str).collect();
+    there.retain(|topic| wrong.contains('.') && group(topic) == group(wrong));
+    if there.is_empty() {
+        there = groups.into_iter().collect();
+    }
+    let word = if is_plain(wrong) { wrong } else { "of that name" };
+    Err(format!("There is no topic {word}, only: {}.", there.join(", ")))
+}
+
+fn group(topic: &str) -> &str {
+    topic.split_once('.').map_or(topic, |(group, _)| group)
+}
+
+/// Nothing is said again that is not a plain word.
+fn is_plain(topic: &str) -> bool {
+    let mut bytes = topic.bytes().filter(|byte| !b"._".contains(byte)).peekable();
+    topic.len() <= MAX_ECHO && bytes.peek().is_some() && bytes.all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// A cursor that cannot be one is a fresh start, not an error.
@@ -97,22 +129,32 @@ mod tests {
     #[test]
     fn queries() {
         for (query, expected) in [
-            ("", Some(vec![])),
-            ("topics=", Some(vec![])),
-            ("topics=job,model.added", Some(vec!["job", "model.added"])),
-            ("topics=job,,model", Some(vec!["job", "model"])),
-            ("topics=job%2Cmodel", Some(vec!["job", "model"])),
-            ("topics=Job", None),
-            ("topics=job%00", None),
-            ("topics=job.", None),
-            ("topics=../x", None),
-            ("token=x", None),
-            ("topics=job&x=1", None),
+            ("", vec![]),
+            ("topics=", vec![]),
+            ("topics=job,model.added", vec!["job", "model.added"]),
+            ("topics=job,,model", vec!["job", "model"]),
+            ("topics=job%2Cmodel", vec!["job", "model"]),
+            ("topics=job&topics=mode%6C", vec!["job", "model"]),
         ] {
-            let expected = expected.map(|list| list.into_iter().map(str::to_owned).collect::<Vec<_>>());
-            assert_eq!(topics(query), expected, "{query}");
+            assert_eq!(topics(query).unwrap(), expected, "{query}");
         }
-        assert_eq!(topics(&format!("topics={}", vec!["a"; 33].join(","))), None);
+        for (query, word) in [
+            ("topics=nope", "topic nope, only: download, install, job,"),
+            (
+                "topics=job,job.nope",
+                "topic job.nope, only: job.progress, job.state.",
+            ),
+            ("topics=Job", "topic Job, only: download,"),
+            ("topics=job%00", "topic of that name, only: download,"),
+            ("topics=job.", "topic job., only: job.progress, job.state."),
+            ("topics=../x", "topic of that name, only: download,"),
+            ("token=x", "topics is the only"),
+            ("topics=job&x=1", "topics is the only"),
+        ] {
+            let problem = topics(query).unwrap_err();
+            assert!(problem.contains(word), "{query}: {problem}");
+        }
+        assert!(topics(&format!("topics={}", vec!["job"; 33].join(","))).is_err());
     }
 
     #[test]
