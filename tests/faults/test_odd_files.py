@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,6 +105,81 @@ def test_what_may_not_be_opened(tmp_path: Path, name: str, kind: str) -> None:
     for place in (root / "launcher-data").rglob("*"):
         place.chmod(0o700)
     assert sum(TEXT in text for text in texts(root)) == 1
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder of somebody else: who is not root may not look into it."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "x.gguf").write_bytes(gguf())
+    folder.chmod(0)
+    yield folder
+    folder.chmod(0o700)
+
+
+def test_folders_that_this_user_may_not_enter(launch: Launch, tmp_path: Path, locked: Path) -> None:
+    """Each is told by name; nothing else suffers, least of all the search for models of other programs."""
+    home = tmp_path / "home"
+    (home / "ComfyUI").mkdir(parents=True)
+    (home / "ComfyUI").chmod(0)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.gguf").write_bytes(gguf(2))
+    root = tmp_path / "root"
+    private = root / "shared-resources/models/llm/theirs"
+    for name in ("theirs/x", "mine/y"):
+        folder = private.parent / name
+        folder.mkdir(parents=True)
+        (folder / "metadata.json").write_text('{"official_name": "M", "family": "f", "model_type": "llm"}')
+    private.chmod(0)
+    sidecar = launch(root=root, prefix=LIKE_OTHERS, env={"HOME": str(home)})
+    try:
+        assert list(sidecar.result("get_models")["models"]) == ["llm/mine/y"]
+        theirs = {"model_id": "llm/theirs/x"}
+        for method in ("get_model", "update_model", "mark_metadata_as_manual", "delete_model_with_cascade"):
+            assert sidecar.result(method, theirs)["error_code"] == "model_not_found", method
+        for path, word in ((locked, "theirs"), (locked / "x.gguf", "x.gguf"), (private / "x", "x")):
+            answer = sidecar.result("import_model", {"local_path": str(path), "family": "f", "official_name": "n"})
+            assert (answer["error_code"], answer["error"]) == ("file_unavailable", f"{word}: permission denied")
+        assert sidecar.result("open_path", {"path": str(private / "x")})["error_code"] == "file_unavailable"
+
+        scan = sidecar.result("scan_model_stores", {"folders": [str(tmp_path / "models"), str(locked)]})
+        assert scan["success"], scan
+        stores = {Path(store["path"]).name: store for store in scan["stores"]}
+        assert [model["title"] for model in stores["models"]["models"]] == ["mine"]
+        assert [problem["kind"] for problem in stores["theirs"]["problems"]] == ["unreadable"]
+        within = sidecar.result("scan_model_stores", {"folders": [str(locked / "x.gguf")]})
+        assert within["error"] == "folders: x.gguf is no folder that can be looked into"
+        assert "by a bug" not in sidecar.log()
+    finally:
+        private.chmod(0o700)
+        (home / "ComfyUI").chmod(0o700)
+
+
+def test_a_name_that_no_disk_takes(shared: Sidecar) -> None:
+    assert shared.result("open_path", {"path": "n" * 300})["error_code"] == "file_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("method", "field"), [("get_file_link_count", "file_path"), ("set_network_settings", "ca_bundle")]
+)
+def test_a_name_with_a_line_break_is_told_in_one_line(shared: Sidecar, method: str, field: str) -> None:
+    assert shared.result(method, {field: "/nowhere/a\nb"})["error"] == "a\\nb: No such file or directory"
+
+
+def test_names_that_differ_in_case_alone_are_not_given(launch: Launch, tmp_path: Path) -> None:
+    """Copied to a system that knows no case, two models would become one."""
+    library = tmp_path / "root" / "shared-resources" / "models"
+    (library / "llm/f/M\u00e4RZ").mkdir(parents=True)
+    (library / "llm/f/other").mkdir()
+    sidecar = launch()
+    given: list[str] = []
+    for seed, name in enumerate(("Tiny", "TINY", "tiny", "M\u00e4rz", "OTHER", "Tiny-3")):
+        path = tmp_path / f"{seed}.gguf"
+        path.write_bytes(gguf(seed))
+        answer = sidecar.result("import_model", {"local_path": str(path), "family": "f", "official_name": name})
+        given.append(answer["model_id"].removeprefix("llm/f/"))
+    assert given == ["Tiny", "TINY-2", "tiny-3", "M\u00e4rz-2", "OTHER-2", "Tiny-3-2"]
 
 
 def test_a_folder_that_is_a_link_is_told_until_it_is_gone(launch: Launch, tmp_path: Path) -> None:

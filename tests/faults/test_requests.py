@@ -147,6 +147,13 @@ def test_an_upgrade_is_not_taken(shared: Sidecar, header: bytes) -> None:
     assert shared.healthy()
 
 
+def test_the_names_in_a_table_are_checked_as_its_values_are(shared: Sidecar) -> None:
+    params = {"version_tag": "v1", "resolutions": {"": "skip"}}
+    assert shared.rpc("sync_with_resolutions", params)["error"]["data"]["errors"] == [
+        {"param": "resolutions..[key]", "message": "must have at least 1 characters"}
+    ]
+
+
 def test_a_caller_that_leaves_in_the_middle(sidecar: Sidecar) -> None:
     """Bodies cut off, replies not waited for: nothing of it is a bug of ours."""
     for part in range(0, 48, 4):

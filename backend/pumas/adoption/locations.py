@@ -73,7 +73,7 @@ def locations_in(folder: Path) -> list[Location]:
     found = [
         location
         for kind, marks, inside in _FORMS
-        if any((folder / mark).is_dir() for mark in marks)
+        if any(os.path.isdir(folder / mark) for mark in marks)
         for path in inside
         if (location := _location(kind, folder / path, given=True)) is not None
     ]
@@ -143,7 +143,7 @@ def _comfyui(around: Surroundings) -> Iterator[Path]:
             bases.append(Path(named))
     bases += _folders(own_versions(around.launcher))[:_MAX_LOCATIONS]
     for base in bases:
-        if (base / "models").is_dir():
+        if os.path.isdir(base / "models"):
             yield base / "models"
             yield from extra_model_paths(base / "extra_model_paths.yaml")
 

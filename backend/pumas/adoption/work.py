@@ -5,6 +5,7 @@ Loaded at the first use, as most runs never adopt anything; `service.py` has the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,6 @@ def given_folders(texts: Sequence[str], field: str = "folders") -> list[Path]:
     """Raises UnsafePath, InvalidInput."""
     paths = [caller_path(text, field) for text in texts]
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise InvalidInput(field, f"{path.name[:100]} is no folder that can be looked into")
     return paths

@@ -47,7 +47,7 @@ def path_below(root: Path, text: str, *others: Path) -> Path:
         raise InvalidInput("path", "cannot be resolved") from None
     if not any(real.is_relative_to(folder) for folder in allowed):
         raise UnsafePath("path", "must lie in the launcher's own folder")
-    if not real.exists():
+    if not os.path.exists(real):
         raise FileUnavailable(text[:200], "there is nothing of that name")
     return real
 
@@ -68,7 +68,7 @@ def address(url: str) -> str:
 
 def show(path: Path) -> None:
     """Open a folder, or show a file in its folder. Raises as `open_target`."""
-    if path.is_dir():
+    if os.path.isdir(path):
         open_target(str(path))
     elif os.environ.get(OPENER_VARIABLE) or not _reveal(path):
         open_target(str(path.parent))

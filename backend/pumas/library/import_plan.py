@@ -225,7 +225,7 @@ def refuse_own_folders(layout: Layout, path: Path) -> None:
     if not real.is_relative_to(library):
         return
     below = [folder for folder in (real, *real.parents) if folder != library and folder.is_relative_to(library)]
-    if any((folder / METADATA).is_file() for folder in below) and not _is_leftover(real.relative_to(library)):
+    if any(os.path.isfile(folder / METADATA) for folder in below) and not _is_leftover(real.relative_to(library)):
         raise InvalidInput("path", "is in the library already")
 
 
@@ -274,6 +274,6 @@ def _new_bytes(layout: Layout, source: Source, request: ImportRequest) -> int:
 
 
 def _device(folder: Path) -> int:
-    while not folder.exists():
+    while not os.path.exists(folder):
         folder = folder.parent
     return folder.stat().st_dev

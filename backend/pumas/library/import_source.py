@@ -122,7 +122,7 @@ def read_source(path: Path) -> Source:
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not a usable path"
         raise FileUnavailable(display_name(path.name), reason.lower()) from None
-    if not real.is_dir():
+    if not os.path.isdir(real):
         return _read_file(path, real)
     if _is_ollama_store(real):
         raise NotAModel(
@@ -136,7 +136,7 @@ def read_source(path: Path) -> Source:
 def _is_ollama_store(folder: Path) -> bool:
     """Its models are blobs named by their digests, and manifests say what they are: nothing that a folder tells."""
     stores = (folder, folder / "models")
-    return any((s / "manifests" / "registry.ollama.ai").is_dir() and (s / "blobs").is_dir() for s in stores)
+    return any(os.path.isdir(s / "manifests" / "registry.ollama.ai") and os.path.isdir(s / "blobs") for s in stores)
 
 
 # -- the cache of Hugging Face: models--OWNER--NAME/{blobs,refs,snapshots/COMMIT} -------------------------------------
@@ -220,7 +220,7 @@ def _data_beside(path: Path) -> list[Path]:
         names = sorted(name for name in os.listdir(path.parent) if is_onnx_data(name, path.name))
     except OSError as error:  # whether there are any, nobody can say
         raise FileUnavailable(display_name(path.parent.name), os.strerror(error.errno or 0).lower()) from None
-    return [path.with_name(name) for name in names if path.with_name(name).is_file()]
+    return [path.with_name(name) for name in names if os.path.isfile(path.with_name(name))]
 
 
 def is_onnx_data(name: str, model: str) -> bool:

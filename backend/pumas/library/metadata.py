@@ -8,6 +8,7 @@ written over. A model is a folder below the library that holds `metadata.json`; 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def model_folder(library: Path, model_id: str) -> Path:
     """
     folder = contained(library, model_id, "model_id")
     hidden = any(part.startswith(".") for part in model_id.split("/"))
-    if hidden or not any((folder / name).is_file() for name in (METADATA, f"{METADATA}.bak")):
+    if hidden or not any(os.path.isfile(folder / name) for name in (METADATA, f"{METADATA}.bak")):
         raise ModelNotFound(model_id)
     return folder
 
@@ -49,7 +50,7 @@ def known_folder(library: Path, index: Index, model_id: str) -> Path:
         return model_folder(library, model_id)
     except ModelNotFound:
         folder = contained(library, model_id, "model_id")
-        if folder.is_dir() and index.contains(model_id):
+        if os.path.isdir(folder) and index.contains(model_id):
             return folder
         raise
 

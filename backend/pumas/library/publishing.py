@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -106,6 +107,19 @@ def size_of(folder: Path, name: str) -> int | None:
 
 
 def _free_ids(library: Path, wanted: str) -> Iterator[str]:
+    taken = _names_in((library / wanted).parent)
     for number in itertools.chain([""], (f"-{n}" for n in range(2, _MAX_NAMES))):
-        if not os.path.lexists(library / f"{wanted}{number}"):
-            yield f"{wanted}{number}"
+        model_id = f"{wanted}{number}"
+        if _folded(model_id.rpartition("/")[2]) not in taken and not os.path.lexists(library / model_id):
+            yield model_id
+
+
+def _names_in(folder: Path) -> set[str]:
+    """As systems see them that know no case: two models must not become one when the library is copied there."""
+    with contextlib.suppress(OSError):
+        return set(map(_folded, os.listdir(folder)))
+    return set()
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pumas.errors import FileUnavailable
-from pumas.storage.paths import caller_path
+from pumas.storage.paths import caller_path, display_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def link_count(path: str) -> int:
     try:
         return file.stat().st_nlink
     except OSError as error:
-        raise FileUnavailable(file.name, os.strerror(error.errno or 0)) from None
+        raise FileUnavailable(display_name(file.name), os.strerror(error.errno or 0)) from None
 
 
 def writable(paths: Sequence[str]) -> list[Writable]:

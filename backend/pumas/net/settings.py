@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pumas.errors import FileUnavailable, InvalidInput
 from pumas.net.address import Mirrors, base
+from pumas.storage.paths import display_name
 
 MAX_MIRRORS = 100
 MAX_BUNDLE_BYTES = 16 * 1024 * 1024
@@ -147,12 +148,12 @@ def _usable_bundle(value: str) -> str:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_BUNDLE_BYTES:
-            raise FileUnavailable(path.name, "it is no file of certificates")
+            raise FileUnavailable(display_name(path.name), "it is no file of certificates")
         tls_context(value)
     except ssl.SSLError:
         raise InvalidInput("ca_bundle", "it holds no certificate in PEM form") from None
     except OSError as error:
-        raise FileUnavailable(path.name, error.strerror or "it cannot be read") from None
+        raise FileUnavailable(display_name(path.name), error.strerror or "it cannot be read") from None
     return value
 
 

@@ -3,10 +3,12 @@
 //! Whoever staged the files (an import, a download) says what they are and keeps the checkpoint; nothing is fetched, copied
 //! or hashed here. A model appears whole or not at all; what a killed process had published is recognised.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::error::{Error, Result};
 use crate::library::index::{Index, follow};
@@ -65,13 +67,15 @@ impl Publisher {
     pub fn publish(&self, staging_id: &str, publication: &mut Publication<'_>) -> Result<String> {
         let wanted = publication.wanted_id;
         let folder = self.staging.model(staging_id)?;
+        let taken = names_around(&self.library.join(wanted));
         for number in 1..MAX_NAMES {
             let model_id = if number == 1 {
                 wanted.to_owned()
             } else {
                 format!("{wanted}-{number}")
             };
-            if exists(&self.library.join(&model_id)) {
+            let target = self.library.join(&model_id);
+            if name_of(&target).is_some_and(|name| taken.contains(&name)) || exists(&target) {
                 continue;
             }
             let write = |name: &str, value: &JsonObject| {
@@ -140,6 +144,19 @@ impl Publisher {
         follow(self.index.refresh(&ids), &ids);
         true
     }
+}
+
+/// What is beside `place`, as systems see it that know no case: two models must not become one when the library is copied
+/// there.
+fn names_around(place: &Path) -> HashSet<String> {
+    let entries = place.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+    let names = entries.into_iter().flatten().flatten();
+    names.filter_map(|entry| name_of(&entry.path())).collect()
+}
+
+fn name_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    Some(name.nfc().collect::<String>().to_lowercase())
 }
 
 /// Size of a file of a model in bytes, `None` when it is not there; `name` may come from anywhere.

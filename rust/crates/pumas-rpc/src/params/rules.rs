@@ -125,6 +125,13 @@ impl Rule {
         }
     }
 
+    fn text(schema: &Value) -> Self {
+        Self::Text {
+            min: length(schema, "minLength", 0),
+            max: length(schema, "maxLength", usize::MAX),
+        }
+    }
+
     fn of_type(schema: &Value, schemas: &Schemas<'_>) -> Self {
         let part = |key: &str| {
             Box::new(
@@ -134,10 +141,7 @@ impl Rule {
             )
         };
         match schema.get("type").and_then(Value::as_str) {
-            Some("string") => Self::Text {
-                min: length(schema, "minLength", 0),
-                max: length(schema, "maxLength", usize::MAX),
-            },
+            Some("string") => Self::text(schema),
             Some("integer") => Self::Integer {
                 min: whole(schema, "minimum", i128::MIN),
                 max: whole(schema, "maximum", i128::MAX),
@@ -158,7 +162,8 @@ impl Rule {
             },
             Some("object") if schema.get("properties").is_some() => Self::Object(Object::of(schema, schemas)),
             Some("object") => Self::Table {
-                key: part("propertyNames"),
+                // Names are texts: their schema need not say so.
+                key: Box::new(schema.get("propertyNames").map_or(Self::Anything, Self::text)),
                 value: part("additionalProperties"),
                 max: length(schema, "maxProperties", usize::MAX),
             },
