@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from faults.library_bench import OPERATIONS, Bench
 from faults.library_load import check_nothing_left_over, check_promises
 from faults.strace import traced
 from faults.volumes import broken_disk, tmpfs
-from sidecar import eventually
+from library.model_disk import gguf
+from sidecar import Sidecar, eventually
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "3"))
 # What needs room on a disk; opening is left out, because reading begins with it too.
@@ -137,6 +139,34 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
             check_works_again(bench)
         finally:
             bench.sidecar.close()
+
+
+def test_a_launcher_on_a_disk_that_is_mounted_read_only(launch: Callable[..., Sidecar]) -> None:
+    """A snapshot, a backup, a disk of somebody else: what its index says can be looked at."""
+    with tmpfs(64 * 1024 * 1024) as disk:
+        if disk is None:
+            return
+        root = disk / "launcher"
+        folder = root / "shared-resources" / "models" / "llm" / "f" / "one"
+        folder.mkdir(parents=True)
+        (folder / "one.gguf").write_bytes(gguf())
+        (folder / "metadata.json").write_text('{"official_name": "One", "family": "f", "model_type": "llm"}')
+        first = launch(root=root)
+        first.result("refresh_model_index")
+        first.close()
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with tempfile.TemporaryDirectory() as place:
+            # What the tests write down of a sidecar lies beside its root.
+            (Path(place) / "launcher").symlink_to(root)
+            sidecar = launch(root=Path(place) / "launcher")
+            for _ in range(2):
+                assert list(sidecar.result("get_models")["models"]) == ["llm/f/one"]
+                assert sidecar.result("search_models_fts", {"query": "one"})["total_count"] == 1
+                assert sidecar.result("get_library_status")["state"] == "read_only"
+                assert sidecar.result("refresh_model_index")["error_code"] == "read_only"
+            refused = sidecar.result("update_model", {"model_id": "llm/f/one", "notes": "x"})
+            assert refused["error_code"] == "read_only"
+            sidecar.close()
 
 
 def test_a_disk_that_the_kernel_makes_read_only(tmp_path: Path) -> None:

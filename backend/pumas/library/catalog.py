@@ -109,6 +109,8 @@ class LibraryIndex:
         self._database: Database | None = None
         self._file: tuple[int, int] | None = None
         self._refused: tuple[int, int] | None = None
+        # Neither place can be written, as on a disk that is mounted read-only: what the library's index says is served.
+        self._nowhere = False
         self._stopped = False
         self._complete = False
         self._busy = False
@@ -150,6 +152,7 @@ class LibraryIndex:
 
     def _open(self) -> Database:
         own, spare = self._places
+        self._nowhere = False
         if self._usable():
             database = self._database_at(own)
             try:
@@ -164,7 +167,14 @@ class LibraryIndex:
                 self._refused = None
                 return database
         database = self._database_at(spare)
-        database.open_sync()
+        try:
+            database.open_sync()
+        except ReadOnly:
+            if not os.path.isfile(own):
+                raise
+            self._nowhere = True
+            database = self._database_at(own)
+            database.open_sync()
         return database
 
     def _database_at(self, path: Path) -> Database:
@@ -206,7 +216,7 @@ class LibraryIndex:
             usable = self._usable()
             if self._state == "offline":
                 return
-            place = self._places[0 if usable else 1]
+            place = self._places[0 if usable or self._nowhere else 1]
             if database.path == place and _identity(place) == self._file:
                 return
             database.close_sync()

@@ -68,6 +68,8 @@ struct Opened {
     file: Option<(u64, u64)>,
     /// The file in the library that could not be used.
     refused: Option<(u64, u64)>,
+    /// Neither place can be written, as on a disk that is mounted read-only: what the library's index says is served.
+    nowhere: bool,
 }
 
 /// See the module. All calls block.
@@ -190,6 +192,7 @@ impl LibraryIndex {
 
     fn open(&self, opened: &mut Opened) -> Result<Database> {
         let own = self.layout.models_db();
+        opened.nowhere = false;
         if self.is_usable(opened) {
             let database = self.database_at(own.clone())?;
             let Err(error) = database.open_sync() else {
@@ -207,6 +210,12 @@ impl LibraryIndex {
                 .report(&format!("{}/{}", self.subject, file_name(&own)), kind, &message);
         }
         let database = self.database_at(self.spare())?;
+        let opening = database.open_sync();
+        opened.nowhere = matches!(opening, Err(Error::ReadOnly(_))) && own.is_file();
+        if !opened.nowhere {
+            return opening.map(|()| database);
+        }
+        let database = self.database_at(own)?;
         database.open_sync()?;
         Ok(database)
     }
@@ -269,7 +278,7 @@ impl LibraryIndex {
         if self.state() == LibraryState::Offline {
             return;
         }
-        let place = if usable {
+        let place = if usable || opened.nowhere {
             self.layout.models_db()
         } else {
             self.spare()

@@ -33,7 +33,7 @@ pub(super) fn serve(events: &EventStream, request: &Request<Body>) -> Response<B
             return refuse(&Refusal {
                 status: 400,
                 message: problem.into(),
-            })
+            });
         }
     };
     let reader = events.subscribe(topics, cursor(request.headers()));
