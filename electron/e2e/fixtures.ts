@@ -93,4 +93,7 @@ export async function watchFor(page: Page, selector: string): Promise<() => Prom
   return () => expect.poll(() => page.evaluate(() => window.glimpsed), { message: selector }).toBe(true);
 }
 
+/** The rows of the library's list. */
+export const models = (page: Page) => page.getByRole("listbox", { name: "Models" }).getByRole("option");
+
 export { expect, type Page };

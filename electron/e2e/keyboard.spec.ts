@@ -1,5 +1,5 @@
 // All that the page does without a pointer: views, dialogs, a model's way into the trash and back, the queue's order.
-import { type Page, expect, onOwnStage } from "./fixtures";
+import { type Page, expect, models, onOwnStage } from "./fixtures";
 
 const test = onOwnStage();
 
@@ -174,7 +174,7 @@ test("the focus stays near what goes away under it", async ({ open }) => {
     await page.getByRole("main").getByRole("button", { name }).first().focus();
     await page.keyboard.press("Enter");
   };
-  await page.getByRole("option").nth(1).click();
+  await models(page).nth(1).click();
   await press("Close");
   await expect(page.getByRole("tab")).toHaveCount(0);
   await expect.poll(focused).not.toBe("BODY");
@@ -190,6 +190,6 @@ test("the focus stays near what goes away under it", async ({ open }) => {
   await expect.poll(focused).not.toBe("BODY");
   await page.getByRole("searchbox").fill("nothing has this");
   await press("Clear filters");
-  await expect(page.getByRole("option").first()).toBeVisible();
+  await expect(models(page).first()).toBeVisible();
   await expect.poll(focused).not.toBe("BODY");
 });

@@ -1,7 +1,7 @@
 // How the page is laid out on small and very large screens, in both languages, with names that nobody expects.
 import type { Page } from "@playwright/test";
 
-import { expect, onOwnStage } from "./fixtures";
+import { expect, models, onOwnStage } from "./fixtures";
 
 const test = onOwnStage();
 
@@ -111,11 +111,11 @@ test("in a small window what was chosen takes the place of its list, and leads b
 
   await page.setViewportSize({ width: 320, height: 480 });
   await page.goto(`${stage.url}/#/library`);
-  await page.getByRole("option").first().click();
+  await models(page).first().click();
   await expect(page.getByRole("tab").first()).toBeVisible();
   await expect(page.getByRole("listbox", { name: "Models" })).toBeHidden();
   await page.getByRole("button", { name: "Close" }).click();
-  await expect(page.getByRole("option").first()).toBeVisible();
+  await expect(models(page).first()).toBeVisible();
   await page.getByRole("button", { name: "Import", exact: true }).click();
   await expect(page.getByRole("dialog").getByRole("button").first()).toBeVisible();
   for (const button of await page.getByRole("dialog").getByRole("button").all())
@@ -157,7 +157,7 @@ test("names of any script stand where they belong, beside their sizes", async ({
   await expect(page.getByRole("option").filter({ hasText: "نموذج" })).toContainText("5.37 GiB");
   await page.getByRole("searchbox", { name: "Search models" }).fill("نموذج");
   await expect(page.getByRole("option").filter({ hasText: "نموذج" })).toBeVisible();
-  await expect(page.getByRole("option")).toHaveCount(1);
+  await expect(models(page)).toHaveCount(1);
 });
 
 test("what the sidecar says is German on a German page", async ({ page, stage }) => {
