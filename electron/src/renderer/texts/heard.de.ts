@@ -88,6 +88,39 @@ export const HEARD_DE: readonly Sentence[] = [
     /^(\d+) of (\d+) parts are missing \(number ([\d, ]+) and (\d+) more\); nothing was imported\.$/,
     "$1 von $2 Teilen fehlen (Nummer $3 und $4 weitere); nichts wurde importiert.",
   ],
+  [/^is empty; nothing was imported\.$/, "Die Datei ist leer; nichts wurde importiert."],
+  [
+    /^is a ZIP archive, but not one that torch writes; nothing was imported\.$/,
+    "Ein ZIP-Archiv, aber keines, das torch schreibt; nichts wurde importiert.",
+  ],
+  [
+    /^is cut short: (\d+) bytes of .+ are missing; nothing was imported\.$/,
+    "Die Datei ist abgeschnitten: $1 Bytes fehlen. Bitte neu herunterladen; nichts wurde importiert.",
+  ],
+  [
+    /^is cut short: .+; nothing was imported\.$/,
+    "Die Datei ist abgeschnitten. Bitte neu herunterladen; nichts wurde importiert.",
+  ],
+  [
+    /^is named \.onnx but is not a whole ONNX model; nothing was imported\.$/,
+    "Heißt .onnx, ist aber kein ganzes ONNX-Modell; nichts wurde importiert.",
+  ],
+  [
+    /^(?:has a damaged ZIP directory|is a ZIP file without directory: damaged or cut short); nothing was imported\.$/,
+    "Das Verzeichnis des ZIP-Archivs ist beschädigt oder abgeschnitten; nichts wurde importiert.",
+  ],
+  [
+    /^has GGUF version (\d+); versions 1 to 3 are known; nothing was imported\.$/,
+    "GGUF in der Version $1; bekannt sind 1 bis 3. Nichts wurde importiert.",
+  ],
+  [
+    /^(.+) holds no model file that we know(?: in its first \d+ levels)?; nothing was imported\.$/,
+    "In $1 ist keine bekannte Modelldatei; nichts wurde importiert.",
+  ],
+  [
+    /^(?:its|has|holds|nests|is not a|became|an?|it|there is|__metadata__) .+; nothing was imported\.$/,
+    "Die Kopfdaten der Datei sind beschädigt; nichts wurde importiert.",
+  ],
   [/^no such file or directory$/i, "Datei oder Ordner nicht gefunden"],
   [/^(\d+) of (\d+) parts are missing(\.?)$/, "$1 von $2 Teilen fehlen$3"],
   [/^There is not enough disk space\.$/, "Auf dem Laufwerk ist nicht genug Platz."],
@@ -207,6 +240,10 @@ export const HEARD_DE: readonly Sentence[] = [
   [
     /^(.+) ['"](.+)['"] is not whole: it has no (.+); \S+ builds it anew\.$/,
     "$1 $2 ist nicht vollständig ($3 fehlt); noch einmal installieren.",
+  ],
+  [
+    /^(.+) ['"](.+)['"] is listed, but its folder (.+) is not there; bring it back, .+$/,
+    "Der Ordner $3 von $1 $2 fehlt; zurückholen oder noch einmal installieren.",
   ],
   [
     /^(.+) ['"](.+)['"] (?:is not among the releases that are known|is not known yet); .+$/,

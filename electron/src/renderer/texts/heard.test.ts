@@ -78,6 +78,20 @@ describe("German", () => {
     expect(translated("a-00001-of-00003.gguf: 1 of 3 parts are missing.", HEARD_DE)).toContain("Teilen fehlen.");
   });
 
+  it("has a form for why a file is no model", () => {
+    const folder = join(CHECKOUT, "backend/pumas/library/formats");
+    const heard = read(folder, /^(?:detect|gguf|onnx|reader|safetensors|zip_directory)\.py$/).flatMap(({ text }) =>
+      [...text.matchAll(/(?:\.fail\(f?"|"\{file\.name\}: )([^"]+)"/g)].map(([, why = ""]) => why),
+    );
+    expect(heard.length).toBeGreaterThan(50);
+    const said = heard.map((why) => `a.gguf: ${why.replace(/\{[^}]*\}/g, "7")}; nothing was imported.`);
+    const shown = said.map((sentence) => translated(sentence, HEARD_DE));
+    expect(shown.filter((sentence) => sentence.includes("nothing was imported"))).toEqual([]);
+    expect(
+      translated("a.gguf: is cut short: 7 bytes of tensor data are missing; nothing was imported.", HEARD_DE),
+    ).toBe("a.gguf: Die Datei ist abgeschnitten: 7 Bytes fehlen. Bitte neu herunterladen; nichts wurde importiert.");
+  });
+
   it("has a form for what a person may type wrong as an address, and for why there is no update", () => {
     const heard = ["net/address.py", "updates/checkout.py", "updates/methods.py"].flatMap((name) =>
       [

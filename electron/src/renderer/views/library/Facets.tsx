@@ -34,16 +34,20 @@ export const Facets = memo(function Facets({ filters, counted, onChange }: Props
     sizes: (value) => sizeName(value, texts),
     apps: (value) => apps.data?.apps.find(({ app_id }) => app_id === value)?.name ?? value,
   };
+  const chosen = hasFilters(filters);
+  const choices = chosen || FACETS.some((facet) => Object.keys(counts.data?.[facet] ?? {}).length > 0);
   return (
     <aside className={css.facets} aria-label={t("library.filters")}>
-      <h2>
-        {t("library.filters")}
-        {hasFilters(filters) && (
-          <Button look="quiet" onClick={() => onChange(NO_FILTERS)}>
-            {t("library.filters.clear")}
-          </Button>
-        )}
-      </h2>
+      {choices && (
+        <h2>
+          {t("library.filters")}
+          {chosen && (
+            <Button look="quiet" onClick={() => onChange(NO_FILTERS)}>
+              {t("library.filters.clear")}
+            </Button>
+          )}
+        </h2>
+      )}
       {counts.data &&
         FACETS.map((facet) => (
           <FacetGroup

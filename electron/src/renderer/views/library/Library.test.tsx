@@ -1,3 +1,4 @@
+import { act } from "react";
 import { expect, it, vi } from "vitest";
 
 import { CallError } from "../../client/errors";
@@ -29,4 +30,39 @@ it("says that it is loading while the first answer takes its time", async () => 
   const { place } = await shown(<Library item="llm/a/1" />, () => new Promise(() => undefined));
   const said = () => [...place.querySelectorAll("[role=status]")].map((one) => one.textContent);
   await expect.poll(() => settle().then(said)).toEqual(["Loading …", "Loading …"]); // the list, and the model
+});
+
+const counted = (types: Record<string, number>) => ({
+  ...{ types, families: {}, formats: {}, quants: {}, sizes: {}, tags: {}, apps: {} },
+  success: true,
+});
+
+it("offers neither filters nor an order where there is nothing to choose from", async () => {
+  for (const models of [[], [{ model_id: "llm/a/1", official_name: "Alder", model_type: "llm", tags: [] }]]) {
+    const { place } = await shown(<Library item="" />, (method) =>
+      method === "search_models_fts"
+        ? { success: true, models, total_count: models.length, matched: "all", query: "" }
+        : counted(models.length > 0 ? { llm: 1 } : {}),
+    );
+    await expect.poll(() => settle().then(() => place.querySelector("aside"))).not.toBeNull();
+    await expect
+      .poll(() => settle().then(() => place.querySelectorAll("aside h2, select").length))
+      .toBe(2 * models.length);
+  }
+});
+
+it("asks for the order that is chosen", async () => {
+  const asked: unknown[] = [];
+  const model = { model_id: "llm/a/1", official_name: "Alder", model_type: "llm", tags: [] };
+  const { place } = await shown(<Library item="" />, (method, params) => {
+    if (method !== "search_models_fts") return counted({});
+    asked.push((params as { sort?: string }).sort);
+    return { success: true, models: [model], total_count: 1, matched: "all", query: "" };
+  });
+  await expect.poll(() => settle().then(() => place.querySelector("select"))).not.toBeNull();
+  const select = place.querySelector("select");
+  if (select === null) throw new Error("no select");
+  select.value = "largest";
+  act(() => void select.dispatchEvent(new Event("change", { bubbles: true })));
+  await expect.poll(() => settle().then(() => asked.at(-1))).toBe("largest");
 });
