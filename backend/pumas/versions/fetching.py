@@ -1,12 +1,14 @@
 """Brings the archive of a release: resumable, and compared with the published digest where there is one.
 
-Assets with a digest come by the engine of model downloads (several connections, blocks that survive a kill). The
-archive of a repository has neither digest nor length, so it comes in one stream; what can be resumed is. Blocks.
+A digest is published with the asset, or in a list of check sums beside it. Assets with one come by the engine of model
+downloads (several connections, blocks that survive a kill). The archive of a repository has neither digest nor length,
+so it comes in one stream; what can be resumed is. Blocks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import re
@@ -30,10 +32,12 @@ from pumas.net.client import NetworkClient
 from pumas.net.options import Timeouts
 from pumas.net.response import Response
 from pumas.storage.files import MARGIN, disk_errors, free_space, require_space
+from pumas.versions.checksums import LARGEST, digest_in
 
 NAME = "archive"
 PATIENCE_S = 120.0
 _SILENCE_S = 20.0
+_TIMEOUTS = Timeouts(read_s=_SILENCE_S)
 _CHUNK = 256 * 1024
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
@@ -42,19 +46,20 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What to bring. `size` and `sha256` are None when they are not published."""
+    """`size` and `sha256` are None when they are not published; `checksums` is where a list lies that may have it."""
 
     url: str
     name: str
     size: int | None = None
     sha256: str | None = None
+    checksums: str | None = None
 
     def to_json(self) -> Json:
-        return {"url": self.url, "name": self.name, "size": self.size, "sha256": self.sha256}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, value: Json) -> Archive:
-        return cls(value["url"], value["name"], value["size"], value["sha256"])
+        return cls(value["url"], value["name"], value["size"], value["sha256"], value.get("checksums"))
 
 
 def published_digest(text: object) -> str | None:
@@ -87,6 +92,11 @@ class ArchiveFetch:
         self._told = 0.0
         self._streamed = self._furthest = 0
 
+    @property
+    def compared(self) -> bool:
+        """Whether what came by `run` has the digest that is published; it fails when it has another."""
+        return self._archive.sha256 is not None
+
     def run(self) -> tuple[Path, str]:
         """The archive's place and its SHA-256; at once when it is there already.
 
@@ -101,6 +111,7 @@ class ArchiveFetch:
             digest = digest if _SHA256.fullmatch(digest) else _sha256(place)
             if place.is_file() and self._archive.sha256 in (None, digest):
                 return place, digest
+        self._archive = self._with_listed_digest()
         if self._archive.size is not None:
             require_space(self._folder, self._archive.size)
         digest = self._by_engine(place) if self._archive.sha256 else self._in_one_stream(place)
@@ -108,6 +119,14 @@ class ArchiveFetch:
             digest_file.write_text(digest, encoding="ascii")
         self._report(place.stat().st_size, place.stat().st_size, None, None)
         return place, digest
+
+    def _with_listed_digest(self) -> Archive:
+        """A list that is published and cannot be had is a failure: what it would have told is not known."""
+        archive = self._archive
+        if archive.sha256 is not None or archive.checksums is None:
+            return archive
+        with self._network.send("GET", archive.checksums, timeouts=_TIMEOUTS, stop=self._shared.stop) as reply:
+            return dataclasses.replace(archive, sha256=digest_in(reply.read(LARGEST), archive.name))
 
     # -- assets with a digest ----------------------------------------------------------------------------------------
 
@@ -130,7 +149,7 @@ class ArchiveFetch:
             "GET",
             url,
             headers=headers,
-            timeouts=Timeouts(read_s=_SILENCE_S),
+            timeouts=_TIMEOUTS,
             retry=False,
             check=False,
             stop=self._shared.stop,

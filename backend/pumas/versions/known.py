@@ -41,6 +41,7 @@ class Known:
         self._in_use: list[Callable[[str, str], bool]] = []
         self._threads: ThreadPoolExecutor | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.changes = 0
 
     def app(self, app_id: str) -> OneApp:
         """Blocks. Raises UnknownApp."""
@@ -95,7 +96,13 @@ class Known:
 
     def tell(self, app_id: str, what: str, tag: str) -> None:
         """`what` happened to a version: `installed`, `removed` or `active`."""
+        self.changes += 1
         self.events.publish("version.changed", {"app_id": app_id.strip().lower(), "what": what, "tag": tag})
+
+    def tell_of_releases(self, app_id: str) -> None:
+        """The list of an app's releases, or what is known of their sizes, is newer."""
+        self.changes += 1
+        self.events.publish("releases.changed", {"app_id": app_id})
 
     def close(self) -> None:
         for task in list(self._tasks):

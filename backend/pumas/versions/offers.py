@@ -139,7 +139,7 @@ class Offers:
                     log.info("%s %s not sized: %s", one.app.id, release.tag, error)
         finally:
             self._sizing.discard(one.app.id)
-        self._known.events.publish("releases.changed", {"app_id": one.app.id})
+        self._known.tell_of_releases(one.app.id)
 
     async def _sizes(self) -> Sizes:
         def make() -> Sizes:
@@ -183,7 +183,7 @@ class Offers:
                 return
             if one.app.id == DEFAULT_APP:
                 self._fetched = True
-            self._known.events.publish("releases.changed", {"app_id": one.app.id})
+            self._known.tell_of_releases(one.app.id)
 
         if not one.releases.status().is_fetching:
             self._known.spawn(refresh(), f"releases {one.app.id}")

@@ -2,6 +2,7 @@
 //! version runs, and the word that a version changed. Does no work itself.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use indexmap::IndexMap;
@@ -73,6 +74,7 @@ pub(super) struct Known {
     file_lock: StateLock,
     made: Mutex<IndexMap<String, Arc<OneApp>>>,
     in_use: Mutex<Vec<InUse>>,
+    changes: AtomicU64,
     closed: Stop,
 }
 
@@ -95,6 +97,7 @@ impl Known {
             bandwidth,
             made: Mutex::default(),
             in_use: Mutex::default(),
+            changes: AtomicU64::default(),
             closed: Stop::default(),
         }
     }
@@ -182,10 +185,23 @@ impl Known {
     /// `what` happened to a version: `installed`, `removed` or `active`.
     pub(super) fn tell(&self, app_id: &str, what: &str, tag: &str) {
         let app_id = app_id.trim().to_lowercase();
+        self.changes.fetch_add(1, Ordering::AcqRel);
         self.events.publish(
             "version.changed",
             &json!({"app_id": app_id, "what": what, "tag": tag}),
         );
+    }
+
+    /// The list of an app's releases, or what is known of their sizes, is newer.
+    pub(super) fn tell_of_releases(&self, app_id: &str) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.events
+            .publish("releases.changed", &json!({"app_id": app_id}));
+    }
+
+    /// How often something was told.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn close(&self) {

@@ -2,6 +2,7 @@
 //! which is active, goes back and removes into a trash. What a kill cut off is finished or undone at a start.
 
 mod archive;
+mod checksums;
 mod dependencies;
 mod fetching;
 mod filling;

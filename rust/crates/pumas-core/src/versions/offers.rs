@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::known::{Known, OneApp};
 use super::releases::{CacheStatus, Release};
 use super::sizes::{ReleaseSize, Sizes};
@@ -205,8 +203,7 @@ impl Offers {
     }
 
     fn tell_changed(&self, one: &OneApp) {
-        let told = json!({"app_id": one.app.id});
-        self.known.events.publish("releases.changed", &told);
+        self.known.tell_of_releases(&one.app.id);
     }
 
     /// Refresh the releases of every app whose list is missing or old.
