@@ -146,6 +146,20 @@ def test_a_fault_that_passes(setup: Setup, name: str) -> None:
     assert setup.hub.bytes_sent(WEIGHTS) <= BIG + cost
 
 
+def test_a_line_that_breaks_before_any_block_has_come(setup: Setup) -> None:
+    """As slow lines with several connections do, when something on the way gives each a minute."""
+    setup.patience_s = 2.0
+    setup.hub.fault(Cut(after_bytes=700_000), kind="file", path=WEIGHTS, times=None)
+    check(setup)
+    assert setup.hub.bytes_sent(WEIGHTS) == BIG, "nothing was fetched twice"
+
+
+def test_what_came_of_a_block_is_forgotten_with_the_content_that_it_was_of(setup: Setup) -> None:
+    setup.hub.fault(OtherETag(), Cut(after_bytes=700_000), kind="file", path=WEIGHTS, times=3)
+    check(setup)
+    assert setup.meter.snapshot().restarts == 1
+
+
 def test_a_silent_server_is_given_up_for_a_new_connection(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pumas.downloads.downloading.SILENCE_S", 0.3)
     setup.hub.fault(Stall(after_bytes=3 * MIB), kind="file", path=WEIGHTS)
@@ -175,7 +189,7 @@ LASTING: dict[str, tuple[Action, type[PumasError]]] = {
     "gated": (Status(403, error_code="GatedRepo"), GatedRepo),
     "another content for ever": (OtherETag(), DigestMismatch),
     "shorter there for ever": (Status(416), InvalidReply),
-    "cut after a little for ever": (Cut(after_bytes=100_000), NetworkError),
+    "cut at once for ever": (Cut(0), NetworkError),
     "longer for ever": (Length(BIG + 1), InvalidReply),
     "no reply for ever": (Drop(), NetworkError),
 }

@@ -6,16 +6,21 @@ What the bytes are, and what becomes of them, is known to `large.py` and `fetchi
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from pumas.downloads.content import Reply, invalid
 from pumas.downloads.shared import Shared
+from pumas.errors import NetworkError
 
 # A connection that brings less than this for so long is given up for a new one.
 SLOWEST, SLOWEST_FOR_S = 256.0, 20.0
 
 
-def fill(shared: Shared, reply: Reply, path: str, view: memoryview) -> None:
-    """Fill `view`; on a failure what had come is lost. The bytes count as pending for `path`.
+def fill(
+    shared: Shared, reply: Reply, path: str, view: memoryview, rescue: Callable[[memoryview], bool] | None = None
+) -> None:
+    """Fill `view`. The bytes count as pending for `path`; on a failure of the network, what had come is offered to
+    `rescue` and goes on counting when that takes it (True), else it is lost.
 
     Raises:
         InvalidReply: the answer ends too early or trickles.
@@ -36,6 +41,7 @@ def fill(shared: Shared, reply: Reply, path: str, view: memoryview) -> None:
             shared.bandwidth.take(count, shared.stop)
             if seconds > SLOWEST_FOR_S and filled / seconds < SLOWEST:
                 raise invalid(reply, f"{path} comes with less than {SLOWEST:.0f} bytes per second")
-    except BaseException:
-        shared.meter.dropped(path, filled)
+    except BaseException as error:
+        if not (rescue and filled and isinstance(error, NetworkError) and rescue(view[:filled])):
+            shared.meter.dropped(path, filled)
         raise

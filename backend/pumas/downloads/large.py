@@ -55,6 +55,9 @@ class LargeFile:
         self._shared = shared
         self._lock = threading.Lock()
         self._taken = bytearray(part.count)
+        # What came of blocks before their connections broke: on a line that breaks often, no block might ever come by
+        # one connection alone. Of this generation, and counted as pending.
+        self._begun: dict[int, bytes] = {}
         self._busy = 0
         self._generation: int = 0
         self._resetting = False
@@ -92,7 +95,9 @@ class LargeFile:
             at = self._taken.find(0, first, stop)
             if at >= 0:
                 end = self._taken.find(1, at, stop)
-                return at, min(stop if end < 0 else end, at + max(1, self._size_now() // self.part.block_size))
+                end = min(stop if end < 0 else end, at + max(1, self._size_now() // self.part.block_size))
+                # What was begun is gone on with where a segment begins.
+                return at, min((block for block in self._begun if at < block < end), default=end)
         return None
 
     def _size_now(self) -> int:
@@ -115,17 +120,17 @@ class LargeFile:
 
     def _bring(self, segment: Segment) -> int:
         span = Span(self.part.span(segment.first).start, self.part.span(segment.stop - 1).stop)
-        reply = self.content.open(span if segment.ranged else None, self.part.etag)
+        begun = self._begun.get(segment.first, b"") if segment.ranged else b""
+        wanted = Span(span.start + len(begun), span.stop) if segment.ranged else None
+        reply = self.content.open(wanted, self.part.etag)
         with self._shared.connections.reading(reply, self):
             self._name_content(reply)
             buffer = memoryview(bytearray(min(self.part.block_size, span.size)))
             for block in range(segment.first, segment.stop):
                 view = buffer[: self.part.span(block).size]
-                fill(self._shared, reply, self._path, view)
+                self._fill(segment, block, view, reply, begun if block == segment.first else b"")
                 if segment.generation != self._generation:
-                    self._shared.meter.dropped(self._path, len(view))
                     return 0
-                self._keep(block, view)
                 if (block + 1 - segment.first) % _WRITE_BLOCKS == 0:
                     self.part.start_writing(block + 1 - _WRITE_BLOCKS, block + 1)
                 if not self._shared.gate.is_open():
@@ -133,6 +138,31 @@ class LargeFile:
             if not segment.ranged and reply.read_into(memoryview(bytearray(1))):
                 raise invalid(reply, f"more than the {self.part.size:,} bytes of {self._path}")
         return span.size
+
+    def _fill(self, segment: Segment, block: int, view: memoryview, reply: Reply, begun: bytes) -> None:
+        """Bring a block whose first bytes, `begun`, an earlier connection brought, and keep it."""
+        have = len(begun)
+        view[:have] = begun
+
+        def rescue(new: memoryview) -> bool:
+            return self._rescue(segment, block, view[: have + len(new)])
+
+        fill(self._shared, reply, self._path, view[have:], rescue)
+        if segment.generation != self._generation:
+            # What was begun is not counted any more since then.
+            self._shared.meter.dropped(self._path, len(view) - have)
+            return
+        self._keep(block, view)
+        with self._lock:
+            self._begun.pop(block, None)
+
+    def _rescue(self, segment: Segment, block: int, data: memoryview) -> bool:
+        """Keep the first bytes of a block whose connection broke, for the next that is asked for it."""
+        with self._lock:
+            if not segment.ranged or segment.generation != self._generation:
+                return False
+            self._begun[block] = bytes(data)
+        return True
 
     def _name_content(self, reply: Reply) -> None:
         if reply.headers.get("Content-Encoding", "identity") != "identity":
@@ -166,6 +196,9 @@ class LargeFile:
             self._generation += 1
             self._resetting = True
             self._ranged = ranged
+            begun = sum(map(len, self._begun.values()))
+            self._begun.clear()
+        self._shared.meter.dropped(self._path, begun)
         self._shared.meter.restarted(self._path, why)
         self._shared.connections.end(self)
         with self._shared.changed:
@@ -182,7 +215,7 @@ class LargeFile:
         """
         repaired = False
         while True:
-            generation = self._begun()
+            generation = self._begun_generation()
             digests = self._follow(generation)
             if digests is None:
                 continue
@@ -204,7 +237,7 @@ class LargeFile:
                 self.part.sync()
                 return mended
 
-    def _begun(self) -> int:
+    def _begun_generation(self) -> int:
         """The generation of the blocks that are there; waits until those of an earlier one are gone."""
         with self._shared.changed:
             while self._resetting:

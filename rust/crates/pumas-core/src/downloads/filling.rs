@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::content::Reply;
-use super::shared::Shared;
+use super::shared::{Shared, is_passing};
 use crate::error::Result;
 
 /// Bytes per second. A connection that brings less than this for so long is given up for a new one.
@@ -18,9 +18,23 @@ const SLOWEST_FOR: Duration = Duration::from_secs(20);
 /// `InvalidReply`: the answer ends too early or trickles. `ConnectionFailed`: it broke off, or was closed here; and as
 /// [`Shared::stop`].
 pub(super) fn fill(shared: &Shared, reply: &mut Reply, path: &str, buffer: &mut [u8]) -> Result<()> {
+    fill_or_rescue(shared, reply, path, buffer, |_| false)
+}
+
+/// As [`fill`], but on a failure of the network what had come is offered to `rescue`, and goes on counting when that
+/// takes it.
+pub(super) fn fill_or_rescue(
+    shared: &Shared,
+    reply: &mut Reply,
+    path: &str,
+    buffer: &mut [u8],
+    rescue: impl FnOnce(&[u8]) -> bool,
+) -> Result<()> {
     let mut filled = 0;
     let done = fill_on(shared, reply, path, buffer, &mut filled);
-    if done.is_err() {
+    if let Err(error) = &done
+        && !(filled > 0 && is_passing(error) && rescue(&buffer[..filled]))
+    {
         shared.meter.dropped(path, filled);
     }
     done

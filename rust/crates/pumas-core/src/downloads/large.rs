@@ -4,14 +4,14 @@
 //! block is as it was written, some bytes were wrong when they came: they are fetched again and compared until the digest is
 //! right, once. How many connections work on a file and when is decided in `fetching`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::content::{Changed, Content, Refused, Reply};
-use super::filling::fill;
+use super::filling::{fill, fill_or_rescue};
 use super::part::{MIB, PartFile};
 use super::shared::{LOOK, Shared};
 use crate::error::{Error, Result};
@@ -53,6 +53,9 @@ pub(super) struct LargeFile {
 
 struct State {
     taken: Vec<bool>,
+    /// What came of blocks before their connections broke: on a line that breaks often, no block might ever come by one
+    /// connection alone. Of this generation, and counted as pending.
+    begun: BTreeMap<usize, Vec<u8>>,
     busy: usize,
     resetting: bool,
     ranged: bool,
@@ -67,6 +70,7 @@ impl LargeFile {
         shared.meter.arrived(&content.wanted.path, part.arrived());
         let state = State {
             taken: vec![false; part.count],
+            begun: BTreeMap::new(),
             busy: 0,
             resetting: false,
             ranged: true,
@@ -115,8 +119,14 @@ impl LargeFile {
         }
         let blocks = if state.ranged {
             let blocks = self.size_now(&state) / self.part.block_size;
-            self.part
-                .free(&state.taken, usize::try_from(blocks).unwrap_or(usize::MAX))
+            let free = self
+                .part
+                .free(&state.taken, usize::try_from(blocks).unwrap_or(usize::MAX));
+            // What was begun is gone on with where a segment begins.
+            free.map(|free| {
+                let begun = state.begun.range(free.start + 1..).next();
+                free.start..begun.map_or(free.end, |(block, _)| free.end.min(*block))
+            })
         } else {
             Some(0..self.part.count).filter(|_| !self.part.is_complete())
         };
@@ -158,8 +168,10 @@ impl LargeFile {
         done
     }
 
-    fn open(&self, blocks: &Range<usize>, ranged: bool) -> Result<Reply, Refused> {
-        let span = self.part.spans(blocks);
+    /// Ask for these blocks, or where `ranged` is false for the whole file; the first `have` bytes are there already.
+    fn open(&self, blocks: &Range<usize>, have: usize, ranged: bool) -> Result<Reply, Refused> {
+        let mut span = self.part.spans(blocks);
+        span.start += have as u64;
         let send = |url: &str, headers: &[(&str, String)]| self.shared.send(url, headers);
         self.content
             .open(&send, ranged.then_some(&span), &self.part.etag())
@@ -168,18 +180,17 @@ impl LargeFile {
     /// Bytes that came; 0 when it was given up without a failure.
     fn bring(&self, segment: &Segment) -> Result<u64, Refused> {
         let (shared, part, blocks) = (&*self.shared, &self.part, &segment.blocks);
-        let mut reply = self.open(blocks, segment.ranged)?;
+        let mut begun = self.begun_of(segment);
+        let mut reply = self.open(blocks, begun.len(), segment.ranged)?;
         let _reading = shared.connections.reading(&reply, self.owner);
         self.name_content(&reply)?;
         let mut buffer = part.buffer();
         for block in blocks.clone() {
             let data = &mut buffer[..part.length(block)];
-            fill(shared, &mut reply, self.path(), data)?;
+            self.fill_block(segment, block, data, &mut reply, &std::mem::take(&mut begun))?;
             if segment.generation != self.generation() {
-                shared.meter.dropped(self.path(), data.len());
                 return Ok(0);
             }
-            self.keep(block, data)?;
             let done = block + 1 - blocks.start;
             if done.is_multiple_of(WRITE_BLOCKS) {
                 part.start_writing(&(block + 1 - WRITE_BLOCKS..block + 1));
@@ -195,6 +206,52 @@ impl LargeFile {
         }
         let span = part.spans(blocks);
         Ok(span.end - span.start)
+    }
+
+    fn begun_of(&self, segment: &Segment) -> Vec<u8> {
+        if !segment.ranged {
+            return Vec::new();
+        }
+        let state = locked(&self.state);
+        state
+            .begun
+            .get(&segment.blocks.start)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Bring a block whose first bytes, `begun`, an earlier connection brought, and keep it.
+    fn fill_block(
+        &self,
+        segment: &Segment,
+        block: usize,
+        data: &mut [u8],
+        reply: &mut Reply,
+        begun: &[u8],
+    ) -> Result<()> {
+        let (meter, path, have) = (&self.shared.meter, self.path(), begun.len());
+        data[..have].copy_from_slice(begun);
+        let rescue = |new: &[u8]| self.rescue(segment, block, begun, new);
+        fill_or_rescue(&self.shared, reply, path, &mut data[have..], rescue)?;
+        if segment.generation != self.generation() {
+            // What was begun is not counted any more since then.
+            meter.dropped(path, data.len() - have);
+            return Ok(());
+        }
+        self.keep(block, data)?;
+        locked(&self.state).begun.remove(&block);
+        Ok(())
+    }
+
+    /// Keep the first bytes of a block whose connection broke, for the next that is asked for it; those in `begun` were
+    /// kept before.
+    fn rescue(&self, segment: &Segment, block: usize, begun: &[u8], new: &[u8]) -> bool {
+        let mut state = locked(&self.state);
+        if !segment.ranged || segment.generation != self.generation() {
+            return false;
+        }
+        state.begun.insert(block, [begun, new].concat());
+        true
     }
 
     fn name_content(&self, reply: &Reply) -> Result<(), Refused> {
@@ -247,7 +304,7 @@ impl LargeFile {
 
     fn begin_anew(&self, generation: u64, changed: &Changed) -> Result<()> {
         let why = changed.reason;
-        {
+        let begun: usize = {
             let mut state = locked(&self.state);
             if generation != self.generation() {
                 return Ok(());
@@ -259,7 +316,9 @@ impl LargeFile {
             self.generation.fetch_add(1, Ordering::AcqRel);
             state.resetting = true;
             state.ranged = changed.ranges;
-        }
+            std::mem::take(&mut state.begun).values().map(Vec::len).sum()
+        };
+        self.shared.meter.dropped(self.path(), begun);
         self.shared.meter.restarted(self.path(), why);
         self.shared.connections.end_of(self.owner);
         self.shared.tell();
@@ -440,7 +499,7 @@ impl LargeFile {
     }
 
     fn bring_again(&self, blocks: &Range<usize>, mended: &mut BTreeSet<usize>) -> Result<(), Refused> {
-        let mut reply = self.open(blocks, true)?;
+        let mut reply = self.open(blocks, 0, true)?;
         let _reading = self.shared.connections.reading(&reply, self.owner);
         let mut buffer = self.part.buffer();
         for block in blocks.clone() {

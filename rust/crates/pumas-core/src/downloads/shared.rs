@@ -282,7 +282,7 @@ impl Shared {
 pub(super) const OUTSIDE_HOURS: &str = "Outside the hours in which downloads run.";
 
 /// Whether the same request may succeed later.
-fn is_passing(error: &Error) -> bool {
+pub(super) fn is_passing(error: &Error) -> bool {
     match error {
         Error::HttpStatus { status, .. } => PASSING.contains(status),
         Error::Network { .. }
