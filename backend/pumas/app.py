@@ -192,7 +192,12 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
         state = await desktop.state(tag)
         return Shortcuts(state.menu, state.desktop)
 
-    sources = Sources(active=lambda: versions.active(DEFAULT_APP), newest=versions.offers.newest, shortcuts=shortcuts)
+    sources = Sources(
+        active=lambda: versions.active(DEFAULT_APP),
+        newest=versions.offers.newest,
+        shortcuts=shortcuts,
+        changes=lambda: versions.changes + patching.changes + desktop.changes,
+    )
     apps_status = AppsStatus(processes, sources)
     return Services(
         events=events,

@@ -433,12 +433,14 @@ class NothingToRollBack(PumasError):
 
 
 class NoActiveVersion(PumasError):
-    """Something was asked of the active version, and there is none: as soon as one is installed, one is active."""
+    """Something was asked of the active version, and there is none: as soon as a whole one is installed, one is
+    active."""
 
     kind = "no_active_version"
 
-    def __init__(self, app: str) -> None:
-        super().__init__(f"No version of {app} is installed; install_version installs one.")
+    def __init__(self, app: str, why: str = "") -> None:
+        """`why`: the sentence about a version that is listed and cannot be used; nothing is when there is none."""
+        super().__init__(why or f"No version of {app} is installed; install_version installs one.")
 
 
 class AlreadyRunning(PumasError):

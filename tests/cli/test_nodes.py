@@ -78,7 +78,7 @@ def test_installed_updated_removed_and_back(pumas: Run, server: GitServer, sidec
         (("install", "https://host/a/b", "--ref", "a..b"), "a branch, a tag or a commit id"),
         (("install", "https://host/a/b", "--tag", "v9"), "not installed"),
         (("update", "nothing"), "no custom node"),
-        (("remove", "../x"), "must be made of"),
+        (("remove", "../x"), "must be the name of one folder"),
         (("trash", "restore", "x-01234567"), "No entry"),
         (("trash", "purge", "../x"), "No entry"),
     ],

@@ -80,8 +80,8 @@ def test_an_owner_that_cannot_be_found_is_no_endless_wait(launch: Callable[..., 
     (owner.data / "rpc.json").unlink()
     began = time.monotonic()
     with pytest.raises(NotReachable, match="Another sidecar owns this launcher root"):
-        sidecar.start(owner.root, timeout_s=1.0)
-    assert time.monotonic() - began < 15
+        sidecar.start(owner.root, timeout_s=5.0)
+    assert time.monotonic() - began < 20
 
 
 def test_clients_that_start_at_once_share_one_sidecar(tmp_path: Path) -> None:

@@ -161,6 +161,9 @@ class Installed:
     async def active(self, app_id: str) -> InstalledVersion | None:
         raise AssertionError(app_id)
 
+    async def require_active(self, app_id: str) -> InstalledVersion:
+        raise AssertionError(app_id)
+
     async def installed(self, app_id: str) -> list[InstalledVersion]:
         raise AssertionError(app_id)
 

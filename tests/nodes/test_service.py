@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.git import GitServer
+from fixtures.git import GitServer, run_git
 from sidecar import Sidecar, eventually
 
 TAG = "v0.3.10"
@@ -37,6 +37,22 @@ def test_one_that_cannot_be_had_is_told(server: GitServer, version: Path, launch
     answer = install(launch(), server, "nothing")
     assert (answer["success"], answer["error_code"]) == (False, "git_failed")
     assert not (version / "custom_nodes").exists()
+
+
+def test_files_that_are_in_the_way_of_an_update_are_named(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    """As when a node wrote its settings into its own folder, and later brings a file of that name."""
+    server.commit("sunny", {"a.py": "1"})
+    one = launch()
+    assert install(one, server, "sunny")["success"]
+    mine = version / "custom_nodes/sunny/settings.json"
+    mine.write_text("mine")
+    server.commit("sunny", {"settings.json": "{}"})
+    answer = one.result("update_custom_node", {"version_tag": TAG, "node_name": "sunny"})
+    assert not answer["success"]
+    assert answer["error"].endswith("would be overwritten by merge: settings.json")
+    assert mine.read_text() == "mine"
 
 
 def test_a_slow_one_can_be_cancelled(server: GitServer, version: Path, launch: Callable[..., Sidecar]) -> None:
@@ -77,6 +93,26 @@ def test_a_version_whose_nodes_are_changed_stays_where_it_is(
     gone = install(one, server, "sunny")
     assert (gone["success"], gone["error_code"]) == (False, "version_not_found")
     assert not version.exists()
+
+
+def test_a_node_that_somebody_cloned_under_another_name_is_cared_for(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    name = "Sunny nodes (mine)"
+    (version / "custom_nodes").mkdir()
+    run_git(version / "custom_nodes", "clone", "-q", f"{server.url}/sunny.git", name)
+    newest = server.commit("sunny", {"a.py": "2"})
+    one = launch()
+    of_it = {"version_tag": TAG, "node_name": name}
+    assert one.result("update_custom_node", of_it)["success"]
+    (node,) = one.result("get_custom_nodes", {"version_tag": TAG})["details"]
+    assert (node["name"], node["commit"]) == (name, newest)
+    assert one.result("remove_custom_node", of_it)["success"]
+    (removed,) = one.result("list_removed_custom_nodes", {"version_tag": TAG})["nodes"]
+    assert removed["name"] == name
+    back = one.result("restore_custom_node", {"version_tag": TAG, "trash_id": removed["trash_id"]})
+    assert back["success"] and (version / "custom_nodes" / name / "a.py").read_text() == "2"
 
 
 def test_requirements_that_cannot_be_had_leave_no_node(

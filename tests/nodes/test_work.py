@@ -192,6 +192,36 @@ def test_keys_of_others_stay_in_the_record(server: GitServer, nodes: Nodes, fold
     assert json.loads((folder / RECORD).read_text()) == theirs | {"trash": {}}
 
 
+@pytest.mark.parametrize("name", ["my nodes", "Knoten (alt)", "節点", "_mine", "a" * 150])
+def test_what_others_named_as_they_like_is_updated_removed_and_restored(
+    server: GitServer, nodes: Nodes, folder: Path, name: str
+) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    (folder / "custom_nodes").mkdir()
+    run_git(folder / "custom_nodes", "clone", "-q", f"{server.url}/sunny.git", name)
+    assert names(nodes) == [name]
+    second = server.commit("sunny", {"a.py": "2"})
+    assert nodes.update(name, None)[1] == second
+    trash_id = nodes.remove(name)
+    (removed,) = nodes.removed()
+    assert (removed.name, removed.commit) == (name, second)
+    assert nodes.restore(trash_id) == name
+    assert (folder / "custom_nodes" / name / "a.py").read_text() == "2"
+    assert nodes.list()[0].commit == second
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "__pycache__", "a/b", "../outside", "a\nb", "/etc", " a"])
+def test_no_name_leads_out_of_the_folder_of_nodes(nodes: Nodes, folder: Path, name: str) -> None:
+    (folder / "custom_nodes/mine").mkdir(parents=True)
+    (folder / "custom_nodes/.hidden").mkdir()
+    (folder / "custom_nodes/__pycache__").mkdir()
+    (folder / "outside").mkdir()
+    for act in (lambda: nodes.update(name, None), lambda: nodes.remove(name)):
+        with pytest.raises(InvalidInput):
+            act()
+    assert names(nodes) == ["mine"] and (folder / "outside").is_dir()
+
+
 # -- the trash -------------------------------------------------------------------------------------------------------
 
 

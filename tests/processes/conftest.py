@@ -14,7 +14,7 @@ import pytest
 
 from pumas.apps.catalog import Apps
 from pumas.config import Layout
-from pumas.errors import DependencyFailed, VersionNotFound
+from pumas.errors import DependencyFailed, NoActiveVersion, VersionNotFound
 from pumas.events.stream import EventStream
 from pumas.processes.service import ProcessService
 from pumas.storage.troubles import Troubles
@@ -47,6 +47,12 @@ class Folders:
         place = self._layout.root / self._apps.get(app_id).folder
         tags = sorted(os.listdir(place)) if place.is_dir() else []
         return await self.get(tags[-1], app_id) if tags else None
+
+    async def require_active(self, app_id: str) -> Installed:
+        found = await self.active(app_id)
+        if found is None:
+            raise NoActiveVersion(app_id)
+        return found
 
     async def switch(self, tag: str, app_id: str) -> None:
         self.switched.append((app_id, tag))

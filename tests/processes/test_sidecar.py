@@ -66,6 +66,49 @@ def test_a_killed_sidecars_apps_are_found_by_the_next_one(launch: Launch, root: 
     eventually(lambda: gone(root), what="the rest stopped with the sidecar")
 
 
+def test_what_was_done_is_in_the_next_status(launch: Launch, root: Root, tmp_path: Path) -> None:
+    root.install_comfyui(tag="v1.0")
+    root.install_comfyui(tag="v2.0")
+    versions = {tag: {"path": f"comfyui-versions/{tag}"} for tag in ("v1.0", "v2.0")}
+    listed = root.path / "launcher-data/metadata/versions.json"
+    listed.write_text(json.dumps({"installed": versions, "lastSelectedVersion": "v1.0"}))
+    home = tmp_path / "home"
+    (home / "Desktop").mkdir(parents=True)
+    surroundings = {"HOME": str(home), "XDG_DATA_HOME": str(home / "share"), "XDG_CONFIG_HOME": str(home / "config")}
+    sidecar = launch(root=root.path, env=surroundings)
+
+    def told() -> dict[str, Any]:
+        status = sidecar.result("get_status")
+        shown = {key: status[key] for key in ("patched", "menu_shortcut", "desktop_shortcut")}
+        return {"version": status["release_info"]["current_version"], **shown}
+
+    now = {"version": "v1.0", "patched": False, "menu_shortcut": False, "desktop_shortcut": False}
+    assert told() == now
+    for method, params, after in (
+        ("toggle_patch", {}, {"patched": True}),
+        ("toggle_menu", {}, {"menu_shortcut": True}),
+        ("toggle_desktop", {}, {"desktop_shortcut": True}),
+        ("switch_version", {"tag": "v2.0"}, dict.fromkeys(now, False) | {"version": "v2.0"}),
+        ("create_version_shortcuts", {"tag": "v2.0"}, {"menu_shortcut": True, "desktop_shortcut": True}),
+        ("remove_version_shortcuts", {"tag": "v2.0"}, {"menu_shortcut": False, "desktop_shortcut": False}),
+        ("switch_version", {"tag": "v1.0"}, dict.fromkeys(now, True) | {"version": "v1.0"}),
+    ):
+        done = sidecar.result(method, params)
+        assert done["success"], (method, done)
+        now |= after
+        assert told() == now, method
+
+
+def test_an_app_whose_only_version_is_not_whole_is_told_of_by_name(launch: Launch, root: Root) -> None:
+    folder = root.install_comfyui()
+    (folder / "main.py").unlink()
+    sidecar = launch(root=root.path)
+    said = "ComfyUI 'v1.0' is not whole: it has no main.py; install_version builds it anew."
+    for method in ("launch_comfyui", "launch_app", "toggle_patch", "toggle_menu", "open_active_install"):
+        refused = sidecar.result(method, {"app_id": "comfyui"} if method == "launch_app" else {})
+        assert (refused["error"], refused["error_code"]) == (said, "no_active_version"), method
+
+
 def test_what_ended_while_nobody_was_there_is_not_running(launch: Launch, root: Root) -> None:
     root.install("web")
     first = launch(root=root.path)

@@ -27,6 +27,7 @@ class World:
         self.newest_tag: str | None = "v2"
         self.shown = Shortcuts(menu=True)
         self.asked = 0
+        self.changes = 0
         self.now = 100.0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -52,7 +53,8 @@ class World:
             raise CorruptState(what, "it is damaged")
 
     def status(self, bench: Bench) -> AppsStatus:
-        return AppsStatus(bench.service, Sources(self.active, self.newest, self.shortcuts), clock=lambda: self.now)
+        sources = Sources(self.active, self.newest, self.shortcuts, changes=lambda: self.changes)
+        return AppsStatus(bench.service, sources, clock=lambda: self.now)
 
 
 @pytest.fixture
@@ -113,6 +115,35 @@ async def test_polls_look_once_a_second_and_do_not_wait(bench: Bench, world: Wor
     world.version = None
     assert (await told.report()).active_tag is None, "what is as old as that is not given out"
     assert (await told.release(anew=True)).current_version is None
+    await told.close()
+
+
+async def test_what_was_changed_here_is_told_by_the_next_poll(bench: Bench, world: World) -> None:
+    told = world.status(bench)
+    assert (await told.report()).menu_shortcut
+    world.shown = Shortcuts()
+    assert (await told.report()).menu_shortcut, "nobody said that it changed"
+    world.changes += 1
+    assert not (await told.report()).menu_shortcut
+    assert [(await told.report()).menu_shortcut for _ in range(20)] == [False] * 20
+    assert world.asked == 2, "only the first poll after a change looks"
+    await told.close()
+
+
+async def test_a_look_that_was_under_way_at_a_change_is_not_given_out(bench: Bench, world: World) -> None:
+    told = world.status(bench)
+    await told.report()
+    world.gate.clear()
+    world.now += 1.5
+    await told.report()  # looks behind, and hangs
+    async with asyncio.timeout(30):
+        while world.asked < 2:
+            await asyncio.sleep(0.01)
+    world.changes += 1
+    world.gate.set()
+    world.version = None
+    assert (await told.report()).active_tag is None
+    assert world.asked == 3, "one that had begun before may not have seen it"
     await told.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -482,6 +483,7 @@ async def test_a_large_asset_comes_in_parts(server: ReleaseServer, tmp_path: Pat
 async def test_assets_without_a_digest_are_resumed(server: ReleaseServer, tmp_path: Path) -> None:
     server.releases[OLLAMA] = [ollama("v0.13.1", padding=3_000_000)]
     server.releases[OLLAMA][0].digests = False
+    server.releases[OLLAMA][0].assets.pop("sha256sum.txt")
     async with built(tmp_path) as one:
         await ready(one, "ollama")
         server.fault("/cdn/*", Cut(2_000_000))
@@ -491,6 +493,54 @@ async def test_assets_without_a_digest_are_resumed(server: ReleaseServer, tmp_pa
     assert ranges[0] is None
     assert ranges[1] is not None
     assert int(ranges[1].removeprefix("bytes=").rstrip("-")) > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("sha256sum.txt", "{digest}  ./{name}\n"),
+        ("SHA256SUMS", "{other} *else.tgz\r\n{upper} *{name}\r\n"),
+        ("checksums.txt", "SHA256 ({name}) = {digest}\n"),
+        ("{name}.sha256", "{digest}\n"),
+    ],
+)
+async def test_a_list_of_check_sums_beside_the_assets_is_heeded(
+    server: ReleaseServer, tmp_path: Path, name: str, form: str
+) -> None:
+    release = ollama("v0.13.1")
+    release.digests = False
+    asset = shipped("ollama").package.choose(list(release.assets))
+    assert asset is not None
+    digest = hashlib.sha256(release.assets[asset]).hexdigest()
+    words = {"name": asset, "digest": digest, "upper": digest.upper(), "other": "0" * 64}
+    release.assets.pop("sha256sum.txt")
+    release.assets[name.format(**words)] = form.format(**words).encode()
+    server.releases[OLLAMA] = [release]
+    async with built(tmp_path) as one:
+        await ready(one, "ollama")
+        job = await one.install("v0.13.1", "ollama")
+        assert (job.state, job.error) == (JobState.COMPLETED, None)
+        log = (tmp_path / "launcher-data/logs").rglob("*install*")
+        assert any(f"{digest} (as published)" in place.read_text() for place in log)
+        release.assets[name.format(**words)] = form.format(**words | {"digest": "1" * 64, "upper": "1" * 64}).encode()
+        job = await one.install("v0.13.1", "ollama", replace=True)
+        assert (job.state, job.error_code) == (JobState.FAILED, "digest_mismatch")
+        assert await one.tags("ollama") == ["v0.13.1"], "the one that was there stays"
+
+
+async def test_a_list_that_cannot_be_had_or_names_others(server: ReleaseServer, tmp_path: Path) -> None:
+    release = ollama("v0.13.1")
+    release.digests = False
+    server.releases[OLLAMA] = [release]
+    async with built(tmp_path) as one:
+        await ready(one, "ollama")
+        server.fault("/cdn/*/sha256sum.txt*", Status(404), times=100)
+        job = await one.install("v0.13.1", "ollama")
+        assert (job.state, job.error_code) == (JobState.FAILED, "http_error")
+        server.no_faults()
+        release.assets["sha256sum.txt"] = b"0" * 64 + b"  another.tgz\n"
+        job = await one.install("v0.13.1", "ollama")
+        assert (job.state, job.error) == (JobState.COMPLETED, None)
 
 
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html><title>Sign in</title>", b"", b"\x1f\x8b" + bytes(100)])

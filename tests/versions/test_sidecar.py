@@ -10,13 +10,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fixtures.releases import Release, ReleaseServer
-from fixtures.releases.archives import Member
+from fixtures.releases.archives import Member, bundle, zipped
 from fixtures.releases.content import COMFYUI, OLLAMA, comfyui, ollama
 from sidecar import Sidecar, eventually
 
@@ -80,6 +81,16 @@ def test_a_fourth_app_is_a_file(server: ReleaseServer, launch: Launch, tmp_path:
     assert status["versions"]["r12"]["dependencies"]["installed"] == ["tiny-colors"]
     progress = sidecar.result("get_installation_progress", of_tiny)
     assert (progress["tag"], progress["success"]) == ("r12", True)
+
+
+def test_a_program_may_be_run_although_its_archive_does_not_say_so(server: ReleaseServer, launch: Launch) -> None:
+    """As in archives that were packed on Windows, or from stored artifacts of a build."""
+    members = [replace(member, mode=0o644) for member in bundle("v0.13.1")]
+    server.releases[OLLAMA] = [Release("v0.13.1", assets={"ollama-linux-amd64.tar.zst": zipped(members)})]
+    sidecar = launch(env=environment(server))
+    sidecar.result("get_available_versions", {"app_id": "ollama", "force_refresh": True})
+    started = sidecar.result("install_version", {"app_id": "ollama", "tag": "v0.13.1"})
+    assert wait_for(sidecar, started["job_id"])["error"] is None
 
 
 def test_a_description_that_comes_or_changes_is_seen_by_a_running_sidecar(launch: Launch, tmp_path: Path) -> None:
@@ -207,6 +218,25 @@ def test_a_version_whose_python_has_gone_is_not_lost(server: ReleaseServer, laun
     assert sidecar.result("get_installed_versions")["versions"] == []
     troubles = sidecar.result("get_library_status")["troubles"]
     assert [one["kind"] for one in troubles] == ["incomplete_version"]
+
+
+def test_an_archive_is_compared_with_the_list_beside_it(server: ReleaseServer, launch: Launch, tmp_path: Path) -> None:
+    """As projects publish digests that GitHub does not tell."""
+    right, wrong = ollama("v0.13.1"), ollama("v0.13.0")
+    wrong.assets["sha256sum.txt"] = b"".join(b"0" * 64 + f"  ./{name}\n".encode() for name in wrong.assets)
+    right.digests = wrong.digests = False
+    server.releases[OLLAMA] = [right, wrong]
+    sidecar = launch(env=environment(server))
+    of_it = {"app_id": "ollama"}
+    sidecar.result("get_available_versions", {**of_it, "force_refresh": True})
+    ended = [
+        wait_for(sidecar, sidecar.result("install_version", {**of_it, "tag": one.tag})["job_id"])
+        for one in (right, wrong)
+    ]
+    assert [(job["state"], job["error_code"]) for job in ended] == [("completed", None), ("failed", "digest_mismatch")]
+    logs = (tmp_path / "root/launcher-data/logs").rglob("*.log")
+    assert any("(as published)" in log.read_text() for log in logs)
+    assert [one.name for one in (tmp_path / "root/ollama-versions").iterdir() if one.name[0] == "v"] == ["v0.13.1"]
 
 
 def test_children_get_no_token(server: ReleaseServer, launch: Launch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from apps.test_description import shipped
 from pumas.config import Layout
-from pumas.errors import CorruptState, DiskError, VersionNotFound
+from pumas.errors import CorruptState, DiskError, NoActiveVersion, VersionNotFound
 from pumas.storage.json_file import StateLock
 from pumas.storage.troubles import Troubles
 from pumas.versions import places as places_module
@@ -257,3 +257,51 @@ def test_what_another_program_wrote_is_seen(tmp_path: Path) -> None:
     assert tags(state) == ["v0.1"]
     place.write(listed("v0.1", "v0.2"))
     assert tags(state) == ["v0.2", "v0.1"]
+
+
+# -- the version in use, or why there is none -------------------------------------------------------------------------
+
+
+def why_none(place: Place) -> str:
+    with pytest.raises(NoActiveVersion) as caught:
+        place.state().require_active()
+    return str(caught.value)
+
+
+def test_the_version_in_use_is_had(tmp_path: Path) -> None:
+    place = Place(tmp_path, "v0.1", "v0.2")
+    place.write(listed("v0.1", "v0.2"))
+    assert place.state().require_active().tag == "v0.2"
+
+
+def test_without_any_version_the_advice_is_to_install_one(tmp_path: Path) -> None:
+    for value in (listed(), {"installed": {"../x": {}}}):
+        place = Place(tmp_path / str(len(value)))
+        place.write(value)
+        assert why_none(place) == "No version of Ollama is installed; install_version installs one."
+
+
+@pytest.mark.parametrize(
+    ("more", "tag"),
+    [({}, "v0.3"), ({"lastSelectedVersion": "v0.2"}, "v0.2"), ({"defaultVersion": "v0.1"}, "v0.1")],
+)
+def test_of_versions_that_are_not_whole_the_wanted_one_is_named(tmp_path: Path, more: dict[str, str], tag: str) -> None:
+    place = Place(tmp_path, "v0.1", "v0.2", "v0.3")
+    place.write(listed("v0.1", "v0.2", "v0.3", **more))
+    for one in ("v0.1", "v0.2", "v0.3"):
+        (tmp_path / "ollama-versions" / one / "ollama").unlink()
+    assert why_none(place) == f"Ollama {tag!r} is not whole: it has no ollama; install_version builds it anew."
+
+
+def test_a_version_whose_folder_is_away_is_named_with_its_folder(tmp_path: Path) -> None:
+    """As when the disk with it is not mounted."""
+    place = Place(tmp_path)
+    place.write(listed("v0.1"))
+    folder = tmp_path / "ollama-versions/v0.1"
+    said = why_none(place)
+    assert said.startswith(f"Ollama 'v0.1' is listed, but its folder {folder} is not there; bring it back, or install_")
+    with pytest.raises(VersionNotFound, match="bring it back"):
+        place.state().get("v0.1")
+    folder.mkdir(parents=True)
+    (folder / "ollama").touch()
+    assert place.state().require_active().tag == "v0.1"

@@ -17,6 +17,7 @@ _TYPED = {
     "get_installed_versions": "pumas apps",
     "get_missing_dependencies": "pumas call get_missing_dependencies",
     "install_version builds it anew": "pumas install APP TAG builds it anew",
+    "install_version installs it anew": "pumas install APP TAG installs it anew",
     "install_version installs one": "pumas install APP installs one",
     "install_version_dependencies": "pumas call install_version_dependencies app_id=APP tag=TAG",
     "list_adoptions": "pumas adopt --list",

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pumas.config import Layout
-from pumas.errors import NoActiveVersion
 from pumas.processes.values import Version
 from pumas.system.service import COMFYUI
 
@@ -25,10 +24,11 @@ SKIP_VARIABLE = "SKIP_BROWSER"
 
 
 class InstalledVersions(Protocol):
-    """What is installed; `pumas.versions` knows it. Raises UnknownApp, VersionNotFound, InvalidInput."""
+    """What is installed, of `pumas.versions`. Raises UnknownApp, VersionNotFound, NoActiveVersion, InvalidInput."""
 
     async def get(self, tag: str, app_id: str) -> Version: ...
     async def active(self, app_id: str) -> Version | None: ...
+    async def require_active(self, app_id: str) -> Version: ...
     async def installed(self, app_id: str) -> Sequence[Version]: ...
 
 
@@ -47,6 +47,8 @@ class DesktopService:
         self._versions = versions
         self._made: Shortcuts | None = None
         self._lock = asyncio.Lock()
+        self.changes = 0
+        """How often shortcuts of versions may have been changed: what was read before is old when it has grown."""
 
     # -- shortcuts of versions ---------------------------------------------------------------------------------------
 
@@ -69,13 +71,19 @@ class DesktopService:
         """
         async with self._lock:
             tag = (await self._versions.get(tag, COMFYUI)).tag
-            await self._do(lambda shortcuts: shortcuts.create(tag, _places(menu, desktop)))
+            try:
+                await self._do(lambda shortcuts: shortcuts.create(tag, _places(menu, desktop)))
+            finally:
+                self.changes += 1
         return await self.state(tag)
 
     async def remove(self, tag: str, *, menu: bool = True, desktop: bool = True) -> ShortcutState:
         """Remove shortcuts, of a version that is gone as well. Raises InvalidInput, DiskError, ReadOnly."""
         async with self._lock:
-            await self._do(lambda shortcuts: shortcuts.remove(_checked(tag), _places(menu, desktop)))
+            try:
+                await self._do(lambda shortcuts: shortcuts.remove(_checked(tag), _places(menu, desktop)))
+            finally:
+                self.changes += 1
         return await self.state(tag)
 
     async def toggle(self, tag: str | None, *, menu: bool = False, desktop: bool = False) -> ShortcutState:
@@ -85,10 +93,7 @@ class DesktopService:
             NoActiveVersion, and as `create`.
         """
         if tag is None:
-            active = await self._versions.active(COMFYUI)
-            if active is None:
-                raise NoActiveVersion("ComfyUI")
-            tag = active.tag
+            tag = (await self._versions.require_active(COMFYUI)).tag
         state = await self.state(tag)
         there = state.menu if menu else state.desktop
         return await (self.remove if there else self.create)(tag, menu=menu, desktop=desktop)
@@ -102,8 +107,7 @@ class DesktopService:
 
     async def create_common(self, *, menu: bool = False, desktop: bool = False) -> None:
         """Raises NoActiveVersion, AlreadyExists, Unsupported, InvalidInput, DiskError, NotEnoughSpace, ReadOnly."""
-        if await self._versions.active(COMFYUI) is None:
-            raise NoActiveVersion("ComfyUI")
+        await self._versions.require_active(COMFYUI)
         async with self._lock:
             await self._do(lambda shortcuts: shortcuts.create(None, _places(menu, desktop)))
 
@@ -164,9 +168,7 @@ class DesktopService:
 
     async def open_install(self, app_id: str = COMFYUI) -> str:
         """Open the folder of the active version. Raises UnknownApp, NoActiveVersion, Unsupported, LaunchFailed."""
-        version = await self._versions.active(app_id)
-        if version is None:
-            raise NoActiveVersion(app_id)
+        version = await self._versions.require_active(app_id)
 
         def work() -> None:
             from pumas.desktop import opening

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pumas.config import Layout
 from pumas.errors import CorruptState
 from pumas.events.stream import EventStream
+from pumas.net import children
 from pumas.net import settings as rules
 from pumas.net.client import NetworkClient
 from pumas.net.settings import NetworkSettings
@@ -44,6 +45,7 @@ class NetworkService:
         self._events, self._troubles = events, troubles or Troubles()
         self._lock = threading.Lock()
         self._settings = self._load()
+        children.choose(self._settings.proxy)
         self._client = NetworkClient(self._settings, changed=self._announce)
 
     @property
@@ -86,6 +88,7 @@ class NetworkService:
             settings = rules.changed(self._settings, **wishes)
             self._save(settings)
             self._client.configure(settings)
+            children.choose(settings.proxy)
             self._settings = settings
             self._events.publish_threadsafe(SETTINGS_TOPIC, settings.shown())
         return settings

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pumas.apps.command import child_environment
 from pumas.errors import GitFailed, InvalidInput
+from pumas.net.children import with_proxy
 from pumas.tables import table
 
 HTTP_VARIABLE = "PUMAS_GIT_HTTP"
@@ -308,7 +309,8 @@ def _write_down(note: Path, pid: int) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in child_environment().items() if not name.startswith(("GIT_", "SSH_"))}
+    ours = with_proxy(child_environment())
+    kept = {name: value for name, value in ours.items() if not name.startswith(("GIT_", "SSH_"))}
     return kept | {
         "GIT_TERMINAL_PROMPT": "0",
         # Looking must leave no lock behind when it is ended.
@@ -345,4 +347,7 @@ def _reason(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:]
     text = re.sub(r"^(fatal|error): ", "", telling[0]) if telling else "it said nothing"
+    if text.endswith(":"):  # of these files, which it lists below
+        named = [line.strip() for line in said.splitlines() if line.startswith("\t")]
+        text = f"{text} {', '.join(named)}"
     return "".join(char if char.isprintable() else "?" for char in text)[:300]

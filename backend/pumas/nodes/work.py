@@ -38,7 +38,9 @@ TRASH = ".pumas-nodes-trash"
 REQUIREMENTS = "requirements.txt"
 LISTING = "list_removed_custom_nodes"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TRASH_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})-[0-9a-f]{8}")
+_TRASH_ID = re.compile(r"(.+)-[0-9a-f]{8}")
+_HIDDEN = (".", "__")
+"""What begins so is no node to ComfyUI either."""
 _UPDATING = "updating"
 
 InstallRequirements = Callable[[Path], None]
@@ -75,6 +77,14 @@ def check_name(text: str) -> str:
     return relative_path(text, "node_name")
 
 
+def check_present(text: str) -> str:
+    """The name of a node that may be there: people and other programs name folders as they like, with spaces and in any
+    script. Raises InvalidInput: it is hidden, or no name of one folder everywhere."""
+    if "/" in text or text.startswith(_HIDDEN):
+        raise InvalidInput("node_name", "must be the name of one folder, as get_custom_nodes shows it")
+    return relative_path(text, "node_name")
+
+
 def name_of(url: str) -> str:
     """What a repository's folder is called by itself. Raises InvalidInput."""
     return check_name(check_url(url).rstrip("/").rsplit("/", 1)[-1].removesuffix(".git"))
@@ -96,7 +106,7 @@ class Nodes:
         with disk_errors("Looking for custom nodes"):
             try:
                 with os.scandir(self._place) as entries:
-                    names = sorted(e.name for e in entries if not e.name.startswith((".", "__")) and e.is_dir())
+                    names = sorted(e.name for e in entries if not e.name.startswith(_HIDDEN) and e.is_dir())
             except (FileNotFoundError, NotADirectoryError):
                 return []
         return [self._node(name, known.nodes.get(name, {})) for name in names]
@@ -232,7 +242,7 @@ class Nodes:
         """
         known = self._record.read()
         one = self._find(trash_id, known)
-        place = self._where(one.name)
+        place = contained(self._place, check_present(one.name), "node_name")
         entry = facts(known.trash.pop(trash_id, {}), "node")
         if os.path.lexists(place):
             raise AlreadyExists(f"{one.name} already exists in {self._place.name}; remove it first.")
@@ -259,7 +269,7 @@ class Nodes:
     def _in_trash(self) -> Sequence[str]:
         with disk_errors("Looking into the trash of custom nodes"):
             try:
-                return [name for name in os.listdir(self._trash) if _TRASH_ID.fullmatch(name)]
+                return [name for name in os.listdir(self._trash) if _name_in(name) is not None]
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
@@ -272,9 +282,9 @@ class Nodes:
     def _removed(trash_id: str, known: Known) -> RemovedNode:
         entry = known.trash.get(trash_id, {})
         node = facts(entry, "node")
-        match = _TRASH_ID.fullmatch(trash_id)
-        assert match is not None
-        return RemovedNode(trash_id, match[1], text(node, "url"), text(node, "commit"), text(entry, "removed_at"))
+        name = _name_in(trash_id)
+        assert name is not None
+        return RemovedNode(trash_id, name, text(node, "url"), text(node, "commit"), text(entry, "removed_at"))
 
     # -- after a kill ------------------------------------------------------------------------------------------------
 
@@ -287,13 +297,13 @@ class Nodes:
         known = self._record.read()
         changed = False
         for trash_id, entry in list(known.trash.items()):
-            name, node = _TRASH_ID.fullmatch(trash_id), facts(entry, "node")
+            name, node = _name_in(trash_id), facts(entry, "node")
             if name is None or os.path.lexists(self._trash / trash_id):
                 continue
             # It was not moved there yet, or is back already; or it was being removed for good.
             purged = os.path.lexists(self._folder / STAGING / trash_id)
-            if node and not purged and os.path.lexists(self._place / name[1]):
-                known.nodes.setdefault(name[1], node)
+            if node and not purged and os.path.lexists(self._place / name):
+                known.nodes.setdefault(name, node)
             del known.trash[trash_id]
             changed = True
         for name, entry in list(known.nodes.items()):
@@ -312,14 +322,15 @@ class Nodes:
         return contained(self._place, check_name(name), "node_name")
 
     def _there(self, name: str) -> Path:
-        check_name(name)
-        path = self._place / name
+        path = self._place / check_present(name)
         if not path.is_dir():
             raise NodeNotFound(name, self._tag)
         return path
 
     def _is_there(self, name: str) -> bool:
-        return _NAME.fullmatch(name) is not None and os.path.lexists(self._place / name)
+        with contextlib.suppress(InvalidInput):
+            return os.path.lexists(self._place / check_present(name))
+        return False
 
     def _node(self, name: str, entry: JsonObject) -> Node:
         path = self._place / name
@@ -330,6 +341,15 @@ class Nodes:
             has_requirements=(path / REQUIREMENTS).is_file(),
             is_checkout=_is_checkout(path),
         )
+
+
+def _name_in(trash_id: str) -> str | None:
+    """The name inside an id of the trash; None when it is none of ours."""
+    match = _TRASH_ID.fullmatch(trash_id)
+    if match is not None:
+        with contextlib.suppress(InvalidInput):
+            return check_present(match[1])
+    return None
 
 
 def _is_checkout(path: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pumas.errors import NoActiveVersion
 from pumas.processes import patch
 from pumas.processes.values import Version, Versions
 from pumas.system.service import COMFYUI
@@ -16,6 +15,8 @@ class Patching:
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
+        self.changes = 0
+        """How often a `main.py` may have been changed: what was read before is old when it has grown."""
         self._lock = asyncio.Lock()
 
     async def is_patched(self, tag: str | None) -> bool:
@@ -41,8 +42,10 @@ class Patching:
         return await self._change(tag, turn)
 
     async def _change(self, tag: str | None, work: Callable[[Version], bool]) -> bool:
-        version = await self._versions.active(COMFYUI) if tag is None else await self._versions.get(tag, COMFYUI)
-        if version is None:
-            raise NoActiveVersion("ComfyUI")
+        versions = self._versions
+        version = await (versions.require_active(COMFYUI) if tag is None else versions.get(tag, COMFYUI))
         async with self._lock:
-            return await asyncio.to_thread(work, version)
+            try:
+                return await asyncio.to_thread(work, version)
+            finally:
+                self.changes += 1

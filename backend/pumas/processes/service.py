@@ -23,7 +23,6 @@ from pumas.errors import (
     AlreadyRunning,
     FileUnavailable,
     Interrupted,
-    NoActiveVersion,
     NotRunning,
     ProcessNotFound,
     PumasError,
@@ -266,9 +265,8 @@ class ProcessService:
         starting.check_arguments(extra_args)
         app = await asyncio.to_thread(self._apps.get, app_id)
         async with self._starting.setdefault(app.id, asyncio.Lock()):
-            version = await (self._versions.active(app.id) if tag is None else self._versions.get(tag, app.id))
-            if version is None:
-                raise NoActiveVersion(app.name)
+            versions = self._versions
+            version = await (versions.require_active(app.id) if tag is None else versions.get(tag, app.id))
             running = self._going(app.id)
             if running is not None:
                 raise AlreadyRunning(app.name, running.record.tag)

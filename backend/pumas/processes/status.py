@@ -2,7 +2,8 @@
 
 Implements `pumas.system.service.RunningApps`. Which version is active, which shortcuts it has and which release is
 newest is asked of others (`Sources`), at most once a second while somebody polls, and never while somebody waits: a
-poll is answered with what was found before.
+poll is answered with what was found before. Only the first after a change that was made here looks itself, so that who
+did something sees it done.
 """
 
 from __future__ import annotations
@@ -42,15 +43,20 @@ class Sources:
     """Where the facts about ComfyUI come from; they may look at files, and never ask the network, not even behind.
 
     `active`: the version in use. `newest`: the newest release's tag as far as it is known. `shortcuts`: of a tag.
+    `changes`: a number from memory that grows with each change of any of them that was made here.
     """
 
     active: Callable[[], Awaitable[Version | None]]
     newest: Callable[[], Awaitable[str | None]] | None = None
     shortcuts: Callable[[str], Awaitable[Shortcuts]] | None = None
+    changes: Callable[[], int] = lambda: 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
+    """`changes` were made before it was looked."""
+
+    changes: int
     active: str | None
     patched: bool
     shortcuts: Shortcuts
@@ -97,8 +103,11 @@ class AppsStatus:
 
     async def _recent(self) -> _Facts:
         age = self._clock() - self._found_at
-        if self._facts is None or age > USELESS_S:
-            return await _soon(self._begin(0.0))
+        changes = self._sources.changes()
+        if self._facts is None or age > USELESS_S or self._facts.changes < changes:
+            facts = await _soon(self._begin(0.0))
+            # One that was looking already may not have seen it.
+            return facts if facts.changes >= changes else await _soon(self._begin(0.0))
         if age > MAX_AGE_S:
             self._begin(LATER_S)
         return self._facts
@@ -117,6 +126,7 @@ class AppsStatus:
 
     async def _look(self) -> _Facts:
         sources = self._sources
+        changes = sources.changes()
         version = await _or(None, sources.active)
         shortcuts, newest = Shortcuts(), None
         if version is not None and (ask := sources.shortcuts) is not None:
@@ -126,8 +136,9 @@ class AppsStatus:
             newest = await _or(newest, sources.newest)
         patched = version is not None and await asyncio.to_thread(patch.is_patched, Path(version.folder))
         release = _release(version, newest)
-        facts = _Facts(release.current_version, patched, shortcuts, release)
-        self._facts, self._found_at = facts, self._clock()
+        facts = _Facts(changes, release.current_version, patched, shortcuts, release)
+        if self._facts is None or self._facts.changes <= changes:
+            self._facts, self._found_at = facts, self._clock()
         return facts
 
 

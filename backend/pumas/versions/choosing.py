@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pumas.apps.description import AppDescription, this_platform
 from pumas.errors import ReleaseNotFound
+from pumas.versions.checksums import list_for
 from pumas.versions.fetching import Archive, published_digest
 from pumas.versions.releases import Release
 
@@ -28,5 +29,8 @@ def archive_of(app: AppDescription, release: Release) -> Archive:
     size, url = asset.get("size"), asset.get("browser_download_url")
     if not isinstance(url, str):
         raise ReleaseNotFound(app.name, release.tag, "does not say where its files are")
-    known = size if isinstance(size, int) and 0 < size < 2**47 else None
-    return Archive(url, name, known, published_digest(asset.get("digest")) if known else None)
+    if not isinstance(size, int) or not 0 < size < 2**47:
+        return Archive(url, name)
+    digest = published_digest(asset.get("digest"))
+    listed = named.get(list_for(name, named) or "", {}).get("browser_download_url") if digest is None else None
+    return Archive(url, name, size, digest, listed if isinstance(listed, str) else None)

@@ -235,7 +235,7 @@ class Install:
         )
         archive, sha256 = fetch.run()
         size = archive.stat().st_size
-        verified = "as published" if self._plan.archive.sha256 else "no digest is published"
+        verified = "as published" if fetch.compared else "not compared with a published one"
         self._log.say(f"{size:,} bytes, sha256 {sha256} ({verified}).")
         self._progress.arrived(self._plan.archive.name, "archive", size)
         self._kept = {**self._kept, "sha256": sha256, "size": size}  # it is there still when this is not kept
@@ -252,6 +252,8 @@ class Install:
         with disk_errors("Unpacking"):
             top = fresh if (fresh / self._app.package.complete[0].split("|")[0]).exists() else single_folder(fresh)
             top.chmod(0o755)
+            for name in self._app.package.programs:
+                _let_run(top / name)
             os.rename(top, self._tree)
         remove_tree(fresh)
 
@@ -397,6 +399,12 @@ class Install:
         if self._placing.is_placed():
             return
         self._places.discard(self._job.job_id)
+
+
+def _let_run(program: Path) -> None:
+    """Archives that were packed on Windows, or from stored artifacts of a build, say of no file that it may be run."""
+    if program.is_file():
+        program.chmod(program.stat().st_mode | 0o111)
 
 
 def _is_direct(one: Resolved) -> bool:

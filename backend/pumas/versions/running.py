@@ -27,6 +27,7 @@ from pumas.versions.places import write_lightly
 
 LOOK_S = 0.1
 TERM_S = 0.5
+_LAST_WORDS_S = 1.0
 _TAIL_LINES = 40
 _LONGEST_LINE = 4096
 
@@ -81,7 +82,7 @@ class Running:
             self.wait(LOOK_S)  # it has said its last word
             status = self.process.poll()
         if status is not None:
-            self._reader.join(1.0)  # a grandchild may keep the pipe open for ever
+            self._reader.join(_LAST_WORDS_S)  # a grandchild may keep the pipe open for ever
         return status
 
     def lines(self) -> list[str]:
@@ -105,6 +106,10 @@ class Running:
         end_group(self.process.pid, lambda: self.process.poll() is not None, term_s)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(5.0)
+        self._reader.join(_LAST_WORDS_S)
+        if self.process.stdout is not None and not self._reader.is_alive():
+            # Else something that it started, in a session of its own, has the pipe; closing it would wait for that.
+            self.process.stdout.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -149,15 +154,14 @@ class Programs:
             )
         except OSError as error:
             raise InstallFailed("start", f"{Path(argv[0]).name} cannot be started: {error.strerror}.") from None
-        with process:
-            running = Running(process, self._log)
-            try:
-                self._write_note(process.pid)
-                yield running
-            finally:
-                running.end()
-                with contextlib.suppress(OSError):
-                    self._note.unlink(missing_ok=True)
+        running = Running(process, self._log)
+        try:
+            self._write_note(process.pid)
+            yield running
+        finally:
+            running.end()
+            with contextlib.suppress(OSError):
+                self._note.unlink(missing_ok=True)
 
     def run(
         self,

@@ -88,6 +88,11 @@ class VersionService:
         """Have `call` done when the last of a tag is removed for good (links, …)."""
         self._after_loss.append(call)
 
+    @property
+    def changes(self) -> int:
+        """How often something was told of a version or of releases: what was read before is old when it has grown."""
+        return self._known.changes
+
     async def open(self) -> None:
         """Finish or go on with what a stop or a kill interrupted. Call after the jobs are open."""
         kept = await self.installs.unfinished()
@@ -148,6 +153,10 @@ class VersionService:
             return one.state.get(tag) if tag else None
 
         return await self._known.do(app_id, active)
+
+    async def require_active(self, app_id: str = DEFAULT_APP) -> InstalledVersion:
+        """The version in use. Raises UnknownApp, NoActiveVersion."""
+        return await self._known.do(app_id, lambda one: one.state.require_active())
 
     async def default(self, app_id: str = DEFAULT_APP) -> str | None:
         return await self._known.do(app_id, lambda one: one.state.default())

@@ -8,6 +8,7 @@ until `rebuild`. Calls block; they come from worker threads.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Collection, Generator
@@ -18,11 +19,11 @@ from typing import Any, cast
 from pumas.apps.command import VENV, is_complete, missing_of
 from pumas.apps.description import AppDescription
 from pumas.config import Layout
-from pumas.errors import CorruptState, InvalidInput, VersionNotFound
+from pumas.errors import CorruptState, InvalidInput, NoActiveVersion, VersionNotFound
 from pumas.storage import json_file
 from pumas.storage.files import disk_errors, make_folders, write_durably
 from pumas.storage.json_file import JsonObject, StateLock, backup_path
-from pumas.storage.paths import contained
+from pumas.storage.paths import contained, display_name
 from pumas.storage.troubles import Troubles
 from pumas.versions.tags import check_tag, newest_first
 
@@ -60,6 +61,11 @@ class _State:
     """False: rebuilt from the disk because the file cannot be read."""
     error: str = ""
 
+    @functools.cached_property
+    def entries(self) -> dict[str, JsonObject]:
+        """Tag -> what is known; made once, since each version of a long list is asked for by itself."""
+        return _entries(self.value)
+
 
 class VersionState:
     """Thread-safe."""
@@ -80,21 +86,21 @@ class VersionState:
 
     def installed(self) -> list[InstalledVersion]:
         """Those that are listed and whole on disk, newest first."""
-        known = _entries(self._load().value)
+        known = self._load().entries
         tags = [tag for tag in known if self.is_whole(tag)]
         self._tell_of(known.keys() - set(tags))
         return [InstalledVersion(self.app.id, tag, self.place(tag), known[tag]) for tag in newest_first(self.app, tags)]
 
     def listed(self) -> set[str]:
         """Tags in the list, whole on disk or not."""
-        return set(_entries(self._load().value))
+        return set(self._load().entries)
 
     def get(self, tag: str) -> InstalledVersion:
         """Raises VersionNotFound, InvalidInput."""
         found = self.get_listed(tag)
         lacks = missing_of(self.app, found.folder)
         if lacks:
-            helps = "install_version_dependencies" if self.lacks_environment(found.tag) else "install_version"
+            helps = "install_version_dependencies" if self._only_environment(lacks) else "install_version"
             why = f"is not whole: it has no {lacks[0].split('|')[0]}; {helps} builds it anew"
             raise VersionNotFound(self.app.name, found.tag, why)
         return found
@@ -121,14 +127,21 @@ class VersionState:
     def get_listed(self, tag: str) -> InstalledVersion:
         """Also one that is there and not whole. Raises as `get`."""
         tag = check_tag(tag)
-        info = _entries(self._load().value).get(tag)
-        if info is None or not self.place(tag).is_dir():
+        info = self._load().entries.get(tag)
+        if info is None:
             raise VersionNotFound(self.app.name, tag)
-        return InstalledVersion(self.app.id, tag, self.place(tag), info)
+        place = self.place(tag)
+        if not place.is_dir():
+            helps = "bring it back, or install_version installs it anew"
+            why = f"is listed, but its folder {display_name(str(place))} is not there; {helps}"
+            raise VersionNotFound(self.app.name, tag, why)
+        return InstalledVersion(self.app.id, tag, place, info)
 
     def lacks_environment(self, tag: str) -> bool:
         """Whether all that it lacks is its Python environment, as after the system's Python has gone."""
-        lacks = missing_of(self.app, self.place(tag))
+        return self._only_environment(missing_of(self.app, self.place(tag)))
+
+    def _only_environment(self, lacks: Collection[str]) -> bool:
         return bool(lacks) and self.app.python is not None and all(one.startswith(VENV) for one in lacks)
 
     def place(self, tag: str) -> Path:
@@ -152,6 +165,24 @@ class VersionState:
             chosen = next((wish for wish in wishes if wish in tags), tags[0] if tags else None)
             self._set_active(cast("str | None", chosen))
             return self._active
+
+    def require_active(self) -> InstalledVersion:
+        """The version in use. Raises NoActiveVersion: none is listed, or none of those is whole; then it says why not
+        of the one that would be used."""
+        tag = self.active()
+        if tag is not None:
+            return self.get(tag)
+        value = self._load().value
+        wishes = [value.get("defaultVersion"), value.get("lastSelectedVersion")]
+        listed = newest_first(self.app, self.listed())
+        for tag in sorted(listed, key=lambda tag: wishes.index(tag) if tag in wishes else len(wishes)):
+            try:
+                return self.get(tag)
+            except VersionNotFound as error:
+                raise NoActiveVersion(self.app.name, str(error)) from None
+            except InvalidInput:  # no name for a folder; nobody could use it
+                continue
+        raise NoActiveVersion(self.app.name)
 
     def default(self) -> str | None:
         """The tag that the user prefers, installed or not."""
@@ -270,7 +301,7 @@ class VersionState:
 
     def validate(self, busy: set[str]) -> Validation:
         """Compare the list with the disk. `busy` tags are being worked on and left out."""
-        known = _entries(self._load().value)
+        known = self._load().entries
         whole = {tag for tag in known if self.is_whole(tag)}
         there = set(self.folders())
         return Validation(
@@ -294,7 +325,7 @@ class VersionState:
             value["history"] = [*kept, *remember][-_HISTORY_KEPT:]
 
     def _known(self, tag: str) -> bool:
-        return tag in _entries(self._load().value) and self.is_whole(tag)
+        return tag in self._load().entries and self.is_whole(tag)
 
     def _load(self) -> _State:
         with self._lock:
@@ -363,7 +394,7 @@ class VersionState:
 
     def info(self, tag: str) -> JsonObject:
         """What the list holds about a version, whole on disk or not; `{}` when nothing."""
-        return _entries(self._load().value).get(tag, {})
+        return self._load().entries.get(tag, {})
 
     @staticmethod
     def marker(folder: Path) -> JsonObject:

@@ -141,7 +141,12 @@ impl PumasApi {
         let desktop = DesktopService::new(&layout, Arc::clone(&installed));
         let processes = ProcessService::new(&layout, events.clone(), &troubles, &apps, versions.clone());
         let patching = Patching::new(Arc::clone(&installed));
-        let apps_status = AppsStatus::new(processes.clone(), versions.clone(), desktop.clone());
+        let apps_status = AppsStatus::new(
+            processes.clone(),
+            versions.clone(),
+            desktop.clone(),
+            patching.clone(),
+        );
         follow_versions(&versions, &apps, &keeper, &links, &nodes, &desktop);
         follow_runs(&versions, &processes, &patching, &desktop);
         let updates = UpdateService::new(&layout, &jobs, network.client.clone());

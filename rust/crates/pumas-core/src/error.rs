@@ -337,8 +337,8 @@ pub enum Error {
     /// There is no earlier version.
     #[error("{0} has no earlier version to go back to.")]
     NothingToRollBack(String),
-    /// Something was asked of the active version, and there is none: as soon as one is installed, one is active.
-    #[error("No version of {0} is installed; install_version installs one.")]
+    /// Something was asked of the active version, and there is none: as soon as a whole one is installed, one is active.
+    #[error("{0}")]
     NoActiveVersion(String),
     /// The version runs already.
     #[error("{app} {} runs already; stop it first.", cut(tag, 100))]

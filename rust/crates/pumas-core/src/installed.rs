@@ -33,6 +33,12 @@ pub trait Installed: Send + Sync {
     /// # Errors
     /// `UnknownApp`.
     fn active(&self, app_id: &str) -> Result<Option<Version>>;
+
+    /// The one in use.
+    ///
+    /// # Errors
+    /// `UnknownApp`, `NoActiveVersion`.
+    fn require_active(&self, app_id: &str) -> Result<Version>;
 }
 
 impl From<InstalledVersion> for Version {
@@ -60,5 +66,9 @@ impl Installed for VersionService {
             .active()?
             .map(|tag| state.get(&tag).map(Version::from))
             .transpose()
+    }
+
+    fn require_active(&self, app_id: &str) -> Result<Version> {
+        self.state(app_id)?.require_active().map(Version::from)
     }
 }

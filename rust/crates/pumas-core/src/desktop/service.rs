@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use super::shortcuts::{Place, Shortcuts};
 use crate::apps::DEFAULT_APP;
 use crate::blocking::blocking;
 use crate::config::Layout;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::installed::Installed;
 use crate::versions::check_tag;
 
@@ -69,6 +70,7 @@ struct Shared {
     installed: Arc<dyn Installed>,
     shortcuts: Shortcuts,
     changing: tokio::sync::Mutex<()>,
+    changes: AtomicU64,
 }
 
 /// Cheap to clone.
@@ -86,6 +88,7 @@ impl DesktopService {
             installed,
             shortcuts: Shortcuts::new(Arc::clone(layout)),
             changing: tokio::sync::Mutex::default(),
+            changes: AtomicU64::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -98,6 +101,12 @@ impl DesktopService {
     ) -> Result<T> {
         let shared = Arc::clone(&self.shared);
         blocking(move || work(&shared)).await
+    }
+
+    /// How often shortcuts of versions may have been changed: what was read before is old when it has grown.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.load(Ordering::Acquire)
     }
 
     // -- shortcuts of versions ---------------------------------------------------------------------------------------
@@ -260,8 +269,7 @@ impl DesktopService {
     /// `UnknownApp`, `NoActiveVersion`, `Unsupported`, `LaunchFailed`.
     pub async fn open_install(&self, app_id: String) -> Result<String> {
         self.in_thread(move |shared| {
-            let version = shared.installed.active(&app_id)?;
-            let version = version.ok_or(Error::NoActiveVersion(app_id))?;
+            let version = shared.installed.require_active(&app_id)?;
             opening::open_target(version.folder.as_os_str())?;
             Ok(shown(&version.folder))
         })
@@ -289,21 +297,22 @@ fn common(shared: &Shared) -> ShortcutState {
 
 fn create(shared: &Shared, tag: &str, chosen: Chosen) -> Result<ShortcutState> {
     let tag = shared.installed.get(DEFAULT_APP, tag)?.tag;
-    shared.shortcuts.create(Some(&tag), &chosen.places())?;
+    let created = shared.shortcuts.create(Some(&tag), &chosen.places());
+    shared.changes.fetch_add(1, Ordering::AcqRel);
+    created?;
     state(shared, &tag)
 }
 
 fn remove(shared: &Shared, tag: &str, chosen: Chosen) -> Result<ShortcutState> {
     let tag = check_tag(tag)?;
-    shared.shortcuts.remove(Some(tag), &chosen.places())?;
+    let removed = shared.shortcuts.remove(Some(tag), &chosen.places());
+    shared.changes.fetch_add(1, Ordering::AcqRel);
+    removed?;
     state(shared, tag)
 }
 
 fn active(shared: &Shared) -> Result<String> {
-    let version = shared.installed.active(DEFAULT_APP)?;
-    version
-        .map(|version| version.tag)
-        .ok_or_else(|| Error::NoActiveVersion(NAME.to_owned()))
+    Ok(shared.installed.require_active(DEFAULT_APP)?.tag)
 }
 
 fn shown(path: &Path) -> String {

@@ -5,6 +5,7 @@
 
 mod address;
 mod breaker;
+pub(crate) mod children;
 mod client;
 mod encoding;
 mod hosts;

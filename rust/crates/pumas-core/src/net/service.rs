@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::children;
 use super::client::NetworkClient;
 use super::hosts::NetworkStatus;
 use super::settings::{Changes, NetworkSettings};
@@ -81,6 +82,7 @@ impl NetworkService {
         blocking(move || {
             let settings = service.shared.load();
             service.client.configure(&settings)?;
+            children::choose(settings.proxy.as_ref());
             *locked(&service.shared.settings) = settings;
             Ok(())
         })
@@ -110,6 +112,7 @@ impl NetworkService {
             let settings = service.settings().changed(changes)?;
             service.shared.save(&settings)?;
             service.client.configure(&settings)?;
+            children::choose(settings.proxy.as_ref());
             *locked(&service.shared.settings) = settings.clone();
             service.shared.events.publish(SETTINGS_TOPIC, &settings.shown());
             Ok(settings)

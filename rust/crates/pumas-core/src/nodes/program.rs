@@ -20,6 +20,7 @@ use crate::apps::child_environment;
 use crate::child;
 use crate::contracts::tables;
 use crate::error::{Error, Result};
+use crate::net::children::with_proxy;
 use crate::storage::files::reason;
 use crate::storage::unicode::is_printable;
 use crate::system::dependencies::find_program;
@@ -198,7 +199,7 @@ fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
         let name = name.as_encoded_bytes();
         !name.starts_with(b"GIT_") && !name.starts_with(b"SSH_")
     };
-    let ours = child_environment::<OsString, OsString>([]);
+    let ours = with_proxy(child_environment::<OsString, OsString>([]));
     let mut kept: Vec<(OsString, OsString)> = ours.into_iter().filter(|(name, _)| is_kept(name)).collect();
     let fixed = [
         ("GIT_TERMINAL_PROMPT", "0"),
@@ -233,6 +234,16 @@ fn why(said: &str) -> String {
         .strip_prefix("fatal: ")
         .or_else(|| text.strip_prefix("error: "))
         .unwrap_or(text);
+    let mut text = text.to_owned();
+    if text.ends_with(':') {
+        // Of these files, which it lists below.
+        let named: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with('\t'))
+            .map(str::trim)
+            .collect();
+        text = format!("{text} {}", named.join(", "));
+    }
     let shown: String = text
         .chars()
         .map(|c| if is_printable(c) { c } else { '?' })
@@ -260,6 +271,8 @@ mod tests {
     fn reasons_are_short_and_printable() {
         assert_eq!(why("x\nfatal: no \u{1b}[31mway\nlast"), "no ?[31mway");
         assert_eq!((why(""), why("a\nb\n")), ("it said nothing".into(), "b".into()));
+        let said = "error: would be overwritten:\n\ta.py\n\tb/c.py\nPlease move or remove them.\nAborting\n";
+        assert_eq!(why(said), "would be overwritten: a.py, b/c.py");
     }
 
     #[test]

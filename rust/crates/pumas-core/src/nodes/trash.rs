@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::naming::name_in;
+use super::naming::{check_present, name_in};
 use super::record::{Known, facts, text};
 use super::work::{Nodes, STAGING, names_in, object};
 use crate::error::{Error, Result};
@@ -14,6 +14,7 @@ use crate::storage::clock::now;
 use crate::storage::files::{
     During as _, FOLDER_MODE, PRIVATE_FOLDER_MODE, exists, make_folders, random_hex, rename_new,
 };
+use crate::storage::paths::contained;
 use crate::versions::places::remove_tree;
 
 const LISTING: &str = "list_removed_custom_nodes";
@@ -83,7 +84,7 @@ impl Nodes {
         let mut known = self.record.read()?;
         let one = self.find(trash_id, &known)?;
         let what = format!("Restoring {}", one.name);
-        let place = self.where_of(&one.name)?;
+        let place = contained(&self.place, check_present(&one.name)?, "node_name")?;
         let entry = facts(&known.trash.shift_remove(trash_id).unwrap_or_default(), "node");
         if exists(&place) {
             return Err(Error::AlreadyExists(format!(

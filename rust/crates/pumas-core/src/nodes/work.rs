@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::addresses::check_commit;
 use super::git::Git;
-use super::naming::{check_name, is_name, name_in};
+use super::naming::{HIDDEN, check_name, check_present, name_in};
 use super::record::{Record, facts, text};
 use crate::error::{Error, Result};
 use crate::storage::clock::now;
@@ -93,7 +93,7 @@ impl Nodes {
         let known = self.record.read()?;
         let mut names = names_in(&self.place).during("Looking for custom nodes")?;
         names.retain(|name| {
-            !name.starts_with('.') && !name.starts_with("__") && self.place.join(name).is_dir()
+            !HIDDEN.iter().any(|start| name.starts_with(start)) && self.place.join(name).is_dir()
         });
         Ok(names
             .iter()
@@ -302,7 +302,7 @@ impl Nodes {
     }
 
     pub(super) fn there(&self, name: &str) -> Result<PathBuf> {
-        let path = self.place.join(check_name(name)?);
+        let path = self.place.join(check_present(name)?);
         if path.is_dir() {
             return Ok(path);
         }
@@ -313,7 +313,7 @@ impl Nodes {
     }
 
     fn is_there(&self, name: &str) -> bool {
-        is_name(name) && exists(&self.place.join(name))
+        check_present(name).is_ok() && exists(&self.place.join(name))
     }
 
     fn node(&self, name: &str, entry: &JsonObject) -> Node {

@@ -1,11 +1,12 @@
 //! Which version's `main.py` is meant, for `patch`. One change at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::patch;
 use crate::apps::DEFAULT_APP;
 use crate::blocking::blocking;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::installed::{Installed, Version};
 
 /// None for a tag means the active version. All fail with `InvalidInput` and `VersionNotFound` for a tag that is none.
@@ -13,6 +14,7 @@ use crate::installed::{Installed, Version};
 pub struct Patching {
     installed: Arc<dyn Installed>,
     changing: Arc<tokio::sync::Mutex<()>>,
+    changes: Arc<AtomicU64>,
 }
 
 impl Patching {
@@ -22,7 +24,14 @@ impl Patching {
         Self {
             installed,
             changing: Arc::default(),
+            changes: Arc::default(),
         }
+    }
+
+    /// How often a `main.py` may have been changed: what was read before is old when it has grown.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Without any version it is not.
@@ -32,7 +41,10 @@ impl Patching {
     pub async fn is_patched(&self, tag: Option<String>) -> Result<bool> {
         let installed = Arc::clone(&self.installed);
         blocking(move || {
-            let version = find(&*installed, tag.as_deref())?;
+            let version = match tag {
+                Some(tag) => Some(installed.get(DEFAULT_APP, &tag)?),
+                None => installed.active(DEFAULT_APP)?,
+            };
             Ok(version.is_some_and(|version| patch::is_patched(&version.folder)))
         })
         .await
@@ -76,18 +88,16 @@ impl Patching {
         work: impl FnOnce(&Version) -> Result<bool> + Send + 'static,
     ) -> Result<bool> {
         let _one = self.changing.lock().await;
-        let installed = Arc::clone(&self.installed);
+        let (installed, changes) = (Arc::clone(&self.installed), Arc::clone(&self.changes));
         blocking(move || {
-            let version = find(&*installed, tag.as_deref())?;
-            work(&version.ok_or_else(|| Error::NoActiveVersion("ComfyUI".to_owned()))?)
+            let version = match tag {
+                Some(tag) => installed.get(DEFAULT_APP, &tag)?,
+                None => installed.require_active(DEFAULT_APP)?,
+            };
+            let done = work(&version);
+            changes.fetch_add(1, Ordering::AcqRel);
+            done
         })
         .await
-    }
-}
-
-fn find(installed: &dyn Installed, tag: Option<&str>) -> Result<Option<Version>> {
-    match tag {
-        Some(tag) => installed.get(DEFAULT_APP, tag).map(Some),
-        None => installed.active(DEFAULT_APP),
     }
 }

@@ -333,10 +333,9 @@ impl ProcessService {
         let _turn = turn.lock().await;
         let versions = &self.shared.versions;
         let version = match &wish.tag {
-            None => versions.active(&app.id).await?,
-            Some(tag) => Some(versions.get(tag, &app.id).await?),
+            None => versions.require_active(&app.id).await?,
+            Some(tag) => versions.get(tag, &app.id).await?,
         };
-        let version = version.ok_or_else(|| Error::NoActiveVersion(app.name.clone()))?;
         if let Some(running) = self.shared.going_of(&app.id) {
             return Err(Error::AlreadyRunning {
                 app: app.name.clone(),

@@ -1,7 +1,8 @@
 //! What `get_status` says of the apps, put together from memory and from facts that are looked up behind.
 //!
 //! Which version is active, which shortcuts it has and which release is newest is asked of others, at most once a second
-//! while somebody polls, and never while somebody waits: a poll is answered with what was found before.
+//! while somebody polls, and never while somebody waits: a poll is answered with what was found before. Only the first
+//! after a change that was made here looks itself, so that who did something sees it done.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::patch;
+use super::patching::Patching;
 use super::service::ProcessService;
 use super::values::{RunInfo, RunState};
 use crate::apps::DEFAULT_APP;
@@ -35,9 +37,17 @@ struct Facts {
     release: ReleaseInfo,
 }
 
+#[derive(Clone)]
+struct Found {
+    at: Instant,
+    /// So many changes were made before it was looked.
+    changes: u64,
+    facts: Facts,
+}
+
 #[derive(Default)]
 struct State {
-    found: Option<(Instant, Facts)>,
+    found: Option<Found>,
     is_looking: bool,
 }
 
@@ -47,17 +57,24 @@ pub struct AppsStatus {
     processes: ProcessService,
     versions: VersionService,
     desktop: DesktopService,
+    patching: Patching,
     state: Arc<Mutex<State>>,
 }
 
 impl AppsStatus {
     /// Looks at nothing yet.
     #[must_use]
-    pub fn new(processes: ProcessService, versions: VersionService, desktop: DesktopService) -> Self {
+    pub fn new(
+        processes: ProcessService,
+        versions: VersionService,
+        desktop: DesktopService,
+        patching: Patching,
+    ) -> Self {
         Self {
             processes,
             versions,
             desktop,
+            patching,
             state: Arc::default(),
         }
     }
@@ -78,14 +95,19 @@ impl AppsStatus {
     async fn recent(&self) -> Result<Facts> {
         let known = locked(&self.state).found.clone();
         match known {
-            Some((at, facts)) if at.elapsed() <= USELESS => {
-                if at.elapsed() > MAX_AGE {
+            Some(found) if found.at.elapsed() <= USELESS && found.changes >= self.changes() => {
+                if found.at.elapsed() > MAX_AGE {
                     self.look_behind();
                 }
-                Ok(facts)
+                Ok(found.facts)
             }
             _ => self.soon().await,
         }
+    }
+
+    /// From memory; grows with each change that was made here of what is looked at.
+    fn changes(&self) -> u64 {
+        self.versions.changes() + self.desktop.changes() + self.patching.changes()
     }
 
     fn look_behind(&self) {
@@ -112,6 +134,7 @@ impl AppsStatus {
 
     /// A part that cannot be known takes nothing from the rest; its own methods say why.
     async fn look(&self) -> Result<Facts> {
+        let changes = self.changes();
         let version = self.versions.active(DEFAULT_APP).await.ok().flatten();
         let newest = self.versions.offers.newest(DEFAULT_APP).await.ok().flatten();
         let mut facts = Facts::default();
@@ -128,7 +151,14 @@ impl AppsStatus {
             latest_version: newest,
             current_version: current,
         };
-        locked(&self.state).found = Some((Instant::now(), facts.clone()));
+        let mut state = locked(&self.state);
+        if state.found.as_ref().is_none_or(|found| found.changes <= changes) {
+            state.found = Some(Found {
+                at: Instant::now(),
+                changes,
+                facts: facts.clone(),
+            });
+        }
         Ok(facts)
     }
 

@@ -213,7 +213,7 @@ impl Install<'_> {
             folder: work,
         };
         let (progress, total) = (Arc::clone(self.progress), archive.size);
-        let (place, sha256) = fetch.run(Way {
+        let (place, sha256, compared) = fetch.run(Way {
             network: self.known.network.clone(),
             bandwidth: Arc::clone(&self.known.bandwidth),
             runtime: self.runtime.clone(),
@@ -222,9 +222,10 @@ impl Install<'_> {
         })?;
         let size = place.metadata().during("Installing")?.len();
         self.progress.download(size, Some(size), None, None);
-        let verified = match archive.sha256 {
-            Some(_) => "as published",
-            None => "no digest is published",
+        let verified = if compared {
+            "as published"
+        } else {
+            "not compared with a published one"
         };
         self.log
             .say(&format!("{} bytes, sha256 {sha256} ({verified}).", grouped(size)));
@@ -251,6 +252,10 @@ impl Install<'_> {
                 single_folder(&fresh)?
             };
             fs::set_permissions(&top, fs::Permissions::from_mode(0o755))?;
+            package
+                .programs
+                .iter()
+                .try_for_each(|name| let_run(&top.join(name)))?;
             fs::rename(&top, tree)
         };
         placed().during(UNPACKING)?;
@@ -513,6 +518,17 @@ fn keep_done(job: &JobContext, kept: &JsonObject, tree: &Path, needless: Option<
         && let Some(needless) = needless
     {
         let _ = fs::remove_file(needless);
+    }
+}
+
+/// Archives that were packed on Windows, or from stored artifacts of a build, say of no file that it may be run.
+fn let_run(program: &Path) -> std::io::Result<()> {
+    match fs::metadata(program) {
+        Ok(facts) if facts.is_file() => {
+            let mode = facts.permissions().mode() | 0o111;
+            fs::set_permissions(program, fs::Permissions::from_mode(mode))
+        }
+        _ => Ok(()),
     }
 }
 

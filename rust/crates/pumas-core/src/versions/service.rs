@@ -149,6 +149,12 @@ impl VersionService {
         locked(&self.calls).loss.push(call);
     }
 
+    /// How often something was told of a version or of releases: what was read before is old when it has grown.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.known.changes()
+    }
+
     /// Finish or go on with what a stop or a kill interrupted. Call after the jobs are open.
     ///
     /// # Errors
@@ -219,6 +225,14 @@ impl VersionService {
     pub async fn active(&self, app_id: &str) -> Result<Option<InstalledVersion>> {
         let active = |one: &OneApp| one.state.active()?.map(|tag| one.state.get(&tag)).transpose();
         self.known.with(app_id, active).await
+    }
+
+    /// The version in use.
+    ///
+    /// # Errors
+    /// `UnknownApp`, `NoActiveVersion`.
+    pub async fn require_active(&self, app_id: &str) -> Result<InstalledVersion> {
+        self.known.with(app_id, |one| one.state.require_active()).await
     }
 
     /// The tag that the user prefers.

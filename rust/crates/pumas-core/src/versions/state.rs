@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::storage::files::{During as _, FILE_MODE, FOLDER_MODE, make_folders, write_durably};
 use crate::storage::json_file::{self, JsonObject, Readers, backup_path};
 use crate::storage::locked;
-use crate::storage::paths::contained;
+use crate::storage::paths::{contained, display_name};
 use crate::storage::state_lock::StateLock;
 use crate::storage::troubles::Troubles;
 
@@ -66,6 +66,13 @@ struct State {
     value: JsonObject,
     /// False: rebuilt from the disk because the file cannot be read.
     trusted: bool,
+}
+
+impl State {
+    /// What is known of one version; the rest of a long list is not looked at.
+    fn entry(&self, tag: &str) -> Option<JsonObject> {
+        installed_of(&self.value)?.get(tag).map(facts)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -193,9 +200,15 @@ impl VersionState {
     /// As `get`.
     pub(super) fn get_listed(&self, tag: &str) -> Result<InstalledVersion> {
         let tag = check_tag(tag)?;
-        match entries(&self.load()?.value).swap_remove(tag) {
+        match self.load()?.entry(tag) {
             Some(info) if self.place(tag)?.is_dir() => self.version(tag, info),
-            _ => Err(self.not_installed(tag)),
+            Some(_) => {
+                let folder = display_name(self.place(tag)?.as_os_str());
+                let helps = "bring it back, or install_version installs it anew";
+                let why = format!("is listed, but its folder {folder} is not there; {helps}");
+                Err(self.not_found(tag, why))
+            }
+            None => Err(self.not_installed(tag)),
         }
     }
 
@@ -240,7 +253,7 @@ impl VersionState {
         let _held = self.held();
         let state = self.load()?;
         let remembered = locked(&self.cache).active.clone();
-        let is_known = |tag: &String| entries(&state.value).contains_key(tag) && self.is_whole(tag);
+        let is_known = |tag: &String| state.entry(tag).is_some() && self.is_whole(tag);
         if let Some(tag) = remembered.filter(is_known) {
             return Ok(Some(tag));
         }
@@ -258,6 +271,37 @@ impl VersionState {
             .or_else(|| tags.first().cloned());
         self.set_active(chosen.clone());
         Ok(chosen)
+    }
+
+    /// The version in use.
+    ///
+    /// # Errors
+    /// `NoActiveVersion`: none is listed, or none of those is whole; then it says why not of the one that would be used.
+    /// And as `installed`.
+    pub fn require_active(&self) -> Result<InstalledVersion> {
+        if let Some(tag) = self.active()? {
+            return self.get(&tag);
+        }
+        let state = self.load()?;
+        let text = |key: &str| state.value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let wishes = [text("defaultVersion"), text("lastSelectedVersion")];
+        let rank = |tag: &String| wishes.iter().position(|wish| wish.as_ref() == Some(tag));
+        let mut listed = newest_first(&self.app, self.listed()?.into_iter().collect());
+        listed.sort_by_key(|tag| rank(tag).unwrap_or(wishes.len()));
+        for tag in listed {
+            match self.get(&tag) {
+                Err(error @ Error::VersionNotFound { .. }) => {
+                    return Err(Error::NoActiveVersion(error.to_string()));
+                }
+                // No name for a folder; nobody could use it.
+                Err(Error::InvalidInput { .. }) => {}
+                other => return other,
+            }
+        }
+        Err(Error::NoActiveVersion(format!(
+            "No version of {} is installed; install_version installs one.",
+            self.app.name
+        )))
     }
 
     /// The tag that the user prefers, installed or not.
@@ -579,7 +623,7 @@ impl VersionState {
     /// # Errors
     /// As `installed`.
     pub(super) fn info(&self, tag: &str) -> Result<JsonObject> {
-        Ok(entries(&self.load()?.value).swap_remove(tag).unwrap_or_default())
+        Ok(self.load()?.entry(tag).unwrap_or_default())
     }
 
     /// What we wrote into a version's folder; empty when it is not ours.
@@ -645,11 +689,14 @@ fn entries(value: &JsonObject) -> IndexMap<String, JsonObject> {
     let Some(installed) = installed_of(value) else {
         return IndexMap::new();
     };
-    let entry = |info: &Value| info.as_object().cloned().unwrap_or_default();
     installed
         .iter()
-        .map(|(tag, info)| (tag.clone(), entry(info)))
+        .map(|(tag, info)| (tag.clone(), facts(info)))
         .collect()
+}
+
+fn facts(info: &Value) -> JsonObject {
+    info.as_object().cloned().unwrap_or_default()
 }
 
 fn installed_of(value: &JsonObject) -> Option<&JsonObject> {

@@ -1,0 +1,105 @@
+//! The user's way out, told to programs that make their own connections: git, uv and pip read it from their environment.
+//!
+//! One for the whole process, as the environment itself is.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Mutex;
+
+use super::settings::DIRECT;
+use crate::storage::locked;
+
+const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
+const SKIPPED: &str = "no_proxy";
+const LOOPBACK: &str = "localhost,127.0.0.1,::1";
+static CHOSEN: Mutex<Option<String>> = Mutex::new(None);
+
+/// `proxy` as in the settings.
+pub(super) fn choose(proxy: Option<&String>) {
+    *locked(&CHOSEN) = proxy.cloned();
+}
+
+/// `environment` with the proxy of the settings in it; as it is where they name none.
+pub(crate) fn with_proxy(environment: BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
+    let chosen = locked(&CHOSEN).clone();
+    match chosen {
+        None => environment,
+        Some(proxy) => with(environment, &proxy),
+    }
+}
+
+fn with(mut environment: BTreeMap<OsString, OsString>, proxy: &str) -> BTreeMap<OsString, OsString> {
+    environment.retain(|name, _| !PROXIES.iter().any(|known| name.eq_ignore_ascii_case(known)));
+    if proxy == DIRECT {
+        return environment;
+    }
+    let named = environment
+        .iter()
+        .find(|(name, value)| name.eq_ignore_ascii_case(SKIPPED) && !value.is_empty());
+    let mut skipped = named.map_or_else(OsString::new, |(_, value)| value.clone());
+    if !skipped.is_empty() {
+        skipped.push(",");
+    }
+    skipped.push(LOOPBACK);
+    // Some programs read the one spelling, some the other; curl, and with it git, never `HTTP_PROXY`.
+    for (name, value) in [
+        ("http_proxy", proxy.into()),
+        ("https_proxy", proxy.into()),
+        (SKIPPED, skipped),
+    ] {
+        environment.insert(name.to_uppercase().into(), value.clone());
+        environment.insert(name.into(), value);
+    }
+    environment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(proxy: &str, given: &[(&str, &str)], wanted: &[(&str, &str)]) {
+        let values = |list: &[(&str, &str)]| -> BTreeMap<OsString, OsString> {
+            list.iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect()
+        };
+        assert_eq!(with(values(given), proxy), values(wanted));
+    }
+
+    #[test]
+    fn a_proxy_takes_the_place_of_those_around_us() {
+        let loopback = "localhost,127.0.0.1,::1";
+        let wanted = |skipped| {
+            [
+                ("HTTPS_PROXY", "http://p:1"),
+                ("HTTP_PROXY", "http://p:1"),
+                ("NO_PROXY", skipped),
+                ("http_proxy", "http://p:1"),
+                ("https_proxy", "http://p:1"),
+                ("no_proxy", skipped),
+            ]
+        };
+        check("http://p:1", &[], &wanted(loopback));
+        check(
+            "http://p:1",
+            &[("ALL_PROXY", "x"), ("Https_Proxy", "y")],
+            &wanted(loopback),
+        );
+        let both = format!("corp.example,{loopback}");
+        check("http://p:1", &[("NO_PROXY", "corp.example")], &wanted(&both));
+        check(
+            "http://p:1",
+            &[("NO_PROXY", "corp.example"), ("no_proxy", "")],
+            &wanted(&both),
+        );
+    }
+
+    #[test]
+    fn none_at_all() {
+        check(
+            "direct",
+            &[("https_proxy", "y"), ("PATH", "/bin")],
+            &[("PATH", "/bin")],
+        );
+    }
+}
