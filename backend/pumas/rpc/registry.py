@@ -81,6 +81,11 @@ class Row:
         """Built when first needed: most methods of a run are never called."""
         return TypeAdapter(self.result_type.load() if isinstance(self.result_type, Later) else self.result_type)
 
+    @functools.cached_property
+    def _of_empty_call(self) -> Params:
+        """Most polls have no parameters. Raises ValidationError."""
+        return self.params.model_validate({})
+
     async def __call__(self, raw: dict[str, Any]) -> Any:
         """Validate, run, wrap.
 
@@ -88,7 +93,7 @@ class Row:
             RpcFailure: bad parameters, a failure of a method without envelope, or a bug.
         """
         try:
-            params = self.params.model_validate(raw)
+            params = self.params.model_validate(raw) if raw else self._of_empty_call
         except ValidationError as error:
             raise RpcFailure(wire.invalid_params(problems(error))) from None
         try:
