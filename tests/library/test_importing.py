@@ -439,6 +439,16 @@ def test_a_projector_beside_its_model_belongs_to_it(setup: Setup) -> None:
     assert len(setup.files(setup.one(setup.user / "vl")["model_id"])) == 2
 
 
+def test_a_projector_beside_several_is_imported_like_each_of_them(setup: Setup) -> None:
+    names = ["vl-Q4_K_M.gguf", "vl-Q8_0.gguf", "mmproj-f16.gguf"]
+    for number, name in enumerate(names):
+        write(setup.user / "vl" / name, gguf(number))
+    assert setup.one(setup.user / "vl")["error_code"] == "several_models"
+    candidates = setup.service.candidates(str(setup.user / "vl"))
+    assert [Path(path).name for path in candidates] == names
+    assert all(result["success"] for result in setup.run(*map(ImportRequest, candidates)))
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 

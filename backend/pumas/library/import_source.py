@@ -355,12 +355,14 @@ def _is_ours(value: JsonObject) -> bool:
 def _only_marked(root: Path, weights: Sequence[SourceFile]) -> Path | None:
     """A folder without a mark must hold one file or one set; a projector beside a model belongs to it. With more than
     that it may be a folder around a model: that one is returned, and so is a snapshot of the hub's cache."""
-    groups = detect_sharded_sets([str(file.found) for file in weights])
-    mains = [group.files[0] for group in groups.values() if not is_projector(group.files[0])]
+    firsts = [group.files[0] for group in detect_sharded_sets([str(file.found) for file in weights]).values()]
+    mains = [first for first in firsts if not is_projector(first)]
     if len(mains) <= 1:
         return _snapshot_around(root, mains[0]) if mains else None
     found = list(dict.fromkeys(_candidate(root, main) for main in mains))
     if len(found) > 1:
+        # A projector beside several of them is of none alone: who imports each would not hear that it stayed behind.
+        found += [_candidate(root, first) for first in firsts if first not in mains]
         raise SeveralModels(display_name(root.name), list(dict.fromkeys(map(display_name, found))))
     return Path(found[0])
 

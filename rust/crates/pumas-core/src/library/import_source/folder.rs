@@ -137,18 +137,23 @@ fn only_marked<'a>(root: &Path, weights: &[&'a PathBuf]) -> Result<Option<&'a Pa
     let groups = detect_sharded_sets(&texts(weights.iter().copied()));
     let firsts: HashSet<&String> = groups.values().map(|group| &group.files[0]).collect();
     let order = |path: &Path| groups.values().position(|group| group.files[0] == text(path));
-    let mut mains: Vec<&'a Path> = weights
+    let mut firsts: Vec<&'a Path> = weights
         .iter()
         .map(|path| path.as_path())
-        .filter(|path| firsts.contains(&text(path)) && !is_projector(&last(path).to_string_lossy()))
+        .filter(|path| firsts.contains(&text(path)))
         .collect();
-    mains.sort_by_key(|path| order(path));
+    firsts.sort_by_key(|path| order(path));
+    let (projectors, mains): (Vec<_>, Vec<_>) = firsts
+        .into_iter()
+        .partition(|path| is_projector(&last(path).to_string_lossy()));
     if mains.len() <= 1 {
         return Ok(mains.first().and_then(|main| snapshot_around(root, main)));
     }
     let found: IndexSet<&Path> = mains.into_iter().map(|main| candidate(root, main)).collect();
     if found.len() > 1 {
-        let shown: IndexSet<String> = found.into_iter().map(display_name).collect();
+        // A projector beside several of them is of none alone: who imports each would not hear that it stayed behind.
+        let beside = projectors.into_iter().map(|projector| candidate(root, projector));
+        let shown: IndexSet<String> = found.into_iter().chain(beside).map(display_name).collect();
         return Err(Error::SeveralModels {
             name: display_name(last(root)),
             candidates: shown.into_iter().collect(),
