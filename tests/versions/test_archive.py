@@ -80,6 +80,15 @@ def check_refused(tmp_path: Path, data: bytes, says: str | None = None, limits: 
         assert Path(os.path.realpath(path)).is_relative_to(inside.resolve()) or path.is_symlink()
 
 
+def test_what_macos_packs_beside_a_folder_is_none_of_its(tmp_path: Path) -> None:
+    for name in ("top/main.py", "__MACOSX/top/._main.py", "._top", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert single_folder(tmp_path) == tmp_path / "top"
+    (tmp_path / "README").write_bytes(b"x")
+    assert single_folder(tmp_path) == tmp_path
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_good_archives_come_out_as_they_were(tmp_path: Path, form: str) -> None:
     archive, target = write(tmp_path, FORMS[form](below("top", GOOD))), tmp_path / "target"

@@ -102,9 +102,13 @@ def extract(
     return writer.written
 
 
+_OF_MACOS = ("__MACOSX", "._", ".DS_Store")
+"""What its archivers put beside the files that were to be packed."""
+
+
 def single_folder(folder: Path) -> Path:
-    """The only folder inside `folder` when there is nothing beside it, else `folder` itself."""
-    entries = list(folder.iterdir())
+    """The only folder inside `folder` when there is nothing of anybody's beside it, else `folder` itself."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(_OF_MACOS)]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink() else folder
 
 

@@ -103,16 +103,30 @@ pub(super) fn extract(archive: &Path, target: &Path, advance: Advance<'_>, limit
     writer.finish()
 }
 
-/// The only folder inside `folder` when there is nothing beside it, else `folder` itself.
+/// What the archivers of macOS put beside the files that were to be packed.
+const OF_MACOS: [&str; 3] = ["__MACOSX", "._", ".DS_Store"];
+
+/// The only folder inside `folder` when there is nothing of anybody's beside it, else `folder` itself.
 ///
 /// # Errors
 /// What the disk refuses.
 pub(super) fn single_folder(folder: &Path) -> io::Result<PathBuf> {
-    let mut entries = fs::read_dir(folder)?;
-    match (entries.next().transpose()?, entries.next()) {
-        (Some(only), None) if only.file_type()?.is_dir() => Ok(only.path()),
-        _ => Ok(folder.to_path_buf()),
+    let mut only = None;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if OF_MACOS
+            .iter()
+            .any(|start| name.as_encoded_bytes().starts_with(start.as_bytes()))
+        {
+            continue;
+        }
+        if only.is_some() || !entry.file_type()?.is_dir() {
+            return Ok(folder.to_path_buf());
+        }
+        only = Some(entry.path());
     }
+    Ok(only.unwrap_or_else(|| folder.to_path_buf()))
 }
 
 /// An archive that is not unpacked.

@@ -210,6 +210,19 @@ fn good_archives_come_out_as_they_were() {
 }
 
 #[test]
+fn what_macos_packs_beside_a_folder_is_none_of_its() {
+    let beside = ["__MACOSX/top/._main.py", "._top", ".DS_Store"].map(|name| file(name, b"x"));
+    let mut members = vec![file("top/main.py", b"print()\n")];
+    members.extend(beside);
+    let (place, done) = unpacked(&zipped(&members), Limits::default());
+    done.unwrap();
+    let target = place.path().join("a/b/target");
+    assert_eq!(single_folder(&target).unwrap(), target.join("top"));
+    std::fs::write(target.join("README"), b"x").unwrap();
+    assert_eq!(single_folder(&target).unwrap(), target);
+}
+
+#[test]
 fn members_that_lead_out_are_refused() {
     let (long, deep) = ("n".repeat(300), ["d"; 600].join("/"));
     let names = [
