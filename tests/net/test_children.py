@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from net import stub
 from pumas.net import children
-from pumas.net.children import with_proxy
+from pumas.net.certificates import gathered
+from pumas.net.children import with_network
 from sidecar import Sidecar, eventually
 
 LOOPBACK = "localhost,127.0.0.1,::1"
@@ -44,7 +47,45 @@ def proxied(proxy: str, skipped: str = LOOPBACK) -> dict[str, str]:
 )
 def test_what_is_told(proxy: str | None, given: dict[str, str], wanted: dict[str, str]) -> None:
     children.choose(proxy)
-    assert with_proxy(given) == wanted
+    assert with_network(given) == wanted
+
+
+def test_whom_to_trust_is_told_in_each_programs_own_way() -> None:
+    trusted = {"GIT_SSL_CAINFO": "/t.pem", "SSL_CERT_FILE": "/t.pem", "PIP_CERT": "/t.pem"}
+    children.choose(None, "/t.pem")
+    assert with_network({"PATH": "/bin", "PIP_CERT": "/other.pem"}) == {"PATH": "/bin", **trusted}
+    children.choose("http://p:1", "/t.pem")
+    assert with_network({}) == proxied("http://p:1") | trusted
+
+
+def test_the_systems_certificates_and_the_users_are_in_one_file(tmp_path: Path) -> None:
+    target = tmp_path / "cache/trusted.pem"
+    assert gathered(str(stub.ROOT), target) == str(target)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(target)
+    held = set(context.get_ca_certs(binary_form=True))
+    assert ssl.PEM_cert_to_DER_cert(stub.ROOT.read_text()) in held
+    assert held >= set(ssl.create_default_context().get_ca_certs(binary_form=True))
+    assert len(held) > 1
+
+
+def test_where_only_a_folder_of_certificates_is_known_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "certs"
+    folder.mkdir()
+    (folder / "0123abcd.0").write_bytes(b"ROOT\n")
+    (folder / "README").write_bytes(b"no root")
+    paths = ssl.get_default_verify_paths()._replace(capath=str(folder))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    gathered(str(stub.ROOT), tmp_path / "trusted.pem")
+    assert (tmp_path / "trusted.pem").read_bytes() == b"ROOT\n\n" + stub.ROOT.read_bytes()
+
+
+def test_what_cannot_be_written_leaves_the_users_file(tmp_path: Path) -> None:
+    assert gathered(str(stub.ROOT), stub.ROOT / "trusted.pem") == str(stub.ROOT)
+    assert gathered(str(tmp_path / "gone.pem"), tmp_path / "trusted.pem") == str(tmp_path / "gone.pem")
 
 
 @pytest.fixture
@@ -88,15 +129,37 @@ def test_of_a_sidecar(launch: Callable[..., Sidecar], tmp_path: Path, proxy: tup
     if when == "set before the start":
         sidecar.close()
         sidecar = launch(root=root, env=env)
+    ask_for_both(sidecar, f"https://{NODES}")
+    assert f"{NODES}:443" in asked
+    assert any(INDEX in one for one in asked)
+
+
+def test_of_a_sidecar_with_certificates_of_the_users(launch: Callable[..., Sidecar], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    version(root)
+    with stub.serve(tls=True) as host:
+        index = f"{host.url}/simple"
+        sidecar = launch(
+            root=root,
+            env={"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index, "UV_HTTP_RETRIES": "0", "PIP_RETRIES": "0"},
+        )
+        ask_for_both(sidecar, host.url)
+        assert host.targets == [], "nobody trusts it"
+        assert sidecar.result("set_network_settings", {"ca_bundle": str(stub.ROOT)})["success"]
+        ask_for_both(sidecar, host.url)
+        assert any(target.startswith("/someone/sunny") for target in host.targets)
+        assert "/simple/tiny-colors/" in host.targets
+
+
+def ask_for_both(sidecar: Sidecar, nodes: str) -> None:
+    """Have git and an installer of packages go out, in vain."""
     for call in (
-        ("install_custom_node", {"version_tag": "v1", "git_url": f"https://{NODES}/someone/sunny"}),
+        ("install_custom_node", {"version_tag": "v1", "git_url": f"{nodes}/someone/sunny"}),
         ("install_version_dependencies", {"tag": "v1"}),
     ):
         answer = sidecar.result(*call)
         if answer.get("job_id"):
             eventually(lambda: _ended(sidecar, answer["job_id"]), what="the end of the job")  # noqa: B023
-    assert f"{NODES}:443" in asked
-    assert any(INDEX in one for one in asked)
 
 
 def _ended(sidecar: Sidecar, job_id: str) -> bool:

@@ -1,4 +1,5 @@
-"""The user's way out, told to programs that make their own connections: git, uv and pip read it from their environment.
+"""The user's way out, and whom to trust there, told to programs that make their own connections: git, uv and pip read
+it from their environment.
 
 One for the whole process, as the environment itself is. Loaded with the sidecar, so it imports nothing that is not
 there already.
@@ -7,25 +8,40 @@ there already.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pumas.net.settings import DIRECT
 
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _SKIPPED = "no_proxy"
 _LOOPBACK = "localhost,127.0.0.1,::1"
-_chosen: list[str] = []
+# Of git; of uv, and of all that is made with OpenSSL; of pip:
+# https://git-scm.com/docs/git#Documentation/git.txt-GITSSLCAINFO https://docs.astral.sh/uv/concepts/authentication/certificates/
+# https://pip.pypa.io/en/stable/topics/https-certificates/
+_TRUSTED = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "PIP_CERT")
 
 
-def choose(proxy: str | None) -> None:
-    """`proxy` as in `NetworkSettings`."""
-    _chosen[:] = [] if proxy is None else [proxy]
+class _Chosen(NamedTuple):
+    proxy: str | None = None
+    certificates: str | None = None
 
 
-def with_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` with the proxy of the settings in it; as it is where they name none."""
-    if not _chosen:
-        return dict(environment)
-    proxy = _chosen[0]
+_chosen = [_Chosen()]
+
+
+def choose(proxy: str | None, certificates: str | None = None) -> None:
+    """`proxy` as in `NetworkSettings`; `certificates`: a PEM file of all to trust, None for the system's."""
+    _chosen[:] = [_Chosen(proxy, certificates)]
+
+
+def with_network(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` with what the network settings say in it; as it is where they say nothing."""
+    proxy, certificates = _chosen[0]
+    trusted = {} if certificates is None else dict.fromkeys(_TRUSTED, certificates)
+    return (dict(environment) if proxy is None else _with_proxy(environment, proxy)) | trusted
+
+
+def _with_proxy(environment: Mapping[str, str], proxy: str) -> dict[str, str]:
     kept = {name: value for name, value in environment.items() if name.lower() not in _PROXIES}
     if proxy == DIRECT:
         return kept

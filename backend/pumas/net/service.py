@@ -45,7 +45,8 @@ class NetworkService:
         self._events, self._troubles = events, troubles or Troubles()
         self._lock = threading.Lock()
         self._settings = self._load()
-        children.choose(self._settings.proxy)
+        self._certificates = layout.cache / "trusted.pem"
+        self._tell_children(self._settings)
         self._client = NetworkClient(self._settings, changed=self._announce)
 
     @property
@@ -88,10 +89,18 @@ class NetworkService:
             settings = rules.changed(self._settings, **wishes)
             self._save(settings)
             self._client.configure(settings)
-            children.choose(settings.proxy)
+            self._tell_children(settings)
             self._settings = settings
             self._events.publish_threadsafe(SETTINGS_TOPIC, settings.shown())
         return settings
+
+    def _tell_children(self, settings: NetworkSettings) -> None:
+        trusted = None
+        if settings.ca_bundle is not None:
+            from pumas.net.certificates import gathered
+
+            trusted = gathered(settings.ca_bundle, self._certificates)
+        children.choose(settings.proxy, trusted)
 
     def _save(self, settings: NetworkSettings) -> None:
         with self._file_lock.held():

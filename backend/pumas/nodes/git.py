@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pumas.apps.command import child_environment
 from pumas.errors import GitFailed, InvalidInput
-from pumas.net.children import with_proxy
+from pumas.net.children import with_network
 from pumas.tables import table
 
 HTTP_VARIABLE = "PUMAS_GIT_HTTP"
@@ -309,9 +309,8 @@ def _write_down(note: Path, pid: int) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    ours = with_proxy(child_environment())
-    kept = {name: value for name, value in ours.items() if not name.startswith(("GIT_", "SSH_"))}
-    return kept | {
+    kept = {name: value for name, value in child_environment().items() if not name.startswith(("GIT_", "SSH_"))}
+    return with_network(kept) | {
         "GIT_TERMINAL_PROMPT": "0",
         # Looking must leave no lock behind when it is ended.
         "GIT_OPTIONAL_LOCKS": "0",

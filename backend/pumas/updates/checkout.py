@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pumas import __version__
 from pumas.apps.command import child_environment
 from pumas.errors import InstallFailed, InvalidReply, LocalChanges, NotOurCheckout, PumasError, UpdateFailed
-from pumas.net.children import with_proxy
+from pumas.net.children import with_network
 from pumas.net.client import NetworkClient
 from pumas.net.options import Timeouts
 from pumas.nodes.git import Git, check_commit
@@ -228,7 +228,7 @@ def _commit(one: dict[str, Any]) -> Commit:
 def _run(folder: Path, arguments: list[str], timeout_s: float, at: Workplace, check: Callable[[], None]) -> None:
     """Run a script of the checkout, or a module, by our own interpreter."""
     log = InstallLog(at.log)
-    environment = with_proxy(child_environment({"PYTHONDONTWRITEBYTECODE": "1"}))
+    environment = with_network(child_environment({"PYTHONDONTWRITEBYTECODE": "1"}))
     try:
         with disk_errors("Running the new version"):
             make_folders(at.note.parent)

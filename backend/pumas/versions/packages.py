@@ -23,7 +23,7 @@ import orjson
 
 from pumas.apps.command import child_environment, python_of
 from pumas.errors import DependencyFailed, InstallFailed
-from pumas.net.children import with_proxy
+from pumas.net.children import with_network
 from pumas.storage.files import disk_errors
 from pumas.versions.places import remove_tree
 from pumas.versions.running import OnLine, Programs
@@ -210,7 +210,7 @@ class Packages:
             {} if os.environ.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(self._cache / "uv")}
         )
         temporary = {} if os.environ.get("TMPDIR") else {"TMPDIR": str(scratch_folder(self._cache))}
-        return with_proxy(child_environment({"PYTHONUNBUFFERED": "1"} | ours | uv | temporary))
+        return with_network(child_environment({"PYTHONUNBUFFERED": "1"} | ours | uv | temporary))
 
 
 def relocate(venv: Path, new_parent: Path) -> None:

@@ -8,6 +8,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::error::Result;
 use crate::storage::files::{During as _, FILE_MODE, FOLDER_MODE, make_folders, write_durably};
 use crate::text::cut;
@@ -78,7 +81,7 @@ fn image(picture: &Path) -> String {
     format!(
         "<image width=\"256\" height=\"256\" preserveAspectRatio=\"xMidYMid meet\" \
          xlink:href=\"data:image/png;base64,{}\"/>",
-        base64(&data)
+        STANDARD.encode(&data)
     )
 }
 
@@ -98,26 +101,6 @@ fn banner(label: &str) -> String {
     )
 }
 
-/// <https://www.rfc-editor.org/rfc/rfc4648#section-4>
-fn base64(data: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(data.len().div_ceil(3) * 4);
-    for part in data.chunks(3) {
-        let mut bytes = [0; 4];
-        bytes[1..=part.len()].copy_from_slice(part);
-        let bits = u32::from_be_bytes(bytes);
-        for place in 0..4_usize {
-            let digit = bits >> (18 - 6 * place) & 63;
-            text.push(if place <= part.len() {
-                char::from(DIGITS[digit as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
 /// A theme's new date is what desktops look for.
 fn tell(theme: &Path) {
     let _ = File::open(theme).and_then(|folder| folder.set_modified(SystemTime::now()));
@@ -126,19 +109,6 @@ fn tell(theme: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_of_all_lengths() {
-        for (data, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
-            assert_eq!(base64(data.as_bytes()), expected);
-        }
-    }
 
     #[test]
     fn a_label_is_text_and_nothing_else() {

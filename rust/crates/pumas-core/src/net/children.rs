@@ -1,9 +1,11 @@
-//! The user's way out, told to programs that make their own connections: git, uv and pip read it from their environment.
+//! The user's way out, and whom to trust there, told to programs that make their own connections: git, uv and pip read
+//! it from their environment.
 //!
 //! One for the whole process, as the environment itself is.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::settings::DIRECT;
@@ -12,23 +14,43 @@ use crate::storage::locked;
 const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
 const SKIPPED: &str = "no_proxy";
 const LOOPBACK: &str = "localhost,127.0.0.1,::1";
-static CHOSEN: Mutex<Option<String>> = Mutex::new(None);
+/// Of git; of uv, and of all that is made with `OpenSSL`; of pip:
+/// <https://git-scm.com/docs/git#Documentation/git.txt-GITSSLCAINFO>,
+/// <https://docs.astral.sh/uv/concepts/authentication/certificates/>,
+/// <https://pip.pypa.io/en/stable/topics/https-certificates/>
+const TRUSTED: [&str; 3] = ["GIT_SSL_CAINFO", "SSL_CERT_FILE", "PIP_CERT"];
+static CHOSEN: Mutex<Chosen> = Mutex::new(Chosen {
+    proxy: None,
+    certificates: None,
+});
 
-/// `proxy` as in the settings.
-pub(super) fn choose(proxy: Option<&String>) {
-    *locked(&CHOSEN) = proxy.cloned();
+#[derive(Clone)]
+struct Chosen {
+    proxy: Option<String>,
+    certificates: Option<PathBuf>,
 }
 
-/// `environment` with the proxy of the settings in it; as it is where they name none.
-pub(crate) fn with_proxy(environment: BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
+/// `proxy` as in the settings; `certificates`: a PEM file of all to trust, `None` for the system's.
+pub(super) fn choose(proxy: Option<&String>, certificates: Option<PathBuf>) {
+    *locked(&CHOSEN) = Chosen {
+        proxy: proxy.cloned(),
+        certificates,
+    };
+}
+
+/// `environment` with what the network settings say in it; as it is where they say nothing.
+pub(crate) fn with_network(mut environment: BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
     let chosen = locked(&CHOSEN).clone();
-    match chosen {
-        None => environment,
-        Some(proxy) => with(environment, &proxy),
+    if let Some(proxy) = chosen.proxy {
+        environment = with_proxy(environment, &proxy);
     }
+    if let Some(file) = chosen.certificates {
+        environment.extend(TRUSTED.map(|name| (name.into(), file.clone().into())));
+    }
+    environment
 }
 
-fn with(mut environment: BTreeMap<OsString, OsString>, proxy: &str) -> BTreeMap<OsString, OsString> {
+fn with_proxy(mut environment: BTreeMap<OsString, OsString>, proxy: &str) -> BTreeMap<OsString, OsString> {
     environment.retain(|name, _| !PROXIES.iter().any(|known| name.eq_ignore_ascii_case(known)));
     if proxy == DIRECT {
         return environment;
@@ -63,7 +85,7 @@ mod tests {
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect()
         };
-        assert_eq!(with(values(given), proxy), values(wanted));
+        assert_eq!(with_proxy(values(given), proxy), values(wanted));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod address;
 mod breaker;
+mod certificates;
 pub(crate) mod children;
 mod client;
 mod encoding;

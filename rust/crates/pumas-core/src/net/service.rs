@@ -3,16 +3,16 @@
 //! Events: `network.state` whenever offline mode or a host's circuit changes, `network.settings` whenever they were set.
 //! Nothing here waits for the network; only changing settings touches the disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::children;
 use super::client::NetworkClient;
 use super::hosts::NetworkStatus;
 use super::settings::{Changes, NetworkSettings};
+use super::{certificates, children};
 use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::{Error, Result};
@@ -38,6 +38,7 @@ pub struct NetworkService {
 struct Shared {
     events: EventStream,
     path: PathBuf,
+    certificates: PathBuf,
     lock: StateLock,
     troubles: Arc<Troubles>,
     settings: Mutex<NetworkSettings>,
@@ -63,6 +64,7 @@ impl NetworkService {
         let shared = Shared {
             events,
             path: layout.network_settings(),
+            certificates: layout.cache().join("trusted.pem"),
             lock: StateLock::new(layout.state_lock()),
             troubles: Arc::clone(troubles),
             settings: Mutex::new(settings),
@@ -82,7 +84,7 @@ impl NetworkService {
         blocking(move || {
             let settings = service.shared.load();
             service.client.configure(&settings)?;
-            children::choose(settings.proxy.as_ref());
+            service.shared.tell_children(&settings);
             *locked(&service.shared.settings) = settings;
             Ok(())
         })
@@ -112,7 +114,7 @@ impl NetworkService {
             let settings = service.settings().changed(changes)?;
             service.shared.save(&settings)?;
             service.client.configure(&settings)?;
-            children::choose(settings.proxy.as_ref());
+            service.shared.tell_children(&settings);
             *locked(&service.shared.settings) = settings.clone();
             service.shared.events.publish(SETTINGS_TOPIC, &settings.shown());
             Ok(settings)
@@ -139,6 +141,12 @@ fn state(status: &NetworkStatus) -> NetworkState {
 }
 
 impl Shared {
+    fn tell_children(&self, settings: &NetworkSettings) {
+        let bundle = settings.ca_bundle.as_ref().map(Path::new);
+        let trusted = bundle.map(|bundle| certificates::gathered(bundle, &self.certificates));
+        children::choose(settings.proxy.as_ref(), trusted);
+    }
+
     fn save(&self, settings: &NetworkSettings) -> Result<()> {
         let mut stored = match json_file::load(&self.path) {
             Ok(loaded) => loaded.value.unwrap_or_default(),

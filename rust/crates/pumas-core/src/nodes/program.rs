@@ -20,7 +20,7 @@ use crate::apps::child_environment;
 use crate::child;
 use crate::contracts::tables;
 use crate::error::{Error, Result};
-use crate::net::children::with_proxy;
+use crate::net::children::with_network;
 use crate::storage::files::reason;
 use crate::storage::unicode::is_printable;
 use crate::system::dependencies::find_program;
@@ -199,8 +199,9 @@ fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
         let name = name.as_encoded_bytes();
         !name.starts_with(b"GIT_") && !name.starts_with(b"SSH_")
     };
-    let ours = with_proxy(child_environment::<OsString, OsString>([]));
-    let mut kept: Vec<(OsString, OsString)> = ours.into_iter().filter(|(name, _)| is_kept(name)).collect();
+    let mut kept = child_environment::<OsString, OsString>([]);
+    kept.retain(|name, _| is_kept(name));
+    let mut kept: Vec<(OsString, OsString)> = with_network(kept).into_iter().collect();
     let fixed = [
         ("GIT_TERMINAL_PROMPT", "0"),
         // Looking must leave no lock behind when it is ended.

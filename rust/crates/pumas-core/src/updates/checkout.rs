@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::apps::child_environment;
 use crate::error::{Error, Result};
-use crate::net::children::with_proxy;
+use crate::net::children::with_network;
 use crate::net::{NetworkClient, Timeouts};
 use crate::nodes::addresses::check_commit;
 use crate::nodes::git::Git;
@@ -309,7 +309,7 @@ impl Checkout {
         }
         let log = Arc::new(InstallLog::new(&at.log));
         let programs = Programs::new(at.note.clone(), log, check);
-        let environment = with_proxy(child_environment([("PYTHONDONTWRITEBYTECODE", "1")]));
+        let environment = with_network(child_environment([("PYTHONDONTWRITEBYTECODE", "1")]));
         let done = programs.run(&argv, folder, &environment, most, &mut |_| {}, &mut || {});
         let (status, tail) = done.map_err(unusable)?;
         if status == 0 {

@@ -16,7 +16,7 @@ use super::running::{Programs, failed};
 use super::scratch::{self, Scratch};
 use crate::apps::{Environment, VENV, child_environment, python_of};
 use crate::error::{Error, Result};
-use crate::net::children::with_proxy;
+use crate::net::children::with_network;
 use crate::storage::files::During as _;
 use crate::text::cut;
 
@@ -332,7 +332,7 @@ impl Packages {
         if is_free("TMPDIR") {
             ours.push(("TMPDIR", text(&scratch::folder(&self.cache)?)));
         }
-        Ok(with_proxy(child_environment(ours)))
+        Ok(with_network(child_environment(ours)))
     }
 }
 
