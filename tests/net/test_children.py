@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from net import stub
+from pumas.errors import Offline
 from pumas.net import children
 from pumas.net.certificates import gathered
 from pumas.net.children import with_network
@@ -88,6 +89,14 @@ def test_what_cannot_be_written_leaves_the_users_file(tmp_path: Path) -> None:
     assert gathered(str(tmp_path / "gone.pem"), tmp_path / "trusted.pem") == str(tmp_path / "gone.pem")
 
 
+def test_offline_mode_is_told_too() -> None:
+    children.require_online("host")
+    children.choose(None, offline=True)
+    assert with_network({}) == {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+    with pytest.raises(Offline, match="host was not asked; set_network_settings turns it off"):
+        children.require_online("host")
+
+
 @pytest.fixture
 def proxy() -> Iterator[tuple[str, list[str]]]:
     """The address of a proxy that refuses everything, and for which hosts it was asked."""
@@ -151,15 +160,26 @@ def test_of_a_sidecar_with_certificates_of_the_users(launch: Callable[..., Sidec
         assert "/simple/tiny-colors/" in host.targets
 
 
-def ask_for_both(sidecar: Sidecar, nodes: str) -> None:
-    """Have git and an installer of packages go out, in vain."""
-    for call in (
-        ("install_custom_node", {"version_tag": "v1", "git_url": f"{nodes}/someone/sunny"}),
-        ("install_version_dependencies", {"tag": "v1"}),
-    ):
-        answer = sidecar.result(*call)
-        if answer.get("job_id"):
-            eventually(lambda: _ended(sidecar, answer["job_id"]), what="the end of the job")  # noqa: B023
+def test_of_a_sidecar_that_is_offline(launch: Callable[..., Sidecar], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    version(root)
+    with stub.serve(tls=True) as host:
+        index = f"{host.url}/simple"
+        sidecar = launch(root=root, env={"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index})
+        assert sidecar.result("set_network_settings", {"offline": True})["success"]
+        for_git, for_packages = ask_for_both(sidecar, host.url)
+        assert host.targets == []
+    assert for_git == f"Offline mode is on, so 127.0.0.1:{host.port} was not asked; set_network_settings turns it off."
+    assert for_packages.endswith("PyPI was not asked; set_network_settings turns it off.")
+
+
+def ask_for_both(sidecar: Sidecar, nodes: str) -> tuple[str, str]:
+    """Have git and an installer of packages go out, in vain; why."""
+    for_git = sidecar.result("install_custom_node", {"version_tag": "v1", "git_url": f"{nodes}/someone/sunny"})
+    answer = sidecar.result("install_version_dependencies", {"tag": "v1"})
+    eventually(lambda: _ended(sidecar, answer["job_id"]), what="the end of the job")
+    job = sidecar.result("get_job", {"job_id": answer["job_id"]})["job"]
+    return for_git["error"], job["error"]
 
 
 def _ended(sidecar: Sidecar, job_id: str) -> bool:

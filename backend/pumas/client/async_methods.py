@@ -187,7 +187,7 @@ class AsyncMethods:
         Refused when files of the launcher were changed here. The new version runs after `restart_launcher`.
 
         Raises:
-            DiskError, DiskFull, GitFailed, LocalChanges, NotACheckout, ReadOnly, UpdateFailed.
+            DiskError, DiskFull, GitFailed, LocalChanges, NetworkOffline, NotACheckout, ReadOnly, UpdateFailed.
         """
         return await self.call("apply_launcher_update", {})
 
@@ -1078,8 +1078,8 @@ class AsyncMethods:
             code.
 
         Raises:
-            AlreadyExists, CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, ReadOnly,
-            Unsupported, VersionNotFound.
+            AlreadyExists, CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, NetworkOffline,
+            ReadOnly, Unsupported, VersionNotFound.
         """
         return await self.call(
             "install_custom_node",
@@ -2170,8 +2170,8 @@ class AsyncMethods:
             code.
 
         Raises:
-            CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, LocalChanges, NodeNotFound,
-            NotACheckout, ReadOnly, Unsupported, VersionNotFound.
+            CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, LocalChanges, NetworkOffline,
+            NodeNotFound, NotACheckout, ReadOnly, Unsupported, VersionNotFound.
         """
         return await self.call(
             "update_custom_node",

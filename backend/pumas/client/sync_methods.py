@@ -187,7 +187,7 @@ class Methods:
         Refused when files of the launcher were changed here. The new version runs after `restart_launcher`.
 
         Raises:
-            DiskError, DiskFull, GitFailed, LocalChanges, NotACheckout, ReadOnly, UpdateFailed.
+            DiskError, DiskFull, GitFailed, LocalChanges, NetworkOffline, NotACheckout, ReadOnly, UpdateFailed.
         """
         return self.call("apply_launcher_update", {})
 
@@ -1070,8 +1070,8 @@ class Methods:
             code.
 
         Raises:
-            AlreadyExists, CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, ReadOnly,
-            Unsupported, VersionNotFound.
+            AlreadyExists, CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, NetworkOffline,
+            ReadOnly, Unsupported, VersionNotFound.
         """
         return self.call(
             "install_custom_node",
@@ -2152,8 +2152,8 @@ class Methods:
             code.
 
         Raises:
-            CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, LocalChanges, NodeNotFound,
-            NotACheckout, ReadOnly, Unsupported, VersionNotFound.
+            CorruptState, DiskError, DiskFull, GitFailed, InstallFailed, InvalidInput, LocalChanges, NetworkOffline,
+            NodeNotFound, NotACheckout, ReadOnly, Unsupported, VersionNotFound.
         """
         return self.call(
             "update_custom_node",

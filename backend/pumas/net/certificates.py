@@ -1,4 +1,4 @@
-"""All certificates that the user trusts in one file, for programs that read one instead of the system's: git, uv, pip."""
+"""All certificates that the user trusts in one file: git, uv and pip read one, instead of the system's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HASH_LINK = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
 def gathered(bundle: str, target: Path) -> str:
-    """Write the system's roots and those of `bundle` to `target`. The file to trust: `bundle` itself where that fails."""
+    """Write the system's roots and those of `bundle` to `target`. Which to trust: `bundle` itself where that fails."""
     try:
         data = b"\n".join([*_system(), Path(bundle).read_bytes()])
         make_folders(target.parent)

@@ -1,5 +1,5 @@
-"""The user's way out, and whom to trust there, told to programs that make their own connections: git, uv and pip read
-it from their environment.
+"""The user's way out, if there is to be one, and whom to trust there, told to programs that make their own connections:
+git, uv and pip read it from their environment.
 
 One for the whole process, as the environment itself is. Loaded with the sidecar, so it imports nothing that is not
 there already.
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pumas.errors import Offline
 from pumas.net.settings import DIRECT
 
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
@@ -21,24 +22,39 @@ _LOOPBACK = "localhost,127.0.0.1,::1"
 _TRUSTED = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "PIP_CERT")
 
 
+# What is at hand may be used: a cache of uv's, a folder of wheels.
+_OFFLINE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+
+
 class _Chosen(NamedTuple):
     proxy: str | None = None
     certificates: str | None = None
+    offline: bool = False
 
 
 _chosen = [_Chosen()]
 
 
-def choose(proxy: str | None, certificates: str | None = None) -> None:
-    """`proxy` as in `NetworkSettings`; `certificates`: a PEM file of all to trust, None for the system's."""
-    _chosen[:] = [_Chosen(proxy, certificates)]
+def choose(proxy: str | None, certificates: str | None = None, *, offline: bool = False) -> None:
+    """`certificates`: a PEM file of all to trust, None for the system's; the others as in `NetworkSettings`."""
+    _chosen[:] = [_Chosen(proxy, certificates, offline)]
+
+
+def require_online(host: str) -> None:
+    """Raises Offline."""
+    if _chosen[0].offline:
+        raise Offline(host)
 
 
 def with_network(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` with what the network settings say in it; as it is where they say nothing."""
-    proxy, certificates = _chosen[0]
+    proxy, certificates, offline = _chosen[0]
     trusted = {} if certificates is None else dict.fromkeys(_TRUSTED, certificates)
-    return (dict(environment) if proxy is None else _with_proxy(environment, proxy)) | trusted
+    return (
+        (dict(environment) if proxy is None else _with_proxy(environment, proxy))
+        | trusted
+        | (_OFFLINE if offline else {})
+    )
 
 
 def _with_proxy(environment: Mapping[str, str], proxy: str) -> dict[str, str]:

@@ -100,7 +100,7 @@ class NetworkService:
             from pumas.net.certificates import gathered
 
             trusted = gathered(settings.ca_bundle, self._certificates)
-        children.choose(settings.proxy, trusted)
+        children.choose(settings.proxy, trusted, offline=settings.offline)
 
     def _save(self, settings: NetworkSettings) -> None:
         with self._file_lock.held():

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pumas.apps.command import child_environment
 from pumas.errors import GitFailed, InvalidInput
-from pumas.net.children import with_network
+from pumas.net.children import require_online, with_network
 from pumas.tables import table
 
 HTTP_VARIABLE = "PUMAS_GIT_HTTP"
@@ -235,6 +235,8 @@ class Git:
         program = find()
         if program is None:
             raise GitFailed("git is not installed; custom nodes and updates need it.")
+        if url:
+            require_online(urlsplit(url).netloc)
         settings = [*_ALWAYS, *(("protocol.http.allow=always",) if url.startswith("http:") else ())]
         argv = [program, *(part for setting in settings for part in ("-c", setting)), *arguments]
         with tempfile.TemporaryFile() as output:

@@ -13,6 +13,7 @@ from pumas.errors import (
     NodeNotFound,
     NotEnoughSpace,
     NotOurCheckout,
+    Offline,
     ReadOnly,
     TrashEntryNotFound,
     Unsupported,
@@ -25,7 +26,7 @@ from pumas.rpc.registry import Methods
 
 _DISK = (CorruptState, DiskError, NotEnoughSpace, ReadOnly)
 _WHICH = (InvalidInput, VersionNotFound)
-_GIT = (GitFailed, InstallFailed, Unsupported, *_DISK)
+_GIT = (GitFailed, InstallFailed, Offline, Unsupported, *_DISK)
 
 
 def register(methods: Methods, nodes: NodeService) -> None:

@@ -10,6 +10,7 @@ from pumas.errors import (
     LocalChanges,
     NotEnoughSpace,
     NotOurCheckout,
+    Offline,
     ReadOnly,
     Unsupported,
     UpdateFailed,
@@ -48,7 +49,7 @@ def register(methods: Methods, updates: UpdateService, stop: Callable[[], None])
         "apply_launcher_update",
         NoParams,
         wire.UpdateApplied,
-        errors=[NotOurCheckout, LocalChanges, GitFailed, UpdateFailed, DiskError, NotEnoughSpace, ReadOnly],
+        errors=[NotOurCheckout, LocalChanges, GitFailed, Offline, UpdateFailed, DiskError, NotEnoughSpace, ReadOnly],
     )
     async def apply_launcher_update(_p: NoParams) -> wire.UpdateApplied:
         """Go to the newest commit of the launcher's branch: tried aside first, taken back when it does not install.

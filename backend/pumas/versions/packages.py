@@ -23,7 +23,7 @@ import orjson
 
 from pumas.apps.command import child_environment, python_of
 from pumas.errors import DependencyFailed, InstallFailed
-from pumas.net.children import with_network
+from pumas.net.children import require_online, with_network
 from pumas.storage.files import disk_errors
 from pumas.versions.places import remove_tree
 from pumas.versions.running import OnLine, Programs
@@ -38,6 +38,8 @@ RESOLVE_S = 600.0
 INSTALL_S = 4 * 3600.0
 _CAUSE = re.compile(r"(?i)error\b|×|╰─▶")
 _DATED_PIP = 26
+# Or the index that settings of the tools' own name.
+_INDEX = "PyPI"
 _RELOCATED_BYTES = 256 * 1024
 _SITE = ("lib/python*/site-packages", "Lib/site-packages")
 
@@ -118,6 +120,7 @@ class Packages:
 
         Raises:
             DependencyFailed: there is no way to satisfy it, or no metadata without building.
+            Offline: what is at hand is not enough.
         """
         with scratch(self._cache, "resolve-") as place:
             sources = [wish.requirements] if wish.requirements else []
@@ -150,6 +153,7 @@ class Packages:
 
         Raises:
             DependencyFailed: with the last words of the tool.
+            Offline: what is at hand is not enough.
         """
         python = python_of(venv_parent)
         if self._uv:
@@ -165,6 +169,7 @@ class Packages:
             argv, venv_parent, self._environment(), timeout_s=INSTALL_S, on_line=on_line, on_look=on_look
         )
         if status:
+            require_online(_INDEX)
             raise DependencyFailed("dependencies", f"The dependencies could not be installed: {_last(tail)}")
 
     def _resolve_by_uv(
@@ -191,6 +196,7 @@ class Packages:
     def _resolved(self, argv: Sequence[str], out: Path, read: Callable[[bytes], list[Resolved]]) -> list[Resolved]:
         status, tail = self._programs.run(argv, out.parent, self._environment(), timeout_s=RESOLVE_S)
         if status:
+            require_online(_INDEX)
             raise DependencyFailed("dependencies", f"The dependencies cannot be resolved: {_last(tail)}")
         try:
             return read(out.read_bytes())

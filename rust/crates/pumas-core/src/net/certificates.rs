@@ -1,4 +1,4 @@
-//! All certificates that the user trusts in one file, for programs that read one instead of the system's: git, uv, pip.
+//! All certificates that the user trusts in one file: git, uv and pip read one, instead of the system's.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! The user's way out, and whom to trust there, told to programs that make their own connections: git, uv and pip read
-//! it from their environment.
+//! The user's way out, if there is to be one, and whom to trust there, told to programs that make their own connections:
+//! git, uv and pip read it from their environment.
 //!
 //! One for the whole process, as the environment itself is.
 
@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use super::settings::DIRECT;
+use super::settings::{DIRECT, NetworkSettings};
+use crate::error::{Error, Result};
 use crate::storage::locked;
 
 const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
@@ -19,23 +20,39 @@ const LOOPBACK: &str = "localhost,127.0.0.1,::1";
 /// <https://docs.astral.sh/uv/concepts/authentication/certificates/>,
 /// <https://pip.pypa.io/en/stable/topics/https-certificates/>
 const TRUSTED: [&str; 3] = ["GIT_SSL_CAINFO", "SSL_CERT_FILE", "PIP_CERT"];
+/// What is at hand may be used: a cache of uv's, a folder of wheels.
+const OFFLINE: [(&str, &str); 2] = [("UV_OFFLINE", "1"), ("PIP_NO_INDEX", "1")];
 static CHOSEN: Mutex<Chosen> = Mutex::new(Chosen {
     proxy: None,
     certificates: None,
+    offline: false,
 });
 
 #[derive(Clone)]
 struct Chosen {
     proxy: Option<String>,
     certificates: Option<PathBuf>,
+    offline: bool,
 }
 
-/// `proxy` as in the settings; `certificates`: a PEM file of all to trust, `None` for the system's.
-pub(super) fn choose(proxy: Option<&String>, certificates: Option<PathBuf>) {
+/// `certificates`: a PEM file of all to trust, `None` for the system's.
+pub(super) fn choose(settings: &NetworkSettings, certificates: Option<PathBuf>) {
     *locked(&CHOSEN) = Chosen {
-        proxy: proxy.cloned(),
+        proxy: settings.proxy.clone(),
         certificates,
+        offline: settings.offline,
     };
+}
+
+/// # Errors
+/// `Offline`.
+pub(crate) fn require_online(host: &str) -> Result<()> {
+    if locked(&CHOSEN).offline {
+        return Err(Error::Offline {
+            host: host.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// `environment` with what the network settings say in it; as it is where they say nothing.
@@ -46,6 +63,9 @@ pub(crate) fn with_network(mut environment: BTreeMap<OsString, OsString>) -> BTr
     }
     if let Some(file) = chosen.certificates {
         environment.extend(TRUSTED.map(|name| (name.into(), file.clone().into())));
+    }
+    if chosen.offline {
+        environment.extend(OFFLINE.map(|(name, value)| (name.into(), value.into())));
     }
     environment
 }

@@ -144,7 +144,7 @@ impl Shared {
     fn tell_children(&self, settings: &NetworkSettings) {
         let bundle = settings.ca_bundle.as_ref().map(Path::new);
         let trusted = bundle.map(|bundle| certificates::gathered(bundle, &self.certificates));
-        children::choose(settings.proxy.as_ref(), trusted);
+        children::choose(settings, trusted);
     }
 
     fn save(&self, settings: &NetworkSettings) -> Result<()> {

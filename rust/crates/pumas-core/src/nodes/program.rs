@@ -20,7 +20,7 @@ use crate::apps::child_environment;
 use crate::child;
 use crate::contracts::tables;
 use crate::error::{Error, Result};
-use crate::net::children::with_network;
+use crate::net::children::{require_online, with_network};
 use crate::storage::files::reason;
 use crate::storage::unicode::is_printable;
 use crate::system::dependencies::find_program;
@@ -69,6 +69,9 @@ impl Call<'_> {
             .ok_or_else(|| {
                 Error::GitFailed("git is not installed; custom nodes and updates need it.".to_owned())
             })?;
+        if let Some((_, place)) = self.url.split_once("://") {
+            require_online(place.split('/').next().unwrap_or(place))?;
+        }
         let failed =
             |error: &std::io::Error| Error::GitFailed(format!("git cannot be started: {}.", reason(error)));
         // A pipe would have to be read meanwhile; what is too much for a message is never read.

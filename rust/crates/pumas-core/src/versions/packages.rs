@@ -16,7 +16,7 @@ use super::running::{Programs, failed};
 use super::scratch::{self, Scratch};
 use crate::apps::{Environment, VENV, child_environment, python_of};
 use crate::error::{Error, Result};
-use crate::net::children::with_network;
+use crate::net::children::{require_online, with_network};
 use crate::storage::files::During as _;
 use crate::text::cut;
 
@@ -24,6 +24,8 @@ const MAKE: Duration = Duration::from_mins(2);
 const RESOLVE: Duration = Duration::from_mins(10);
 const INSTALL: Duration = Duration::from_hours(4);
 const RELOCATED_BYTES: u64 = 256 * 1024;
+/// Or the index that settings of the tools' own name.
+const INDEX: &str = "PyPI";
 const LAST_LINES: usize = 6;
 const LONGEST_WORDS: usize = 800;
 
@@ -121,7 +123,8 @@ impl Packages {
     /// Everything that would be installed, with exact versions, and the `before` that could be kept.
     ///
     /// # Errors
-    /// `DependencyFailed`: there is no way to satisfy it, or no metadata without building.
+    /// `DependencyFailed`: there is no way to satisfy it, or no metadata without building. `Offline`: what is at hand is not
+    /// enough.
     pub(super) fn resolve(&self, wish: &Wish, build: bool, python: Option<&Path>) -> Result<Resolution> {
         let scratch = Scratch::new(&self.cache, "resolve-")?;
         let mut sources: Vec<PathBuf> = wish.requirements.iter().cloned().collect();
@@ -161,7 +164,7 @@ impl Packages {
     /// Fill the environment in `parent/venv`.
     ///
     /// # Errors
-    /// `DependencyFailed`: with the last words of the tool.
+    /// `DependencyFailed`: with the last words of the tool. `Offline`: what is at hand is not enough.
     pub(crate) fn install(
         &self,
         parent: &Path,
@@ -203,6 +206,7 @@ impl Packages {
         if status == 0 {
             return Ok(());
         }
+        require_online(INDEX)?;
         Err(unmet(format!(
             "The dependencies could not be installed: {}",
             last(&tail)
@@ -281,6 +285,7 @@ impl Packages {
         let folder = out.parent().unwrap_or(out);
         let (status, tail) = self.run(argv, folder, RESOLVE, &mut |_| {}, &mut || {})?;
         if status != 0 {
+            require_online(INDEX)?;
             return Err(unmet(format!(
                 "The dependencies cannot be resolved: {}",
                 last(&tail)
