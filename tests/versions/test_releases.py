@@ -130,6 +130,34 @@ def test_a_rate_limit_is_told_and_kept(server: ReleaseServer, tmp_path: Path) ->
     assert not releases.is_stale()
 
 
+def test_pages_that_came_before_a_limit_are_shown_and_are_old(server: ReleaseServer, tmp_path: Path) -> None:
+    import time
+
+    clock = Clock()
+    clock.now = time.time()
+    server.releases[OLLAMA] = [Release(f"v{n}.0.0") for n in range(250, 0, -1)]
+    server.rate_limit(1800, after=1)
+    releases = make(tmp_path, clock)
+    with pytest.raises(RateLimited):
+        releases.refresh()
+    for one in (releases, make(tmp_path, clock)):
+        assert offered(one)[0] == "v250.0.0"
+        assert (one.status().count, one.status().is_valid) == (100, False)
+    server.limited_until = 0.0
+    clock.now += 2000
+    releases = make(tmp_path, clock)
+    releases.refresh()
+    assert (releases.status().count, releases.status().is_valid) == (250, True)
+    server.releases[OLLAMA] = [Release("v251.0.0"), *server.releases[OLLAMA]]
+    server.rate_limit(1800, after=1)
+    clock.now += 100
+    with pytest.raises(RateLimited):
+        releases.refresh()
+    assert offered(releases)[0] == "v251.0.0", "the first page is new"
+    assert releases.get("v1.0.0").tag == "v1.0.0", "the others are known"
+    assert releases.status().age_s == 100
+
+
 NULLS = {"tag_name": "v1.0", "name": None, "assets": None, "body": None}
 ODD = [{"tag_name": 5}, 7, {"tag_name": "v2.0", "assets": [5, {"name": None}]}]
 OLD: list[tuple[Any, list[str]]] = [

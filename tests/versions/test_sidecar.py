@@ -124,6 +124,17 @@ def test_a_pipe_that_is_called_like_the_active_version_is_not_waited_for(launch:
     assert launch().result("get_active_version")["version"] == "v0.3.10"
 
 
+def test_releases_that_came_before_a_rate_limit_are_shown(server: ReleaseServer, launch: Launch) -> None:
+    server.releases[OLLAMA] = [Release(f"v{n}.0.0") for n in range(150, 0, -1)]
+    server.rate_limit(1800, after=1)
+    sidecar = launch(env=environment(server))
+    answer = sidecar.result("get_available_versions", {"app_id": "ollama", "force_refresh": True})
+    assert (answer["success"], answer["rate_limited"]) == (True, True)
+    assert [one["tag_name"] for one in answer["versions"]] == [f"v{n}.0.0" for n in range(150, 50, -1)]
+    status = sidecar.result("get_github_cache_status", {"app_id": "ollama"})
+    assert (status["has_cache"], status["is_valid"]) == (True, False)
+
+
 @pytest.mark.parametrize("digests", [True, False], ids=["in blocks", "in one stream"])
 def test_an_archive_minds_the_limit_of_downloads(server: ReleaseServer, launch: Launch, *, digests: bool) -> None:
     release = ollama("v0.13.1", padding=3 * MIB)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
@@ -50,20 +50,18 @@ class GitHub:
         self._network = network
         self._now = now
 
-    def pages(self, repository: str, known: Sequence[Page], most: int) -> list[Page]:
-        """All pages up to `most`; a page of `known` that has not changed is not sent again.
+    def pages(self, repository: str, known: Sequence[Page], most: int) -> Iterator[Page]:
+        """All pages up to `most`, each when it comes; a page of `known` that has not changed is not sent again.
 
         Raises:
             RateLimited: with the seconds until the host's own time of reset.
             NetworkError, ReleaseNotFound: there is no such repository.
         """
-        pages: list[Page] = []
         for number in range(most):
             page = self._page(repository, number + 1, known[number] if number < len(known) else None)
-            pages.append(page)
+            yield page
             if len(page.releases) < PAGE:
                 break
-        return pages
 
     def file(self, repository: str, tag: str, path: str) -> bytes:
         """A small file of the repository at a tag. Raises NetworkError; HttpStatus 404 when it has none."""

@@ -131,7 +131,7 @@ class ReleaseList:
         """Ask GitHub, or wait for who is asking already.
 
         Raises:
-            RateLimited, NetworkError, ReleaseNotFound: what is known stays as it is.
+            RateLimited, NetworkError, ReleaseNotFound: what is known stays, beside what came before that.
         """
         before = self._cache
         with self._fetching:
@@ -154,8 +154,17 @@ class ReleaseList:
     def _fetch(self) -> None:
         cache = self._known()
         known = cache.pages if cache else []
-        pages = self._github.pages(self._app.releases.repository, known, self._app.releases.pages)
-        fresh = self._cache_of(self._now(), pages)
+        pages: list[Page] = []
+        try:
+            pages.extend(self._github.pages(self._app.releases.repository, known, self._app.releases.pages))
+        except PumasError:
+            if pages:  # what came before it is in the list
+                fetched = cache.fetched if cache else self._now() - TTL_S - 1
+                self._keep(self._cache_of(fetched, pages + known[len(pages) :]))
+            raise
+        self._keep(self._cache_of(self._now(), pages))
+
+    def _keep(self, fresh: _Cache) -> None:
         with self._lock:
             self._cache = fresh
         try:

@@ -58,13 +58,18 @@ impl GitHub {
         Self { network }
     }
 
-    /// All pages up to `most`; a page of `known` that has not changed is not sent again.
+    /// Put all pages up to `most` into `pages`, each when it comes; a page of `known` that has not changed is not sent again.
     ///
     /// # Errors
     /// `RateLimited`: with the seconds until the host's own time of reset. Those of the network; `ReleaseNotFound`: there is
     /// no such repository.
-    pub(super) async fn pages(&self, repository: &str, known: &[Page], most: u32) -> Result<Vec<Page>> {
-        let mut pages = Vec::new();
+    pub(super) async fn pages(
+        &self,
+        repository: &str,
+        known: &[Page],
+        most: u32,
+        pages: &mut Vec<Page>,
+    ) -> Result<()> {
         for number in 0..most as usize {
             let page = self.page(repository, number + 1, known.get(number)).await?;
             let is_last = page.releases.len() < PAGE;
@@ -73,7 +78,7 @@ impl GitHub {
                 break;
             }
         }
-        Ok(pages)
+        Ok(())
     }
 
     /// A small file of the repository at a tag.

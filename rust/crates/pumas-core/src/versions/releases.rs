@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::github::{GitHub, PAGE, Page};
@@ -205,7 +205,7 @@ impl ReleaseList {
     /// Ask GitHub, or wait for who is asking already.
     ///
     /// # Errors
-    /// `RateLimited`, those of the network, `ReleaseNotFound`: what is known stays as it is.
+    /// `RateLimited`, those of the network, `ReleaseNotFound`: what is known stays, beside what came before that.
     pub(super) async fn refresh(self: &Arc<Self>, only_stale: bool) -> Result<()> {
         let before = locked(&self.kept).cache.clone();
         let _fetching = self.fetching.lock().await;
@@ -239,18 +239,31 @@ impl ReleaseList {
 
     async fn fetch(self: &Arc<Self>, known: Option<Arc<Cache>>) -> Result<()> {
         let releases = &self.app.releases;
-        let pages = known.as_ref().map_or(&[][..], |cache| &cache.pages);
-        let pages = self
+        let before = known.as_ref().map_or(&[][..], |cache| &cache.pages);
+        let mut pages = Vec::new();
+        let asked = self
             .github
-            .pages(&releases.repository, pages, releases.pages)
-            .await?;
-        let fresh = Arc::new(Cache::new(&self.app, Timestamp::now(), pages, TTL_S));
+            .pages(&releases.repository, before, releases.pages, &mut pages)
+            .await;
+        let now = Timestamp::now();
+        let fetched = match &asked {
+            Ok(()) => now,
+            Err(_) if pages.is_empty() => return asked,
+            Err(_) => {
+                pages.extend_from_slice(before.get(pages.len()..).unwrap_or_default());
+                let expired = now
+                    .checked_sub(SignedDuration::from_secs(TTL_S + 1))
+                    .unwrap_or(now);
+                known.as_ref().map_or(expired, |cache| cache.fetched)
+            }
+        };
+        let fresh = Arc::new(Cache::new(&self.app, fetched, pages, TTL_S));
         locked(&self.kept).cache = Some(Arc::clone(&fresh));
         let list = Arc::clone(self);
         if let Err(error) = blocking(move || list.save(&fresh)).await {
             tracing::warn!("releases of {} not kept: {error}", self.app.id);
         }
-        Ok(())
+        asked
     }
 
     fn known(&self) -> Option<Arc<Cache>> {
