@@ -55,6 +55,37 @@ def test_files_that_are_in_the_way_of_an_update_are_named(
     assert mine.read_text() == "mine"
 
 
+def test_who_may_run_a_file_is_no_change_of_it(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    server.commit("sunny", {"run.sh": "1", "a.py": "1"})
+    one = launch()
+    install(one, server, "sunny")
+    for name in ("run.sh", "a.py"):
+        (version / "custom_nodes/sunny" / name).chmod(0o755)
+    newest = server.commit("sunny", {"a.py": "2"})
+    answer = one.result("update_custom_node", {"version_tag": TAG, "node_name": "sunny"})
+    assert (answer["success"], answer.get("error"), answer["commit"]) == (True, None, newest)
+    assert (version / "custom_nodes/sunny/run.sh").stat().st_mode & 0o111
+
+
+def test_commits_of_the_users_stay_and_are_told(
+    server: GitServer, version: Path, launch: Callable[..., Sidecar]
+) -> None:
+    server.commit("sunny", {"a.py": "1"})
+    one = launch()
+    install(one, server, "sunny")
+    node = version / "custom_nodes/sunny"
+    run_git(node, "commit", "--quiet", "--allow-empty", "--message", "Mine")
+    mine = run_git(node, "rev-parse", "HEAD").strip()
+    answer = one.result("update_custom_node", {"version_tag": TAG, "node_name": "sunny"})
+    assert (answer["success"], answer["commit"], answer["previous_commit"]) == (True, mine, mine)
+    server.commit("sunny", {"a.py": "2"})
+    answer = one.result("update_custom_node", {"version_tag": TAG, "node_name": "sunny"})
+    assert "commits of yours" in answer["error"]
+    assert run_git(node, "rev-parse", "HEAD").strip() == mine
+
+
 def test_a_slow_one_can_be_cancelled(server: GitServer, version: Path, launch: Callable[..., Sidecar]) -> None:
     server.commit("sunny", {"a.py": ""})
     server.stalled.set()
@@ -154,6 +185,7 @@ def test_an_update_by_another_branch_than_ours_is_refused(
     server.rewrite("sunny")
     answer = one.result("update_custom_node", {"version_tag": TAG, "node_name": "sunny"})
     assert (answer["success"], answer["error_code"]) == (False, "git_failed")
+    assert answer["error"].endswith("Nothing was changed; remove it and install it again to have the newest.")
     (node,) = one.result("get_custom_nodes", {"version_tag": TAG})["details"]
     assert node["commit"] == kept
     assert (version / "custom_nodes/sunny/a.py").read_text() == "2"

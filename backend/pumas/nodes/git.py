@@ -38,6 +38,11 @@ _HEADS, _TAGS = "refs/heads/", "refs/tags/"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 _ALWAYS: Sequence[str] = table("git")["settings"]
 
+_APART = (
+    "The newest commit does not follow the one that is here: the repository's history was rewritten, or there are "
+    "commits of yours. Nothing was changed; remove it and install it again to have the newest."
+)
+
 
 def check_url(text: str, field: str = "git_url") -> str:
     """The trimmed address of a repository.
@@ -170,16 +175,24 @@ class Git:
             index.unlink(missing_ok=True)
 
     def forward(self, folder: Path, commit: str) -> None:
-        """Check out a later commit; never merges.
+        """Check out a later commit; never merges, and leaves what is later already.
 
         Raises:
             GitFailed: it is no later one, files are in the way, or the disk refused something.
         """
         before = self.head(folder)
+        if self._fork(folder, before, commit) not in (before, commit):
+            raise GitFailed(_APART)
         self._run(folder, "merge", "--quiet", "--ff-only", check_commit(commit), timeout_s=FETCH_S)
         left = [name for name in self._removed(folder, before, commit) if _is_there(folder, name)]
         if left:  # git says so and calls it a success
             raise GitFailed(f"git could not remove {len(left)} files that the new commit does not have any more.")
+
+    def _fork(self, folder: Path, one: str, other: str) -> str:
+        """The last commit that two have in common, "" when there is none."""
+        with contextlib.suppress(GitFailed):
+            return self._run(folder, "merge-base", check_commit(one), check_commit(other)).strip()
+        return ""
 
     def _removed(self, folder: Path, before: str, after: str) -> set[str]:
         """Names that one commit has and another does not, not even in other case."""

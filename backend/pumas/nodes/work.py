@@ -179,6 +179,7 @@ class Nodes:
                 self._git.forward(place, newest)
             if requirements is not None and (place / REQUIREMENTS).is_file():
                 requirements(place / REQUIREMENTS)
+            newest = self._git.head(place)  # commits of the user's may follow
         except BaseException:
             with contextlib.suppress(PumasError):  # else the next start or update does it
                 self._settled(name)

@@ -19,6 +19,8 @@ use crate::storage::files::{During as _, exists};
 const CLONE: Duration = Duration::from_mins(5);
 const FETCH: Duration = Duration::from_mins(1);
 const LOCAL: Duration = Duration::from_secs(30);
+const APART: &str = "The newest commit does not follow the one that is here: the repository's history was rewritten, or there are \
+                     commits of yours. Nothing was changed; remove it and install it again to have the newest.";
 const HEADS: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 const WHO: [&str; 4] = ["-c", "user.name=pumas", "-c", "user.email=pumas"];
@@ -197,13 +199,17 @@ impl Git {
         done.map(|_| ())
     }
 
-    /// Check out a later commit; never merges.
+    /// Check out a later commit; never merges, and leaves what is later already.
     ///
     /// # Errors
     /// `GitFailed`: it is no later one, files are in the way, or the disk refused something.
     pub(crate) fn forward(&self, folder: &Path, commit: &str) -> Result<()> {
         let before = self.head(folder)?;
         let commit = check_commit(commit, "commit")?;
+        let fork = self.fork(folder, &before, commit);
+        if fork != before && fork != commit {
+            return Err(Error::GitFailed(APART.to_owned()));
+        }
         self.run(folder, &["merge", "--quiet", "--ff-only", commit], FETCH, "")?;
         let gone = self.removed(folder, &before, commit)?;
         let left = gone.iter().filter(|name| is_there(folder, name)).count();
@@ -214,6 +220,12 @@ impl Git {
             )));
         }
         Ok(())
+    }
+
+    /// The last commit that two have in common, "" when there is none.
+    fn fork(&self, folder: &Path, one: &str, other: &str) -> String {
+        let found = self.run(folder, &["merge-base", one, other], LOCAL, "");
+        found.map_or_else(|_| String::new(), |said| said.trim().to_owned())
     }
 
     /// Names that one commit has and another does not, not even in other case.

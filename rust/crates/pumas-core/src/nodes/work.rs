@@ -216,11 +216,16 @@ impl Nodes {
         } else {
             self.git.forward(&place, &newest)
         };
-        if let Err(error) = stepped.and_then(|()| install_needs(&place, requirements)) {
-            // Else the next start or update does it.
-            let _ = self.settled(name);
-            return Err(error);
-        }
+        let done = stepped.and_then(|()| install_needs(&place, requirements));
+        // Commits of the user's may follow.
+        let newest = match done.and_then(|()| self.git.head(&place)) {
+            Ok(commit) => commit,
+            Err(error) => {
+                // Else the next start or update does it.
+                let _ = self.settled(name);
+                return Err(error);
+            }
+        };
         let mut done = known;
         done.extend(object([
             ("url", json!(url)),
