@@ -21,7 +21,9 @@ from pumas.events.stream import EventStream
 from pumas.library import catalog as module
 from pumas.library import store
 from pumas.library.catalog import Catalog
+from pumas.library.library_index import EVENTS_PER_BATCH, STALE
 from pumas.library.search import Filters
+from pumas.storage.database import Database
 from pumas.storage.files import DiskFull
 from pumas.storage.troubles import Troubles
 
@@ -154,14 +156,14 @@ async def test_events(root: Root) -> None:
         await root.catalog.reconcile()
         shutil.rmtree(root.layout.library / "llm")
         await root.catalog.reconcile()
-        for n in range(module.EVENTS_PER_BATCH + 1):
+        for n in range(EVENTS_PER_BATCH + 1):
             root.write(f"llm/b/m{n}")
         await root.catalog.reconcile()
         await asyncio.sleep(0)
         events = [(e.topic, orjson.loads(e.data)) for e in reader.pending()]
     one = {"model_id": "llm/a/one"}
     counts = [data["model_count"] for topic, data in events if topic == "library.changed"]
-    assert counts == [1, module.EVENTS_PER_BATCH + 1], "the end of the first look, and a change of many"
+    assert counts == [1, EVENTS_PER_BATCH + 1], "the end of the first look, and a change of many"
     of_one = [event for event in events if event[0] != "library.changed"]
     assert of_one == [("model.added", one), ("model.changed", one), ("model.removed", one)]
 
@@ -305,7 +307,7 @@ async def test_a_full_disk_leaves_what_is_known(root: Root, monkeypatch: pytest.
     with pytest.raises(NotEnoughSpace):
         await root.catalog.reconcile()
     assert set(await root.models()) == {"llm/a/one"}
-    assert root.kinds() == {module.STALE}
+    assert root.kinds() == {STALE}
     monkeypatch.setattr(store, "apply", real)
     assert set(await root.models()) == {"llm/a/one", "llm/a/two"}
     assert root.kinds() == set()
@@ -370,7 +372,7 @@ async def test_no_place_for_an_index(root: Root, monkeypatch: pytest.MonkeyPatch
     def refuse(_self: object) -> None:
         raise DiskError("models.db: no.")
 
-    monkeypatch.setattr(module.Database, "open_sync", refuse)
+    monkeypatch.setattr(Database, "open_sync", refuse)
     with pytest.raises(DiskError):
         await root.models()
 

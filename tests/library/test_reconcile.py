@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pumas.config import Layout
 from pumas.events.stream import EventStream
 from pumas.library import reading, reconcile
-from pumas.library.catalog import LibraryIndex
+from pumas.library.library_index import LibraryIndex
 from pumas.library.reconcile import LibraryOffline, Reconciler, Summary
 from pumas.library.store import Changes
 from pumas.storage.database import Database, Schema

@@ -11,7 +11,7 @@ from library.model_disk import make_model, safetensors, tree, write
 from pumas.apps.catalog import Apps
 from pumas.config import Layout
 from pumas.events.stream import EventStream
-from pumas.library.catalog import LibraryIndex
+from pumas.library.library_index import LibraryIndex
 from pumas.library.trash import Trash
 from pumas.links.keeping import LinkKeeper
 from pumas.links.store import LinkStore
