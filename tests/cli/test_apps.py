@@ -59,6 +59,13 @@ def test_a_version_is_installed_chosen_updated_taken_back_removed_and_restored(s
     assert pumas("apps", "purge", "ollama", trash_id, root=root).status == exits.FAILED
 
 
+def test_why_no_app_of_ones_own_is_listed_is_said(sidecar: Sidecar, pumas: Run) -> None:
+    (sidecar.root / "launcher-data/apps").symlink_to("gone")
+    listed = pumas("apps", root=sidecar.root)
+    assert listed.out.startswith("comfyui\t")
+    assert listed.err.startswith("launcher-data/apps: ") and "Apps of your own are not known" in listed.err
+
+
 def test_an_app_can_be_removed_altogether(sidecar: Sidecar, pumas: Run) -> None:
     root = sidecar.root
     assert pumas("install", "ollama", "v0.12.0", root=root).status == exits.OK

@@ -17,6 +17,24 @@ Way = Point | float
 """A system call, or seconds from the beginning of the call."""
 
 
+def kill_often(
+    sidecar: Callable[[], Sidecar], prepare: Callable[[], Act], log: Path, count: int, check: Callable[[int], None]
+) -> None:
+    """Kill about `count` calls. After each, `check` starts another sidecar, which is then the one to be killed, and
+    looks at what it finds; it is given the number of the kill."""
+    ways = ways_to_kill(sidecar(), prepare, log, count)
+    kills = 0
+    for number, way in enumerate(ways):
+        if number >= count and kills >= count // 2:
+            break
+        kills += killed(sidecar(), prepare(), way)
+        try:
+            check(number)
+        except Exception as error:
+            raise AssertionError(f"killed at {way}: {error}") from error
+    assert kills >= count // 2, f"killed {kills} of {len(ways)} times"
+
+
 def ways_to_kill(sidecar: Sidecar, prepare: Callable[[], Act], log: Path, count: int) -> list[Way]:
     """Found by two calls that are not disturbed; `prepare` makes ready for one. About `count` points over the whole
     call, then moments.

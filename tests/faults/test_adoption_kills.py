@@ -18,7 +18,7 @@ import sidecar as running
 from adoption.adopting_setup import snapshot
 from adoption.stores import environment, gguf, write
 from contract.served import rust_is_built
-from faults.killing import killed, ways_to_kill
+from faults.killing import kill_often
 from sidecar import RUST_SWITCH, Sidecar, chosen_backend, eventually
 
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "4"))
@@ -108,19 +108,13 @@ def test_killed_and_gone_on_with(
     bench: Adopting, tmp_path: Path, prepare: Callable[[Adopting], Callable[[], object]]
 ) -> None:
     others = ["python", "rust"] if rust_is_built() else ["python"]
-    ways = ways_to_kill(bench.sidecar, lambda: prepare(bench), tmp_path / "trace", RUNS)
-    kills = 0
-    for number, way in enumerate(ways):
-        if number >= RUNS and kills >= RUNS // 2:
-            break
-        kills += killed(bench.sidecar, prepare(bench), way)
-        try:
-            bench.restart(others[number // 2 % len(others)])
-            bench.check(resume=bool(number % 2))
-        except Exception as error:
-            raise AssertionError(f"{prepare.__name__} killed at {way}: {error}") from error
+
+    def check(number: int) -> None:
+        bench.restart(others[number // 2 % len(others)])
+        bench.check(resume=bool(number % 2))
         bench.restart(bench.own)
-    assert kills >= RUNS // 2, f"{prepare.__name__} was killed {kills} of {len(ways)} times"
+
+    kill_often(lambda: bench.sidecar, lambda: prepare(bench), tmp_path / "trace", RUNS, check)
     while ids := bench.ids():
         assert bench.sidecar.result("undo_adoption", {"model_id": ids[0]})["success"]
     bench.check(resume=False)

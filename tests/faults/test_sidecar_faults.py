@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import sidecar as running
-from faults.killing import killed, ways_to_kill
+from faults.killing import kill_often
 from faults.library_bench import OPERATIONS, Bench
 from faults.library_load import check_nothing_left_over, check_promises
 from faults.strace import traced
@@ -47,22 +47,14 @@ def bench(tmp_path: Path) -> Generator[Bench]:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_killed_and_started_again(bench: Bench, tmp_path: Path, operation: str) -> None:
-    prepare = OPERATIONS[operation]
-    ways = ways_to_kill(bench.sidecar, lambda: prepare(bench), tmp_path / "trace", RUNS)
-    kills = 0
-    for number, way in enumerate(ways):
-        if number >= RUNS and kills >= RUNS // 2:
-            break
-        kills += killed(bench.sidecar, prepare(bench), way)
-        try:
-            bench.restart()
-            promises = bench.caller.promises()
-            check_promises(bench.sidecar, promises)
-            check_nothing_left_over(bench.sidecar, promises, resume=bool(number % 2))
-        except Exception as error:
-            raise AssertionError(f"{operation} killed at {way}: {error}") from error
+    def check(number: int) -> None:
+        bench.restart()
+        promises = bench.caller.promises()
+        check_promises(bench.sidecar, promises)
+        check_nothing_left_over(bench.sidecar, promises, resume=bool(number % 2))
         bench.caller.look()
-    assert kills >= RUNS // 2, f"{operation} was killed {kills} of {len(ways)} times"
+
+    kill_often(lambda: bench.sidecar, lambda: OPERATIONS[operation](bench), tmp_path / "trace", RUNS, check)
 
 
 def check_reads_go_on(bench: Bench) -> None:

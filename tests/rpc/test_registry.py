@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from pumas.rpc.models import NoParams
 from pumas.rpc.registry import Methods
 
@@ -46,3 +48,11 @@ def test_whoever_looks_at_all_rows_sees_those_of_every_domain() -> None:
 
     methods.later(["get_models"], declare)
     assert [row.name for row in methods] == ["get_models"]
+
+
+def test_a_row_without_a_wrapper_says_where_that_belongs() -> None:
+    async def dance(_: NoParams) -> None:
+        """Dance."""
+
+    with pytest.raises(ValueError, match=r"contracts/response_wrappers\.json has no dance"):
+        Methods().row("dance", NoParams, None)(dance)

@@ -27,7 +27,7 @@ from fixtures.releases.archives import (
 )
 from pumas.errors import Cancelled, NotEnoughSpace, UnsafeArchive
 from pumas.versions import archive
-from pumas.versions.archive import Limits, extract, kind_of, single_folder
+from pumas.versions.archive import Limits, extract, form_of, single_folder
 from pumas.versions.zip_archive import ZipArchive
 
 FORMS: dict[str, Callable[[list[Member]], bytes]] = {
@@ -460,5 +460,5 @@ def test_a_folder_that_exists_is_not_written_into(tmp_path: Path) -> None:
 
 
 def test_kinds_are_told_by_the_first_bytes(tmp_path: Path) -> None:
-    kinds = {form: kind_of(write(tmp_path, make(GOOD))) for form, make in FORMS.items()}
+    kinds = {form: form_of(write(tmp_path, make(GOOD))) for form, make in FORMS.items()}
     assert kinds == {"zip": "zip", "tar": "tar", "tgz": "gz", "tar.zst": "zst"}

@@ -199,7 +199,7 @@ def test_unusual_archives_are_installed_alike(installing: Installing, archives: 
             "it is damaged: invalid header": with_head(tar_of(Member("x")), "x", 100, b"0000x44\0"),
         },
         {
-            "it is no program and no archive that is known (zip, tar, tar.gz, tar.zst)": lzma.compress(TAR),
+            "it is no program and no archive that is known (zip, tar, tar.gz or tar.zst)": lzma.compress(TAR),
         },
     ],
     ids=["lists", "members", "tar", "heads of a tar", "another kind"],

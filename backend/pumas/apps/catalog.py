@@ -20,7 +20,7 @@ from pumas.storage.troubles import Troubles
 
 DEFAULT_APP = "comfyui"
 _LARGEST = 1024 * 1024
-_SUBJECT = "launcher-data/apps"
+_SUBJECT = Layout(Path()).apps.as_posix()
 
 
 class Apps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,12 +15,14 @@ from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.following import interrupted, say_end, status_of
 from pumas.cli.output import clean, moment, size
 from pumas.client import CallFailed
+from pumas.config import Layout
 
 if TYPE_CHECKING:
     from pumas.client.types import InstallationProgress, JobInfo
 
 AppArgument = Annotated[str, typer.Argument(metavar="APP", help="As shown by pumas apps.")]
 TagArgument = Annotated[str, typer.Argument(metavar="TAG", help="As shown by pumas apps versions APP.")]
+OWN_APPS = Layout(Path()).apps
 STAGES = ("download", "extract", "venv", "dependencies", "setup")
 Show = Callable[["InstallationProgress | None"], None]
 
@@ -52,7 +55,7 @@ def list_apps(cli: Cli) -> None:
     ]
     cli.out.table(("app", "name", "in use", "installed", "what it is"), rows)
     for trouble in cli.client.get_library_status()["troubles"]:
-        if trouble["kind"] == "damaged_app":
+        if Path(trouble["subject"]).is_relative_to(OWN_APPS):
             cli.out.say(f"{trouble['subject']}: {trouble['message']}")
 
 

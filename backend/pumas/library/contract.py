@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
+from pumas.library.search import Sort
 from pumas.rpc.models import MAX_LIST, Name, Params, PathText, Result, Text
 
 ModelIdText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
@@ -119,7 +120,7 @@ class SearchModels(ModelFilters):
     query: Query = Field(description=QUERY)
     limit: int = Field(100, description="Clamped to 1..1000.")
     offset: int = Field(0, description="Clamped to 0 and above.")
-    sort: Literal["relevance", "newest", "name", "largest", "smallest"] = Field(
+    sort: Sort = Field(
         "relevance",
         description="`relevance`: the best match, without words the newest. By size, those of unknown size come last.",
     )

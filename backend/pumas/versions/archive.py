@@ -28,6 +28,7 @@ from pumas.storage.paths import Below, contained, relative_path
 from pumas.versions.zip_archive import Member, ZipArchive, too_many
 from pumas.zip_records import END_MAGIC, LOCAL_MAGIC
 
+FORMS = "zip, tar, tar.gz or tar.zst"
 CHUNK = 256 * 1024
 _LONGEST_LINK = 1024
 # A member's name and further facts of it are read whole; what is read ahead of the next member counts, too.
@@ -62,7 +63,7 @@ class _Links:
     hard: dict[Path, Path] = field(default_factory=dict[Path, Path])
 
 
-def kind_of(archive: Path) -> str | None:
+def form_of(archive: Path) -> str | None:
     """`zip`, `gz`, `zst`, `tar`, or None for what is no archive."""
     with disk_errors("Reading the archive"), open(archive, "rb") as file:
         start = file.read(512)
@@ -84,16 +85,19 @@ def extract(
         UnsafeArchive: damaged, hostile, larger than any limit, or no archive; `target` may hold a part of it.
         DiskError, NotEnoughSpace, ReadOnly; and what `advance` raises.
     """
-    kind = kind_of(archive)
-    if kind is None:
-        raise UnsafeArchive("it is no zip, tar, tar.gz or tar.zst")
+    form = form_of(archive)
+    if form is None:
+        raise UnsafeArchive(f"it is no {FORMS}")
     with disk_errors("Unpacking"):
         target.mkdir(mode=0o700)
         size = archive.stat().st_size
     writer = _Writer(target, size, limits or Limits(), advance)
     try:
         with disk_errors("Unpacking"):
-            (_unzip if kind == "zip" else _untar)(archive, kind, writer)
+            if form == "zip":
+                _unzip(archive, writer)
+            else:
+                _untar(archive, form, writer)
             writer.finish()
     except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         raise UnsafeArchive(f"it is damaged: {str(error)[:200] or type(error).__name__}") from None
@@ -254,7 +258,7 @@ def _folded(name: str) -> str:
 # -- zip ---------------------------------------------------------------------------------------------------------------
 
 
-def _unzip(archive: Path, _kind: str, writer: _Writer) -> None:
+def _unzip(archive: Path, writer: _Writer) -> None:
     with open(archive, "rb") as file:
         packed = ZipArchive(file, writer.limits.members)
         for member in packed.members():
@@ -330,10 +334,10 @@ class _Progress(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def _decompressed(archive: Path, kind: str, advance: Advance) -> Generator[IO[bytes]]:
+def _decompressed(archive: Path, form: str, advance: Advance) -> Generator[IO[bytes]]:
     with open(archive, "rb") as file:
         packed = io.BufferedReader(_Progress(file, advance), CHUNK)
-        if kind == "gz":
+        if form == "gz":
             import gzip
 
             try:
@@ -341,7 +345,7 @@ def _decompressed(archive: Path, kind: str, advance: Advance) -> Generator[IO[by
                     yield cast(IO[bytes], unpacked)
             except gzip.BadGzipFile as error:  # an OSError, which would look like the disk's
                 raise UnsafeArchive(f"it is damaged: {error}") from None
-        elif kind == "zst":
+        elif form == "zst":
             import zstandard
 
             # A frame may ask for a window of up to 2 GiB; no archive needs more than 128 MiB.
@@ -355,22 +359,22 @@ def _decompressed(archive: Path, kind: str, advance: Advance) -> Generator[IO[by
             yield cast(IO[bytes], packed)
 
 
-def _untar(archive: Path, kind: str, writer: _Writer) -> None:
+def _untar(archive: Path, form: str, writer: _Writer) -> None:
     limits = writer.limits
-    with _tar(archive, kind, limits, writer.advance) as (file, counted, stream):
+    with _tar(archive, form, limits, writer.advance) as (file, counted, stream):
         for number, member in enumerate(_members(file, counted)):
             if number == _MEMBERS_UNCOUNTED:
-                _require_few_members(archive, kind, writer)
+                _require_few_members(archive, form, writer)
             _untar_member(file, member, writer)
         # To the very end: only there a gzip file says whether it is whole.
         while stream.read(CHUNK):
             continue
 
 
-def _require_few_members(archive: Path, kind: str, writer: _Writer) -> None:
+def _require_few_members(archive: Path, form: str, writer: _Writer) -> None:
     """Making files takes far longer than reading what they are called, and a tar has no list of its members."""
     # What is read twice counts once, but it can be stopped both times.
-    with _tar(archive, kind, writer.limits, lambda _count: writer.advance(0)) as (file, counted, _stream):
+    with _tar(archive, form, writer.limits, lambda _count: writer.advance(0)) as (file, counted, _stream):
         for number, _ in enumerate(_members(file, counted)):
             if number >= writer.limits.members:
                 raise too_many(writer.limits.members)
@@ -378,10 +382,10 @@ def _require_few_members(archive: Path, kind: str, writer: _Writer) -> None:
 
 @contextlib.contextmanager
 def _tar(
-    archive: Path, kind: str, limits: Limits, advance: Advance
+    archive: Path, form: str, limits: Limits, advance: Advance
 ) -> Generator[tuple[tarfile.TarFile, _Counted, IO[bytes]]]:
     most = max(limits.ratio_from, int(limits.ratio * archive.stat().st_size)) + 1024 * limits.members
-    with _decompressed(archive, kind, advance) as source:
+    with _decompressed(archive, form, advance) as source:
         counted = _Counted(source, most)
         stream = io.BufferedReader(counted, CHUNK)
         with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=_Member) as file:

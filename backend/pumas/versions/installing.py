@@ -39,7 +39,7 @@ from pumas.storage.files import (
     remove_stale_temporaries,
 )
 from pumas.storage.json_file import JsonObject
-from pumas.versions.archive import extract, kind_of, single_folder
+from pumas.versions.archive import FORMS, extract, form_of, single_folder
 from pumas.versions.fetching import Archive, ArchiveFetch
 from pumas.versions.filling import Filling, Resolution
 from pumas.versions.packages import Packages, Resolved, Wish, relocate
@@ -245,7 +245,7 @@ class Install:
         remove_tree(self._tree)
         fresh = work / "unpacked"
         remove_tree(fresh)
-        if kind_of(archive) is None and self._app.package.kind == "bundle":
+        if form_of(archive) is None and self._app.package.kind == "bundle":
             self._place_program(archive, fresh)
         else:
             self._extract(archive, fresh)
@@ -276,7 +276,7 @@ class Install:
         """Some releases are the program itself."""
         with disk_errors("Unpacking"), open(file, "rb") as start:
             if not start.read(4).startswith(_PROGRAM_STARTS):
-                raise UnsafeArchive("it is no program and no archive that is known (zip, tar, tar.gz, tar.zst)")
+                raise UnsafeArchive(f"it is no program and no archive that is known ({FORMS})")
         with disk_errors("Unpacking"):
             fresh.mkdir(mode=0o700)
             target = fresh / Path(self._app.package.programs[-1]).name

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::archive::{Limits, extract, form_of, single_folder};
+use super::archive::{FORMS, Limits, extract, form_of, single_folder};
 use super::fetching::{Archive, ArchiveFetch};
 use super::filling::{Filling, Resolving};
 use super::known::{Known, OneApp};
@@ -288,8 +288,7 @@ impl Install<'_> {
         opened.take(4).read_to_end(&mut start).during(UNPACKING)?;
         if !PROGRAM_STARTS.iter().any(|known| start.starts_with(known)) {
             return Err(Error::UnsafeArchive {
-                reason: "it is no program and no archive that is known (zip, tar, tar.gz, tar.zst)"
-                    .to_owned(),
+                reason: format!("it is no program and no archive that is known ({FORMS})"),
                 member: String::new(),
             });
         }

@@ -19,6 +19,8 @@ use crate::storage::files::{During as _, disk_error};
 use crate::text::{cut, grouped};
 use writer::Writer;
 
+/// Those of [`Form`], as people write them.
+pub(super) const FORMS: &str = "zip, tar, tar.gz or tar.zst";
 /// What is read or written at a time, in bytes.
 const CHUNK: usize = 256 * 1024;
 const LONGEST_LINK: u64 = 1024;
@@ -83,7 +85,7 @@ pub(super) fn form_of(archive: &Path) -> Result<Option<Form>> {
 /// `UnsafeArchive`: damaged, hostile, larger than any limit, or no archive; `target` may hold a part of it. The disk's
 /// failures; and what `advance` fails with.
 pub(super) fn extract(archive: &Path, target: &Path, advance: Advance<'_>, limits: Limits) -> Result<u64> {
-    let form = form_of(archive)?.ok_or_else(|| refused("it is no zip, tar, tar.gz or tar.zst", ""))?;
+    let form = form_of(archive)?.ok_or_else(|| refused(format!("it is no {FORMS}"), ""))?;
     fs::DirBuilder::new().mode(0o700).create(target).during(DURING)?;
     let size = archive.metadata().during(DURING)?.len();
     let mut writer = Writer::new(target, size, limits)?;
