@@ -32,6 +32,7 @@ pub mod versions;
 mod api;
 mod child;
 mod connections;
+mod zip_records;
 
 pub use api::PumasApi;
 pub use error::{Error, Result};

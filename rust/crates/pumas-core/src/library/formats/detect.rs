@@ -12,8 +12,8 @@ use super::onnx::{OnnxHeader, read_onnx};
 use super::pickle_files::{hides_imports, is_pickle, torch_members};
 use super::reader::{OpenedFile, open_regular};
 use super::safetensors::{MAX_HEADER_BYTES, SafetensorsHeader, read_safetensors};
-use super::zip_directory::LOCAL_MAGIC;
 use crate::error::{Error, Result};
+use crate::zip_records::LOCAL_MAGIC;
 
 /// A container of weights; the names are those on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,9 +11,10 @@ use super::opcodes::{self, Bytes, Halt, Opcode, Operand};
 use super::pickle_globals::{COMPUTED, Safety, judge};
 use super::reader::{BoundedReader, Budget, Deadline, OpenedFile, open_regular};
 use super::text::one_line;
-use super::zip_directory::{LOCAL_MAGIC, Member, first_local_name, read_directory, read_member};
+use super::zip_directory::{Member, first_local_name, read_directory, read_member};
 use crate::error::{Error, Result};
 use crate::storage::unicode::is_printable;
+use crate::zip_records::LOCAL_MAGIC;
 
 const PROTO: u8 = 0x80;
 const HIGHEST_PROTOCOL: u8 = 5;

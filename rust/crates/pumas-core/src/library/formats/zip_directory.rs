@@ -1,27 +1,17 @@
-//! The list of members of a ZIP file, read boundedly.
-//!
-//! Format: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT> (4.3.6–4.3.16). Knows nothing about what the
-//! members mean.
+//! The list of members of a ZIP file, read boundedly. Knows nothing about what the members mean.
 
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 
 use super::reader::{BoundedReader, Budget, OpenedFile};
 use crate::error::Result;
+use crate::zip_records::{
+    DEFLATED, END_MAGIC, END_SIZE, END64_MAGIC, END64_SIZE, ENTRY_MAGIC, ENTRY_SIZE, LOCAL_MAGIC, LOCAL_SIZE,
+    LOCATOR64_SIZE, STORED, WIDE_EXTRA, u16_at, u32_at, u64_at,
+};
 
-pub(super) const LOCAL_MAGIC: &[u8] = b"PK\x03\x04";
-const END_MAGIC: &[u8] = b"PK\x05\x06";
-const END64_MAGIC: &[u8] = b"PK\x06\x06";
-const ENTRY_MAGIC: &[u8] = b"PK\x01\x02";
-const END_SIZE: usize = 22;
-const LOCATOR64_SIZE: usize = 20;
-const END64_SIZE: u64 = 56;
-const ENTRY_SIZE: u64 = 46;
-const LOCAL_SIZE: usize = 30;
 const MAX_COMMENT: u64 = 65_535;
 const MAX_DIRECTORY_BYTES: u64 = 8 * 1024 * 1024;
 const MAX_MEMBERS: u64 = 50_000;
-const STORED: u16 = 0;
-const DEFLATED: u16 = 8;
 
 /// One file in the archive; sizes and places in bytes.
 #[derive(Debug)]
@@ -41,7 +31,7 @@ pub(super) fn read_directory(file: &OpenedFile) -> Result<Vec<Member>> {
     let mut members = Vec::new();
     for _ in 0..count {
         reader.spend(1)?;
-        let entry = reader.take(ENTRY_SIZE)?.to_vec();
+        let entry = reader.take(ENTRY_SIZE as u64)?.to_vec();
         if !entry.starts_with(ENTRY_MAGIC) {
             return Err(reader.fail("has a damaged ZIP directory"));
         }
@@ -117,8 +107,8 @@ fn at_directory(file: &OpenedFile) -> Result<(BoundedReader<'_>, u64)> {
         let Some(locator) = at.checked_sub(LOCATOR64_SIZE) else {
             return Err(reader.fail(damaged));
         };
-        let raw = file.pread(END64_SIZE, u64_at(&tail, locator + 8).min(file.size))?;
-        if (raw.len() as u64) < END64_SIZE || !raw.starts_with(END64_MAGIC) {
+        let raw = file.pread(END64_SIZE as u64, u64_at(&tail, locator + 8).min(file.size))?;
+        if raw.len() < END64_SIZE || !raw.starts_with(END64_MAGIC) {
             return Err(reader.fail(damaged));
         }
         (count, size, offset) = (u64_at(&raw, 32), u64_at(&raw, 40), u64_at(&raw, 48));
@@ -127,7 +117,7 @@ fn at_directory(file: &OpenedFile) -> Result<(BoundedReader<'_>, u64)> {
         return Err(reader.fail(damaged));
     };
     (reader.pos, reader.end) = (offset, directory_end);
-    reader.check_limited("ZIP members", count, ENTRY_SIZE, MAX_MEMBERS)?;
+    reader.check_limited("ZIP members", count, ENTRY_SIZE as u64, MAX_MEMBERS)?;
     Ok((reader, count))
 }
 
@@ -138,7 +128,7 @@ fn wide(extra: &[u8], size: u32, packed: u32, offset: u32) -> (u64, u64) {
     while at + 4 <= extra.len() {
         let (kind, length) = (u16_at(extra, at), usize::from(u16_at(extra, at + 2)));
         at += 4;
-        if kind == 1 {
+        if kind == WIDE_EXTRA {
             let field = &extra[at..(at + length.next_multiple_of(8)).min(extra.len())];
             let mut numbers = field.chunks(8).map(|chunk| {
                 let mut raw = [0; 8];
@@ -159,25 +149,4 @@ fn wide(extra: &[u8], size: u32, packed: u32, offset: u32) -> (u64, u64) {
         at += length;
     }
     (long_packed, long_offset)
-}
-
-/// The little-endian number at `at`; zero beyond the end.
-fn number_at(bytes: &[u8], at: usize, width: usize) -> u64 {
-    let mut raw = [0; 8];
-    if let Some(found) = bytes.get(at..at + width) {
-        raw[..width].copy_from_slice(found);
-    }
-    u64::from_le_bytes(raw)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    number_at(bytes, at, 2) as u16
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    number_at(bytes, at, 4) as u32
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    number_at(bytes, at, 8)
 }

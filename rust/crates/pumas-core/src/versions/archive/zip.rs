@@ -1,5 +1,5 @@
-//! Reads zip archives by their list of members: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT> (4.3.6–4.3.16,
-//! 4.5.3, 4.6.9, appendix D).
+//! Reads zip archives by their list of members. Names: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>
+//! (4.6.9, appendix D).
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -13,20 +13,15 @@ use super::writer::Writer;
 use super::{CHUNK, DURING, LONGEST_LINK, Source, damaged, refused, too_many, well_formed};
 use crate::error::{Error, Result};
 use crate::storage::files::During as _;
+use crate::zip_records::{
+    DEFLATED, END_MAGIC, END_SIZE, END64_MAGIC, END64_SIZE, ENTRY_MAGIC, ENTRY_SIZE, LOCAL_MAGIC, LOCAL_SIZE,
+    LOCATOR64_MAGIC, LOCATOR64_SIZE, STORED, WIDE_EXTRA, u16_at, u32_at, u64_at,
+};
 
-const END: &[u8] = b"PK\x05\x06";
-const END_SIZE: usize = 22;
-const END64_SIZE: usize = 56;
-const LOCATOR_SIZE: usize = 20;
-const ENTRY_SIZE: usize = 46;
-const HEAD_SIZE: u64 = 30;
 const LONGEST_COMMENT: u64 = 65_536;
 const LARGEST_LIST: u64 = 64 * 1024 * 1024;
-const STORED: u16 = 0;
-const DEFLATED: u16 = 8;
 const ENCRYPTED: u16 = 1;
 const UTF8: u16 = 1 << 11;
-const WIDE_FIELD: u16 = 0x0001;
 const UNICODE_FIELD: u16 = 0x7075;
 /// Where the mode of a Unix file system stands: <https://man7.org/linux/man-pages/man7/inode.7.html>.
 const KIND: u32 = 0o170_000;
@@ -186,15 +181,15 @@ impl<'a> Zip<'a> {
         let misplaced = || broken("a member is not where it should be");
         let after = self.starts.partition_point(|start| *start <= member.offset);
         let ends = self.starts.get(after).copied().unwrap_or(self.begins);
-        if member.offset.saturating_add(HEAD_SIZE) > self.begins {
+        if member.offset.saturating_add(LOCAL_SIZE as u64) > self.begins {
             return Err(misplaced());
         }
-        let head = read_at(self.file, member.offset, HEAD_SIZE)?;
-        if !head.starts_with(b"PK\x03\x04") {
+        let head = read_at(self.file, member.offset, LOCAL_SIZE as u64)?;
+        if !head.starts_with(LOCAL_MAGIC) {
             return Err(misplaced());
         }
         let [name_size, extra_size] = [26, 28].map(|at| u64::from(u16_at(&head, at)));
-        let name_at = member.offset + HEAD_SIZE;
+        let name_at = member.offset + LOCAL_SIZE as u64;
         let is_same = name_size == member.raw.len() as u64
             && name_at + name_size <= self.begins
             && read_at(self.file, name_at, name_size)? == member.raw;
@@ -243,7 +238,7 @@ fn find_list(file: &File, most: u64) -> Result<Found> {
     let whole = file.metadata().during(DURING)?.len();
     let start = whole.saturating_sub(LONGEST_COMMENT + END_SIZE as u64);
     let tail = read_at(file, start, whole - start)?;
-    let at = memchr::memmem::rfind(&tail, END).filter(|at| tail.len() - at >= END_SIZE);
+    let at = memchr::memmem::rfind(&tail, END_MAGIC).filter(|at| tail.len() - at >= END_SIZE);
     let at = at.ok_or_else(|| broken("it has no list of members"))?;
     let end = &tail[at..];
     let mut count = Count::Lower(u16_at(end, 10));
@@ -279,12 +274,12 @@ fn find_list(file: &File, most: u64) -> Result<Found> {
 
 /// Where ZIP64's end stands, and what it says; None when the archive has none.
 fn find_end64(file: &File, ends: u64) -> Result<Option<(u64, Vec<u8>)>> {
-    let size = (END64_SIZE + LOCATOR_SIZE) as u64;
+    let size = (END64_SIZE + LOCATOR64_SIZE) as u64;
     let Some(here) = ends.checked_sub(size) else {
         return Ok(None);
     };
     let data = read_at(file, here, size)?;
-    let is_there = data.starts_with(b"PK\x06\x06") && data[END64_SIZE..].starts_with(b"PK\x06\x07");
+    let is_there = data.starts_with(END64_MAGIC) && data[END64_SIZE..].starts_with(LOCATOR64_MAGIC);
     Ok(is_there.then_some((here, data)))
 }
 
@@ -303,7 +298,7 @@ impl Entry<'_> {
     /// (unpacked, packed, where its own head begins). What needs more than 32 bits stands in a field of its own, in this
     /// order.
     fn sizes(&self, moved: u64) -> (u64, u64, u64) {
-        let mut wide = field(self.extra, WIDE_FIELD).unwrap_or_default();
+        let mut wide = field(self.extra, WIDE_EXTRA).unwrap_or_default();
         let [size, packed, offset] =
             [24, 20, 42].map(|at| match (u32_at(self.fixed, at), wide.split_at_checked(8)) {
                 (u32::MAX, Some((value, rest))) => {
@@ -370,7 +365,7 @@ fn entries(list: &[u8]) -> impl Iterator<Item = Result<Entry<'_>>> {
 
 fn first_entry<'a>(rest: &mut &'a [u8]) -> Option<Entry<'a>> {
     let (fixed, behind) = rest.split_at_checked(ENTRY_SIZE)?;
-    if !fixed.starts_with(b"PK\x01\x02") {
+    if !fixed.starts_with(ENTRY_MAGIC) {
         return None;
     }
     let [name, extra, comment] = [28, 30, 32].map(|at| usize::from(u16_at(fixed, at)));
@@ -422,17 +417,4 @@ fn read_at(file: &File, start: u64, length: u64) -> Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(broken("it is cut")),
         read => read.during(DURING).map(|()| data),
     }
-}
-
-fn u16_at(data: &[u8], at: usize) -> u16 {
-    data.get(at..at + 2)
-        .map_or(0, |part| u16::from_le_bytes([part[0], part[1]]))
-}
-
-fn u32_at(data: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(data, at)) | u32::from(u16_at(data, at + 2)) << 16
-}
-
-fn u64_at(data: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(data, at)) | u64::from(u32_at(data, at + 4)) << 32
 }
