@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pumas.errors import UnsafePath
+from pumas.errors import FileUnavailable, InvalidInput, PumasError, UnsafePath
 from pumas.storage import paths
 
 HOSTILE = [
@@ -95,6 +95,57 @@ def test_a_path_of_the_caller_may_lie_anywhere(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOME", "/home/somebody")
     assert paths.caller_path("/srv/a b.gguf") == Path("/srv/a b.gguf")
     assert paths.caller_path("~/a.gguf") == Path("/home/somebody/a.gguf")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "shared-resources/models").mkdir(parents=True)
+    (root / "run.sh").touch()
+    (tmp_path / "outside").mkdir()
+    (root / "link-out").symlink_to(tmp_path / "outside")
+    (tmp_path / "root-beside").mkdir()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("shared-resources/models", "shared-resources/models"),
+        (".", "."),
+        ("{root}/run.sh", "run.sh"),
+        ("shared-resources/../run.sh", "run.sh"),
+        ("..", UnsafePath),
+        ("/etc", UnsafePath),
+        ("~", UnsafePath),
+        ("link-out", UnsafePath),
+        ("{root}-beside", UnsafePath),
+        ("nothing", FileUnavailable),
+        ("a\0b", InvalidInput),
+        ("~nobody-of-that-name/x", InvalidInput),
+    ],
+)
+def test_only_what_lies_in_the_root(root: Path, text: str, place: str | type[PumasError]) -> None:
+    text = text.replace("{root}", str(root))
+    if isinstance(place, str):
+        assert paths.path_below(root, text) == (root / place).resolve()
+    else:
+        with pytest.raises(place):
+            paths.path_below(root, text)
+
+
+def test_a_library_on_another_drive_is_ours_too(root: Path, tmp_path: Path) -> None:
+    drive = tmp_path / "drive/models"
+    (drive / "llm").mkdir(parents=True)
+    library = root / "shared-resources/models"
+    library.rmdir()
+    library.symlink_to(drive)
+    for text in ("shared-resources/models/llm", str(drive / "llm")):
+        assert paths.path_below(root, text, library) == drive / "llm"
+    with pytest.raises(UnsafePath):
+        paths.path_below(root, "shared-resources/models/..", library)
+    with pytest.raises(UnsafePath):
+        paths.path_below(root, str(drive))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pumas.apps.command import child_environment
-from pumas.errors import FileUnavailable, InvalidInput, LaunchFailed, UnsafePath, Unsupported
+from pumas.errors import InvalidInput, LaunchFailed, Unsupported
 from pumas.storage.files import disk_errors, make_folders
 from pumas.system.service import COMFYUI
 
@@ -27,29 +27,6 @@ EARLY_S = 2.0
 _REVEAL_S = 5.0
 _MOST_ADDRESS = 4096
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
-
-
-def path_below(root: Path, text: str, *others: Path) -> Path:
-    """What a caller means: an absolute path, `~`, or a path below the root, links followed.
-
-    `others` are folders that may lie elsewhere: a library on another drive, for example.
-
-    Raises:
-        InvalidInput, UnsafePath: it is no path, or does not lie in the launcher root or in one of the others.
-        FileUnavailable: nothing is there.
-    """
-    if "\0" in text:
-        raise InvalidInput("path", "must not hold NUL")
-    allowed = [Path(os.path.realpath(folder)) for folder in (root, *others)]
-    try:
-        real = Path(os.path.realpath(root / Path(text).expanduser()))
-    except (OSError, ValueError, RuntimeError):
-        raise InvalidInput("path", "cannot be resolved") from None
-    if not any(real.is_relative_to(folder) for folder in allowed):
-        raise UnsafePath("path", "must lie in the launcher's own folder")
-    if not os.path.exists(real):
-        raise FileUnavailable(text[:200], "there is nothing of that name")
-    return real
 
 
 def address(url: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pumas.config import Layout
 from pumas.processes.values import Version
+from pumas.storage.paths import path_below
 from pumas.system.service import COMFYUI
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class DesktopService:
         def work() -> str:
             from pumas.desktop import opening
 
-            path = opening.path_below(self._layout.root, text, self._layout.library)
+            path = path_below(self._layout.root, text, self._layout.library)
             opening.show(path)
             return str(path)
 

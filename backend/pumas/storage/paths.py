@@ -11,7 +11,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-from pumas.errors import UnsafePath
+from pumas.errors import FileUnavailable, InvalidInput, UnsafePath
 
 MAX_NAME_BYTES = 255
 MAX_RELATIVE_BYTES = 1024
@@ -125,6 +125,29 @@ def caller_path(text: str, field: str = "path") -> Path:
     if not path.is_absolute():
         raise UnsafePath(field, "must be an absolute path")
     return path
+
+
+def path_below(root: Path, text: str, *others: Path) -> Path:
+    """What a caller means: an absolute path, `~`, or a path below the root, links followed.
+
+    `others` are folders that may lie elsewhere: a library on another drive, for example.
+
+    Raises:
+        InvalidInput, UnsafePath: it is no path, or does not lie in the launcher root or in one of the others.
+        FileUnavailable: nothing is there.
+    """
+    if "\0" in text:
+        raise InvalidInput("path", "must not hold NUL")
+    allowed = [Path(os.path.realpath(folder)) for folder in (root, *others)]
+    try:
+        real = Path(os.path.realpath(root / Path(text).expanduser()))
+    except (OSError, ValueError, RuntimeError):
+        raise InvalidInput("path", "cannot be resolved") from None
+    if not any(real.is_relative_to(folder) for folder in allowed):
+        raise UnsafePath("path", "must lie in the launcher's own folder")
+    if not os.path.exists(real):
+        raise FileUnavailable(text[:200], "there is nothing of that name")
+    return real
 
 
 def slug(text: str, fallback: str) -> str:

@@ -17,9 +17,7 @@ use std::time::Duration;
 use crate::apps::child_environment;
 use crate::error::{Error, Result};
 use crate::storage::files::{During as _, FOLDER_MODE, make_folders, reason};
-use crate::storage::paths::{expanded, resolved};
 use crate::system::dependencies::find_program;
-use crate::text::cut;
 
 const OPENER_VARIABLE: &str = "PUMAS_OPENER";
 const BROWSER: &str = "brave-browser";
@@ -27,37 +25,6 @@ const BROWSER: &str = "brave-browser";
 const EARLY: Duration = Duration::from_secs(2);
 const REVEAL: Duration = Duration::from_secs(5);
 const MOST_ADDRESS: usize = 4096;
-
-/// What a caller means: an absolute path, `~`, or a path below the root, links followed.
-///
-/// `others` are folders that may lie elsewhere: a library on another drive, for example.
-///
-/// # Errors
-/// `InvalidInput`, `UnsafePath`: it is no path, or does not lie in the launcher root or in one of the others.
-/// `FileUnavailable`: nothing is there.
-pub(super) fn path_below(root: &Path, text: &str, others: &[&Path]) -> Result<PathBuf> {
-    if text.contains('\0') {
-        return Err(Error::invalid("path", "must not hold NUL"));
-    }
-    let Some(path) = expanded(text) else {
-        return Err(Error::invalid("path", "cannot be resolved"));
-    };
-    let real = resolved(&root.join(path));
-    let is_allowed = |folder: &Path| real.starts_with(resolved(folder));
-    if !is_allowed(root) && !others.iter().any(|other| is_allowed(other)) {
-        return Err(Error::unsafe_path(
-            "path",
-            "must lie in the launcher's own folder",
-        ));
-    }
-    if !real.exists() {
-        return Err(Error::unavailable(
-            cut(text, 200),
-            "there is nothing of that name",
-        ));
-    }
-    Ok(real)
-}
 
 /// The address, when it is one.
 ///
@@ -313,28 +280,6 @@ mod tests {
             assert!(address(bad).is_err(), "{bad}");
         }
         assert!(address(&format!("http://{}", "a".repeat(5000))).is_err());
-    }
-
-    #[test]
-    fn paths_stay_below() {
-        let place = tempfile::tempdir().unwrap();
-        let (root, other) = (place.path().join("root"), place.path().join("other"));
-        std::fs::create_dir_all(root.join("in")).unwrap();
-        std::fs::create_dir_all(&other).unwrap();
-        std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
-        let found = |text: &str| path_below(&root, text, &[&other]);
-        assert_eq!(found("in").unwrap(), resolved(&root.join("in")));
-        assert!(found(other.to_str().unwrap()).is_ok());
-        for (text, kind) in [
-            ("out", "unsafe_path"),
-            ("../", "unsafe_path"),
-            ("/etc/passwd", "unsafe_path"),
-            ("nothing", "file_unavailable"),
-            ("a\0b", "invalid_input"),
-            ("~nobody-of-that-name/x", "invalid_input"),
-        ] {
-            assert_eq!(found(text).unwrap_err().kind(), kind, "{text}");
-        }
     }
 
     #[test]

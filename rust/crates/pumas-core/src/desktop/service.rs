@@ -14,6 +14,7 @@ use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::error::Result;
 use crate::installed::Installed;
+use crate::storage::paths::path_below;
 use crate::versions::check_tag;
 
 const NAME: &str = "ComfyUI";
@@ -225,7 +226,7 @@ impl DesktopService {
     pub async fn open_path(&self, text: String) -> Result<String> {
         self.in_thread(move |shared| {
             let library = shared.layout.library();
-            let path = opening::path_below(shared.layout.root(), &text, &[&library])?;
+            let path = path_below(shared.layout.root(), &text, &[&library])?;
             opening::show(&path)?;
             Ok(shown(&path))
         })

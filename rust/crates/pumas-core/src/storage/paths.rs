@@ -13,6 +13,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::error::{Error, Result};
 use crate::storage::unicode::{is_printable, is_word};
+use crate::text::cut;
 
 /// Longest name of one file or folder, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -193,6 +194,37 @@ pub fn caller_path(text: &str, field: &str) -> Result<PathBuf> {
     Ok(path.components().collect())
 }
 
+/// What a caller means: an absolute path, `~`, or a path below the root, links followed.
+///
+/// `others` are folders that may lie elsewhere: a library on another drive, for example.
+///
+/// # Errors
+/// `InvalidInput`, `UnsafePath`: it is no path, or does not lie in the launcher root or in one of the others.
+/// `FileUnavailable`: nothing is there.
+pub(crate) fn path_below(root: &Path, text: &str, others: &[&Path]) -> Result<PathBuf> {
+    if text.contains('\0') {
+        return Err(Error::invalid("path", "must not hold NUL"));
+    }
+    let Some(path) = expanded(text) else {
+        return Err(Error::invalid("path", "cannot be resolved"));
+    };
+    let real = resolved(&root.join(path));
+    let is_allowed = |folder: &Path| real.starts_with(resolved(folder));
+    if !is_allowed(root) && !others.iter().any(|other| is_allowed(other)) {
+        return Err(Error::unsafe_path(
+            "path",
+            "must lie in the launcher's own folder",
+        ));
+    }
+    if !real.exists() {
+        return Err(Error::unavailable(
+            cut(text, 200),
+            "there is nothing of that name",
+        ));
+    }
+    Ok(real)
+}
+
 /// `~` and `~name` at the beginning replaced by the home folder; None when there is none.
 pub(crate) fn expanded(text: &str) -> Option<PathBuf> {
     let Some(rest) = text.strip_prefix('~') else {
@@ -371,6 +403,28 @@ mod tests {
             assert!(caller_path(text, "p").is_err(), "{text:?}");
         }
         assert!(caller_path(&format!("/{}", "x/".repeat(4096)), "p").is_err());
+    }
+
+    #[test]
+    fn paths_stay_below() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, other) = (place.path().join("root"), place.path().join("other"));
+        std::fs::create_dir_all(root.join("in")).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
+        let found = |text: &str| path_below(&root, text, &[&other]);
+        assert_eq!(found("in").unwrap(), resolved(&root.join("in")));
+        assert!(found(other.to_str().unwrap()).is_ok());
+        for (text, kind) in [
+            ("out", "unsafe_path"),
+            ("../", "unsafe_path"),
+            ("/etc/passwd", "unsafe_path"),
+            ("nothing", "file_unavailable"),
+            ("a\0b", "invalid_input"),
+            ("~nobody-of-that-name/x", "invalid_input"),
+        ] {
+            assert_eq!(found(text).unwrap_err().kind(), kind, "{text}");
+        }
     }
 
     #[test]
