@@ -15,7 +15,7 @@ import pytest
 from library.model_disk import tree
 from pumas.errors import InvalidInput, UnknownApp, VersionNotFound
 from pumas.library.reconcile import LibraryOffline
-from pumas.links.planning import excluded
+from pumas.links.files import excluded
 from pumas.links.values import Action, Plan
 from pumas.links.volumes import Ability, Volumes
 

@@ -7,35 +7,25 @@ nothing to do. Foreign things in the way are conflicts. `applying.py` carries pl
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
-import orjson
-
 from pumas.config import Layout
-from pumas.errors import CorruptState, PumasError
-from pumas.library.metadata import METADATA, OVERRIDES
 from pumas.library.reconcile import LibraryOffline
-from pumas.library.references import REFERENCES, Storage, references
 from pumas.library.store import Mappable
+from pumas.links.files import GONE, File, Files, chooser
+from pumas.links.folders import Folder, Folders
 from pumas.links.linking import LinkKind, is_ours, leads_to, library_of, same_place
 from pumas.links.places import Place
-from pumas.links.rules import HERE, Rule, Rules, is_linkable, load_rules
+from pumas.links.rules import Rules, load_rules
 from pumas.links.store import Link, LinkStore
 from pumas.links.values import Action, Plan, PlannedLink, Unneeded
-from pumas.links.volumes import Ability, Volumes, device_of
-from pumas.storage import json_file
-from pumas.storage.paths import contained, display_name, relative_path, slug
+from pumas.links.volumes import Ability, Volumes
+from pumas.storage.paths import display_name
 
 _SHOWN = 20
-_GONE = (FileNotFoundError, NotADirectoryError)
-# Names that are usable at a glance: what Windows reserves is shorter.
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{7,}[A-Za-z0-9._+-]{0,180}[A-Za-z0-9]")
 
 
 class Models(Protocol):
@@ -45,35 +35,6 @@ class Models(Protocol):
     def state(self) -> str: ...
 
     def mappable(self) -> list[Mappable]: ...
-
-
-@dataclass(slots=True)
-class _Folder:
-    """A folder of the app into which a rule leads. `path` is the name that links get, `real` where that is.
-
-    `entries` are the names there now: whether each is a symbolic link. `names` are those given to sources so far.
-    """
-
-    path: str
-    real: str
-    device: int
-    ability: Ability
-    way: str
-    entries: dict[str, bool]
-    names: dict[str, str] = field(default_factory=dict[str, str])
-    known: dict[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One file that a rule wants: `name` in its folder (or the one referenced), `source` absolute, `inside` relative to
-    the library or "" when it lies outside."""
-
-    model: Mappable
-    name: str
-    source: str
-    inside: str
-    device: int
 
 
 class Planner:
@@ -139,10 +100,8 @@ class _Run:
         self._place = place
         self._allow_copy = allow_copy
         self._replace_models_link = replace_models_link
-        self._folders: dict[str, _Folder | None] = {}
         self._plan = Plan(place)
-        self._excluded: list[str] = []
-        self._unread: set[str] = set()
+        self._files = Files(layout, place, self._plan.warnings)
 
     def plan(self, models: Sequence[Mappable], model_ids: Collection[str] | None) -> Plan:
         plan, place = self._plan, self._place
@@ -158,11 +117,17 @@ class _Run:
             return plan
         rows = self._store.below(place.models)
         by_target = {self._store.absolute(row.target_path): row for row in rows}
-        self._note_known_names(by_target)
-        wanted = [one for one in models if model_ids is None or one.id in model_ids]
-        for file, folder in sorted(self._wanted(wanted, rules), key=lambda f: f[0].source not in f[1].known):
-            if (planned := self._classify(file, folder, by_target)) is not None:
-                plan.links.append(planned)
+        folders = Folders(
+            self._layout,
+            self._volumes,
+            place.models,
+            self._known_names(by_target),
+            plan.warnings,
+            is_new=bool(plan.models_link),
+        )
+        chosen = [one for one in models if model_ids is None or one.id in model_ids]
+        wanted = sorted(self._wanted(chosen, rules, folders), key=lambda f: f[0].source not in f[1].known)
+        plan.links += [self._classify(file, folder, by_target) for file, folder in wanted]
         plan.links.sort(key=lambda link: link.target)
         self._look_at_rest(by_target, model_ids)
         self._warn()
@@ -195,136 +160,36 @@ class _Run:
         )
         return False
 
-    def _note_known_names(self, by_target: dict[str, Link]) -> None:
-        """A link keeps the name that it was once given."""
-        self._known: dict[str, dict[str, str]] = {}
+    def _known_names(self, by_target: Mapping[str, Link]) -> Mapping[str, Mapping[str, str]]:
+        """By folder and source: a link keeps the name that it was once given."""
+        known: dict[str, dict[str, str]] = {}
         for target, row in by_target.items():
             folder, _, name = target.rpartition("/")
-            self._known.setdefault(folder, {}).setdefault(self._store.absolute(row.source_path), name)
-
-    def _folder(self, subdir: str) -> _Folder | None:
-        """None for one that no link may go into."""
-        if subdir not in self._folders:
-            self._folders[subdir] = self._open_folder(subdir)
-        return self._folders[subdir]
-
-    def _open_folder(self, subdir: str) -> _Folder | None:
-        root = self._layout.root / os.path.relpath(self._place.models, self._layout.root)
-        path = self._place.models if subdir == HERE else f"{self._place.models}/{subdir}"
-        empty = bool(self._plan.models_link)
-        try:
-            if subdir != HERE and not empty:
-                contained(root, subdir, "target_subdir")
-            if not empty and _is_taken(path, self._place.models):
-                self._plan.warnings.append(f"{subdir} is no folder, so nothing is linked there.")
-                return None
-        except PumasError:
-            self._plan.warnings.append(f"{subdir} is a link that leads out of the app, so nothing is linked there.")
-            return None
-        # A models folder that is a link itself is not followed: a real one will be in its place.
-        above = os.path.dirname(self._place.models)
-        real = os.path.realpath(above) + path[len(above) :] if empty else os.path.realpath(path)
-        device = device_of(above if empty else path)
-        folder = _Folder(
-            path,
-            real,
-            device,
-            self._volumes.ability(device),
-            os.path.relpath(self._named_library, real),
-            {} if empty else _entries(path),
-            known=self._known.get(path, {}),
-        )
-        folder.names = {name.casefold(): source for source, name in folder.known.items()}
-        return folder
+            known.setdefault(folder, {}).setdefault(self._store.absolute(row.source_path), name)
+        return known
 
     # -- what the rules want -------------------------------------------------------------------------------------------
 
-    def _wanted(self, models: Sequence[Mappable], rules: Rules) -> Iterator[tuple[_File, _Folder]]:
+    def _wanted(self, models: Sequence[Mappable], rules: Rules, folders: Folders) -> Iterator[tuple[File, Folder]]:
         """Each file once per folder."""
-        choose = _chooser(rules.rules)
+        choose, files = chooser(rules.rules), self._files
         seen: set[tuple[str, str]] = set()
         for model in models:
             chosen = choose(model)
-            if not chosen or (device := self._device(model)) is None or not self._allowed(model):
+            if not chosen or (device := files.device(model)) is None or not files.is_allowed(model):
                 continue
-            for file in self._files(model, device, deep=any(rule.deep for rule in chosen)):
+            for file in files.of(model, device, deep=any(rule.deep for rule in chosen)):
                 for rule in chosen:
                     if rule.matches(file.name) and (key := (rule.folder, file.source)) not in seen:
-                        folder = self._folder(rule.folder)
+                        folder = folders.open(rule.folder)
                         if folder is not None:
                             seen.add(key)
                             yield file, folder
 
-    def _device(self, model: Mappable) -> int | None:
-        """Of its folder; None when that is gone or cannot be looked at."""
-        try:
-            return os.stat(f"{self._library}/{model.id}").st_dev
-        except _GONE:
-            return None
-        except OSError:
-            self._leave_unread(model)
-            return None
-
-    def _allowed(self, model: Mappable) -> bool:
-        """Whether the model's overrides let this version have it. What cannot be understood does not."""
-        path = f"{self._library}/{model.id}/{OVERRIDES}"
-        try:
-            if _read_small(path) == b"{}":
-                return True
-            overrides = json_file.load(self._layout.library / model.id / OVERRIDES).value or {}
-        except CorruptState:
-            self._excluded.append(f"{model.id}: its overrides cannot be read")
-            return False
-        problem = excluded(overrides, self._place.app.id, self._place.version)
-        if problem:
-            self._excluded.append(f"{model.id}: {problem}")
-        return problem is None
-
-    def _files(self, model: Mappable, device: int, *, deep: bool) -> Iterator[_File]:
-        folder = f"{self._library}/{model.id}"
-        try:
-            names = list(_deep_names(folder)) if deep else _names(folder)
-        except _GONE:
-            return
-        except OSError:
-            self._leave_unread(model)
-            return
-        for name in names:
-            try:
-                name.encode()
-            except UnicodeEncodeError:
-                self._plan.warnings.append(f"{model.id}: {display_name(name)[:100]} has no usable name.")
-                continue
-            inside = f"{model.id}/{name}"
-            yield _File(model, name, f"{folder}/{name}", inside, device)
-        if model.storage == Storage.REFERENCE:
-            yield from self._referenced(model)
-
-    def _referenced(self, model: Mappable) -> Iterator[_File]:
-        """The files of a model that lie in another program's store."""
-        try:
-            metadata = json_file.load(self._layout.library / model.id / METADATA).value or {}
-        except CorruptState:
-            self._leave_unread(model)
-            return
-        for reference in references(metadata.get(REFERENCES)):
-            try:
-                device = os.stat(reference.path).st_dev
-            except OSError:
-                continue
-            if is_linkable(os.path.basename(reference.name)):
-                yield _File(model, reference.name, reference.path, "", device)
-
-    def _leave_unread(self, model: Mappable) -> None:
-        """What it has is not known, so neither is which of its links are wanted."""
-        self._unread.add(model.id)
-        self._excluded.append(f"{model.id}: it cannot be read")
-
     # -- what is there -------------------------------------------------------------------------------------------------
 
-    def _classify(self, file: _File, folder: _Folder, by_target: dict[str, Link]) -> PlannedLink | None:
-        name = folder.known.get(file.source) or _free_name(file, folder)
-        folder.names[name.casefold()] = file.source
+    def _classify(self, file: File, folder: Folder, by_target: dict[str, Link]) -> PlannedLink:
+        name = folder.name_for(file)
         target = f"{folder.path}/{name}"
         external = file.device != folder.device
         kind = _kind(folder.ability, external=external)
@@ -350,7 +215,7 @@ class _Run:
         )
 
     def _look(
-        self, file: _File, folder: _Folder, name: str, target: str, wanted: str, row: Link | None
+        self, file: File, folder: Folder, name: str, target: str, wanted: str, row: Link | None
     ) -> tuple[Action, str, str, str]:
         """(action, reason, what is there, its stamp)"""
         is_link = folder.entries.get(name)
@@ -368,7 +233,7 @@ class _Run:
             return Action.UPDATE, "Our link leads elsewhere", text, ""
         return Action.CONFLICT, "Symlink to a different source", text, f"link {text}"
 
-    def _look_at_file(self, file: _File, target: str, row: Link | None) -> tuple[Action, str, str, str]:
+    def _look_at_file(self, file: File, target: str, row: Link | None) -> tuple[Action, str, str, str]:
         status = os.lstat(target)
         stamp = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
         ours = row is not None and is_ours(row, target, self._store.absolute(row.source_path))
@@ -398,7 +263,7 @@ class _Run:
                 self._plan.broken.append(_because(unneeded, "The link is gone"))
             elif not is_ours(row, target, source):
                 self._plan.broken.append(_because(unneeded, "Something else is there now; it stays"))
-            elif row.model_id in self._unread or is_unreadable(file):
+            elif row.model_id in self._files.unread or is_unreadable(file):
                 unread += 1
             elif os.path.exists(file):
                 self._plan.unwanted.append(_because(unneeded, "No rule wants it any more"))
@@ -419,10 +284,10 @@ class _Run:
                 f"The library and the app lie on different volumes: {external} links are absolute and break when the "
                 "library is moved."
             )
-        for text in self._excluded[:_SHOWN]:
+        for text in self._files.excluded[:_SHOWN]:
             plan.warnings.append(f"Left out: {text}.")
-        if len(self._excluded) > _SHOWN:
-            plan.warnings.append(f"{len(self._excluded) - _SHOWN} more models are left out.")
+        if len(self._files.excluded) > _SHOWN:
+            plan.warnings.append(f"{len(self._files.excluded) - _SHOWN} more models are left out.")
         copies = plan.of(Action.COPY)
         if copies:
             plan.warnings.append(
@@ -444,59 +309,6 @@ def _because(unneeded: Unneeded, reason: str) -> Unneeded:
     return Unneeded(unneeded.link, unneeded.target, unneeded.existing, reason)
 
 
-def _chooser(rules: Sequence[Rule]) -> Callable[[Mappable], list[Rule]]:
-    """The rules that want a model. Most models are alike in what rules ask."""
-    reads_tags = any(rule.reads_tags for rule in rules)
-    known: dict[tuple[str, str, str], list[Rule]] = {}
-
-    def choose(model: Mappable) -> list[Rule]:
-        if reads_tags:
-            tags = _tags(model.tags_json)
-            return [rule for rule in rules if rule.wants_model(model, tags)]
-        key = (model.model_type, model.subtype, model.family)
-        if key not in known:
-            known[key] = [rule for rule in rules if rule.wants_model(model, ())]
-        return known[key]
-
-    return choose
-
-
-def _tags(text: str) -> list[str]:
-    try:
-        value: object = orjson.loads(text)
-    except ValueError:
-        return []
-    return [tag for tag in value if isinstance(tag, str)] if isinstance(value, list) else []  # pyright: ignore
-
-
-def excluded(overrides: dict[str, object], app_id: str, version: str) -> str | None:
-    """Why a model with these overrides is not for this version of an app; None when it is.
-
-    https://packaging.python.org/en/latest/specifications/version-specifiers/
-    """
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from packaging.version import InvalidVersion, Version
-
-    ranges = overrides.get("version_ranges")
-    if ranges is None:
-        return None
-    if not isinstance(ranges, dict):
-        return "its version ranges cannot be understood"
-    for app, specifier in ranges.items():  # pyright: ignore[reportUnknownVariableType] - JSON
-        if not isinstance(app, str) or app.lower() != app_id or specifier is None or specifier in ("", "*"):
-            continue
-        try:
-            if not isinstance(specifier, str):
-                raise InvalidSpecifier
-            if not SpecifierSet(specifier).contains(Version(version), prereleases=True):
-                return f"it is for {app} {specifier[:60]}"
-        except InvalidSpecifier:
-            return f"its version range for {app} cannot be understood"
-        except InvalidVersion:
-            return f"it is for {app} {str(specifier)[:60]}, and {version[:60]} is no version number"  # pyright: ignore
-    return None
-
-
 def is_away(source: str, library: str) -> bool:
     """Whether a missing file may come back: its whole folder, or the library, is not there."""
     if source.startswith(f"{library}/"):
@@ -508,7 +320,7 @@ def is_unreadable(path: str) -> bool:
     """Whether something may be there that cannot be looked at: it is not known to be gone."""
     try:
         os.stat(path)
-    except _GONE:
+    except GONE:
         return False
     except OSError:
         return True
@@ -522,85 +334,6 @@ def is_there(library: str) -> bool:
             return any(entry.name[0] != "." and entry.is_dir() for entry in entries)
     except OSError:
         return False
-
-
-def _is_taken(path: str, models: str) -> bool:
-    """Whether something that is no folder stands there, or in the place of a folder above it."""
-    while not os.path.lexists(path) and len(path) > len(models):
-        path = os.path.dirname(path)
-    return os.path.lexists(path) and not os.path.isdir(path)
-
-
-def _entries(path: str) -> dict[str, bool]:
-    try:
-        with os.scandir(path) as entries:
-            return {entry.name: entry.is_symlink() for entry in entries}
-    except FileNotFoundError:
-        return {}
-
-
-def _names(folder: str) -> list[str]:
-    """Raises OSError."""
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if is_linkable(e.name) and e.is_file())
-
-
-def _deep_names(folder: str) -> Iterator[str]:
-    """Files below a model, but for hidden folders and for models that lie in it. Raises OSError."""
-    for path, folders, names in os.walk(folder, onerror=_raise):
-        if path != folder and METADATA in names:
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        for name in sorted(names):
-            if is_linkable(name) and os.path.isfile(f"{path}/{name}"):
-                yield f"{path}/{name}"[len(folder) + 1 :]
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _read_small(path: str) -> bytes | None:
-    """What `json_file.load` would be asked for, read at the least cost; None leaves it to that."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return os.read(fd, 3)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-
-
-def _free_name(file: _File, folder: _Folder) -> str:
-    """The file's own name, or one with the model's when another model's file has that."""
-    own = _usable_name(file.name.rpartition("/")[2])
-    if folder.names.get(own.casefold(), file.source) == file.source:
-        return own
-    return next(
-        name for name in _other_names(own, file) if folder.names.get(name.casefold(), file.source) == file.source
-    )
-
-
-def _other_names(own: str, file: _File) -> Iterator[str]:
-    stem, dot, extension = own.rpartition(".") if "." in own else (own, "", "")
-    stem = f"{stem[:100]}-{slug(file.model.id.rpartition('/')[2], 'model')[:80]}"
-    yield f"{stem}{dot}{extension}"
-    for number in itertools.count(2):
-        yield f"{stem}-{number}{dot}{extension}"
-
-
-def _usable_name(name: str) -> str:
-    if _PLAIN.fullmatch(name):
-        return name
-    try:
-        return relative_path(name)
-    except PumasError:
-        stem, dot, extension = name.rpartition(".")
-        return f"{slug(stem, 'file')}.{slug(extension, 'bin')}" if dot else slug(name, "file")
 
 
 def _kind(ability: Ability, *, external: bool) -> LinkKind:
