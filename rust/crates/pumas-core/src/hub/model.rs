@@ -125,7 +125,7 @@ pub struct HubListing {
 }
 
 /// What an address on the hub names: a repository, and where its page is of one, a revision and a file or folder in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub repo_id: String,
     revision: String,
@@ -203,46 +203,33 @@ pub(crate) fn parse_place(text: &str) -> Result<Place> {
     }
     let place = Place {
         repo_id,
-        revision: String::new(),
-        names: Vec::new(),
-        quant: String::new(),
+        ..Place::default()
     };
     let lowered = tag.to_lowercase();
-    match lowered.rsplit_once('.') {
-        _ if tag.is_empty() => {}
-        _ if lowered == NO_TAG => return Ok(place),
-        Some((_, "gguf")) => {
-            return Ok(Place {
-                names: vec![tag.to_owned()],
-                ..place
-            });
-        }
-        _ => {
-            return Ok(Place {
-                quant: tag.to_owned(),
-                ..place
-            });
-        }
+    if lowered
+        .rsplit_once('.')
+        .is_some_and(|(_, ending)| ending == "gguf")
+    {
+        let names = vec![tag.to_owned()];
+        return Ok(Place { names, ..place });
     }
-    let (of_files, of_folder) = match page.first().map(String::as_str) {
-        Some("blob" | "resolve" | "raw") => (true, false),
-        Some("tree") => (false, true),
-        _ => (false, false),
+    if !tag.is_empty() {
+        let quant = if lowered == NO_TAG { "" } else { tag }.to_owned();
+        return Ok(Place { quant, ..place });
+    }
+    let part = |at: usize| page.get(at).cloned().unwrap_or_default();
+    let (kind, revision, path) = (part(0), part(1), page.get(2..).unwrap_or_default().join("/"));
+    let listed = |name: String| if path.is_empty() { Vec::new() } else { vec![name] };
+    let (revision, names) = match kind.as_str() {
+        "tree" if !shown.is_empty() => (revision, vec![shown]),
+        _ if !shown.is_empty() => (String::new(), vec![shown]),
+        "blob" | "resolve" | "raw" => (revision, listed(path.clone())),
+        "tree" => (revision, listed(format!("{path}/*"))),
+        _ => Default::default(),
     };
-    let path = page.get(2..).unwrap_or_default().join("/");
     Ok(Place {
-        revision: page
-            .get(1)
-            .filter(|_| of_files || of_folder)
-            .cloned()
-            .unwrap_or_default(),
-        names: match path.as_str() {
-            _ if !shown.is_empty() => vec![shown],
-            "" => Vec::new(),
-            file if of_files => vec![file.to_owned()],
-            folder if of_folder => vec![format!("{folder}/*")],
-            _ => Vec::new(),
-        },
+        revision,
+        names,
         ..place
     })
 }

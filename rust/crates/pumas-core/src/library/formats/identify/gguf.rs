@@ -57,46 +57,16 @@ fn gguf_kind(header: &GgufHeader, size: u64) -> Kind {
         ..kind(model_type, subtype, "", "")
     };
     if matches!(architecture, "clip" | "mmproj") || role == "mmproj" {
-        let audio = Some(&GgufValue::Scalar(GgufScalar::Bool(true)));
-        let only_audio = header.metadata.get("clip.has_audio_encoder") == audio
-            && !header.is_set("clip.has_vision_encoder");
-        let model_type = if only_audio {
-            ModelType::Audio
-        } else {
-            ModelType::Vision
-        };
-        let named = |text: &str| {
-            if text.is_empty() {
-                "clip".to_owned()
-            } else {
-                text.to_owned()
-            }
-        };
-        return Kind {
-            family: named(&family).into(),
-            architecture: named(architecture).into(),
-            ..kind(model_type, "mmproj", "", "")
-        };
+        return projector(header, architecture, &family);
     }
     let special = type_of(architecture);
     if role == "adapter" || header.text("adapter.type") == "lora" {
-        let image = special == Some(ModelType::Diffusion);
-        return of(
-            if image {
-                ModelType::Diffusion
-            } else {
-                ModelType::Llm
-            },
-            "loras",
-            &family,
-        );
+        let of_images = special.filter(|special| *special == ModelType::Diffusion);
+        return of(of_images.unwrap_or(ModelType::Llm), "loras", &family);
     }
     if architecture == "controlvector" {
-        return of(
-            ModelType::Llm,
-            "control_vector",
-            header.text("controlvector.model_hint"),
-        );
+        let family = header.text("controlvector.model_hint");
+        return of(ModelType::Llm, "control_vector", family);
     }
     if role == "imatrix" || architecture == "imatrix" {
         return kind(ModelType::Unknown, "imatrix", "", "");
@@ -119,12 +89,8 @@ fn gguf_kind(header: &GgufHeader, size: u64) -> Kind {
         return of(ModelType::Diffusion, "t5", &family);
     }
     let named = !architecture.is_empty();
-    if named
-        && header
-            .integer(&format!("{architecture}.pooling_type"))
-            .unwrap_or(0)
-            > 0
-    {
+    let pooling = header.integer(&format!("{architecture}.pooling_type"));
+    if named && pooling.is_some_and(|pooling| pooling > 0) {
         return of(ModelType::Embedding, "", &family);
     }
     if named && (speaks(header, architecture) || header.tensors.is_empty()) {
@@ -145,6 +111,24 @@ fn gguf_kind(header: &GgufHeader, size: u64) -> Kind {
         "",
         &family,
     )
+}
+
+/// What makes tokens for a language model of pictures or sounds.
+fn projector(header: &GgufHeader, architecture: &str, family: &str) -> Kind {
+    let audio = Some(&GgufValue::Scalar(GgufScalar::Bool(true)));
+    let only_audio =
+        header.metadata.get("clip.has_audio_encoder") == audio && !header.is_set("clip.has_vision_encoder");
+    let model_type = if only_audio {
+        ModelType::Audio
+    } else {
+        ModelType::Vision
+    };
+    let named = |text: &str| if text.is_empty() { "clip" } else { text }.to_owned();
+    Kind {
+        family: named(family).into(),
+        architecture: named(architecture).into(),
+        ..kind(model_type, "mmproj", "", "")
+    }
 }
 
 fn gguf_tensors(header: &GgufHeader) -> TensorNames {
