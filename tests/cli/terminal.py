@@ -16,6 +16,18 @@ PATIENCE_S = 20.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
+def piped(*words: str) -> subprocess.Popen[str]:
+    """A command without a terminal, which Ctrl-C can end."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pumas", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_sigint,
+    )
+
+
 def default_sigint() -> None:
     """Undo what a test run in the background of a shell inherits: there SIGINT is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -6,8 +6,6 @@ import hashlib
 import json
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +22,7 @@ from pumas.client import discovery
 from sidecar import Sidecar, eventually
 
 from .conftest import Done, Run
-from .terminal import Terminal, default_sigint
+from .terminal import Terminal, piped
 
 KIB, MIB = 1 << 10, 1 << 20
 # A trickle: no download of `SIZE` ends by itself within a test.
@@ -398,15 +396,7 @@ def test_at_a_terminal_it_does_not_ask_what_was_said(terminal: Open, server: Sid
 def test_ctrl_c_without_a_terminal(server: Sidecar, hub: Hub) -> None:
     repo = large(hub)
     slow(hub)
-    words = [sys.executable, "-m", "pumas", "download", repo, "--root", str(server.root)]
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=default_sigint,
-    ) as child:
+    with piped("download", repo, "--root", str(server.root)) as child:
         assert child.stderr is not None
         said = [child.stderr.readline(), child.stderr.readline()]
         assert "downloading" in said[1]

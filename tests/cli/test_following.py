@@ -17,7 +17,7 @@ from pumas.cli import exits, following
 from pumas.cli.command import Cli
 from sidecar import Sidecar, eventually
 
-from .terminal import Terminal, default_sigint
+from .terminal import Terminal, piped
 
 JOB_SERVER = Path(__file__).resolve().parents[1] / "client" / "job_server.py"
 
@@ -90,15 +90,7 @@ def test_ctrl_c_twice_leaves_at_once(server: Sidecar, terminal: Callable[..., Te
 
 def test_ctrl_c_without_a_terminal_cancels(server: Sidecar, tmp_path: Path) -> None:
     job_id = start_job(server, tmp_path / "gate")
-    words = [sys.executable, "-m", "pumas", "jobs", "watch", job_id, "--root", str(server.root)]
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=default_sigint,
-    ) as child:
+    with piped("jobs", "watch", job_id, "--root", str(server.root)) as child:
         eventually(lambda: listening(child.pid, server.port), what="the watching command's event stream")
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=30)

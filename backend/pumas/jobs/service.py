@@ -241,6 +241,7 @@ class JobService:
         return job
 
     async def get(self, job_id: str) -> Job:
+        """Raises JobNotFound."""
         await self._write_rest()
         active = self._active.get(job_id)
         job = active.job if active else self._unwritten.get(job_id) or await self._store.get(job_id)
@@ -366,7 +367,7 @@ class JobService:
             return active.job
 
     async def resume(self, job_id: str) -> Job:
-        """Run a paused job from its checkpoint, or a failed one again."""
+        """Run a paused job from its checkpoint, or a failed one again. Raises JobNotFound, WrongJobState."""
         async with self._steering:
             active = self._active.get(job_id)
             if active is not None and (

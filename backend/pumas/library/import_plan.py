@@ -208,7 +208,7 @@ def candidates(layout: Layout, path: str) -> list[str]:
 
 
 def refuse_own_folders(layout: Layout, path: Path) -> None:
-    """Nothing that holds our state, and nothing that is a model here already.
+    """Raises InvalidInput for what holds our state, and for what is a model here already.
 
     Files in the library that belong to no model may be imported: old flat folders, and what cut-off imports left.
     """

@@ -425,6 +425,7 @@ def require_downloaded(found: Path, name: str) -> None:
 
 
 def weights_format(path: Path) -> FileFormat | None:
+    """None for what is no model and does not claim to be one. Raises NotAModel for what does."""
     suffix = path.suffix.lower()
     if suffix in _COMPANIONS:
         return None

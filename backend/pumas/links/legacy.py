@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from pumas.jobs.store import now
 from pumas.library.moments import utc_moment, utc_text
-from pumas.links.store import relative
+from pumas.storage.database import Schema
 from pumas.storage.json_file import parse_object
 
 IMPORTED = "imported_json"
@@ -58,8 +58,6 @@ def migrate(c: sqlite3.Connection) -> None:
 
 
 def _statements() -> list[str]:
-    from pumas.storage.database import Schema
-
     # No semicolon stands inside of a statement of this schema.
     lines = (line.partition("--")[0] for line in Schema.load("link_registry").sql.splitlines())
     statements = (statement.strip() for statement in "\n".join(lines).split(";"))
@@ -83,6 +81,14 @@ def make_relative(c: sqlite3.Connection, roots: Sequence[str]) -> None:
         c.execute(
             "UPDATE links SET source_path = ?, target_path = ? WHERE link_id = ?", (new_source, new_target, link_id)
         )
+
+
+def relative(path: str, roots: Sequence[str]) -> str:
+    """`path` relative to the first of the roots that it lies below, else unchanged."""
+    for root in roots:
+        if path.startswith(f"{root}/"):
+            return path[len(root) + 1 :]
+    return path
 
 
 def _new_place(model_id: str, source: str, target: str, roots: Sequence[str]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from pumas.config import Layout
 from pumas.errors import ReadOnly
 from pumas.jobs.store import now
+from pumas.links import legacy
 from pumas.storage.database import Database, Schema
 from pumas.storage.troubles import Troubles
 
@@ -84,7 +85,7 @@ class LinkStore:
             Schema.load("link_registry"),
             disposable=False,
             synchronous="FULL",
-            migrate=_migrate,
+            migrate=lambda c, _version: legacy.migrate(c),
             on_quarantine=self._say_damaged,
         )
         self._ready = False
@@ -114,8 +115,6 @@ class LinkStore:
         with self._preparing:
             if self._ready or not self.exists:
                 return
-            from pumas.links import legacy
-
             self._put_empty_aside()
             stamp = legacy.stamp(self._json)
             rows: list[legacy.Row] = []
@@ -152,7 +151,7 @@ class LinkStore:
 
     def kept(self, path: str) -> str:
         """The form in which a path is stored."""
-        return relative(path, self._roots)
+        return legacy.relative(path, self._roots)
 
     def absolute(self, kept: str) -> str:
         return kept if kept[:1] == "/" or kept[1:2] == ":" else f"{self.root}/{kept}"
@@ -326,20 +325,6 @@ class LinkStore:
         if folder.is_dir():
             names = (entry.name for entry in os.scandir(folder))
             yield from sorted(n for n in names if n.startswith(marks) and not n.endswith(("-wal", "-shm")))
-
-
-def relative(path: str, roots: Sequence[str]) -> str:
-    """`path` relative to the first of the roots that it lies below, else unchanged."""
-    for root in roots:
-        if path.startswith(f"{root}/"):
-            return path[len(root) + 1 :]
-    return path
-
-
-def _migrate(c: sqlite3.Connection, _version: int) -> None:
-    from pumas.links import legacy
-
-    legacy.migrate(c)
 
 
 def _setting(key: str) -> Callable[[sqlite3.Connection], str]:

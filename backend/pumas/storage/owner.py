@@ -148,6 +148,7 @@ def own_rpc_file(port: int, token: str | None, backend: str) -> RpcFile:
 
 
 def write_rpc_file(layout: Layout, facts: RpcFile) -> None:
+    """One that makes no sense is kept aside. Raises the disk's failures."""
     try:
         if os.path.lexists(layout.rpc_file) and not _parses(layout.rpc_file):
             put_aside(layout.rpc_file)

@@ -105,7 +105,7 @@ class Sampler(Generic[T]):
         return await self.latest()
 
     def wake(self) -> Future[T]:
-        """Say that somebody wants readings; returns the one to wait for, without waiting."""
+        """Say that somebody wants readings; returns the one to wait for, without waiting. Raises Interrupted."""
         with self._lock:
             if self._stop.is_set():
                 raise Interrupted("The sidecar is stopping.")

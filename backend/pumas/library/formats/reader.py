@@ -41,7 +41,11 @@ class OpenedFile:
     inode: int
 
     def pread(self, count: int, offset: int) -> bytes:
-        """Up to `count` bytes; fewer only at the end of the file, also when it shrank since it was opened."""
+        """Up to `count` bytes; fewer only at the end of the file, also when it shrank since it was opened.
+
+        Raises:
+            FileUnavailable: the disk refuses.
+        """
         parts: list[bytes] = []
         while count > 0:
             try:

@@ -63,31 +63,19 @@ static SAFE: &[(&str, Names)] = &[
     ("numpy.core.multiarray", Names::These(&["_reconstruct"])),
     ("torch._utils", Names::These(&["_rebuild_tensor_v2"])),
 ];
+const BUILTINS: Names = Names::These(&[
+    "apply",
+    "breakpoint",
+    "compile",
+    "eval",
+    "exec",
+    "getattr",
+    "open",
+]);
+const GETTERS: Names = Names::These(&["attrgetter", "itemgetter", "methodcaller"]);
 static DANGEROUS: &[(&str, Names)] = &[
-    (
-        "__builtin__",
-        Names::These(&[
-            "apply",
-            "breakpoint",
-            "compile",
-            "eval",
-            "exec",
-            "getattr",
-            "open",
-        ]),
-    ),
-    (
-        "builtins",
-        Names::These(&[
-            "apply",
-            "breakpoint",
-            "compile",
-            "eval",
-            "exec",
-            "getattr",
-            "open",
-        ]),
-    ),
+    ("__builtin__", BUILTINS),
+    ("builtins", BUILTINS),
     (
         "cloudpickle.cloudpickle",
         Names::These(&[
@@ -113,14 +101,8 @@ static DANGEROUS: &[(&str, Names)] = &[
     ("numpy.testing._private.utils", Names::All),
     ("nt", Names::All),
     ("posix", Names::All),
-    (
-        "_operator",
-        Names::These(&["attrgetter", "itemgetter", "methodcaller"]),
-    ),
-    (
-        "operator",
-        Names::These(&["attrgetter", "itemgetter", "methodcaller"]),
-    ),
+    ("_operator", GETTERS),
+    ("operator", GETTERS),
     ("os", Names::All),
     ("requests.api", Names::All),
     ("runpy", Names::All),
