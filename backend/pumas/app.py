@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from pumas.system.service import SystemService
     from pumas.updates.service import UpdateService
     from pumas.versions.service import VersionService
-    from pumas.versions.state import InstalledVersion
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +107,7 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     """Connect the services of all domains. Imports them, so it runs after the port is open."""
     from pumas.adoption.service import AdoptionService
     from pumas.apps.catalog import DEFAULT_APP, Apps
+    from pumas.connections import follow_runs, follow_versions
     from pumas.desktop.service import DesktopService
     from pumas.downloads.service import DownloadService
     from pumas.hub.client import HubClient
@@ -160,33 +160,11 @@ def build_services(layout: Layout, events: EventStream, troubles: Troubles) -> S
     downloads = DownloadService(layout, events, troubles, jobs, library.parts, network.client, hub)
     versions = VersionService(layout, apps, troubles, events, jobs, network.client, downloads.bandwidth)
     processes = ProcessService(layout, events, troubles, apps, versions)
-    versions.ask_in_use(processes.runs)
     links = LinkService(layout, apps, versions.state, library.catalog, jobs, events, link_store, keeper)
-    keeper.ask_removed(versions.is_removed)
-
-    async def link_models(version: InstalledVersion) -> None:
-        if apps.get(version.app_id).models is not None:
-            await links.follow_version(version.app_id, version.tag)
-
-    versions.installs.after(link_models)
-    versions.after_return(link_models)
-    versions.after_loss(links.forget_version)
-    versions.ask_in_use(links.works_on)
     nodes = NodeService(layout, apps, versions, jobs)
-    versions.ask_in_use(nodes.works_on)
     patching, desktop = Patching(versions), DesktopService(layout, versions)
-
-    async def name_server(version: InstalledVersion) -> None:
-        if version.app_id == DEFAULT_APP:
-            await patching.patch(version.tag)
-
-    async def remove_shortcuts(app_id: str, tag: str) -> None:
-        if app_id == DEFAULT_APP:
-            await desktop.remove(tag)
-
-    versions.installs.after(name_server)
-    versions.after_removal(remove_shortcuts)
-    processes.show_pages_by(desktop.open_app)
+    follow_versions(versions, apps, keeper, links, nodes, desktop)
+    follow_runs(versions, processes, patching, desktop)
 
     async def shortcuts(tag: str) -> Shortcuts:
         state = await desktop.state(tag)
