@@ -75,8 +75,13 @@ class Adopting:
         assert snapshot(self.home) == self.before, "the store is as it was"
         adopted = self.sidecar.result("list_adoptions")["adoptions"]
         assert sorted(one["model_id"] for one in adopted) == self.ids(), "the journal and the library agree"
-        staging = self.root / "shared-resources" / "models" / ".staging"
-        assert [path for path in staging.rglob("*") if path.is_file()] == []
+        library = self.root / "shared-resources" / "models"
+        assert [path for path in (library / ".staging").rglob("*") if path.is_file()] == []
+        theirs = {path.name: path.read_bytes() for path in self.home.rglob("*.gguf")}
+        for model_id in self.ids():
+            ours = {path.name: path.read_bytes() for path in (library / model_id).glob("*.gguf")}
+            assert len(ours) == (2 if self.mode == "hardlink" else 0), f"{model_id} is whole"
+            assert ours.items() <= theirs.items()
         models = self.sidecar.result("get_models")["models"]
         assert [one for one in models.values() if one["state"] != "ok"] == []
         assert not self.sidecar.result("get_library_status")["troubles"]
