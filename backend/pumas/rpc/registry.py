@@ -159,11 +159,11 @@ class Methods:
         def declare(handler: Handler[P]) -> Handler[P]:
             if name in self._rows or not _NAME.fullmatch(name):
                 raise ValueError(f"method name {name!r} is taken or not snake_case")
-            if name not in wrappers():
-                raise ValueError(f"contracts/response_wrappers.json has no {name}")
             doc = inspect.getdoc(handler)
             if not doc:
                 raise ValueError(f"method {name} has no docstring")
+            if name not in wrappers():
+                raise ValueError(f"contracts/response_wrappers.json has no {name}")
             summary, _, description = doc.partition("\n")
             self._rows[name] = Row(
                 name=name,
