@@ -18,3 +18,23 @@ it("gives its points away as copies", () => {
   times.push(2);
   expect(history.length).toBe(1);
 });
+
+it("goes on from what was stored, and from nothing that is no past", () => {
+  const before = new History(2, 10);
+  before.add(1, [1, null]);
+  before.add(2, [3, 4]);
+  const after = new History(2, 10);
+  after.goOnFrom(JSON.parse(JSON.stringify(before.data())));
+  expect(after.data()).toEqual(before.data());
+  after.goOnFrom([
+    [1, "x", 3],
+    ["y", 5, 6],
+  ]);
+  expect(after.data()).toEqual([
+    [1, 2, 3],
+    [1, 3, 6],
+    [null, 4, null],
+  ]);
+  for (const damaged of [null, {}, "", [], [1], [[4], 5]]) after.goOnFrom(damaged);
+  expect(after.length).toBe(3);
+});

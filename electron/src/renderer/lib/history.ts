@@ -20,6 +20,22 @@ export class History {
     for (const column of this.columns) column.shift();
   }
 
+  /** Go on from what `data` gave, as it was stored; what does not fit is left out. */
+  goOnFrom(stored: unknown): void {
+    if (!Array.isArray(stored)) return;
+    const [times, ...columns] = stored as unknown[];
+    if (!Array.isArray(times) || !columns.every(Array.isArray)) return;
+    for (const [row, time] of (times as unknown[]).entries())
+      if (typeof time === "number" && time >= (this.newest ?? -Infinity))
+        this.add(
+          time,
+          this.columns.map((_, index) => {
+            const value = (columns as unknown[][])[index]?.[row];
+            return typeof value === "number" ? value : null;
+          }),
+        );
+  }
+
   get length(): number {
     return this.times.length;
   }

@@ -1,6 +1,6 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 
-import { curves, curvesOf, remember } from "./load";
+import { curves, curvesOf, goOnWithCurves, keepCurves, remember } from "./load";
 
 const resources = {
   cpu: { usage: 12 },
@@ -39,4 +39,24 @@ it("draws each app's own figures, and forgets those of apps that ended", () => {
   hear(app(8, 20));
   expect(curvesOf(8).cpu.length).toBe(3);
   expect(curvesOf(7).cpu.length).toBe(0); // another process may get the number
+});
+
+it("goes on with its curves in the page that the tab shows next", async () => {
+  hear(app(9, 50));
+  keepCurves();
+  vi.resetModules(); // as a reload does
+  const next = await import("./load");
+  expect(next.curves.cpu.length).toBe(0);
+  next.goOnWithCurves();
+  expect(next.curves.cpu.data()).toEqual(curves.cpu.data());
+  expect(next.curvesOf(9).memory.data()).toEqual(curvesOf(9).memory.data());
+  next.remember({ data: { resources, apps: [] } });
+  expect(next.curvesOf(9).cpu.length).toBe(0); // it ended while the page was reloaded
+});
+
+it("begins anew where what is kept is damaged", () => {
+  for (const damaged of ["", "{", "3", '{"machine":7,"apps":[1,[2]]}']) {
+    sessionStorage.setItem("pumas-load", damaged);
+    expect(goOnWithCurves).not.toThrow();
+  }
 });

@@ -1,4 +1,4 @@
-// The load of the machine as the sidecar tells of it, kept as curves for as long as the page is open.
+// The load of the machine as the sidecar tells of it, kept as curves for as long as the page is open, reloads included.
 import { useEffect, useSyncExternalStore } from "react";
 
 import type { Resources } from "@contract";
@@ -21,6 +21,8 @@ interface Load {
 }
 
 const POINTS = 900;
+/** In the tab's own storage, so that it ends with the tab and no other tab's curves get into it. */
+const KEY = "pumas-load";
 
 export const curves = {
   cpu: new History(1, POINTS),
@@ -70,6 +72,35 @@ export function remember({ data }: Pick<PumasEvent, "data">): void {
   for (const watcher of watchers) watcher();
 }
 
+/** Leave the curves for the page that this tab shows next. */
+export function keepCurves(): void {
+  const machine = Object.fromEntries(Object.entries(curves).map(([name, history]) => [name, history.data()]));
+  const apps = [...ofApps].map(([pid, { cpu, memory }]) => [pid, cpu.data(), memory.data()]);
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify({ machine, apps }));
+  } catch {
+    // A browser that stores nothing: they begin anew.
+  }
+}
+
+/** Go on with the curves of the page that this tab showed before. An app that ended since then loses its own. */
+export function goOnWithCurves(): void {
+  let kept: { machine?: Record<string, unknown>; apps?: unknown } | null;
+  try {
+    kept = JSON.parse(sessionStorage.getItem(KEY) ?? "null") as typeof kept;
+    sessionStorage.removeItem(KEY);
+  } catch {
+    return;
+  }
+  for (const [name, history] of Object.entries(curves)) history.goOnFrom(kept?.machine?.[name]);
+  for (const app of Array.isArray(kept?.apps) ? (kept.apps as unknown[]) : []) {
+    const [pid, cpu, memory] = Array.isArray(app) ? (app as unknown[]) : [];
+    if (typeof pid !== "number") continue;
+    curvesOf(pid).cpu.goOnFrom(cpu);
+    curvesOf(pid).memory.goOnFrom(memory);
+  }
+}
+
 /** Follow the load for as long as the page is in view, whichever view it shows: a curve without a past says little. */
 export function useFollowLoad(): void {
   const client = useClient();
@@ -89,6 +120,11 @@ export function useFollowLoad(): void {
       release?.();
     };
   }, [client]);
+  useEffect(() => {
+    goOnWithCurves();
+    addEventListener("pagehide", keepCurves);
+    return () => removeEventListener("pagehide", keepCurves);
+  }, []);
   useEvent("system.resources", remember);
 }
 
