@@ -388,9 +388,16 @@ def test_doctor_warns_of_low_space(pumas: Run, server: Sidecar, monkeypatch: pyt
     assert (done.status, verdicts(done)["disk space"]) == (exits.FAILED, "fail")
 
 
-@pytest.mark.parametrize(("to", "status"), [(">&-", exits.OK), ("--json >/dev/full", exits.FAILED)])
-def test_an_output_that_takes_nothing(tmp_path: Path, to: str, status: int) -> None:
+FULL = "pumas: the output could not be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize(
+    ("to", "status", "said"),
+    [(">&-", exits.OK, ""), ("--json >/dev/full", exits.FAILED, FULL)],
+)
+def test_an_output_that_takes_nothing(tmp_path: Path, to: str, status: int, said: str) -> None:
     line = f"{shlex.quote(sys.executable)} -m pumas models --root {shlex.quote(str(tmp_path))} {to}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
     assert (done.returncode == exits.OK) is (status == exits.OK), done
+    assert said in done.stderr

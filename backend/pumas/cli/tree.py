@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -25,6 +26,9 @@ With --json each writes one JSON document to stdout. PUMAS_DEBUG=1 shows where a
 
 # Options of every command, which people try in front of it, as git has them.
 BEHIND = ("--root", "--json", "--no-start")
+
+# What stdout answers when the disk behind it takes no more. Disks of the sidecar come as failures of their own.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _version(wanted: bool) -> None:
@@ -83,5 +87,8 @@ def run(words: list[str]) -> int:
     except Exception as error:
         if debugging():
             raise
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            out.error(f"the output could not be written: {os.strerror(error.errno)}.", "output_failed")
+            return exits.FAILED
         out.error(f"internal error ({type(error).__name__}: {error}). PUMAS_DEBUG=1 shows where.", "internal_error")
         return exits.FAILED
