@@ -115,3 +115,10 @@ def test_what_cannot_be_done(pumas: Run, server: Sidecar, words: tuple[str, ...]
     done = pumas("links", *words, root=server.root)
     assert (done.status, done.out) == (status, "")
     assert said in done.err
+
+
+@pytest.mark.parametrize("words", [("links", "plan"), ("links", "apply"), ("nodes", "list"), ("nodes", "trash")])
+def test_without_an_app_it_says_what_installs_one(pumas: Run, shared: Sidecar, words: tuple[str, ...]) -> None:
+    done = pumas(*words, root=shared.root)
+    assert (done.status, done.out) == (exits.USAGE, "")
+    assert done.err == "pumas: no version of comfyui is installed: pumas install comfyui installs one.\n"

@@ -90,13 +90,6 @@ def test_what_cannot_be_done_is_one_line(sidecar: Sidecar, pumas: Run, words: tu
     assert len(done.err.splitlines()) == 1
 
 
-def test_without_a_version_one_has_to_be_named(tmp_path: Path, pumas: Run) -> None:
-    (tmp_path / "empty").mkdir()
-    done = pumas("nodes", "list", root=tmp_path / "empty")
-    assert done.status == exits.USAGE
-    assert "--tag" in done.err
-
-
 def test_a_slow_clone_can_be_cancelled_at_the_terminal(server: GitServer, sidecar: Sidecar) -> None:
     server.commit("sunny", {"a.py": "1"})
     server.stalled.set()

@@ -27,6 +27,17 @@ STAGES = ("download", "extract", "venv", "dependencies", "setup")
 Show = Callable[["InstallationProgress | None"], None]
 
 
+def version_in_use(cli: Cli, app: str, tag: str) -> str:
+    """The tag that was given, else that of the version in use: there is one as soon as any is installed whole.
+
+    Raises UsageProblem.
+    """
+    found = tag or cli.client.get_active_version(app_id=app)["version"]
+    if not found:
+        raise UsageProblem(f"no version of {app} is installed: pumas install {app} installs one.")
+    return found
+
+
 def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Apps that use your models, and their versions. Without a command: list.", cls=ListByDefault

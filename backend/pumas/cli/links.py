@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pumas.cli import exits, following, units
+from pumas.cli.apps import version_in_use
 from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
 from pumas.cli.output import moment, size
 
@@ -37,15 +38,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(links, name="links")
 
 
-def _tag(cli: Cli, app: str, tag: str) -> str:
-    found = tag or cli.client.get_active_version(app_id=app)["version"]
-    if not found:
-        raise UsageProblem(
-            f"no version of {app} is in use: choose one with pumas apps use {app} TAG, or name one here."
-        )
-    return found
-
-
 # -- plan and apply --------------------------------------------------------------------------------------------------
 
 
@@ -57,7 +49,7 @@ def plan(
     replace_link: ReplaceOption = False,
 ) -> int:
     """Show what would be linked, what is in the way, and what is broken. Changes nothing."""
-    tag = _tag(cli, app, tag)
+    tag = version_in_use(cli, app, tag)
     found = cli.client.preview_model_mapping(tag, app_id=app, allow_copy=allow_copy, replace_models_link=replace_link)
     if cli.out.as_json:
         cli.out.document(found)
@@ -119,7 +111,7 @@ def apply(
         if tag or plan_id or words or allow_copy or replace_link:
             raise UsageProblem("--all goes with --app only.")
         return _apply_all(cli, app)
-    tag = _tag(cli, app, tag)
+    tag = version_in_use(cli, app, tag)
 
     def call() -> ApplyModelMappingResult | SyncWithResolutionsResult:
         if not words:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pumas.cli import exits, following
-from pumas.cli.command import Cli, ListByDefault, UsageProblem, command
+from pumas.cli.apps import version_in_use
+from pumas.cli.command import Cli, ListByDefault, command
 from pumas.cli.output import moment
 
 if TYPE_CHECKING:
@@ -47,12 +48,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _tag(cli: Cli, tag: str) -> str:
-    found = tag or cli.client.get_active_version()["version"]
-    if not found:
-        raise UsageProblem(
-            "no version of comfyui is in use: choose one with pumas apps use comfyui TAG, or add --tag TAG."
-        )
-    return found
+    return version_in_use(cli, "comfyui", tag)
 
 
 def list_nodes(cli: Cli, tag: TagOption = "") -> None:
