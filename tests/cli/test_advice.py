@@ -49,6 +49,10 @@ def test_no_failure_sends_a_person_to_a_method() -> None:
             "No version of Tiny is installed; pumas install APP installs one.",
         ),
         ("pumas call install_version_dependencies", "pumas call install_version_dependencies"),
+        (
+            "schedule: start and end are the same; pass any_time to download at any time",
+            "schedule: start and end are the same; give --any-time instead to download at any time",
+        ),
         ("a file called list_apps_old", "a file called list_apps_old"),
         ("", ""),
     ],

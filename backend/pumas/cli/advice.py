@@ -29,6 +29,7 @@ _TYPED = {
     "list_removed_versions": "pumas apps restore APP",
     "list_trash": "pumas trash",
     "pass allow_duplicate": "add --allow-duplicate",
+    "pass any_time to": "give --any-time instead to",
     "pass last": "add --last",
     "pass reinstall": "add --again",
     "pass security_acknowledged": "add --allow-pickle",
