@@ -121,7 +121,7 @@ async def test_events_and_a_job(jobs_sidecar: Sidecar, tmp_path: Path) -> None:
         assert job["state"] == "completed"
         assert seen
         cursor = await first_cursor(client)
-        async with aclosing(client.events(["job.state"], after=cursor - 1)) as events:
+        async with aclosing(client.events("job.state", after=cursor - 1)) as events:
             event = await anext(events)
             assert (event.topic, event.cursor) == ("job.state", cursor)
 

@@ -174,7 +174,7 @@ def test_events_of_a_job(client: PumasClient) -> None:
     assert {event.topic for event in seen} == {"job.state"}
     assert {event.data["job_id"] for event in seen} == {job_id}
     assert all(isinstance(event.cursor, int) for event in seen)
-    with client.events(["job.state"], after=seen[0].cursor) as again:
+    with client.events("job.state", after=seen[0].cursor) as again:
         assert [next(again), next(again)] == seen[1:]
 
 

@@ -20,7 +20,7 @@ from pumas.client.async_methods import AsyncMethods
 from pumas.client.discovery import Endpoint
 from pumas.client.errors import NotReachable, WaitTimedOut
 from pumas.client.reconnect import Reconnect
-from pumas.client.sse import READY, Event, EventParser
+from pumas.client.sse import READY, Event, EventParser, chosen
 
 if TYPE_CHECKING:
     from pumas.client.types import JobInfo
@@ -149,16 +149,16 @@ class AsyncPumasClient(AsyncMethods):
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def events(self, topics: Iterable[str] = (), after: int | None = None) -> AsyncGenerator[Event]:
+    def events(self, topics: str | Iterable[str] = (), after: int | None = None) -> AsyncGenerator[Event]:
         """Follow the event stream; close it with `contextlib.aclosing` or `aclose`.
 
         A cut connection is opened again where it was cut. An event `resync` means that some were missed.
 
         Args:
-            topics: whole topics or their first words (`job`, `model.added`); none means all.
+            topics: one or several, whole or by their first words (`job`, `model.added`); none means all.
             after: the cursor of an event seen earlier, to get what came since.
         """
-        return self._events(tuple(topics), after)
+        return self._events(chosen(topics), after)
 
     async def _events(self, topics: tuple[str, ...], after: int | None) -> AsyncGenerator[Event]:
         async with aclosing(self._with_ready(topics, after)) as stream:

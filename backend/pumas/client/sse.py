@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -95,3 +96,8 @@ def _object(text: str) -> dict[str, Any]:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) <= 19 else None
+
+
+def chosen(topics: str | Iterable[str]) -> tuple[str, ...]:
+    """Topics as they are asked for; a text is one topic, not one for each of its letters."""
+    return ((topics,) if topics else ()) if isinstance(topics, str) else tuple(topics)

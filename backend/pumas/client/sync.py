@@ -22,7 +22,7 @@ from pumas.client import discovery, sidecar, waiting, wire
 from pumas.client.discovery import Endpoint
 from pumas.client.errors import NotReachable, WaitTimedOut
 from pumas.client.reconnect import Reconnect
-from pumas.client.sse import READY, Event, EventParser
+from pumas.client.sse import READY, Event, EventParser, chosen
 from pumas.client.sync_methods import Methods
 
 if TYPE_CHECKING:
@@ -149,16 +149,16 @@ class PumasClient(Methods):
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def events(self, topics: Iterable[str] = (), after: int | None = None) -> EventReader:
+    def events(self, topics: str | Iterable[str] = (), after: int | None = None) -> EventReader:
         """Follow the event stream: an iterator that blocks, to be closed with `close` (any thread) or by `with`.
 
         A cut connection is opened again where it was cut. An event `resync` means that some were missed.
 
         Args:
-            topics: whole topics or their first words (`job`, `model.added`); none means all.
+            topics: one or several, whole or by their first words (`job`, `model.added`); none means all.
             after: the cursor of an event seen earlier, to get what came since.
         """
-        return EventReader(self._open_events, tuple(topics), after)
+        return EventReader(self._open_events, chosen(topics), after)
 
     def _open_events(self, topics: tuple[str, ...], after: int | None) -> requests.Response:
         endpoint = self._current()
