@@ -222,7 +222,8 @@ def test_call(pumas: Run, server: Sidecar, words: list[str], answer: Any) -> Non
 @pytest.mark.parametrize(
     ("words", "text", "kind"),
     [
-        (["nope"], "Method not found: nope", "method_not_found"),
+        (["qqqq"], "Method not found: qqqq. pumas call rpc.discover lists them.", "method_not_found"),
+        (["get_modls"], "Method not found: get_modls. Did you mean get_models", "method_not_found"),
         (["list_jobs", "limit=x"], "limit: must be an integer", "invalid_params"),
         (["get_job", "job_id=x"], "No job 'x'; list_jobs shows", "job_not_found"),
     ],

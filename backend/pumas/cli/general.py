@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from contextlib import suppress
@@ -12,7 +13,7 @@ import typer
 from pumas.cli import arguments, exits, page, units
 from pumas.cli.command import Cli, UsageProblem, command
 from pumas.cli.output import size
-from pumas.client import NotReachable, PumasError, discovery
+from pumas.client import MethodNotFound, NotReachable, PumasError, discovery
 from pumas.client.page import session_code
 from pumas.config import Layout, contracts_folder
 from pumas.errors import PumasError as OwnError
@@ -126,7 +127,13 @@ def call(
         given = _given(method, words)
     except arguments.BadArgument as error:
         raise UsageProblem(f"{error}. Give parameters as key=value, or - to read a JSON object.") from None
-    cli.out.document(cli.client.call(method, given))
+    try:
+        answer = cli.client.call(method, given)
+    except MethodNotFound as error:
+        near = difflib.get_close_matches(method, _method_names(""), 3)
+        advice = f"Did you mean {', '.join(near)}?" if near else "pumas call rpc.discover lists them."
+        raise MethodNotFound(f"{error}. {advice}", error.code, error.details) from None
+    cli.out.document(answer)
 
 
 def events(
