@@ -14,9 +14,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from pumas.downloads.bandwidth import Bandwidth
 from pumas.downloads.content import Content, Reply
@@ -24,7 +26,7 @@ from pumas.downloads.fetching import Fetch
 from pumas.downloads.meter import Meter
 from pumas.downloads.patience import Patience
 from pumas.downloads.schedule import Gate
-from pumas.downloads.shared import Shared
+from pumas.downloads.shared import LOOK_S, Shared
 from pumas.downloads.wanted import WantedFile
 from pumas.errors import InvalidInput, InvalidReply, NotEnoughSpace, PumasError
 from pumas.jobs.store import Json
@@ -33,6 +35,8 @@ from pumas.net.options import Timeouts
 from pumas.net.response import Response
 from pumas.storage.files import MARGIN, disk_errors, free_space, require_space
 from pumas.versions.checksums import LARGEST, digest_in
+
+T = TypeVar("T")
 
 NAME = "archive"
 PATIENCE_S = 120.0
@@ -123,10 +127,30 @@ class ArchiveFetch:
     def _with_listed_digest(self) -> Archive:
         """A list that is published and cannot be had is a failure: what it would have told is not known."""
         archive = self._archive
-        if archive.sha256 is not None or archive.checksums is None:
+        checksums = archive.checksums
+        if archive.sha256 is not None or checksums is None:
             return archive
-        with self._network.send("GET", archive.checksums, timeouts=_TIMEOUTS, stop=self._shared.stop) as reply:
-            return dataclasses.replace(archive, sha256=digest_in(reply.read(LARGEST), archive.name))
+        text = self._beside(lambda: self._listed(checksums))
+        return dataclasses.replace(archive, sha256=digest_in(text, archive.name))
+
+    def _listed(self, url: str) -> bytes:
+        with (
+            self._network.send("GET", url, timeouts=_TIMEOUTS, stop=self._shared.stop) as reply,
+            self._shared.connections.reading(reply, self),
+        ):
+            return reply.read(LARGEST)
+
+    def _beside(self, work: Callable[[], T]) -> T:
+        """Read on a thread of its own: who cancels must not wait for a server that says nothing."""
+        with ThreadPoolExecutor(1, thread_name_prefix="archive") as thread:
+            reading = thread.submit(work)
+            try:
+                while not futures.wait([reading], LOOK_S).done:
+                    self._shared.stop()
+            except BaseException:
+                self._shared.connections.end()
+                raise
+        return reading.result()
 
     # -- assets with a digest ----------------------------------------------------------------------------------------
 
@@ -171,7 +195,7 @@ class ArchiveFetch:
         part = self._folder / f"{NAME}.part"
         while True:
             try:
-                self._stream(part)
+                self._beside(lambda: self._stream(part))
                 break
             except NotEnoughSpace:
                 raise

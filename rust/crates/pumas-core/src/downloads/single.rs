@@ -7,7 +7,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
@@ -145,7 +147,7 @@ impl Single<'_> {
 
     fn in_one_stream(&self, shared: &Shared, streamed: &AtomicU64) -> Result<String> {
         let mut furthest = 0;
-        while let Err(error) = self.stream(shared, streamed, &mut furthest) {
+        while let Err(error) = self.stream_beside(shared, streamed, &mut furthest) {
             shared.stop()?;
             shared.wait_after(error)?;
         }
@@ -155,6 +157,27 @@ impl Single<'_> {
         fs::rename(&part, self.folder.join(self.stem)).during(during)?;
         let _ = fs::remove_file(self.beside("etag"));
         Ok(digest)
+    }
+
+    /// Read on a thread of its own: who cancels must not wait for a server that says nothing.
+    fn stream_beside(&self, shared: &Shared, streamed: &AtomicU64, furthest: &mut u64) -> Result<()> {
+        thread::scope(|threads| {
+            let (end, ended) = channel();
+            threads.spawn(move || end.send(self.stream(shared, streamed, furthest)));
+            loop {
+                match ended.recv_timeout(LOOK) {
+                    Ok(done) => return done,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(Error::Bug("a download's thread ended".into()));
+                    }
+                }
+                if let Err(stopped) = shared.stop() {
+                    shared.connections.end_of(STREAM);
+                    return Err(stopped);
+                }
+            }
+        })
     }
 
     fn stream(&self, shared: &Shared, streamed: &AtomicU64, furthest: &mut u64) -> Result<()> {
