@@ -22,8 +22,10 @@ _LOOPBACK = "localhost,127.0.0.1,::1"
 _TRUSTED = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "PIP_CERT")
 
 
+# Nobody: the port of RFC 863. pip asks addresses among requirements also without an index, and some of them by git.
+_NOBODY = "http://127.0.0.1:9"
 # What is at hand may be used: a cache of uv's, a folder of wheels.
-_OFFLINE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+_OFFLINE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1", "PIP_PROXY": _NOBODY}
 
 
 class _Chosen(NamedTuple):
@@ -50,19 +52,20 @@ def with_network(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` with what the network settings say in it; as it is where they say nothing."""
     proxy, certificates, offline = _chosen[0]
     trusted = {} if certificates is None else dict.fromkeys(_TRUSTED, certificates)
-    return (
-        (dict(environment) if proxy is None else _with_proxy(environment, proxy))
-        | trusted
-        | (_OFFLINE if offline else {})
-    )
+    if offline:
+        return _through(environment, _NOBODY, skipped="") | trusted | _OFFLINE
+    return (dict(environment) if proxy is None else _with_proxy(environment, proxy)) | trusted
 
 
 def _with_proxy(environment: Mapping[str, str], proxy: str) -> dict[str, str]:
-    kept = {name: value for name, value in environment.items() if name.lower() not in _PROXIES}
     if proxy == DIRECT:
-        return kept
-    named = [value for name, value in kept.items() if name.lower() == _SKIPPED and value]
-    skipped = ",".join([*named[:1], _LOOPBACK])
+        return {name: value for name, value in environment.items() if name.lower() not in _PROXIES}
+    named = [value for name, value in environment.items() if name.lower() == _SKIPPED and value]
+    return _through(environment, proxy, skipped=",".join([*named[:1], _LOOPBACK]))
+
+
+def _through(environment: Mapping[str, str], proxy: str, *, skipped: str) -> dict[str, str]:
+    kept = {name: value for name, value in environment.items() if name.lower() not in (*_PROXIES, _SKIPPED)}
     # Some programs read the one spelling, some the other; curl, and with it git, never `HTTP_PROXY`.
     ours = {"http_proxy": proxy, "https_proxy": proxy, _SKIPPED: skipped}
     return kept | ours | {name.upper(): value for name, value in ours.items()}

@@ -20,8 +20,10 @@ const LOOPBACK: &str = "localhost,127.0.0.1,::1";
 /// <https://docs.astral.sh/uv/concepts/authentication/certificates/>,
 /// <https://pip.pypa.io/en/stable/topics/https-certificates/>
 const TRUSTED: [&str; 3] = ["GIT_SSL_CAINFO", "SSL_CERT_FILE", "PIP_CERT"];
+/// Nobody: the port of RFC 863. pip asks addresses among requirements also without an index, and some of them by git.
+const NOBODY: &str = "http://127.0.0.1:9";
 /// What is at hand may be used: a cache of uv's, a folder of wheels.
-const OFFLINE: [(&str, &str); 2] = [("UV_OFFLINE", "1"), ("PIP_NO_INDEX", "1")];
+const OFFLINE: [(&str, &str); 3] = [("UV_OFFLINE", "1"), ("PIP_NO_INDEX", "1"), ("PIP_PROXY", NOBODY)];
 static CHOSEN: Mutex<Chosen> = Mutex::new(Chosen {
     proxy: None,
     certificates: None,
@@ -58,21 +60,21 @@ pub(crate) fn require_online(host: &str) -> Result<()> {
 /// `environment` with what the network settings say in it; as it is where they say nothing.
 pub(crate) fn with_network(mut environment: BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
     let chosen = locked(&CHOSEN).clone();
-    if let Some(proxy) = chosen.proxy {
+    if chosen.offline {
+        environment = through(environment, NOBODY, &OsString::new());
+        environment.extend(OFFLINE.map(|(name, value)| (name.into(), value.into())));
+    } else if let Some(proxy) = chosen.proxy {
         environment = with_proxy(environment, &proxy);
     }
     if let Some(file) = chosen.certificates {
         environment.extend(TRUSTED.map(|name| (name.into(), file.clone().into())));
     }
-    if chosen.offline {
-        environment.extend(OFFLINE.map(|(name, value)| (name.into(), value.into())));
-    }
     environment
 }
 
 fn with_proxy(mut environment: BTreeMap<OsString, OsString>, proxy: &str) -> BTreeMap<OsString, OsString> {
-    environment.retain(|name, _| !PROXIES.iter().any(|known| name.eq_ignore_ascii_case(known)));
     if proxy == DIRECT {
+        environment.retain(|name, _| !PROXIES.iter().any(|known| name.eq_ignore_ascii_case(known)));
         return environment;
     }
     let named = environment
@@ -83,11 +85,21 @@ fn with_proxy(mut environment: BTreeMap<OsString, OsString>, proxy: &str) -> BTr
         skipped.push(",");
     }
     skipped.push(LOOPBACK);
+    through(environment, proxy, &skipped)
+}
+
+fn through(
+    mut environment: BTreeMap<OsString, OsString>,
+    proxy: &str,
+    skipped: &OsString,
+) -> BTreeMap<OsString, OsString> {
+    let ours = [PROXIES.as_slice(), &[SKIPPED]].concat();
+    environment.retain(|name, _| !ours.iter().any(|known| name.eq_ignore_ascii_case(known)));
     // Some programs read the one spelling, some the other; curl, and with it git, never `HTTP_PROXY`.
     for (name, value) in [
         ("http_proxy", proxy.into()),
         ("https_proxy", proxy.into()),
-        (SKIPPED, skipped),
+        (SKIPPED, skipped.clone()),
     ] {
         environment.insert(name.to_uppercase().into(), value.clone());
         environment.insert(name.into(), value);
