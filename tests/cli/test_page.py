@@ -97,7 +97,8 @@ def test_serve_opens_the_page(serve: Callable[..., subprocess.Popen[str]], brows
     assert child.returncode == 0
     assert code not in out + err
     assert rpc["token"] not in out + err
-    assert not (tmp_path / "root" / "launcher-data" / "open.html").exists()
+    opener = tmp_path / "root" / "launcher-data" / "open.html"
+    eventually(lambda: not opener.exists(), 20, "the end of the way to the page")
 
 
 def test_a_second_serve_opens_the_page_of_the_first(
