@@ -261,6 +261,21 @@ def test_a_stop_in_the_middle(setup: Setup, stop: type[PumasError]) -> None:
     assert setup.hub.bytes_sent(WEIGHTS) - BIG <= 16 * MIB, sent
 
 
+def test_what_came_before_a_stop_is_kept_whatever_a_mirror_calls_it(setup: Setup) -> None:
+    setup.hub.fault(OtherETag(), kind="file", path=WEIGHTS, times=None)
+    setup.hub.options = Options(connection_rate=8e6)
+    job = DownloadJob("download-1")
+    Stopper(job, Interrupted("stop"), lambda: setup.meter.snapshot().downloaded > 14 * MIB)
+    with pytest.raises(Interrupted):
+        setup.download(job=job)
+    sent = setup.hub.bytes_sent(WEIGHTS)
+    job.on_check = lambda: None
+    setup.hub.options = Options()
+    check(setup, job)
+    assert setup.hub.bytes_sent(WEIGHTS) - sent <= BIG - 8 * MIB
+    assert setup.meter.snapshot().restarts == 0
+
+
 def test_what_the_disk_changed_is_fetched_again(setup: Setup) -> None:
     setup.hub.options = Options(connection_rate=8e6)
     job = DownloadJob("download-1")

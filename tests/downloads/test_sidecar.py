@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from fixtures.hub import Cut, Hub, OtherETag
+from fixtures.hub import Cut, Hub, Options, OtherETag
 from sidecar import Sidecar, eventually
 
 from .downloads_setup import MIB, REPO, one_file
@@ -23,6 +24,25 @@ def test_servers_that_name_the_same_bytes_differently(launch: Callable[..., Side
     with Hub(one_file(24 * MIB)) as hub:
         hub.fault(OtherETag(), kind="file", path=f"{REPO}/weights.safetensors", times=None)
         assert ended(launch(env=hub.env(home=tmp_path))) == "completed"
+
+
+def test_what_came_before_a_pause_of_such_is_kept(launch: Callable[..., Sidecar], tmp_path: Path) -> None:
+    path = f"{REPO}/weights.safetensors"
+    with Hub(one_file(48 * MIB), Options(connection_rate=8e6)) as hub:
+        hub.fault(OtherETag(), kind="file", path=path, times=None)
+        sidecar = launch(env=hub.env(home=tmp_path))
+        of_it = {"download_id": sidecar.result("start_model_download_from_hf", {"repo_id": REPO})["download_id"]}
+
+        def status() -> dict[str, Any]:
+            return sidecar.result("get_model_download_status", of_it)
+
+        eventually(lambda: status()["downloaded_bytes"] > 30 * MIB, 60, "most of it")
+        assert sidecar.result("pause_model_download", of_it)["success"]
+        eventually(lambda: status()["status"] == "paused", what="the pause")
+        sent = hub.bytes_sent(path)
+        assert sidecar.result("resume_model_download", of_it)["success"]
+        eventually(lambda: status()["status"] == "completed", 60, "the end")
+        assert hub.bytes_sent(path) - sent < 30 * MIB
 
 
 def ended(sidecar: Sidecar) -> str | None:

@@ -26,6 +26,7 @@ _CONNECTIONS = ((40e6, MOST_CONNECTIONS), (150e6, 4), (float("inf"), 2))
 _FIRST_CONNECTIONS = 4
 MOST_RESTARTS = 5
 _GUARDED_RESTARTS = 2
+_ANY = "*"  # no server's name of anything: those are quoted
 MOST_LOSSES = 3
 _SMALLEST_SEGMENT = 8 * MIB
 _LAST_SEGMENT = 2 * MIB
@@ -78,6 +79,8 @@ class LargeFile:
                 if self._busy:
                     return None
                 self.part.forget_all()
+                if self._restarts >= _GUARDED_RESTARTS:
+                    self.part.name_content(_ANY)
                 self._taken = bytearray(self.part.count)
                 self._resetting = False
             if self._busy >= (self._connections if self._ranged else 1):
@@ -169,7 +172,7 @@ class LargeFile:
     def _guard(self) -> str:
         """The content that a span must be of. Servers of one address may each have a name of their own for the same
         bytes: once it seemed to change again, only the digest decides."""
-        return self.part.etag if self._restarts < _GUARDED_RESTARTS else ""
+        return "" if self.part.etag == _ANY else self.part.etag
 
     def _name_content(self, reply: Reply) -> None:
         if reply.headers.get("Content-Encoding", "identity") != "identity":

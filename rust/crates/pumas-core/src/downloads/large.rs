@@ -24,6 +24,8 @@ const CONNECTIONS: [(f64, usize); 3] = [(40e6, MOST_CONNECTIONS), (150e6, 4), (f
 const FIRST_CONNECTIONS: usize = 4;
 const MOST_RESTARTS: u32 = 5;
 const GUARDED_RESTARTS: u32 = 2;
+/// No server's name of anything: those are quoted.
+const ANY: &str = "*";
 const MOST_LOSSES: u32 = 3;
 const SMALLEST_SEGMENT: u64 = 8 * MIB;
 const LAST_SEGMENT: u64 = 2 * MIB;
@@ -108,6 +110,9 @@ impl LargeFile {
                 return Ok(None);
             }
             self.part.forget_all()?;
+            if state.restarts >= GUARDED_RESTARTS {
+                self.part.name_content(ANY)?;
+            }
             state.taken.fill(false);
             state.resetting = false;
         }
@@ -174,7 +179,7 @@ impl LargeFile {
         let mut span = self.part.spans(blocks);
         span.start += have as u64;
         let send = |url: &str, headers: &[(&str, String)]| self.shared.send(url, headers);
-        let guard = self.guard(locked(&self.state).restarts);
+        let guard = self.guard();
         self.content.open(&send, ranged.then_some(&span), &guard)
     }
 
@@ -267,11 +272,11 @@ impl LargeFile {
         if etag.is_empty() {
             return Ok(());
         }
-        let naming = locked(&self.state);
+        let _naming = locked(&self.state);
         if self.part.etag().is_empty() {
             self.part.name_content(etag)?;
         }
-        let guard = self.guard(naming.restarts);
+        let guard = self.guard();
         if guard.is_empty() || guard == etag {
             Ok(())
         } else {
@@ -281,12 +286,10 @@ impl LargeFile {
 
     /// The content that a span must be of. Servers of one address may each have a name of their own for the same bytes: once
     /// it seemed to change again, only the digest decides.
-    fn guard(&self, restarts: u32) -> String {
-        if restarts < GUARDED_RESTARTS {
-            self.part.etag()
-        } else {
-            String::new()
-        }
+    fn guard(&self) -> String {
+        Some(self.part.etag())
+            .filter(|etag| etag != ANY)
+            .unwrap_or_default()
     }
 
     fn keep(&self, block: usize, data: &[u8]) -> Result<()> {
