@@ -16,8 +16,9 @@ import psutil
 
 import sidecar as running
 from bench.table import Row, Run, interleave, percentile, seconds
+from fixtures.hub import HubContent
 from fixtures.hub.remote import RemoteHub
-from fixtures.hub.repositories import BIG, BIG_FILE, MANY
+from fixtures.hub.repositories import BIG, BIG_FILE, MANY, big_repository
 
 MIB = 1 << 20
 MB = 1_000_000
@@ -30,6 +31,14 @@ begun = time.perf_counter()
 hf_hub_download(repo, name, local_dir=folder) if name else snapshot_download(repo, local_dir=folder)
 print(time.perf_counter() - begun)
 """
+
+
+SEVERAL = [f"heavy/big-file-{number}" for number in range(4)]
+
+
+def several_big(size: int) -> HubContent:
+    """Repositories of one file each, with different contents: the same file is downloaded once, whoever asks again."""
+    return HubContent.of(*(big_repository(size, repo, seed) for seed, repo in enumerate(SEVERAL)))
 
 
 class Bench:
@@ -148,9 +157,9 @@ def bench_download_connections(run: Run) -> list[Row]:
 def bench_download_limit(run: Run) -> list[Row]:
     """A limit of 10 MB/s over four downloads, and how soon a change of it acts."""
     window = run.pick(full=10.0, quick=5.0, tiny=0.5)
-    with Bench(run, "--big", str(2048 * MIB)) as bench:
+    with Bench(run, "--big", str(2048 * MIB), "--content", f"{__name__}:several_big") as bench:
         bench.sidecar.result("set_download_limits", {"bytes_per_second": 10 * MB, "at_once": 4})
-        downloads = [bench.start(BIG) for _ in range(4)]
+        downloads = [bench.start(repo) for repo in SEVERAL]
         bench.hub.wait_until(lambda: bench.hub.bytes_sent() > MIB)
 
         def arrived() -> int:

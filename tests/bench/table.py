@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import gc
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -92,10 +93,14 @@ Benchmark = Callable[[Run], list[Row]]
 
 
 def interleave(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    """Call each measure in turn, `rounds` times (A B A B …), so that a busy moment hits all alike: their medians."""
+    """Call all measures once in each of the `rounds`, so that a busy moment hits all alike: their medians.
+
+    Each round has an order of its own: what one leaves behind (memory, the disk's queue) is not always met by the same.
+    """
     found: list[list[float]] = [[] for _ in measures]
-    for _ in range(rounds):
-        for values, measure in zip(found, measures, strict=True):
+    turns = list(zip(found, measures, strict=True))
+    for number in range(rounds):
+        for values, measure in random.Random(number).sample(turns, len(turns)):
             values.append(measure())
     return [statistics.median(values) for values in found]
 
