@@ -21,7 +21,6 @@ _LOOPBACK = "localhost,127.0.0.1,::1"
 # https://pip.pypa.io/en/stable/topics/https-certificates/
 _TRUSTED = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "PIP_CERT")
 
-
 # Nobody: the port of RFC 863. pip asks addresses among requirements also without an index, and some of them by git.
 _NOBODY = "http://127.0.0.1:9"
 # What is at hand may be used: a cache of uv's, a folder of wheels.
