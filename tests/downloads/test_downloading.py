@@ -156,7 +156,7 @@ def test_a_line_that_breaks_before_any_block_has_come(setup: Setup) -> None:
 
 
 def test_what_came_of_a_block_is_forgotten_with_the_content_that_it_was_of(setup: Setup) -> None:
-    setup.hub.fault(OtherETag(), Cut(after_bytes=700_000), kind="file", path=WEIGHTS, times=3)
+    setup.hub.fault(OtherETag(), Cut(after_bytes=700_000), kind="file", path=WEIGHTS)
     check(setup)
     assert setup.meter.snapshot().restarts == 1
 

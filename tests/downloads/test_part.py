@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import resource
@@ -88,12 +90,41 @@ def test_the_records_of_another_content_are_not_believed(tmp_path: Path, name: s
     part.close()
 
 
-def test_a_reader_waits_for_a_block(tmp_path: Path) -> None:
-    data = content(3 * BLOCK)
+@pytest.mark.parametrize("refused", ["nothing", "opening", "writing", "half"])
+def test_writes_past_the_page_cache_where_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    monkeypatch.setattr(module, "block_size_for", lambda _size: 4096)
+    data = content(3 * 4096 + 5)
     part = PartFile(tmp_path, "x", len(data), DIGEST)
-    assert part.wait_for(1, 0.0) is False
-    threading.Timer(0.02, part.write, (1, block_of(data, 1))).start()
-    assert part.wait_for(1, 10.0) is True
+    past = [0]
+    real_open, real_write = os.open, os.pwrite
+
+    def opened(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_DIRECT and refused == "opening":
+            raise OSError(errno.EINVAL, "no such thing here")
+        return real_open(path, flags, mode)
+
+    def written(fd: int, view: memoryview, at: int) -> int:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT:
+            if refused == "writing":
+                raise OSError(errno.EINVAL, "larger units here")
+            past[0] += 1
+            view = view[: len(view) // 2] if refused == "half" else view
+        return real_write(fd, view, at)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "pwrite", written)
+    for block in range(part.count):
+        buffer = part.buffer()
+        view = memoryview(buffer)[: part.span(block).size]
+        view[:] = data[part.span(block).start : part.span(block).stop]
+        part.write(block, view, direct=True)
+    part.close()
+    assert past == [3 if refused in ("nothing", "half") else 0]
+    part = PartFile(tmp_path, "x", len(data), DIGEST)
+    assert part.complete and not part.damaged(lambda: None)
+    assert part.path.read_bytes() == data
     part.close()
 
 

@@ -1,9 +1,9 @@
 """One file that arrives in blocks: connections take segments of it, a hashing thread follows, and the digest decides.
 
-Blocks lie in a `PartFile`. Should the digest be wrong, the blocks that the disk changed are fetched again. Where every
-block is as it was written, some bytes were wrong when they came: they are fetched again and compared until the digest
-is right, once. How many connections work on a file
-and when is decided in `fetching.py`.
+Blocks lie in a `PartFile`; those that come in order are hashed without being read back (`relay.py`). Should the digest
+be wrong, the blocks that the disk changed are fetched again. Where every block is as it was written, some bytes were
+wrong when they came: they are fetched again and compared until the digest is right, once. How many connections work on
+a file and when is decided in `fetching.py`.
 """
 
 from __future__ import annotations
@@ -12,29 +12,36 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 
 from pumas.downloads.content import Changed, Content, Reply, invalid
 from pumas.downloads.filling import fill
 from pumas.downloads.part import MIB, PartFile, Span
+from pumas.downloads.relay import Given, Relay
 from pumas.downloads.shared import LOOK_S, Shared
 from pumas.errors import DigestMismatch, DiskError, PumasError
-from pumas.library.hashing import BLOCK, DigestPair, Digests
+from pumas.library.hashing import DigestPair, Digests
 
-# Connections per file by what one brings, in bytes per second: many over slow ones, few where one fills the line.
+# Connections per file by what one brings, in bytes per second: many over slow ones, few where one fills the line, one
+# where it brings blocks in order as fast as they are hashed.
 MOST_CONNECTIONS = 6
-_CONNECTIONS = ((40e6, MOST_CONNECTIONS), (150e6, 4), (float("inf"), 2))
+_CONNECTIONS = ((40e6, MOST_CONNECTIONS), (150e6, 4), (600e6, 2), (float("inf"), 1))
 _FIRST_CONNECTIONS = 4
+# For so long, or until it has brought its segment, the first connection shows by itself how fast the line is.
+_ALONE_S = 0.1
 MOST_RESTARTS = 5
 _GUARDED_RESTARTS = 2
 _ANY = "*"  # no server's name of anything: those are quoted
 MOST_LOSSES = 3
 _SMALLEST_SEGMENT = 8 * MIB
 _LAST_SEGMENT = 2 * MIB
-_LARGEST_SEGMENT = 64 * MIB
+_LARGEST_SEGMENT = 256 * MIB
 _SEGMENT_S = 3.0
 # After so many blocks of a segment, the kernel is asked to write them to the disk.
 _WRITE_BLOCKS = 8
-_HASH_BUFFERS = 4
+# Bytes that are on their way through the digests, and how many blocks of them connections have.
+_HASHED_AT_ONCE = 6 * MIB
+_LENT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,9 @@ class LargeFile:
         self._losses = 0
         self._segment = _SMALLEST_SEGMENT
         self._connections = _FIRST_CONNECTIONS
+        self._first_at: float | None = None
+        self._is_known = False  # how fast the line is
+        self._relay = Relay()
         shared.meter.arrived(self._path, part.arrived())
 
     # -- fetching ----------------------------------------------------------------------------------------------------
@@ -83,7 +93,7 @@ class LargeFile:
                     self.part.name_content(_ANY)
                 self._taken = bytearray(self.part.count)
                 self._resetting = False
-            if self._busy >= (self._connections if self._ranged else 1):
+            if self._busy >= (self._connections if self._ranged else 1) or (self._busy and self._is_first_alone()):
                 return None
             if not self._ranged and self._shared.patience.waits:
                 return None  # or each worker would fetch all of it once more while another one waits
@@ -91,6 +101,7 @@ class LargeFile:
             if blocks is None or blocks[0] == blocks[1]:
                 return None
             self._busy += 1
+            self._first_at = self._first_at or time.monotonic()
             self._taken[blocks[0] : blocks[1]] = b"\1" * (blocks[1] - blocks[0])
             return Segment(blocks[0], blocks[1], self._generation, self._ranged)
 
@@ -104,48 +115,59 @@ class LargeFile:
                 return at, min((block for block in self._begun if at < block < end), default=end)
         return None
 
+    def _is_first_alone(self) -> bool:
+        return not self._is_known and self._first_at is not None and time.monotonic() < self._first_at + _ALONE_S
+
     def _size_now(self) -> int:
         """Towards the end segments get smaller, so that all connections end at about the same time."""
+        if self._connections == 1:
+            return self._segment
         share = (self.part.size - self.part.arrived()) // (2 * self._connections)
         return min(self._segment, max(_LAST_SEGMENT, share))
 
     def fetch(self, segment: Segment) -> None:
         """Bring a segment, or as much of it as comes. Raises as `Content.open`, and the disk's failures."""
-        began = time.monotonic()
         try:
-            brought = self._bring(segment)
-            self._adapt(brought, time.monotonic() - began)
+            self._bring(segment)
         except Changed as changed:
             self._begin_anew(segment.generation, str(changed), ranged=changed.ranges)
         finally:
+            # What is not written yet is not to be fetched by another.
+            self._relay.settle(self._goes_on)
             with self._lock:
                 self._busy -= 1
                 self._taken[segment.first : segment.stop] = bytes(segment.stop - segment.first)
 
-    def _bring(self, segment: Segment) -> int:
+    def _goes_on(self) -> bool:
+        return self._shared.failure is None
+
+    def _bring(self, segment: Segment) -> None:
         span = Span(self.part.span(segment.first).start, self.part.span(segment.stop - 1).stop)
         begun = self._begun.get(segment.first, b"") if segment.ranged else b""
         wanted = Span(span.start + len(begun), span.stop) if segment.ranged else None
         reply = self.content.open(wanted, self._guard)
+        reading_s = 0.0
         with self._shared.connections.reading(reply, self):
             self._name_content(reply)
-            buffer = memoryview(bytearray(min(self.part.block_size, span.size)))
+            buffer = self.part.buffer()
             for block in range(segment.first, segment.stop):
-                view = buffer[: self.part.span(block).size]
-                self._fill(segment, block, view, reply, begun if block == segment.first else b"")
+                began = time.monotonic()
+                self._fill(segment, block, buffer, reply, begun if block == segment.first else b"")
                 if segment.generation != self._generation:
-                    return 0
+                    return
+                reading_s += time.monotonic() - began
+                buffer = self._pass_on(segment.generation, block, buffer)
                 if (block + 1 - segment.first) % _WRITE_BLOCKS == 0:
                     self.part.start_writing(block + 1 - _WRITE_BLOCKS, block + 1)
                 if not self._shared.gate.is_open():
-                    return 0
+                    return
             if not segment.ranged and reply.read_into(memoryview(bytearray(1))):
                 raise invalid(reply, f"more than the {self.part.size:,} bytes of {self._path}")
-        return span.size
+        self._adapt(span.size - len(begun), reading_s)
 
-    def _fill(self, segment: Segment, block: int, view: memoryview, reply: Reply, begun: bytes) -> None:
-        """Bring a block whose first bytes, `begun`, an earlier connection brought, and keep it."""
-        have = len(begun)
+    def _fill(self, segment: Segment, block: int, buffer: mmap, reply: Reply, begun: bytes) -> None:
+        """Bring a block whose first bytes, `begun`, an earlier connection brought."""
+        view, have = self._view(block, buffer), len(begun)
         view[:have] = begun
 
         def rescue(new: memoryview) -> bool:
@@ -155,10 +177,20 @@ class LargeFile:
         if segment.generation != self._generation:
             # What was begun is not counted any more since then.
             self._shared.meter.dropped(self._path, len(view) - have)
-            return
-        self._keep(block, view)
+
+    def _view(self, block: int, buffer: mmap) -> memoryview:
+        return memoryview(buffer)[: self.part.span(block).size]
+
+    def _pass_on(self, generation: int, block: int, buffer: mmap) -> mmap:
+        """Keep a block; the buffer for the next."""
+        given = Given(generation, block, buffer, self.part.crc(self._view(block, buffer)))
+        empty = self._relay.give(given, self._goes_on)
+        if empty is None:
+            self._keep(given)
+            self._relay.tell()
         with self._lock:
             self._begun.pop(block, None)
+        return empty or buffer
 
     def _rescue(self, segment: Segment, block: int, data: memoryview) -> bool:
         """Keep the first bytes of a block whose connection broke, for the next that is asked for it."""
@@ -184,8 +216,9 @@ class LargeFile:
         if etag and self._guard not in ("", etag):
             raise Changed("it has changed on the server")
 
-    def _keep(self, block: int, view: memoryview) -> None:
-        self.part.write(block, view)
+    def _keep(self, given: Given, *, direct: bool = False) -> None:
+        view = self._view(given.block, given.buffer)
+        self.part.write(given.block, view, given.crc, direct=direct)
         self._shared.meter.dropped(self._path, len(view))
         self._shared.meter.arrived(self._path, self.part.arrived())
 
@@ -195,6 +228,7 @@ class LargeFile:
             rate = brought / seconds
             self._segment = int(min(_LARGEST_SEGMENT, max(_SMALLEST_SEGMENT, rate * _SEGMENT_S)))
             self._connections = next(count for limit, count in _CONNECTIONS if rate < limit)
+            self._is_known = True
 
     def _begin_anew(self, generation: int, why: str, *, ranged: bool) -> None:
         with self._lock:
@@ -276,26 +310,47 @@ class LargeFile:
 
     def _follow(self, generation: int) -> Digests | None:
         """The digests of all blocks, waiting for those to come; None when the file was begun anew meanwhile."""
-        with DigestPair(_HASH_BUFFERS) as pair:
-            for block in range(self.part.count):
-                self._shared.stop()
-                while not self.part.wait_for(block, LOOK_S):
-                    self._shared.stop()
-                    if generation != self._generation:
+        buffers = max(_LENT + 2, _HASHED_AT_ONCE // self.part.block_size)
+        with DigestPair(buffers, self.part.block_size) as pair:
+            self._relay.open(generation, [pair.buffer() for _ in range(_LENT)])
+            try:
+                for block in range(self.part.count):
+                    if not self._hash(block, generation, pair):
                         return None
-                self._hash(block, pair)
+            finally:
+                self._keep_given(generation)
             digests = pair.digests()
         return digests if generation == self._generation else None
 
-    def _hash(self, block: int, pair: DigestPair) -> None:
-        left = self.part.span(block).size
-        buffers: list[tuple[bytearray, int]] = []
-        while left:
-            buffers.append((pair.buffer(), min(left, BLOCK)))
-            left -= buffers[-1][1]
-        self.part.read(block, *(memoryview(buffer)[:size] for buffer, size in buffers))
-        for buffer, size in buffers:
-            pair.put(buffer, size)
+    def _hash(self, block: int, generation: int, pair: DigestPair) -> bool:
+        """Once it is there; False when the file was begun anew meanwhile."""
+        while generation == self._generation:
+            self._shared.stop()
+            given = self._relay.take(block, self.part.is_whole)
+            if given is not None:
+                pair.put(given.buffer, self.part.span(block).size)
+                self._keep(given, direct=True)
+                self._relay.done(pair.buffer())
+                return True
+            if self.part.is_whole(block):
+                buffer = pair.buffer()
+                view = self._view(block, buffer)
+                self.part.read(block, view)
+                pair.put(buffer, len(view))
+                return True
+        return False
+
+    def _keep_given(self, generation: int) -> None:
+        for given in self._relay.close():
+            if generation != self._generation or not self._is_kept(given):
+                self._shared.meter.dropped(self._path, self.part.span(given.block).size)
+
+    def _is_kept(self, given: Given) -> bool:
+        try:
+            self._keep(given)
+        except PumasError:
+            return False  # an earlier failure is told
+        return True
 
     def _repair(self, generation: int) -> Digests | None:
         """Fetch the file again, segment by segment, until the digest is right. None: there was nothing to mend, or the

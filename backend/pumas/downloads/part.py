@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import struct
 import sys
@@ -29,6 +30,8 @@ _MAGIC = b"PUMASBK1"
 _HEADER = struct.Struct("<8sQI64s512s")  # magic, size, block size, digest (hex), ETag
 _RECORD = struct.Struct("<II")  # state, CRC-32
 _MISSING, _WHOLE = 0, 1
+# Of this many bytes are writes past the page cache on all usual disks (open(2), O_DIRECT).
+_DIRECT_UNIT = 4096
 
 
 def block_size_for(size: int) -> int:
@@ -76,12 +79,13 @@ class PartFile:
         self.count = -(-size // self.block_size)
         self._digest = digest
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
         self._etag = ""
         self._arrived = 0
         self._whole = bytearray(self.count)
         self._crcs = array("I", bytes(4 * self.count))
         self._data = self._records = -1
+        # Opened at the first write that asks for it; below zero where the disk takes no such writes.
+        self._direct: int | None = None
         try:
             with disk_errors("Opening a partial download"):
                 self._open()
@@ -136,10 +140,9 @@ class PartFile:
         """Whether no block is missing."""
         return self._whole.find(_MISSING) < 0
 
-    def wait_for(self, block: int, timeout_s: float) -> bool:
-        """Whether `block` has arrived, waiting for it up to `timeout_s`."""
-        with self._changed:
-            return self._changed.wait_for(lambda: bool(self._whole[block]), timeout_s)
+    def buffer(self) -> mmap.mmap:
+        """Room for a block."""
+        return mmap.mmap(-1, self.block_size)
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -149,34 +152,55 @@ class PartFile:
             self._etag = etag if len(etag.encode()) <= 512 else ""
             os.pwrite(self._records, self._header(), 0)
 
-    def write(self, block: int, data: memoryview) -> None:
-        """Keep a whole block: first its bytes, then the record of it."""
-        crc = self._crc32(data)
+    def crc(self, data: memoryview) -> int:
+        """By which a block is known to be as it was written."""
+        return self._crc32(data)
+
+    def write(self, block: int, data: memoryview, crc: int | None = None, *, direct: bool = False) -> None:
+        """Keep a whole block: first its bytes, then the record of it, with its `crc` where that is known.
+
+        `direct`: past the page cache, where that can be. `data` begins at a page's start then. The kernel has less than
+        half the work, and the block is on the disk afterwards; to be read soon, it should not be written so.
+        """
+        crc = self.crc(data) if crc is None else crc
         with disk_errors("Writing a download"):
-            _pwrite_all(self._data, data, block * self.block_size)
+            if not (direct and self._write_direct(block, data)):
+                _pwrite_all(self._data, data, block * self.block_size)
             self._record(block, _WHOLE, crc)
-        with self._changed:
+        with self._lock:
             if not self._whole[block]:
                 self._arrived += len(data)
             self._whole[block], self._crcs[block] = _WHOLE, crc
-            self._changed.notify_all()
 
-    def read(self, block: int, *buffers: memoryview) -> None:
-        """Fill `buffers`, together of the block's length, from the disk.
+    def _write_direct(self, block: int, data: memoryview) -> bool:
+        """False: it is to be written as others are."""
+        if self._direct is None:
+            self._direct = _open_direct(self.path)
+        if self._direct < 0 or len(data) % _DIRECT_UNIT:
+            return False
+        try:
+            return os.pwrite(self._direct, data, block * self.block_size) == len(data)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            os.close(self._direct)
+            self._direct = -1
+            return False
+
+    def read(self, block: int, buffer: memoryview) -> None:
+        """Fill `buffer`, of the block's length, from the disk.
 
         Raises:
             DiskError: the disk fails, or the file became shorter.
         """
         at = block * self.block_size
-        for buffer in buffers:
-            done = 0
-            while done < len(buffer):
-                with disk_errors("Reading a partial download"):
-                    got = os.preadv(self._data, [buffer[done:]], at + done)
-                if not got:
-                    raise DiskError(f"{self.path.name} became shorter while it was read; try again.")
-                done += got
-            at += len(buffer)
+        done = 0
+        while done < len(buffer):
+            with disk_errors("Reading a partial download"):
+                got = os.preadv(self._data, [buffer[done:]], at + done)
+            if not got:
+                raise DiskError(f"{self.path.name} became shorter while it was read; try again.")
+            done += got
 
     def damaged(self, check: Callable[[], None]) -> list[int]:
         """The blocks whose bytes are not those that were written. Reads the whole file; `check` may raise to stop."""
@@ -192,11 +216,11 @@ class PartFile:
 
     def matches(self, block: int, data: memoryview) -> bool:
         """Whether these bytes are those of the block that was written."""
-        return self.is_whole(block) and self._crc32(data) == self._crcs[block]
+        return self.is_whole(block) and self.crc(data) == self._crcs[block]
 
     def forget(self, block: int) -> None:
         """Count a block as missing."""
-        with self._changed:
+        with self._lock:
             if self._whole[block]:
                 self._arrived -= self.span(block).size
             self._whole[block] = _MISSING
@@ -222,10 +246,11 @@ class PartFile:
             os.fsync(self._data)
 
     def close(self) -> None:
-        for fd in (self._data, self._records):
-            if fd >= 0:
+        for fd in (self._data, self._records, self._direct):
+            if fd is not None and fd >= 0:
                 os.close(fd)
         self._data = self._records = -1
+        self._direct = None
 
     # -- the records' form -------------------------------------------------------------------------------------------
 
@@ -264,6 +289,14 @@ class PartFile:
             else:
                 self._record(block, _MISSING, 0)  # the file gets its length back, and would seem to have it
         return True
+
+
+def _open_direct(path: Path) -> int:
+    """A descriptor for writing past the page cache; -1 where there is no such thing."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (AttributeError, OSError):
+        return -1
 
 
 def _pwrite_all(fd: int, data: memoryview, offset: int) -> None:

@@ -8,6 +8,7 @@ that shrinks under us is an error for that file, not a SIGBUS. What digests are 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import queue
 import sys
@@ -63,21 +64,21 @@ class _Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
-_Item = tuple[bytearray, int] | None
+_Item = tuple[mmap.mmap, int] | None
 
 
 class DigestPair:
     """A ring of buffers with a hashing thread at two of its stations. Leaving the `with` block ends the threads."""
 
-    def __init__(self, buffers: int = _BLOCKS_UNDER_WAY) -> None:
-        """`buffers` of BLOCK bytes each go round, at least 2."""
+    def __init__(self, buffers: int = _BLOCKS_UNDER_WAY, size: int = BLOCK) -> None:
+        """`buffers` of `size` bytes each go round, at least 2."""
         from blake3 import blake3
 
         self._sha256, self._blake3 = hashlib.sha256(), blake3()
         self._free: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._to_sha256: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._to_blake3: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._buffers = buffers
+        self._buffers, self._buffer_size = buffers, size
         self._made = 0
         self._size = 0
         self._failure: BaseException | None = None
@@ -117,16 +118,16 @@ class DigestPair:
         for thread in self._threads:
             thread.join()
 
-    def buffer(self) -> bytearray:
-        """A buffer of BLOCK bytes that no thread reads any more; waits for one when all are under way."""
+    def buffer(self) -> mmap.mmap:
+        """A buffer that no thread reads any more, and that begins with a page; waits when all are under way."""
         if self._made < self._buffers:
             self._made += 1
-            return bytearray(BLOCK)
+            return mmap.mmap(-1, self._buffer_size)
         item = self._free.get()
         assert item is not None
         return item[0]
 
-    def put(self, buffer: bytearray, length: int) -> None:
+    def put(self, buffer: mmap.mmap, length: int) -> None:
         self._size += length
         self._to_sha256.put((buffer, length))
 

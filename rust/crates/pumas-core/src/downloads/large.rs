@@ -1,8 +1,9 @@
 //! One file that arrives in blocks: connections take segments of it, a hashing thread follows, and the digest decides.
 //!
-//! Blocks lie in a `PartFile`. Should the digest be wrong, the blocks that the disk changed are fetched again. Where every
-//! block is as it was written, some bytes were wrong when they came: they are fetched again and compared until the digest is
-//! right, once. How many connections work on a file and when is decided in `fetching`.
+//! Blocks lie in a `PartFile`; those that come in order are hashed without being read back (`relay`). Should the digest be
+//! wrong, the blocks that the disk changed are fetched again. Where every block is as it was written, some bytes were wrong
+//! when they came: they are fetched again and compared until the digest is right, once. How many connections work on a file
+//! and when is decided in `fetching`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,16 +13,25 @@ use std::time::{Duration, Instant};
 
 use super::content::{Changed, Content, Refused, Reply};
 use super::filling::{fill, fill_or_rescue};
-use super::part::{MIB, PartFile};
-use super::shared::{LOOK, Shared};
+use super::part::{MIB, PartFile, crc};
+use super::relay::{Given, Relay};
+use super::shared::Shared;
 use crate::error::{Error, Result};
-use crate::library::hashing::{BLOCK, DigestPair, Digests};
+use crate::library::hashing::{Buffer, DigestPair, Digests};
 use crate::storage::locked;
 
 pub(super) const MOST_CONNECTIONS: usize = 6;
-/// Connections per file by what one brings, in bytes per second: many over slow ones, few where one fills the line.
-const CONNECTIONS: [(f64, usize); 3] = [(40e6, MOST_CONNECTIONS), (150e6, 4), (f64::INFINITY, 2)];
+/// Connections per file by what one brings, in bytes per second: many over slow ones, few where one fills the line, one
+/// where it brings blocks in order as fast as they are hashed.
+const CONNECTIONS: [(f64, usize); 4] = [
+    (40e6, MOST_CONNECTIONS),
+    (150e6, 4),
+    (600e6, 2),
+    (f64::INFINITY, 1),
+];
 const FIRST_CONNECTIONS: usize = 4;
+/// For so long, or until it has brought its segment, the first connection shows by itself how fast the line is.
+const ALONE: Duration = Duration::from_millis(100);
 const MOST_RESTARTS: u32 = 5;
 const GUARDED_RESTARTS: u32 = 2;
 /// No server's name of anything: those are quoted.
@@ -29,11 +39,13 @@ const ANY: &str = "*";
 const MOST_LOSSES: u32 = 3;
 const SMALLEST_SEGMENT: u64 = 8 * MIB;
 const LAST_SEGMENT: u64 = 2 * MIB;
-const LARGEST_SEGMENT: u64 = 64 * MIB;
+const LARGEST_SEGMENT: u64 = 256 * MIB;
 const SEGMENT: Duration = Duration::from_secs(3);
 /// After so many blocks of a segment, the kernel is asked to write them to the disk.
 const WRITE_BLOCKS: usize = 8;
-const HASH_BUFFERS: usize = 4;
+/// Bytes that are on their way through the digests, and how many blocks of them connections have.
+const HASHED_AT_ONCE: u64 = 6 * MIB;
+const LENT: usize = 2;
 
 /// Blocks that one connection brings.
 pub(super) struct Segment {
@@ -52,6 +64,7 @@ pub(super) struct LargeFile {
     owner: u64,
     generation: AtomicU64,
     state: Mutex<State>,
+    relay: Relay,
 }
 
 struct State {
@@ -66,6 +79,15 @@ struct State {
     losses: u32,
     segment: u64,
     connections: usize,
+    first: Option<Instant>,
+    /// How fast the line is.
+    is_known: bool,
+}
+
+impl State {
+    fn is_first_alone(&self) -> bool {
+        !self.is_known && self.first.is_some_and(|first| first.elapsed() < ALONE)
+    }
 }
 
 impl LargeFile {
@@ -81,6 +103,8 @@ impl LargeFile {
             losses: 0,
             segment: SMALLEST_SEGMENT,
             connections: FIRST_CONNECTIONS,
+            first: None,
+            is_known: false,
         };
         Self {
             content,
@@ -89,6 +113,7 @@ impl LargeFile {
             owner,
             generation: AtomicU64::new(0),
             state: Mutex::new(state),
+            relay: Relay::default(),
         }
     }
 
@@ -117,7 +142,7 @@ impl LargeFile {
             state.resetting = false;
         }
         let most = if state.ranged { state.connections } else { 1 };
-        if state.busy >= most {
+        if state.busy >= most || (state.busy > 0 && state.is_first_alone()) {
             return Ok(None);
         }
         if !state.ranged && self.shared.patience.waits() {
@@ -140,6 +165,7 @@ impl LargeFile {
             return Ok(None);
         };
         state.busy += 1;
+        state.first.get_or_insert_with(Instant::now);
         state.taken[blocks.clone()].fill(true);
         Ok(Some(Segment {
             blocks,
@@ -150,6 +176,9 @@ impl LargeFile {
 
     /// Towards the end segments get smaller, so that all connections end at about the same time.
     fn size_now(&self, state: &State) -> u64 {
+        if state.connections == 1 {
+            return state.segment;
+        }
         let share = (self.part.size - self.part.arrived()) / (2 * state.connections as u64);
         state.segment.min(share.max(LAST_SEGMENT))
     }
@@ -159,19 +188,21 @@ impl LargeFile {
     /// # Errors
     /// As [`Content::open`], and the disk's failures.
     pub(super) fn fetch(&self, segment: &Segment) -> Result<()> {
-        let began = Instant::now();
         let done = match self.bring(segment) {
-            Ok(brought) => {
-                self.adapt(brought, began.elapsed());
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(Refused::Changed(changed)) => self.begin_anew(segment.generation, &changed),
             Err(Refused::Failed(error)) => Err(error),
         };
+        // What is not written yet is not to be fetched by another.
+        self.relay.settle(|| self.goes_on());
         let mut state = locked(&self.state);
         state.busy -= 1;
         state.taken[segment.blocks.clone()].fill(false);
         done
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.shared.has_ended()
     }
 
     /// Ask for these blocks, or where `ranged` is false for the whole file; the first `have` bytes are there already.
@@ -183,26 +214,30 @@ impl LargeFile {
         self.content.open(&send, ranged.then_some(&span), &guard)
     }
 
-    /// Bytes that came; 0 when it was given up without a failure.
-    fn bring(&self, segment: &Segment) -> Result<u64, Refused> {
+    fn bring(&self, segment: &Segment) -> Result<(), Refused> {
         let (shared, part, blocks) = (&*self.shared, &self.part, &segment.blocks);
         let mut begun = self.begun_of(segment);
+        let have = begun.len() as u64;
         let mut reply = self.open(blocks, begun.len(), segment.ranged)?;
         let _reading = shared.connections.reading(&reply, self.owner);
         self.name_content(&reply)?;
+        let mut reading = Duration::ZERO;
         let mut buffer = part.buffer();
         for block in blocks.clone() {
+            let began = Instant::now();
             let data = &mut buffer[..part.length(block)];
             self.fill_block(segment, block, data, &mut reply, &std::mem::take(&mut begun))?;
             if segment.generation != self.generation() {
-                return Ok(0);
+                return Ok(());
             }
+            reading += began.elapsed();
+            buffer = self.pass_on(segment.generation, block, buffer)?;
             let done = block + 1 - blocks.start;
             if done.is_multiple_of(WRITE_BLOCKS) {
                 part.start_writing(&(block + 1 - WRITE_BLOCKS..block + 1));
             }
             if !shared.gate.is_open() {
-                return Ok(0);
+                return Ok(());
             }
         }
         if !segment.ranged && !reply.is_over()? {
@@ -211,7 +246,8 @@ impl LargeFile {
             return Err(reply.invalid(reason).into());
         }
         let span = part.spans(blocks);
-        Ok(span.end - span.start)
+        self.adapt(span.end - span.start - have, reading);
+        Ok(())
     }
 
     fn begun_of(&self, segment: &Segment) -> Vec<u8> {
@@ -226,7 +262,7 @@ impl LargeFile {
             .unwrap_or_default()
     }
 
-    /// Bring a block whose first bytes, `begun`, an earlier connection brought, and keep it.
+    /// Bring a block whose first bytes, `begun`, an earlier connection brought.
     fn fill_block(
         &self,
         segment: &Segment,
@@ -242,11 +278,29 @@ impl LargeFile {
         if segment.generation != self.generation() {
             // What was begun is not counted any more since then.
             meter.dropped(path, data.len() - have);
-            return Ok(());
         }
-        self.keep(block, data)?;
-        locked(&self.state).begun.remove(&block);
         Ok(())
+    }
+
+    /// Keep a block; the buffer for the next.
+    fn pass_on(&self, generation: u64, block: usize, buffer: Buffer) -> Result<Buffer> {
+        let crc = crc(&buffer[..self.part.length(block)]);
+        let given = Given {
+            generation,
+            block,
+            buffer,
+            crc,
+        };
+        let next = match self.relay.give(given, || self.goes_on()) {
+            Ok(empty) => empty,
+            Err(given) => {
+                self.keep(&given)?;
+                self.relay.tell();
+                given.buffer
+            }
+        };
+        locked(&self.state).begun.remove(&block);
+        Ok(next)
     }
 
     /// Keep the first bytes of a block whose connection broke, for the next that is asked for it; those in `begun` were
@@ -292,11 +346,16 @@ impl LargeFile {
             .unwrap_or_default()
     }
 
-    fn keep(&self, block: usize, data: &[u8]) -> Result<()> {
-        self.part.write(block, data)?;
-        self.shared.meter.dropped(self.path(), data.len());
-        self.shared.meter.arrived(self.path(), self.part.arrived());
+    fn keep(&self, given: &Given) -> Result<()> {
+        let data = &given.buffer[..self.part.length(given.block)];
+        self.part.write_known(given.block, data, given.crc)?;
+        self.kept(data.len());
         Ok(())
+    }
+
+    fn kept(&self, length: usize) {
+        self.shared.meter.dropped(self.path(), length);
+        self.shared.meter.arrived(self.path(), self.part.arrived());
     }
 
     /// Ask for as much at a time as takes some seconds: few requests on a fast line, little lost on a slow one.
@@ -315,6 +374,7 @@ impl LargeFile {
         state.segment = wanted.clamp(SMALLEST_SEGMENT as f64, LARGEST_SEGMENT as f64) as u64;
         let fitting = CONNECTIONS.iter().find(|(limit, _)| rate < *limit);
         state.connections = fitting.map_or(1, |(_, count)| *count);
+        state.is_known = true;
     }
 
     fn begin_anew(&self, generation: u64, changed: &Changed) -> Result<()> {
@@ -436,32 +496,55 @@ impl LargeFile {
 
     /// The digests of all blocks, waiting for those to come; `None` when the file was begun anew meanwhile.
     fn follow(&self, generation: u64) -> Result<Option<Digests>> {
-        let mut pair = DigestPair::start(HASH_BUFFERS)?;
-        for block in 0..self.part.count {
-            self.shared.stop()?;
-            while !self.part.wait_for(block, LOOK) {
-                self.shared.stop()?;
-                if generation != self.generation() {
-                    return Ok(None);
-                }
-            }
-            self.hash(block, &mut pair)?;
+        let size = usize::try_from(self.part.block_size).unwrap_or(usize::MAX);
+        let buffers = usize::try_from(HASHED_AT_ONCE / self.part.block_size).unwrap_or_default();
+        let mut pair = DigestPair::start(buffers.max(LENT + 2), size)?;
+        self.relay
+            .open(generation, (0..LENT).map(|_| pair.buffer()).collect());
+        let followed = (0..self.part.count).try_fold(true, |goes_on, block| {
+            Ok::<_, Error>(goes_on && self.hash(block, generation, &mut pair)?)
+        });
+        self.keep_given(generation);
+        if !followed? {
+            return Ok(None);
         }
         let digests = pair.digests()?;
         Ok(Some(digests).filter(|_| generation == self.generation()))
     }
 
-    fn hash(&self, block: usize, pair: &mut DigestPair) -> Result<()> {
-        let span = self.part.span(block);
-        let mut at = span.start;
-        while at < span.end {
-            let length = usize::try_from(span.end - at).map_or(BLOCK, |left| left.min(BLOCK));
-            let mut buffer = pair.buffer();
-            self.part.read(at, &mut buffer[..length])?;
-            pair.put(buffer, length);
-            at += length as u64;
+    /// Once it is there; false when the file was begun anew meanwhile.
+    fn hash(&self, block: usize, generation: u64, pair: &mut DigestPair) -> Result<bool> {
+        let length = self.part.length(block);
+        while generation == self.generation() {
+            self.shared.stop()?;
+            if let Some(given) = self.relay.take(block, |block| self.part.is_whole(block)) {
+                self.part
+                    .write_direct(block, &given.buffer[..length], given.crc)?;
+                self.kept(length);
+                pair.put(given.buffer, length);
+                self.relay.done(Some(pair.buffer()));
+                return Ok(true);
+            }
+            if self.part.is_whole(block) {
+                let mut buffer = pair.buffer();
+                self.part
+                    .read(self.part.span(block).start, &mut buffer[..length])?;
+                pair.put(buffer, length);
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    fn keep_given(&self, generation: u64) {
+        for given in self.relay.close() {
+            // An earlier failure is told.
+            if generation != self.generation() || self.keep(&given).is_err() {
+                let lost = self.part.length(given.block);
+                self.shared.meter.dropped(self.path(), lost);
+            }
+            self.relay.done(None);
+        }
     }
 
     /// Fetch the file again, segment by segment, until the digest is right. `None`: there was nothing to mend, or the file

@@ -1,8 +1,8 @@
 //! Brings models from the hub into the library.
 //!
 //! From the outside in: [`DownloadService`] (jobs, queue, limits), `plan` (commit, files, digests, fixed at the start),
-//! `downloading` (one download up to its publication), `fetching` (the connections), `large` and `part` (one file in blocks,
-//! hashed as they come), `content` (is this answer the span that was asked for?).
+//! `downloading` (one download up to its publication), `fetching` (the connections), `large`, `relay` and `part` (one file in
+//! blocks, hashed as they come), `content` (is this answer the span that was asked for?).
 
 mod bandwidth;
 mod content;
@@ -16,6 +16,7 @@ mod part;
 mod patience;
 mod plan;
 mod queue;
+mod relay;
 mod running;
 mod schedule;
 mod service;

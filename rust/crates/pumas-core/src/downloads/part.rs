@@ -10,13 +10,13 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, OnceLock};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::library::hashing::Buffer;
 use crate::storage::files::During as _;
 use crate::storage::locked;
 use crate::text::grouped;
@@ -33,6 +33,8 @@ const ETAG: usize = 512;
 const RECORD: usize = 8;
 const MISSING: u8 = 0;
 const WHOLE: u8 = 1;
+/// Of this many bytes are writes past the page cache on all usual disks (open(2), `O_DIRECT`).
+const DIRECT_UNIT: usize = 4096;
 
 /// Bytes per block: small enough that a kill costs little (each connection loses at most one), large enough that the records
 /// of a terabyte take a few MiB.
@@ -50,6 +52,7 @@ pub(super) type Span = Range<u64>;
 /// The blocks of one file. All methods may be called from any thread, and all that touch the disk block.
 pub(super) struct PartFile {
     name: String,
+    path: PathBuf,
     /// Bytes.
     pub size: u64,
     pub block_size: u64,
@@ -58,8 +61,9 @@ pub(super) struct PartFile {
     digest: String,
     data: File,
     records: File,
+    /// Opened at the first write that asks for it; `None` where the disk takes no such writes.
+    direct: OnceLock<Option<File>>,
     known: Mutex<Known>,
-    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -78,6 +82,11 @@ impl Known {
             ..Self::default()
         }
     }
+}
+
+/// By which a block is known to be as it was written.
+pub(super) fn crc(data: &[u8]) -> u32 {
+    crc32fast::hash(data)
 }
 
 /// Where the bytes of a partial file are.
@@ -101,14 +110,15 @@ impl PartFile {
         let count = usize::try_from(size.div_ceil(block_size)).unwrap_or(usize::MAX);
         let part = Self {
             name: format!("{digest}.part"),
+            path: data_path(folder, digest),
             size,
             block_size,
             count,
             digest: digest.to_owned(),
             data: open(&data_path(folder, digest), 0o644).during(WHAT)?,
             records: open(&records_path(folder, digest), 0o600).during(WHAT)?,
+            direct: OnceLock::new(),
             known: Mutex::new(Known::nothing(count)),
-            changed: Condvar::new(),
         };
         if !part.load().during(WHAT)? {
             part.reset(&mut locked(&part.known)).during(WHAT)?;
@@ -167,22 +177,8 @@ impl PartFile {
         !locked(&self.known).whole.contains(&MISSING)
     }
 
-    /// Whether `block` has arrived, waiting for it up to `timeout`.
-    pub(super) fn wait_for(&self, block: usize, timeout: Duration) -> bool {
-        let until = Instant::now() + timeout;
-        let mut known = locked(&self.known);
-        while known.whole[block] == MISSING {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            known = self
-                .changed
-                .wait_timeout(known, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        true
+    pub(super) fn is_whole(&self, block: usize) -> bool {
+        locked(&self.known).whole[block] == WHOLE
     }
 
     // -- changes -----------------------------------------------------------------------------------------------------
@@ -198,9 +194,37 @@ impl PartFile {
 
     /// Keep a whole block: first its bytes, then the record of it.
     pub(super) fn write(&self, block: usize, data: &[u8]) -> Result<()> {
-        let crc = crc32fast::hash(data);
-        self.data
-            .write_all_at(data, self.span(block).start)
+        self.write_known(block, data, crc(data))
+    }
+
+    /// As `write`, of a block whose [`crc`] is known.
+    pub(super) fn write_known(&self, block: usize, data: &[u8], crc: u32) -> Result<()> {
+        self.keep(block, data, crc, |at| self.data.write_all_at(data, at))
+    }
+
+    /// As `write_known`, but past the page cache where that can be: the kernel has less than half the work, and the block is on
+    /// the disk afterwards. To be read soon, it should not be written so. `data` begins with a page of memory.
+    pub(super) fn write_direct(&self, block: usize, data: &[u8], crc: u32) -> Result<()> {
+        let direct = self.direct.get_or_init(|| open_direct(&self.path));
+        let Some(file) = direct.as_ref().filter(|_| data.len().is_multiple_of(DIRECT_UNIT)) else {
+            return self.write_known(block, data, crc);
+        };
+        self.keep(block, data, crc, |at| match file.write_at(data, at) {
+            Ok(count) if count == data.len() => Ok(()),
+            Err(error) if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) => Err(error),
+            // Part of it, or a disk that wants larger units.
+            _ => self.data.write_all_at(data, at),
+        })
+    }
+
+    fn keep(
+        &self,
+        block: usize,
+        data: &[u8],
+        crc: u32,
+        write: impl FnOnce(u64) -> io::Result<()>,
+    ) -> Result<()> {
+        write(self.span(block).start)
             .and_then(|()| self.record(block, WHOLE, crc))
             .during("Writing a download")?;
         let mut known = locked(&self.known);
@@ -208,8 +232,6 @@ impl PartFile {
             known.arrived += data.len() as u64;
         }
         (known.whole[block], known.crcs[block]) = (WHOLE, crc);
-        drop(known);
-        self.changed.notify_all();
         Ok(())
     }
 
@@ -252,14 +274,14 @@ impl PartFile {
     }
 
     /// Room for a block.
-    pub(super) fn buffer(&self) -> Vec<u8> {
-        vec![0; usize::try_from(self.block_size.min(self.size)).unwrap_or_default()]
+    pub(super) fn buffer(&self) -> Buffer {
+        Buffer::new(usize::try_from(self.block_size.min(self.size)).unwrap_or_default())
     }
 
     /// Whether these bytes are those of the block that was written.
     pub(super) fn matches(&self, block: usize, data: &[u8]) -> bool {
         let known = locked(&self.known);
-        known.whole[block] == WHOLE && known.crcs[block] == crc32fast::hash(data)
+        known.whole[block] == WHOLE && known.crcs[block] == crc(data)
     }
 
     /// Count a block as missing.
@@ -355,6 +377,18 @@ impl PartFile {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> Option<File> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::DIRECT).bits()).ok()?;
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(path);
+    opened.ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_path: &Path) -> Option<File> {
+    None
+}
+
 fn open(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -402,7 +436,7 @@ mod tests {
         assert_eq!((part.etag().as_str(), part.arrived()), ("\"tag\"", MIB + 5));
         assert_eq!(part.free(&[false; 4], 9), Some(0..1));
         assert_eq!(part.free(&[true, false, false, false], 9), Some(2..3));
-        assert!(part.wait_for(1, Duration::ZERO) && !part.wait_for(0, Duration::ZERO));
+        assert!(part.is_whole(1) && !part.is_whole(0));
         assert!(part.matches(3, b"12345") && !part.matches(3, b"12346"));
         assert_eq!(
             std::fs::metadata(data_path(folder.path(), &digest()))

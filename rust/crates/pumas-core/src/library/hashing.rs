@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -65,7 +66,40 @@ pub struct Digests {
     pub size: u64,
 }
 
-type Block = (Vec<u8>, usize);
+/// Bytes that begin with a page of memory, as writes past the page cache need.
+#[derive(Debug)]
+pub struct Buffer {
+    data: Vec<u8>,
+    start: usize,
+    size: usize,
+}
+
+impl Buffer {
+    /// So many zeros.
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        const PAGE: usize = 4096;
+        let data = vec![0; size + PAGE];
+        let start = data.as_ptr().align_offset(PAGE).min(PAGE);
+        Self { data, start, size }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.data[self.start..self.start + self.size]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.start..self.start + self.size]
+    }
+}
+
+type Block = (Buffer, usize);
 
 /// A ring of buffers with a hashing thread at two of its stations. Dropping it ends the threads.
 #[derive(Debug)]
@@ -73,17 +107,18 @@ pub struct DigestPair {
     to_sha256: Option<Sender<Block>>,
     free: Receiver<Block>,
     buffers: usize,
+    buffer_size: usize,
     size: u64,
     sha256: Option<JoinHandle<String>>,
     blake3: Option<JoinHandle<String>>,
 }
 
 impl DigestPair {
-    /// `buffers` of [`BLOCK`] bytes each go round, at least two.
+    /// `buffers` of `buffer_size` bytes each go round, at least two.
     ///
     /// # Errors
     /// `OperationFailed`: no thread can be started.
-    pub fn start(buffers: usize) -> Result<Self> {
+    pub fn start(buffers: usize, buffer_size: usize) -> Result<Self> {
         let (to_sha256, sha256_inbox) = channel::<Block>();
         let (to_blake3, blake3_inbox) = channel::<Block>();
         let (to_free, free) = channel::<Block>();
@@ -104,26 +139,27 @@ impl DigestPair {
             to_sha256: Some(to_sha256),
             free,
             buffers,
+            buffer_size,
             size: 0,
             sha256: Some(sha256),
             blake3: Some(blake3),
         })
     }
 
-    /// A buffer of [`BLOCK`] bytes that no thread reads any more; waits for one when all are under way.
-    pub fn buffer(&mut self) -> Vec<u8> {
+    /// A buffer that no thread reads any more; waits for one when all are under way.
+    pub fn buffer(&mut self) -> Buffer {
         if self.buffers > 0 {
             self.buffers -= 1;
-            return vec![0; BLOCK];
+            return Buffer::new(self.buffer_size);
         }
         // A thread that died shows when the digests are asked for.
         self.free
             .recv()
-            .map_or_else(|_| vec![0; BLOCK], |(buffer, _)| buffer)
+            .map_or_else(|_| Buffer::new(self.buffer_size), |(buffer, _)| buffer)
     }
 
     /// Hash the first `length` bytes of `buffer`.
-    pub fn put(&mut self, buffer: Vec<u8>, length: usize) {
+    pub fn put(&mut self, buffer: Buffer, length: usize) {
         self.size += length as u64;
         if let Some(inbox) = &self.to_sha256 {
             let _ = inbox.send((buffer, length));
@@ -204,7 +240,7 @@ pub(crate) fn digest_open(
             .during(&format!("Looking at {name}"))
     };
     let stamp = look()?;
-    let mut pair = DigestPair::start(BLOCKS_UNDER_WAY)?;
+    let mut pair = DigestPair::start(BLOCKS_UNDER_WAY, BLOCK)?;
     let mut offset = 0;
     while offset < stamp.size {
         let mut buffer = pair.buffer();
