@@ -6,6 +6,7 @@ import datetime
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,17 @@ def test_a_content_that_was_wrong_and_came_whole(setup: Setup) -> None:
     setup.hub.fault(Flip(MIB), kind="file", path=WEIGHTS, times=2)
     check(setup)
     assert setup.meter.snapshot().restarts == 2
+
+
+def test_a_fast_line_that_becomes_slow_gets_more_connections(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pumas.downloads.large._CONNECTIONS", ((5e6, 4), (float("inf"), 1)))
+    monkeypatch.setattr("pumas.downloads.large._SEGMENT_S", 0.1)
+    setup.hub.fault(Slow(2 * MIB), kind="file", path=WEIGHTS, skip=1, times=None)
+    check(setup)
+    first, second, *others = (asked for asked in setup.hub.requests if asked.span and asked.span[1] > MIB)
+    assert first.ended is not None and second.began >= first.ended, "one by one on a fast line"
+    assert second.span and second.bytes_sent < second.span[1] - second.span[0], "it was given up"
+    assert any(one.ended and next_one.began < one.ended for one, next_one in pairwise(others)), "several at once"
 
 
 def test_a_failed_one_says_that_nothing_of_it_is_left(setup: Setup) -> None:

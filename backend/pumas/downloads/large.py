@@ -146,7 +146,7 @@ class LargeFile:
         begun = self._begun.get(segment.first, b"") if segment.ranged else b""
         wanted = Span(span.start + len(begun), span.stop) if segment.ranged else None
         reply = self.content.open(wanted, self._guard)
-        reading_s = 0.0
+        brought, reading_s = 0, 0.0
         with self._shared.connections.reading(reply, self):
             self._name_content(reply)
             buffer = self.part.buffer()
@@ -161,9 +161,12 @@ class LargeFile:
                     self.part.start_writing(block + 1 - _WRITE_BLOCKS, block + 1)
                 if not self._shared.gate.is_open():
                     return
+                brought = self.part.span(block).stop - span.start - len(begun)
+                if segment.ranged and self._connections == 1 and reading_s > 2 * _SEGMENT_S:
+                    break  # it has become slow, and others may help
             if not segment.ranged and reply.read_into(memoryview(bytearray(1))):
                 raise invalid(reply, f"more than the {self.part.size:,} bytes of {self._path}")
-        self._adapt(span.size - len(begun), reading_s)
+        self._adapt(brought, reading_s)
 
     def _fill(self, segment: Segment, block: int, buffer: mmap, reply: Reply, begun: bytes) -> None:
         """Bring a block whose first bytes, `begun`, an earlier connection brought."""

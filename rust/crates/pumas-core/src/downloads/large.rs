@@ -217,7 +217,7 @@ impl LargeFile {
     fn bring(&self, segment: &Segment) -> Result<(), Refused> {
         let (shared, part, blocks) = (&*self.shared, &self.part, &segment.blocks);
         let mut begun = self.begun_of(segment);
-        let have = begun.len() as u64;
+        let (start, mut brought) = (part.spans(blocks).start + begun.len() as u64, 0);
         let mut reply = self.open(blocks, begun.len(), segment.ranged)?;
         let _reading = shared.connections.reading(&reply, self.owner);
         self.name_content(&reply)?;
@@ -239,14 +239,17 @@ impl LargeFile {
             if !shared.gate.is_open() {
                 return Ok(());
             }
+            brought = part.span(block).end - start;
+            if segment.ranged && reading > 2 * SEGMENT && locked(&self.state).connections == 1 {
+                break; // it has become slow, and others may help
+            }
         }
         if !segment.ranged && !reply.is_over()? {
             let size = crate::text::grouped(part.size);
             let reason = format!("more than the {size} bytes of {}", self.path());
             return Err(reply.invalid(reason).into());
         }
-        let span = part.spans(blocks);
-        self.adapt(span.end - span.start - have, reading);
+        self.adapt(brought, reading);
         Ok(())
     }
 
