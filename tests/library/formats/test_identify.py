@@ -260,6 +260,14 @@ TENSORS: dict[str, tuple[list[str], tuple[str, str, str]]] = {
         ("diffusion", "diffusion_models", "ltx-video"),
     ),
     "vae": (VAE, ("diffusion", "vae", "")),
+    "vae with its quantising layer": (
+        ["encoder.conv_in.weight", "decoder.conv_in.weight", "quant_conv.weight"],
+        ("diffusion", "vae", ""),
+    ),
+    "sdxl with layers of its own": (
+        ["model.diffusion_model.other.weight", "conditioner.embedders.1.model.ln_final.weight"],
+        ("diffusion", "checkpoints", "sdxl"),
+    ),
     "diffusers vae": (
         ["encoder.down_blocks.0.resnets.0.conv1.weight", "decoder.up_blocks.0.resnets.0.conv1.weight"],
         ("diffusion", "vae", ""),
@@ -439,6 +447,17 @@ def test_a_folder_is_the_model_that_most_of_it_holds(tmp_path: Path) -> None:
     alone = identify_folder([paths[0], *paths[2:]])
     assert alone.parameters is None
     assert any("1 of 2 parts are missing" in note for note in alone.notes)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "expected"),
+    [(["Qwen2ForCausalLM"], "llm"), (["Qwen2Model"], "unknown"), ("Qwen2ForCausalLM", "unknown"), ([5], "unknown")],
+)
+def test_a_config_tells_what_few_tensors_do_not(tmp_path: Path, architectures: object, expected: str) -> None:
+    part = make_safetensors(tmp_path / "model-00002-of-00002.safetensors", {"model.layers.9.self_attn.o_proj": (2, 2)})
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "qwen2", "architectures": architectures}))
+    assert kind(identify_folder([part, config])) == (expected, "", "qwen")
 
 
 def test_a_pipeline_is_its_image_model_even_beside_a_larger_text_encoder(tmp_path: Path) -> None:

@@ -375,13 +375,21 @@ def _read_config(path: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
+def _writes_text(config: dict[str, Any]) -> bool:
+    """Whether transformers would load the folder as a language model: its class is `...ForCausalLM`."""
+    classes = config.get("architectures")
+    return isinstance(classes, list) and any(
+        isinstance(name, str) and name.endswith("ForCausalLM") for name in cast("list[object]", classes)
+    )
+
+
 def _with_config(identity: Identity, config: dict[str, Any]) -> Identity:
     architecture = one_line(config.get("model_type"), 64)
     if not architecture or identity.format is FileFormat.GGUF:
         return identity
     told = type_of(architecture)
     if identity.model_type is ModelType.UNKNOWN:
-        identity = replace(identity, model_type=told or ModelType.UNKNOWN)
+        identity = replace(identity, model_type=told or (ModelType.LLM if _writes_text(config) else ModelType.UNKNOWN))
     elif identity.model_type is not (told or ModelType.LLM):
         return identity
     return replace(identity, family=family_of(architecture), architecture=architecture)

@@ -99,6 +99,8 @@ def _any_of(name: str) -> re.Pattern[str]:
 _IMAGE_TRANSFORMERS: Final = _rules("image_transformers")
 _UNETS: Final = _rules("unets")
 _IMAGE_WRAPPERS: Final[list[str]] = _TABLE["image_wrappers"]
+# The text encoders inside a checkpoint of SDXL.
+_SDXL_TEXT: Final = "^conditioner.embedders."
 _WRAPPERS: Final[list[str]] = [*_IMAGE_WRAPPERS, *_TABLE["other_wrappers"]]
 _OTHER_PARTS: Final[list[str]] = _TABLE["other_parts"]
 _CONTROLNETS: Final = _rules("controlnets")
@@ -154,7 +156,7 @@ def _image_model(tensors: TensorNames) -> Kind | None:
         return controlnet
     kind = _first(_IMAGE_TRANSFORMERS, inner) or _unet(inner, tensors)
     if kind is None and prefix in _IMAGE_WRAPPERS:
-        kind = _image("")  # of a family that we do not know
+        kind = _image("sdxl" if tensors.has(_SDXL_TEXT) else "")  # else of a family that we do not know
     if kind and prefix and tensors.any(_OTHER_PARTS):
         return kind._replace(subtype="checkpoints")
     return kind
@@ -165,7 +167,7 @@ def _unet(inner: TensorNames, checkpoint: TensorNames) -> Kind | None:
     if kind is None or kind.family == "sdxl":
         return kind
     width = inner.width("attn2.to_k.")
-    if width in (1280, 2048) or checkpoint.has("^conditioner.embedders."):
+    if width in (1280, 2048) or checkpoint.has(_SDXL_TEXT):
         return _image("sdxl")
     second = width == 1024 or checkpoint.has("^cond_stage_model.model.")
     return kind._replace(architecture="sd2" if second else "sd1")

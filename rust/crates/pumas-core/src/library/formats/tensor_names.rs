@@ -61,6 +61,8 @@ const LANGUAGE_LAYERS: [&str; 6] = [
 ];
 const ENOUGH_MARKS: usize = 5;
 const LARGE_BYTES: u64 = 1_000_000_000;
+/// The text encoders inside a checkpoint of SDXL.
+const SDXL_TEXT: &str = "^conditioner.embedders.";
 
 /// Names, and shapes where they are known. Of very many names only the first count.
 pub(super) struct TensorNames {
@@ -169,8 +171,11 @@ fn image_model(tensors: &TensorNames) -> Option<Kind> {
     }
     let mut kind = first(&RULES.image_transformers, inner)
         .or_else(|| unet(inner, tensors))
-        // Of a family that we do not know.
-        .or_else(|| image_wrapper.map(|_| image("", "diffusion_models")))?;
+        .or_else(|| {
+            // Else of a family that we do not know.
+            let family = if tensors.has(SDXL_TEXT) { "sdxl" } else { "" };
+            image_wrapper.map(|_| image(family, "diffusion_models"))
+        })?;
     if prefix.is_some() && tensors.any(&RULES.other_parts) {
         kind.subtype = "checkpoints".into();
     }
@@ -183,7 +188,7 @@ fn unet(inner: &TensorNames, checkpoint: &TensorNames) -> Option<Kind> {
         return Some(kind);
     }
     let width = inner.width("attn2.to_k.");
-    if matches!(width, 1280 | 2048) || checkpoint.has("^conditioner.embedders.") {
+    if matches!(width, 1280 | 2048) || checkpoint.has(SDXL_TEXT) {
         return Some(image("sdxl", "diffusion_models"));
     }
     let second = width == 1024 || checkpoint.has("^cond_stage_model.model.");

@@ -164,29 +164,43 @@ fn merged(members: &[&Identity], whole: bool) -> Result<Identity> {
     Ok(one)
 }
 
-/// The `model_type` of transformers' `config.json`; `""` when the file is not usable.
-fn read_config(path: &Path) -> String {
-    let raw = open_regular(path).and_then(|file| file.pread(MAX_CONFIG_BYTES + 1, 0));
-    let Some(raw) = raw.ok().filter(|raw| raw.len() as u64 <= MAX_CONFIG_BYTES) else {
-        return String::new();
-    };
-    let value: Value = serde_json::from_slice(&raw).unwrap_or_default();
-    one_line(
-        value
-            .get("model_type")
-            .and_then(Value::as_str)
-            .unwrap_or_default(),
-        64,
-    )
+/// What transformers' `config.json` says; empty when the file is not usable.
+#[derive(Default)]
+struct Config {
+    /// `model_type`
+    architecture: String,
+    /// Transformers would load the folder as a language model: its class is `...ForCausalLM`.
+    writes_text: bool,
 }
 
-fn ask_config(identity: &mut Identity, architecture: &str) {
+fn read_config(path: &Path) -> Config {
+    let raw = open_regular(path).and_then(|file| file.pread(MAX_CONFIG_BYTES + 1, 0));
+    let Some(raw) = raw.ok().filter(|raw| raw.len() as u64 <= MAX_CONFIG_BYTES) else {
+        return Config::default();
+    };
+    let value: Value = serde_json::from_slice(&raw).unwrap_or_default();
+    let classes = value.get("architectures").and_then(Value::as_array);
+    let model_type = value.get("model_type").and_then(Value::as_str);
+    Config {
+        architecture: one_line(model_type.unwrap_or_default(), 64),
+        writes_text: classes.is_some_and(|classes| {
+            let mut names = classes.iter().filter_map(Value::as_str);
+            names.any(|name| name.ends_with("ForCausalLM"))
+        }),
+    }
+}
+
+fn ask_config(identity: &mut Identity, config: &Config) {
+    let architecture = &config.architecture;
     if architecture.is_empty() || identity.format == FileFormat::Gguf {
         return;
     }
     let told = type_of(architecture);
     if identity.model_type == ModelType::Unknown {
-        identity.model_type = told.unwrap_or(ModelType::Unknown);
+        identity.model_type = match told {
+            None if config.writes_text => ModelType::Llm,
+            told => told.unwrap_or(ModelType::Unknown),
+        };
     } else if identity.model_type != told.unwrap_or(ModelType::Llm) {
         return;
     }
@@ -206,7 +220,7 @@ mod tests {
             let (open, shut) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
             let text = format!("{{\"model_type\": \"mistral\", \"x\": {open}{shut}}}");
             std::fs::write(&config, text).unwrap();
-            assert_eq!(read_config(&config), expected, "{depth}");
+            assert_eq!(read_config(&config).architecture, expected, "{depth}");
         }
     }
 }
