@@ -283,6 +283,43 @@ def test_pages_neither_overlap_nor_lose_anything(index: sqlite3.Connection, text
     assert Searcher().search(index, text, filters=filters, limit=50, offset=whole.total).hits == []
 
 
+def test_of_equal_matches_those_come_first_whose_name_begins_with_the_first_word(index: sqlite3.Connection) -> None:
+    names = ["DeepSeek R1 Distill Qwen 14B", "Qwen2.5 7B Instruct", "Qwen2.5 Coder", "Tiny Qwen"]
+    fill(
+        index,
+        {
+            f"llm/fam/{n}": {
+                "official_name": name, "model_type": "llm", "updated_date": f"2026-01-01T00:00:{n:02}.000000Z"
+            }
+            for n, name in enumerate(names)
+        },
+    )  # fmt: skip
+    for text in ("qw", "qwen"):
+        assert [hit.official_name for hit in Searcher().search(index, text).hits] == [
+            "Qwen2.5 Coder",
+            "Qwen2.5 7B Instruct",
+            "Tiny Qwen",
+            "DeepSeek R1 Distill Qwen 14B",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"), [("phi", "Phi3 mini"), ("phi3", "Phi3 mini"), ("phi 3", "Phi 3"), ("p", "Phi3 mini")]
+)
+def test_a_number_behind_a_word_ends_it(index: sqlite3.Connection, text: str, first: str) -> None:
+    names = ["Phi 3", "Phi30", "Philo", "Phi3 mini"]
+    fill(
+        index,
+        {
+            f"llm/fam/{n}": {
+                "official_name": name, "model_type": "llm", "updated_date": f"2026-01-01T00:00:{n:02}.000000Z"
+            }
+            for n, name in enumerate(names)
+        },
+    )  # fmt: skip
+    assert Searcher().search(index, text).hits[0].official_name == first
+
+
 @pytest.mark.usefixtures("moderate")
 def test_many_matches_are_ordered_by_where_the_words_stand(index: sqlite3.Connection) -> None:
     fill(index, many())

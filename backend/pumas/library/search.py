@@ -3,9 +3,9 @@
 All words must match, each as the beginning of an indexed word. When nothing has them all, `llama3` is also taken for
 `llama 3`; when that finds nothing either, models with any of them are shown and the result says so. Order, best first:
 the name is the query; all its words are words of the name; all begin words of the name; all are in name, tags or other
-short fields; the rest, which needs the description. Up to `NARROW` matches are weighed one by one inside that order.
-More than that are taken newest first, because weighing all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times
-longer than finding them.
+short fields; the rest, which needs the description. Up to `NARROW` matches are weighed one by one inside that order
+(`qwen` is a word of both Qwen2.5 and DeepSeek-R1-Distill-Qwen; the former begins with it). More than that are taken
+newest first, because weighing all of, say, 30,000 matches (FTS5's bm25 does) takes 30 times longer than finding them.
 
 A person may ask for another order (`Sort`). Few matches are then sorted by their rows; for many, the order of all
 models is read once and remembered (`_Orders`), 400 KB for 100,000 models, and a page is taken by walking along it.
@@ -49,6 +49,9 @@ MODERATE = 4000
 # A filter that keeps fewer rows is read and sorted; one that keeps more is met soon by walking from the newest on.
 _SORTED = 2000
 _REMEMBERED = 2000
+_DIGITS = frozenset("0123456789")
+# What it adds to a score that the name begins with the first word: less than any other difference.
+_FIRST = 1
 # So many models are counted faster from memory than by reading the row of each.
 _MANY = 2000
 
@@ -543,15 +546,16 @@ def _tier_expressions(found: list[str], operator: str) -> tuple[str, ...]:
 def _weight(found: list[str], names: str, labels: str, others: str) -> tuple[int, int]:
     """(tier, score) of one model: 4 all words are in its name, 3 all begin there, 2 all in short fields, 1 the rest.
 
-    `names` are folded words already. A space before a word finds beginnings, and one behind it whole words.
+    `names` are folded words already. A space before a word finds beginnings, and one behind it whole words; a number
+    behind it does as well.
     """
-    tier, score = 4, 0
+    tier, score = 4, _FIRST if names.startswith(found[0]) else 0
     named = f" {names} "
     missing: list[str] = []
     for term in found:
         if f" {term}" not in named:
             missing.append(term)
-        elif f" {term} " in named:
+        elif f" {term} " in named or _numbered(named, term):
             score += 16
         else:
             score += 11
@@ -572,6 +576,12 @@ def _weight(found: list[str], names: str, labels: str, others: str) -> tuple[int
         else:
             tier = 1
     return tier, score
+
+
+def _numbered(named: str, term: str) -> bool:
+    """Whether a number follows on the word, as in `qwen2` or `phi3`."""
+    behind = named.find(f" {term}") + len(term) + 1
+    return term[-1] not in _DIGITS and named[behind] in _DIGITS
 
 
 def _quoted(word: str) -> str:

@@ -7,6 +7,9 @@ use rusqlite::{Connection, Result, Row};
 use super::json;
 use crate::library::words::words;
 
+/// What it adds to a score that the name begins with the first word: less than any other difference.
+const FIRST: i32 = 1;
+
 /// These rows, best first.
 pub(super) fn weighed(c: &Connection, rows: &[i64], found: &[String]) -> Result<Vec<i64>> {
     let sql = "SELECT row, name_key, other_names, family, tags, model_type, kinds, updated_at FROM models \
@@ -47,9 +50,12 @@ fn weigh(row: &Row<'_>, found: &[String]) -> Result<Weight> {
 /// (tier, score) of one model: 4 all words are in its name, 3 all begin there, 2 all in short fields, 1 the rest.
 ///
 /// Each text (names, labels, others) is folded words between spaces, so that ` term` finds a beginning and ` term ` a
-/// whole word.
+/// whole word; a number behind a word of the names ends it as well.
 fn weight(found: &[String], texts: [&str; 3]) -> (i32, i32) {
-    let (mut tier, mut score) = (4, 0);
+    let first = found
+        .first()
+        .is_some_and(|first| texts[0][1..].starts_with(first.as_str()));
+    let (mut tier, mut score) = (4, if first { FIRST } else { 0 });
     for term in found {
         let (whole, begun) = (format!(" {term} "), format!(" {term}"));
         let place = [(16, 4), (6, 2), (3, 2)]
@@ -57,7 +63,9 @@ fn weight(found: &[String], texts: [&str; 3]) -> (i32, i32) {
             .zip(texts)
             .find(|(_, text)| text.contains(&begun));
         match place {
-            Some(((weight, best), text)) if text.contains(&whole) => {
+            Some(((weight, best), text))
+                if text.contains(&whole) || (best == 4 && numbered(text, &begun)) =>
+            {
                 score += weight;
                 tier = tier.min(best);
             }
@@ -69,4 +77,12 @@ fn weight(found: &[String], texts: [&str; 3]) -> (i32, i32) {
         }
     }
     (tier, score)
+}
+
+/// Whether a number follows on the word, as in `qwen2` or `phi3`.
+fn numbered(names: &str, begun: &str) -> bool {
+    let behind = names
+        .find(begun)
+        .and_then(|at| names.as_bytes().get(at + begun.len()));
+    !begun.ends_with(|last: char| last.is_ascii_digit()) && behind.is_some_and(u8::is_ascii_digit)
 }
