@@ -107,6 +107,15 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
     assert kinds(store) == ["broken_link", "special_file", "special_file"]
 
 
+@pytest.mark.parametrize("control", [".aria2", ".st"])
+def test_what_another_program_is_still_writing_is_told_and_not_offered(tmp_path: Path, control: str) -> None:
+    for name in ("whole.gguf", "half.gguf", f"half.gguf{control}"):
+        write(tmp_path / name, b"GGUF")
+    store = read(tmp_path)
+    assert (names(store.models), kinds(store)) == (["whole"], ["incomplete"])
+    assert f"half.gguf{control}" in store.problems[0].message
+
+
 def test_depth_and_number_are_bounded(tmp_path: Path) -> None:
     deep = tmp_path
     for _ in range(MAX_DEPTH + 5):

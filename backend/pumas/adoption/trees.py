@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from pumas.adoption.found import (
     MAX_DEPTH,
@@ -24,7 +25,8 @@ from pumas.adoption.found import (
     stored,
 )
 from pumas.adoption.grouping import Group, groups, is_marked, is_weights
-from pumas.library.import_source import is_junk
+from pumas.errors import NotAModel
+from pumas.library.import_source import is_junk, require_downloaded
 from pumas.library.metadata import METADATA, OWN_FILES, digest_text, file_entries
 from pumas.library.references import REFERENCES
 from pumas.storage.json_file import JsonObject
@@ -105,6 +107,12 @@ class _Tree:
                     yield file
 
     def _file(self, entry: os.DirEntry[str], name: str) -> StoredFile | None:
+        if is_weights(name):
+            try:
+                require_downloaded(Path(entry.path), Path(entry.path).name)
+            except NotAModel as error:
+                self._store.problem(entry.path, "incomplete", str(error))
+                return None
         if not entry.is_symlink():
             status = self._look.regular(self._store, entry.path)
             return None if status is None else stored(name, entry.path, status)

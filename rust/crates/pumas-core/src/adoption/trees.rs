@@ -13,7 +13,7 @@ use crate::adoption::found::{MAX_MODELS, Store, StoreKind, StoredFile, StoredMod
 use crate::adoption::grouping::{Group, groups};
 use crate::adoption::look::{Entry, Halt, Look, Looked, MAX_DEPTH, manifest};
 use crate::error::Result;
-use crate::library::import_source::{is_junk, is_mark};
+use crate::library::import_source::{is_junk, is_mark, require_downloaded};
 use crate::library::metadata::{METADATA, OWN_FILES, digest_text, file_entries};
 use crate::library::references::REFERENCES;
 use crate::storage::json_file::{JsonObject, is_true};
@@ -130,6 +130,12 @@ impl Tree<'_> {
     }
 
     fn file(&mut self, entry: &Entry, name: &str) -> Option<StoredFile> {
+        if is_weights(name)
+            && let Err(error) = require_downloaded(Path::new(&entry.path), Path::new(&entry.name))
+        {
+            self.store.problem(&entry.path, "incomplete", error.to_string());
+            return None;
+        }
         if !entry.is_symlink() {
             let status = self.look.regular(&mut self.store, &entry.path, false)?;
             return Some(StoredFile::new(name, &entry.path, &status));
@@ -309,6 +315,18 @@ mod tests {
             (store.models[0].title.as_str(), store.models[0].repo_id.as_deref()),
             ("loose", None)
         );
+    }
+
+    #[test]
+    fn what_another_program_is_still_writing_is_told_and_not_offered() {
+        let world = World::new();
+        for name in ["whole.gguf", "half.gguf", "half.gguf.aria2"] {
+            world.write(&world.at("tree").join(name), &gguf(1));
+        }
+        let store = read(&world, StoreKind::Folder);
+        assert_eq!(names(&store), ["whole"]);
+        let message = &store.problems[0].message;
+        assert!(message.contains("half.gguf.aria2 is beside it"), "{message}");
     }
 
     #[test]
