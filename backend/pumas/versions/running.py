@@ -1,7 +1,8 @@
 """Runs the programs of an installation (uv, pip, the app itself): no shell, a process group of their own, a log.
 
-A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk; no other
-process is ever touched. Blocks; called from the thread of an installation.
+A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk, or by
+the mark in its environment when the kill came before its pid was written down; no other process is ever touched.
+Blocks; called from the thread of an installation.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import orjson
 
@@ -30,6 +32,8 @@ TERM_S = 0.5
 _LAST_WORDS_S = 1.0
 _TAIL_LINES = 40
 _LONGEST_LINE = 4096
+_MARK = "PUMAS_INSTALLS"
+"""The environment variable that holds the mark, in a program and in all that it starts."""
 
 OnLine = Callable[[str], None]
 
@@ -142,26 +146,28 @@ class Programs:
             InstallFailed: it cannot be started.
         """
         self._log.say(f"$ {' '.join(argv)}")
+        mark = secrets.token_hex(8)
+        self._write_note({"mark": mark})
         try:
             process = subprocess.Popen(
                 list(argv),
                 cwd=folder,
-                env=dict(environment),
+                env={**environment, _MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         except OSError as error:
+            self._forget()
             raise InstallFailed("start", f"{Path(argv[0]).name} cannot be started: {error.strerror}.") from None
         running = Running(process, self._log)
         try:
-            self._write_note(process.pid)
+            self._write_note(_identity(process.pid))
             yield running
         finally:
             running.end()
-            with contextlib.suppress(OSError):
-                self._note.unlink(missing_ok=True)
+            self._forget()
 
     def run(
         self,
@@ -196,20 +202,34 @@ class Programs:
         """End what a killed sidecar left running for this installation."""
         end_noted(self._note)
 
-    def _write_note(self, pid: int) -> None:
+    def _write_note(self, facts: dict[str, Any]) -> None:
         with disk_errors("Writing the state of the installation"):
-            note_running(self._note, pid)
+            _write(self._note, facts)
+
+    def _forget(self) -> None:
+        with contextlib.suppress(OSError):
+            self._note.unlink(missing_ok=True)
 
 
 def note_running(note: Path, pid: int) -> None:
     """Write down which process runs, for `end_noted` after a kill of this one. Raises OSError."""
-    write_lightly(note, orjson.dumps({"pid": pid, "started": _started(pid)}), 0o600)
+    _write(note, _identity(pid))
+
+
+def _write(note: Path, facts: dict[str, Any]) -> None:
+    write_lightly(note, orjson.dumps(facts), 0o600)
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    return {"pid": pid, "started": _started(pid)}
 
 
 def end_noted(note: Path) -> None:
     """End the group of the process that was written down, when it is still that process."""
     try:
-        noted = orjson.loads(note.read_bytes())
+        noted: dict[str, Any] = orjson.loads(note.read_bytes())
+        if "mark" in noted:
+            noted = _identity(_marked(str(noted["mark"])))
         pid, started = int(noted["pid"]), float(noted["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return
@@ -217,6 +237,15 @@ def end_noted(note: Path) -> None:
         end_group(pid, lambda: _started(pid) != started)
     with contextlib.suppress(OSError):
         note.unlink(missing_ok=True)
+
+
+def _marked(mark: str) -> int:
+    """The process that leads a group and that, of all with this mark, is the oldest; 0 when there is none."""
+    from pumas.processes import kernel
+
+    found = [seen for seen in kernel.table().values() if not seen.ended and kernel.has_variable(seen.pid, _MARK, mark)]
+    oldest = min(found, key=lambda seen: (seen.start, seen.pid), default=None)
+    return oldest.pid if oldest is not None and oldest.group == oldest.pid else 0
 
 
 def end_group(pid: int, gone: Callable[[], bool], term_s: float = TERM_S) -> None:

@@ -149,7 +149,7 @@ pub(super) fn program(pid: u32) -> Option<PathBuf> {
 }
 
 /// Whether the process was started with this environment variable. One that wrote over it has it no more.
-pub(super) fn has_variable(pid: u32, name: &str, value: &str) -> bool {
+pub(crate) fn has_variable(pid: u32, name: &str, value: &str) -> bool {
     let mut data = Vec::new();
     let Ok(file) = File::open(format!("/proc/{pid}/environ")) else {
         return false;

@@ -1,7 +1,8 @@
 //! Runs the programs of an installation (uv, pip, the app itself): no shell, a process group of their own, a log.
 //!
-//! A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk; no other
-//! process is ever touched. Blocks; called from the thread of an installation.
+//! A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk, or by the
+//! mark in its environment when the kill came before its pid was written down; no other process is ever touched. Blocks;
+//! called from the thread of an installation.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -22,8 +23,8 @@ use super::places::write_lightly;
 use crate::apps::Environment;
 use crate::child;
 use crate::error::{Error, Result};
-use crate::processes::kernel::look;
-use crate::storage::files::{During as _, reason};
+use crate::processes::kernel::{self, look};
+use crate::storage::files::{During as _, random_hex, reason};
 use crate::storage::locked;
 use crate::text::cut;
 
@@ -33,6 +34,8 @@ const POLL: Duration = Duration::from_millis(5);
 const KILL: Duration = Duration::from_secs(5);
 const TAIL_LINES: usize = 40;
 const LONGEST_LINE: usize = 4096;
+/// The environment variable that holds the mark, in a program and in all that it starts.
+const MARK: &str = "PUMAS_INSTALLS";
 /// What `/proc` counts start times in, on every Linux: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>.
 const TICKS: f64 = 100.0;
 
@@ -185,6 +188,7 @@ impl Programs {
                 format!("{} cannot be started: {}.", program(argv), reason(error)),
             )
         };
+        let mark = random_hex(8);
         let (output, input) = io::pipe().map_err(|error| cannot(&error))?;
         let again = input.try_clone().map_err(|error| cannot(&error))?;
         let mut command = std::process::Command::new(argv.first().map_or("", String::as_str));
@@ -193,11 +197,16 @@ impl Programs {
             .current_dir(folder)
             .env_clear()
             .envs(environment)
+            .env(MARK, &mark)
             .stdin(Stdio::null())
             .stdout(input)
             .stderr(again)
             .process_group(0);
-        let child = command.spawn().map_err(|error| cannot(&error))?;
+        self.write_down(&json!({"mark": mark}))?;
+        let child = command.spawn().map_err(|error| {
+            let _ = fs::remove_file(&self.note);
+            cannot(&error)
+        })?;
         // Its ends of the pipe are kept by the command, and would keep the reader from seeing the end.
         drop(command);
         let (told, lines) = channel();
@@ -212,8 +221,12 @@ impl Programs {
             silent: false,
             note: self.note.clone(),
         };
-        note_running(&self.note, running.pid()).during("Writing the state of the installation")?;
+        self.write_down(&identity(running.pid()))?;
         Ok(running)
+    }
+
+    fn write_down(&self, facts: &Value) -> Result<()> {
+        write_note(&self.note, facts).during("Writing the state of the installation")
     }
 
     /// Run to the end; the exit status and the last lines of output. `on_look` is called while it runs.
@@ -290,18 +303,38 @@ fn read(output: io::PipeReader, log: &InstallLog, told: &Sender<String>) {
 /// # Errors
 /// What the disk refuses.
 pub(crate) fn note_running(note: &Path, pid: u32) -> io::Result<()> {
-    let noted = json!({"pid": pid, "started": started(pid)});
-    write_lightly(note, noted.to_string().as_bytes(), 0o600)
+    write_note(note, &identity(pid))
+}
+
+fn write_note(note: &Path, facts: &Value) -> io::Result<()> {
+    write_lightly(note, facts.to_string().as_bytes(), 0o600)
+}
+
+fn identity(pid: u32) -> Value {
+    json!({"pid": pid, "started": started(pid)})
+}
+
+/// The process that leads a group and that, of all with this mark, is the oldest.
+fn marked(mark: &str) -> Option<u32> {
+    let everyone = kernel::table();
+    let found = everyone
+        .values()
+        .filter(|seen| !seen.ended && kernel::has_variable(seen.pid, MARK, mark));
+    let oldest = found.min_by_key(|seen| (seen.start, seen.pid))?;
+    (oldest.group == oldest.pid).then_some(oldest.pid)
 }
 
 /// End the group of the process that was written down, when it is still that process.
 pub(crate) fn end_noted(note: &Path) {
-    let Some(noted) = fs::read(note)
+    let Some(mut noted) = fs::read(note)
         .ok()
         .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
     else {
         return;
     };
+    if let Some(mark) = noted.get("mark").and_then(Value::as_str) {
+        noted = marked(mark).map_or(Value::Null, identity);
+    }
     let pid = noted
         .get("pid")
         .and_then(Value::as_u64)
@@ -370,6 +403,29 @@ mod tests {
         let stop: Check = Arc::new(|| Err(Error::Cancelled(String::new())));
         assert!(run("sleep 600 & sleep 600", 600, stop).is_err());
         assert!(began.elapsed() < Duration::from_mins(1));
+    }
+
+    #[test]
+    fn a_program_whose_number_was_not_written_down_yet_is_known_by_its_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let note = folder.path().join("note");
+        let start = |mark: &str| {
+            let mut command = std::process::Command::new("sleep");
+            command
+                .arg("600")
+                .env(MARK, mark)
+                .process_group(0)
+                .spawn()
+                .unwrap()
+        };
+        let (mut ours, mut other) = (start("a1"), start("b2"));
+        write_note(&note, &json!({"mark": "a1"})).unwrap();
+        end_noted(&note);
+        assert!(!ours.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none());
+        end_group(other.id(), || false);
+        other.wait().unwrap();
+        assert!(!note.exists());
     }
 
     #[test]
