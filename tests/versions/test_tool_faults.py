@@ -164,9 +164,11 @@ class World:
         return None
 
     def read(self, tag: str) -> dict[str, bytes]:
-        """All but what says when and by which job, and what can be compiled again."""
+        """All but what says when and by which job, and what can be compiled again. An interpreter may be a copy."""
         left_out = (".pumas-version.json", "uv_cache.json", ".pyc")
-        found = everything(self.one.state.place(tag))
+        place = self.one.state.place(tag)
+        found = everything(place)
+        found |= {name: (place / name).read_bytes() for name in found if name.startswith("venv/bin/python")}
         return {
             name: b"\n".join(line for line in data.splitlines() if b".pyc," not in line)
             if name.endswith("RECORD")

@@ -110,6 +110,8 @@ class Packages:
         status, tail = self._programs.run(argv, venv.parent, self._environment(), timeout_s=VENV_S)
         if status:
             raise InstallFailed("venv", f"The Python environment could not be made: {_last(tail)}")
+        if not _names_its_python(venv):  # uv says nothing of a write that the disk refused
+            raise InstallFailed("venv", "The Python environment could not be made: its pyvenv.cfg is not whole.")
 
     def resolve(self, wish: Wish, *, build: bool, python: Path | None = None) -> list[Resolved]:
         """Everything that would be installed, with exact versions. Raises as `resolve_dated`."""
@@ -217,6 +219,12 @@ class Packages:
         )
         temporary = {} if os.environ.get("TMPDIR") else {"TMPDIR": str(scratch_folder(self._cache))}
         return with_network(child_environment({"PYTHONUNBUFFERED": "1"} | ours | uv | temporary))
+
+
+def _names_its_python(venv: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return b"home" in (venv / "pyvenv.cfg").read_bytes()
+    return False
 
 
 def relocate(venv: Path, new_parent: Path) -> None:

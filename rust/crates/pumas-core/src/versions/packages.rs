@@ -117,6 +117,13 @@ impl Packages {
             let reason = format!("The Python environment could not be made: {}", last(&tail));
             return Err(failed("venv", reason));
         }
+        // uv says nothing of a write that the disk refused.
+        let names_its_python =
+            fs::read_to_string(venv.join("pyvenv.cfg")).is_ok_and(|text| text.contains("home"));
+        if !names_its_python {
+            let reason = "The Python environment could not be made: its pyvenv.cfg is not whole.";
+            return Err(failed("venv", reason.to_owned()));
+        }
         Ok(())
     }
 
