@@ -300,8 +300,10 @@ class Sidecar:
         methods = await asyncio.to_thread(lambda: build_methods(services, self._stop_soon))
         footprint.import_jsonrpcserver()
         from pumas.rpc.dispatch import Dispatcher
+        from pumas.storage.leftovers import remove_leftovers
         from pumas.system.watching import tell_load
 
+        await asyncio.to_thread(remove_leftovers, self._layout)
         begins = (
             ("jobs.db", services.jobs.open),
             ("library", services.library.open),

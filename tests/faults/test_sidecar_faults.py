@@ -195,3 +195,27 @@ def test_a_disk_that_the_kernel_makes_read_only(tmp_path: Path) -> None:
             assert [refused.get("error_code") for refused in bench.caller.refused] == ["read_only"]
         finally:
             bench.sidecar.close()
+
+
+def test_what_killed_writes_left_is_gone_after_a_start(launch: Callable[..., Sidecar], tmp_path: Path) -> None:
+    """Beside each state file that a domain writes; nobody else's files, not even of the same ending."""
+    root = tmp_path / "launcher"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    state = ("", "launcher-data", "launcher-data/metadata", "launcher-data/cache", "launcher-data/config/rules")
+    versions = ("ollama-versions", "ollama-versions/v0.12.0", "ollama-versions/.pumas-trash/v0.11.0-1")
+    library = ("shared-resources/models/llm/fam/one", "shared-resources/models/.staging")
+    foreign = ("launcher-data/cache/pip/http", "launcher-data/profiles/a/b", "shared-resources/user/workflows")
+    gone, kept = list[Path](), list[Path]()
+    for place in (*state, *versions, *library, *foreign):
+        folder = root / place
+        folder.mkdir(parents=True, exist_ok=True)
+        (kept if place in foreign else gone).append(folder / f"x.json.{ended.pid}.0123abcd.pumas-tmp")
+        kept += [folder / f"y.json.{os.getpid()}.0123abcd.pumas-tmp", folder / f"mine.{ended.pid}.pumas-tmp"]
+    (root / "shared-resources/models/llm/fam/one/metadata.json").write_text('{"official_name": "One"}')
+    for path in (*gone, *kept):
+        path.write_text("half")
+    sidecar = launch(root=root)
+    eventually(lambda: sidecar.result("get_library_status")["model_count"] == 1, 30, "the index")
+    eventually(lambda: not [path for path in gone if path.exists()], 10, "the end of the leftovers")
+    assert [path for path in kept if not path.exists()] == []

@@ -15,7 +15,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from pumas.errors import AlreadyExists, DiskError, NotEnoughSpace, PumasError, ReadOnly
@@ -204,6 +204,13 @@ def remove_stale_temporaries(folder: Path) -> None:
         if match is not None and _is_stale(folder / name, int(match.group(1))):
             with contextlib.suppress(OSError):
                 (folder / name).unlink()
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """`remove_stale_temporaries` in each of these; one that cannot be read is none of its business."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            remove_stale_temporaries(folder)
 
 
 def _is_stale(path: Path, pid: int) -> bool:

@@ -24,7 +24,7 @@ from pumas.jobs.store import Json, now
 from pumas.library.service import ANSWER_WITHIN_S
 from pumas.net.client import NetworkClient
 from pumas.storage import json_file
-from pumas.updates.place import journal, place
+from pumas.updates.place import is_begun, place
 
 if TYPE_CHECKING:
     from pumas.updates.checkout import Current, Workplace
@@ -63,7 +63,7 @@ class UpdateService:
 
     async def open(self) -> None:
         """Finish an update that a kill cut off, or take it back. Call after the jobs are open."""
-        if await asyncio.to_thread(lambda: not journal(place()).exists()):
+        if not await asyncio.to_thread(is_begun):
             # What was only prepared is thrown away.
             if await asyncio.to_thread(lambda: self._staging.exists() or self._note.exists()):
                 await asyncio.to_thread(self._undo)

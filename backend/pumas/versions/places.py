@@ -24,8 +24,8 @@ from pumas.storage.files import (
     disk_errors,
     fsync_folder,
     make_folders,
-    remove_stale_temporaries,
     rename_new,
+    sweep,
     temporary_name,
 )
 from pumas.storage.json_file import JsonObject
@@ -160,9 +160,9 @@ class Places:
         with contextlib.suppress(OSError):
             (self.folder / WORK).rmdir()
         for name in _names(self.folder / TRASH):
+            sweep([self.folder / TRASH / name])
             with contextlib.suppress(OSError):
                 if not (self.folder / TRASH / name / _CONTENT).exists():
-                    remove_stale_temporaries(self.folder / TRASH / name)
                     (self.folder / TRASH / name).rmdir()
         return [self.folder / name for name in _names(self.folder) if name.startswith(GONE)]
 

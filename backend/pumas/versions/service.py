@@ -110,7 +110,11 @@ class VersionService:
         for app in self._known.apps:
             if (self._known.layout.root / app.folder).is_dir():
                 one = self._known.app(app.id)
-                for step in (partial(recover, one, kept), lambda one=one: swept.extend(one.places.tidy())):
+                for step in (
+                    one.state.sweep,
+                    partial(recover, one, kept),
+                    lambda one=one: swept.extend(one.places.tidy()),
+                ):
                     try:
                         step()
                     except CorruptState:

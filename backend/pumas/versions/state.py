@@ -21,7 +21,7 @@ from pumas.apps.description import AppDescription
 from pumas.config import Layout
 from pumas.errors import CorruptState, InvalidInput, NoActiveVersion, VersionNotFound
 from pumas.storage import json_file
-from pumas.storage.files import disk_errors, make_folders, write_durably
+from pumas.storage.files import disk_errors, make_folders, sweep, write_durably
 from pumas.storage.json_file import JsonObject, StateLock, backup_path
 from pumas.storage.paths import contained, display_name
 from pumas.storage.troubles import Troubles
@@ -391,6 +391,10 @@ class VersionState:
                     return [e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)]
             except (FileNotFoundError, NotADirectoryError):
                 return []
+
+    def sweep(self) -> None:
+        """Remove what killed writes left, those of custom nodes in each version too. Raises as `folders`."""
+        sweep((self.folder, *(self.folder / name for name in self.folders())))
 
     def info(self, tag: str) -> JsonObject:
         """What the list holds about a version, whole on disk or not; `{}` when nothing."""

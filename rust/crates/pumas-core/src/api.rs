@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::adoption::AdoptionService;
 use crate::apps::Apps;
+use crate::blocking::blocking;
 use crate::config::Layout;
 use crate::connections::{follow_runs, follow_versions};
 use crate::desktop::DesktopService;
@@ -22,6 +23,7 @@ use crate::net::NetworkService;
 use crate::nodes::{NodeParts, NodeService};
 use crate::processes::{AppsStatus, Patching, ProcessService};
 use crate::stop::Stop;
+use crate::storage::leftovers::remove_leftovers;
 use crate::storage::troubles::Troubles;
 use crate::system::SystemService;
 use crate::updates::UpdateService;
@@ -177,6 +179,12 @@ impl PumasApi {
     /// Open what the services need. A domain that cannot be opened is reported in [`PumasApi::troubles`], and the others
     /// work.
     pub async fn open(&self) {
+        let layout = Arc::clone(&self.layout);
+        let swept = blocking(move || {
+            remove_leftovers(&layout);
+            Ok(())
+        });
+        self.opened("launcher-data", swept.await);
         self.opened("jobs.db", self.jobs.open().await);
         self.opened("library", self.library.open().await);
         self.opened("links", self.links.open().await);

@@ -330,6 +330,13 @@ pub fn remove_stale_temporaries(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// [`remove_stale_temporaries`] in each of these; one that cannot be read is none of its business.
+pub fn sweep(folders: impl IntoIterator<Item = impl AsRef<Path>>) {
+    for folder in folders {
+        let _ = remove_stale_temporaries(folder.as_ref());
+    }
+}
+
 /// The process that writes under this temporary name.
 fn writer_of(name: &str) -> Option<u32> {
     let rest = name.strip_suffix(TEMP_SUFFIX)?;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod database;
 pub mod files;
 pub mod json_file;
+pub mod leftovers;
 pub mod listing;
 pub mod owner;
 pub mod paths;

@@ -21,7 +21,7 @@ use crate::net::{NetworkClient, Timeouts};
 use crate::nodes::addresses::check_commit;
 use crate::nodes::git::Git;
 use crate::storage::files::{
-    During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, make_folders, write_durably,
+    During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, make_folders, sweep, write_durably,
 };
 use crate::text::cut;
 use crate::versions::github::{api, host_of};
@@ -58,9 +58,11 @@ pub(super) fn place() -> PathBuf {
         .unwrap_or_default()
 }
 
-/// Whether an update of it is half done.
+/// Whether an update of it is half done. What a killed write of the journal left is removed.
 pub(super) fn is_begun(folder: &Path) -> bool {
-    folder.join(JOURNAL).exists()
+    let journal = folder.join(JOURNAL);
+    sweep(journal.parent());
+    journal.exists()
 }
 
 /// What is checked out. `commit` and `branch` are "" outside a git checkout.

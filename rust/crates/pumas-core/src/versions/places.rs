@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::storage::clock;
 use crate::storage::files::{
     During as _, FOLDER_MODE, PRIVATE_FOLDER_MODE, exists, fsync_folder, make_folders, random_hex,
-    remove_stale_temporaries, rename_new, temporary_name,
+    rename_new, sweep, temporary_name,
 };
 use crate::storage::json_file::{self, JsonObject, Readers};
 use crate::storage::listing::entries;
@@ -213,8 +213,9 @@ impl Places {
         let _ = fs::remove_dir(self.folder.join(WORK));
         for name in names(&self.folder.join(TRASH))? {
             let entry = self.folder.join(TRASH).join(name);
+            sweep([&entry]);
             if !entry.join(CONTENT).exists() {
-                let _ = remove_stale_temporaries(&entry).and_then(|()| fs::remove_dir(&entry));
+                let _ = fs::remove_dir(&entry);
             }
         }
         let mut gone = names(&self.folder)?;

@@ -540,8 +540,8 @@ fn recover_all(known: &Known, kept: &HashSet<String>) -> Result<Vec<PathBuf>> {
                     .report(&app.folder, error.kind(), &error.to_string());
             }
         };
-        if let Err(error) = recover(&one, kept) {
-            report(error);
+        for step in [one.state.sweep(), recover(&one, kept)] {
+            step.unwrap_or_else(report);
         }
         match one.places.tidy() {
             Ok(gone) => swept.extend(gone),

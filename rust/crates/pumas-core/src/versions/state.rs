@@ -20,7 +20,7 @@ use super::turn::{Held, Turn};
 use crate::apps::{AppDescription, VENV, is_complete, missing_of};
 use crate::config::Layout;
 use crate::error::{Error, Result};
-use crate::storage::files::{During as _, FILE_MODE, FOLDER_MODE, make_folders, write_durably};
+use crate::storage::files::{During as _, FILE_MODE, FOLDER_MODE, make_folders, sweep, write_durably};
 use crate::storage::json_file::{self, JsonObject, Readers, backup_path};
 use crate::storage::locked;
 use crate::storage::paths::{contained, display_name};
@@ -616,6 +616,16 @@ impl VersionState {
             );
         }
         Ok(names)
+    }
+
+    /// Remove what killed writes left, those of custom nodes in each version too.
+    ///
+    /// # Errors
+    /// As [`VersionState::folders`].
+    pub(super) fn sweep(&self) -> Result<()> {
+        sweep([&self.folder]);
+        sweep(self.folders()?.iter().map(|name| self.folder.join(name)));
+        Ok(())
     }
 
     /// What the list holds about a version, whole on disk or not; empty when nothing.
