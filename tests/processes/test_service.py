@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pumas.config import Layout
 from pumas.errors import (
     AlreadyRunning,
     DependencyFailed,
@@ -27,7 +30,10 @@ from pumas.errors import (
     UnknownApp,
     VersionNotFound,
 )
-from pumas.processes.ledger import OnExit
+from pumas.processes import starting
+from pumas.processes.ledger import Ledger, OnExit
+from pumas.processes.ports import free_port
+from pumas.processes.starting import Wish
 from pumas.processes.values import RunState
 
 from .conftest import Bench, MakeBench
@@ -194,6 +200,30 @@ async def test_the_own_port_is_taken_when_it_is_free_and_another_when_not(bench:
         taken = await bench.service.launch("first")
         assert taken.port != own and taken.ready
     assert (await bench.service.launch("second")).port == own
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+async def test_who_loses_its_port_on_the_way_gets_another_unless_that_very_one_was_asked_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, asked_for: bool
+) -> None:
+    bench.root.install("web")
+    with contextlib.ExitStack() as others:
+        chosen: list[int] = []
+
+        def begin(layout: Layout, ledger: Ledger, wish: Wish) -> object:
+            """Somebody is quicker the first time."""
+            if not chosen:
+                chosen.append(wish.port or free_port())
+                others.enter_context(socket.create_server(("127.0.0.1", chosen[0])))
+                wish = replace(wish, port=chosen[0])
+            return real(layout, ledger, wish)
+
+        real = starting.begin
+        monkeypatch.setattr(starting, "begin", begin)
+        started = await bench.service.launch("web", port=free_port() if asked_for else None, remember=True)
+        assert (started.port == chosen[0], started.ready) == (asked_for, not asked_for)
+        assert (bench.service.last_launch_error is None) is not asked_for
+        assert len(bench.service.list(ended=True)) == (1 if asked_for else 2)
 
 
 async def test_only_one_of_an_app_runs(bench: Bench) -> None:

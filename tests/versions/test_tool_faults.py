@@ -165,7 +165,7 @@ class World:
 
     def read(self, tag: str) -> dict[str, bytes]:
         """All but what says when and by which job, and what can be compiled again. An interpreter may be a copy."""
-        left_out = (".pumas-version.json", "uv_cache.json", ".pyc")
+        left_out = (".pumas-version.json", "uv_cache.json", ".pyc", "venv/.lock")
         place = self.one.state.place(tag)
         found = everything(place)
         found |= {name: (place / name).read_bytes() for name in found if name.startswith("venv/bin/python")}

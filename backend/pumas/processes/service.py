@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,20 @@ OVER_S = 2.5
 LEAVE_S = 0.4
 REMEMBERED = 20
 _SUBJECT = "launcher-data/metadata/processes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What is asked for, as `ProcessService.launch` explains; `avoid` is a port that the app must not get."""
+
+    app_id: str
+    tag: str | None
+    extra_args: tuple[str, ...]
+    port: int | None
+    switch: bool
+    remember: bool
+    open_page: bool
+    avoid: int = 0
 
 
 class ProcessService:
@@ -151,7 +166,8 @@ class ProcessService:
         Args:
             tag: None means the active version.
             extra_args: go to the app as they are, after its own arguments.
-            port: None means the app's own when it is free, else any.
+            port: None means the app's own when it is free, else any; and another one when the app ends at once
+                because somebody has taken that meanwhile.
             switch: make the version the active one first.
             remember: note log and failure for `last_launch_log` and `last_launch_error`.
             open_page: show the app's page once it is ready.
@@ -162,22 +178,11 @@ class ProcessService:
             AlreadyRunning: this or another version of the app runs.
             LaunchFailed, Unsupported: it could not be started. DiskError, NotEnoughSpace, ReadOnly: nor written down.
         """
-        try:
-            # A caller that hangs up must not leave something half started.
-            run = await asyncio.shield(
-                self._spawn(self._launch(app_id, tag, tuple(extra_args), port, switch, open_page))
-            )
-        except AlreadyRunning:  # what is known of the run that goes on stays
-            raise
-        except PumasError as error:
-            if remember:
-                self._remembered, self._refusal = None, str(error)
-            raise
-        if remember:
-            self._remembered, self._refusal = run, None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._ready_wait_s):
-                await run.settled.wait()
+        wish = _Launch(app_id, tag, tuple(extra_args), port, switch, remember, open_page)
+        run = await self._launched(wish)
+        if port is None and await self._lost_its_port(run):
+            log.info("%s is started again: another program took port %d first", app_id, run.record.port)
+            run = await self._launched(replace(wish, avoid=run.record.port))
         return self._info(run)
 
     async def stop(self, app_id: str | None = None, run_id: str | None = None) -> Stopped:
@@ -251,19 +256,39 @@ class ProcessService:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _launch(
-        self,
-        app_id: str,
-        tag: str | None,
-        extra_args: tuple[str, ...],
-        port: int | None,
-        switch: bool,
-        open_page: bool,
-    ) -> Run:
+    async def _launched(self, wish: _Launch) -> Run:
+        """Start it, and wait a while until it is ready or has ended."""
+        try:
+            # A caller that hangs up must not leave something half started.
+            run = await asyncio.shield(self._spawn(self._launch(wish)))
+        except AlreadyRunning:  # what is known of the run that goes on stays
+            raise
+        except PumasError as error:
+            if wish.remember:
+                self._remembered, self._refusal = None, str(error)
+            raise
+        if wish.remember:
+            self._remembered, self._refusal = run, None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._ready_wait_s):
+                await run.settled.wait()
+        return run
+
+    @staticmethod
+    async def _lost_its_port(run: Run) -> bool:
+        """Whether it ended at once, and somebody has bound the port that was free when it was chosen."""
+        from pumas.processes import ports
+
+        if run.going or run.asked_to_stop:
+            return False
+        return await asyncio.to_thread(ports.holder, run.record.port, ()) is not ports.Holder.NOBODY
+
+    async def _launch(self, launch: _Launch) -> Run:
         from pumas.processes import starting
 
-        starting.check_arguments(extra_args)
-        app = await asyncio.to_thread(self._apps.get, app_id)
+        tag = launch.tag
+        starting.check_arguments(launch.extra_args)
+        app = await asyncio.to_thread(self._apps.get, launch.app_id)
         async with self._starting.setdefault(app.id, asyncio.Lock()):
             versions = self._versions
             version = await (versions.require_active(app.id) if tag is None else versions.get(tag, app.id))
@@ -273,13 +298,13 @@ class ProcessService:
             if self._closing:
                 raise Interrupted("The sidecar is stopping.")
             await self._versions.prepare(version.tag, app.id)
-            if switch:
+            if launch.switch:
                 await self._versions.switch(version.tag, app.id)
-            taken = {run.record.port for run in self._runs.values() if run.going}
-            wish = starting.Wish(app, version, extra_args, port, taken, self._grace_s)
+            taken = {run.record.port for run in self._runs.values() if run.going} | {launch.avoid}
+            wish = starting.Wish(app, version, launch.extra_args, launch.port, taken, self._grace_s)
             record, keeper = await asyncio.to_thread(starting.begin, self._layout, self._ledger, wish)
             run = self._keep(record, keeper, app)
-            if open_page and app.launch.page and self._show is not None:
+            if launch.open_page and app.launch.page and self._show is not None:
                 self._spawn(self._show_when_ready(run, app, self._show))
             return run
 

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::kernel;
 use super::ledger::{Ledger, Record, exit_file, is_log, is_recognised};
 use super::output;
+use super::ports::{Holder, holder};
 use super::run::{Run, with_leader};
 use super::starting::{Wish, begin, check_arguments};
 use super::usage::{Families, UsageMonitor};
@@ -57,7 +58,8 @@ pub struct Launch {
     pub tag: Option<String>,
     /// Go to the app as they are, after its own arguments.
     pub extra_args: Vec<String>,
-    /// None: the app's own when it is free, else any.
+    /// None: the app's own when it is free, else any; and another one when the app ends at once because somebody has
+    /// taken that meanwhile.
     pub port: Option<u16>,
     /// Make the version the active one first.
     pub switch: bool,
@@ -65,6 +67,15 @@ pub struct Launch {
     pub remember: bool,
     /// Show the app's page once it is ready.
     pub open_page: bool,
+}
+
+/// Whether it ended at once, and somebody has bound the port that was free when it was chosen.
+async fn lost_its_port(run: &Arc<Run>) -> Result<bool> {
+    if run.is_going() || run.with(|now| now.asked_to_stop) {
+        return Ok(false);
+    }
+    let port = run.record.port;
+    blocking(move || Ok(holder(port, &[]) != Holder::Nobody)).await
 }
 
 #[derive(Default)]
@@ -185,10 +196,24 @@ impl ProcessService {
     /// `DependencyFailed`: packages that it needs are missing. `AlreadyRunning`: this or another version of the app runs.
     /// `LaunchFailed`: it could not be started. What the disk refuses: nor written down.
     pub async fn launch(&self, wish: Launch) -> Result<RunInfo> {
+        let mut run = self.launched(wish.clone(), None).await?;
+        if wish.port.is_none() && lost_its_port(&run).await? {
+            let port = run.record.port;
+            tracing::info!(
+                "{} is started again: another program took port {port} first",
+                wish.app_id
+            );
+            run = self.launched(wish, Some(port)).await?;
+        }
+        Ok(self.info(&run))
+    }
+
+    /// Start it, and wait a while until it is ready or has ended. `avoid` is a port that it must not get.
+    async fn launched(&self, wish: Launch, avoid: Option<u16>) -> Result<Arc<Run>> {
         let remember = wish.remember;
         let service = self.clone();
         // A caller that hangs up must not leave something half started.
-        let started = tokio::spawn(async move { service.start(wish).await }).await;
+        let started = tokio::spawn(async move { service.start(wish, avoid).await }).await;
         let started = started.unwrap_or_else(|error| Err(Error::Bug(error.to_string())));
         // What is known of a run that goes on stays.
         if remember && !matches!(started, Err(Error::AlreadyRunning { .. })) {
@@ -199,7 +224,7 @@ impl ProcessService {
         }
         let run = started?;
         let _ = tokio::time::timeout(READY_WAIT, run.settled.asked()).await;
-        Ok(self.info(&run))
+        Ok(run)
     }
 
     /// End a run with all its processes: TERM, some seconds of grace, KILL. Without a run, the one of the app.
@@ -321,7 +346,7 @@ impl ProcessService {
 
     // -- inside ------------------------------------------------------------------------------------------------------
 
-    async fn start(&self, wish: Launch) -> Result<Arc<Run>> {
+    async fn start(&self, wish: Launch, avoid: Option<u16>) -> Result<Arc<Run>> {
         check_arguments(&wish.extra_args)?;
         let shared = Arc::clone(&self.shared);
         let app_id = wish.app_id.clone();
@@ -354,7 +379,9 @@ impl ProcessService {
             version: Version::from(version),
             extra_args: wish.extra_args,
             port: wish.port,
-            taken: self.shared.going().iter().map(|run| run.record.port).collect(),
+            taken: (self.shared.going().iter().map(|run| run.record.port))
+                .chain(avoid)
+                .collect(),
             grace: GRACE,
         };
         let shared = Arc::clone(&self.shared);
