@@ -29,7 +29,7 @@ import sidecar as running
 from fixtures.releases import ReleaseServer
 from fixtures.releases.content import COMFYUI, OLLAMA, comfyui, ollama
 from sidecar import eventually
-from versions.setup import everything, server
+from versions.setup import everything, launch_app, server
 
 __all__ = ["server"]
 RUNS = int(os.environ.get("PUMAS_FAULT_RUNS", "1"))
@@ -155,8 +155,8 @@ class Bench:
         for tag in installed:
             assert self.read(tag) == self.files.setdefault(tag, self.read(tag))
         assert self.call("get_active_version")["version"] in installed
-        launched = self.call("launch_app")
-        assert launched["ready"], launched
+        launched = launch_app(self.sidecar, self.of_app)
+        assert launched["success"] and launched["ready"], launched
         self.call("stop_app")
 
 

@@ -24,6 +24,7 @@ from pumas.storage.database import Database, Schema
 from pumas.storage.troubles import Troubles
 from pumas.versions.rates import Rates
 from pumas.versions.service import VersionService
+from sidecar import Sidecar
 
 MANY = {"install_version": 1000, "remove_version": 1000, "cancel_installation": 1000}
 
@@ -75,6 +76,17 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "uv-cache"))
         yield one
+
+
+def launch_app(sidecar: Sidecar, params: dict[str, Any]) -> dict[str, Any]:
+    """Start an app. Tests beside this one start apps that like the same port, and end them before the sidecar can see
+    who had it: then once more."""
+    for _ in range(5):
+        started = sidecar.result("launch_app", params)
+        log = Path(started["log_path"]) if started.get("log_path") else None
+        if started["success"] or log is None or b"Address already in use" not in log.read_bytes():
+            break
+    return started
 
 
 def everything(folder: Path) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from fixtures.releases.content import COMFYUI, OLLAMA, comfyui, ollama
 from orders import ORDERS, OTHER, switched
 from sidecar import Sidecar, eventually
 
-from .setup import server
+from .setup import launch_app, server
 from .test_sidecar import wait_for
 
 __all__ = ["server"]
@@ -57,7 +57,7 @@ class Install:
         folder = Path(job["result"]["path"])
         left = {path.name for path in folder.parent.iterdir()} - {".pumas-trash"}
         assert left == {self._tag}
-        assert sidecar.result("launch_app", {**self._of_app, "open_page": False})["ready"]
+        assert launch_app(sidecar, {**self._of_app, "open_page": False})["ready"]
         assert sidecar.result("stop_app", self._of_app)["success"]
 
 
