@@ -19,9 +19,8 @@ from pumas.errors import InvalidInput, UnsafePath
 from pumas.hub import kinds
 from pumas.hub.kinds import Role
 from pumas.hub.model import HubFile, HubModel
-from pumas.library.formats.identify import CONFIGURATIONS
 from pumas.library.formats.quantization import MARKS, parse_quantization, sort_quantizations
-from pumas.library.formats.shards import PIPELINE_INDEX, detect_sharded_sets
+from pumas.library.formats.shards import CONFIGURATIONS, PIPELINE_INDEX, detect_sharded_sets
 from pumas.storage.paths import display_name, relative_path
 
 # The library keeps files of its own under these names beside a model; a file of the same name would pass for one.

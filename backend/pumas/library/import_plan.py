@@ -11,15 +11,13 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pumas.config import Layout
 from pumas.errors import InvalidInput, SeveralModels
 from pumas.jobs.store import Json, now
 from pumas.library.copying import Mode
 from pumas.library.formats.detect import FileFormat, SecurityTier, security_tier
-from pumas.library.formats.identify import Identity, identify, identify_folder
-from pumas.library.formats.pickle_files import scan_pickle
 from pumas.library.formats.text import one_line
 from pumas.library.hashing import Digests
 from pumas.library.import_source import Source, SourceFile, read_source
@@ -27,6 +25,9 @@ from pumas.library.metadata import METADATA
 from pumas.storage.files import free_space
 from pumas.storage.json_file import JsonObject
 from pumas.storage.paths import caller_path, slug
+
+if TYPE_CHECKING:
+    from pumas.library.formats.identify import Identity
 
 _MAX_NAME = 500
 _REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
@@ -159,6 +160,8 @@ def make_plan(layout: Layout, request: ImportRequest, find_by_size: Callable[[in
         InvalidInput: the path is the library itself, a folder around it, or a model that is in it already.
         NotAModel, SeveralModels, MalformedModelFile: see `import_source.read_source`.
     """
+    from pumas.library.formats.identify import identify, identify_folder
+
     path = caller_path(request.path)
     refuse_own_folders(layout, path)
     if request.repo_id and not _REPO_ID.fullmatch(request.repo_id):
@@ -252,6 +255,8 @@ def _tier(source: Source) -> SecurityTier:
 
 def _scan(source: Source) -> list[str]:
     """What the scanner says about pickles: a tripwire, not a wall."""
+    from pumas.library.formats.pickle_files import scan_pickle
+
     said: list[str] = []
     for file in source.weights:
         if file.format is not FileFormat.PICKLE:

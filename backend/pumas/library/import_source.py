@@ -19,9 +19,8 @@ from pathlib import Path
 from pumas.errors import CorruptState, FileUnavailable, InvalidInput, NotAModel, SeveralModels, UnsafePath
 from pumas.library.entry import is_model_file
 from pumas.library.formats.detect import FileFormat, detect_format
-from pumas.library.formats.identify import CONFIGURATIONS
 from pumas.library.formats.reader import open_regular
-from pumas.library.formats.shards import ShardGroup, detect_sharded_sets, is_projector
+from pumas.library.formats.shards import CONFIGURATIONS, ShardGroup, detect_sharded_sets, is_projector
 from pumas.library.hashing import Stamp
 from pumas.library.metadata import METADATA, OVERRIDES, check_overrides
 from pumas.storage import json_file

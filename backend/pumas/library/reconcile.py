@@ -51,7 +51,7 @@ from pumas.storage.troubles import Trouble, Troubles
 log = logging.getLogger(__name__)
 
 # More at once are no faster, and leave the process larger for good.
-_BATCH = 400
+_BATCH = 250
 _CHUNK = 1000
 # So many folders must have been read, and so many be waiting, before processes are started to help.
 _READERS_AFTER = 2000

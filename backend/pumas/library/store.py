@@ -29,7 +29,7 @@ RENEWAL: Final = (
     "UPDATE library_state SET revision = 1000000 + max(revision, 1000000 * CAST(strftime('%s', 'now') AS INTEGER))"
 )
 # A batch of at least so many rows is one of many: segments are merged when all are written.
-BULK = 500
+BULK = 100
 _SEGMENTS, _SEGMENTS_IN_BULK = 16, 1000
 # Digests and dates lie anywhere in their indexes: with few pages in memory each batch would read and write them anew.
 # `Database.settle_sync` ends it.

@@ -103,12 +103,13 @@ class VersionService:
 
     def _recover(self, kept: set[str]) -> list[Path]:
         """Returns the folders that are to be removed for good."""
-        from pumas.versions.recovering import recover
         from pumas.versions.scratch import left_behind
 
         swept = left_behind(self._known.layout.cache)
         for app in self._known.apps:
             if (self._known.layout.root / app.folder).is_dir():
+                from pumas.versions.recovering import recover
+
                 one = self._known.app(app.id)
                 for step in (
                     one.state.sweep,

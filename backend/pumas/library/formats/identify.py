@@ -27,14 +27,11 @@ from .pickle_files import pickled_names
 from .quantization import agree, detect_quantization, gguf_file_type
 from .reader import OpenedFile, display_name, open_regular
 from .safetensors import SafetensorsHeader
-from .shards import PIPELINE_INDEX, ShardGroup, detect_sharded_sets, is_projector
+from .shards import CONFIG, PIPELINE_INDEX, ShardGroup, detect_sharded_sets, is_projector
 from .tensor_names import TensorNames, kind_of_tensors
 from .text import one_line
 
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
-_CONFIG: Final = "config.json"  # of transformers
-CONFIGURATIONS: Final = frozenset({_CONFIG, PIPELINE_INDEX})
-"""Files without weights that `identify_folder` learns from."""
 _PIPELINE_CORES: Final = ("transformer", "unet", "prior", "decoder")
 _PACKED_NAMES: Final = (".qweight", ".quant_state", ".weight_packed", ".absmax", ".qzeros", ".codebooks")
 _PACKING_DTYPES: Final = ("U8", "I32", "U32")  # several weights in one element; plain weights are never of these
@@ -145,7 +142,7 @@ def identify_folder(paths: Sequence[str | os.PathLike[str]]) -> Identity:
     chosen = _merged([found[path][1] for path in group.files], whole=group.validation.complete)
     if group.validation.error:
         notes.append(f"{display_name(group.files[0])}: {group.validation.error}.")
-    config = PurePath(group.files[0]).with_name(_CONFIG)
+    config = PurePath(group.files[0]).with_name(CONFIG)
     if str(config) in map(str, map(PurePath, texts)):
         chosen = _with_config(chosen, _read_config(str(config)))
     if pipeline:

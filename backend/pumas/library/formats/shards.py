@@ -15,6 +15,9 @@ from typing import Final
 
 # What makes a folder a pipeline of diffusers.
 PIPELINE_INDEX: Final = "model_index.json"
+CONFIG: Final = "config.json"  # of transformers
+CONFIGURATIONS: Final = frozenset({CONFIG, PIPELINE_INDEX})
+"""Files without weights from which can be learned what a folder is."""
 MAX_MISSING: Final = 1_000
 
 _OF: Final = re.compile(
