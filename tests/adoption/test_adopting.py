@@ -172,6 +172,16 @@ def test_the_same_bytes_come_in_once(tmp_path: Path) -> None:
     assert third["model_id"] != first["model_id"]
 
 
+def test_what_another_program_began_to_write_after_the_scan_is_refused(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    path = setup.lm_studio / "acme" / "X" / "x.gguf"
+    write(path, gguf(1))
+    (model,) = setup.scan().models()
+    write(path.with_name("x.gguf.aria2"), b"x")
+    assert setup.adopt(model)["error_code"] == "not_a_model"
+    assert path.read_bytes() == gguf(1)
+
+
 def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     setup = Setup(tmp_path)
     write(setup.lm_studio / "acme" / "A" / "a.gguf", b"<html>not found</html>")
@@ -187,7 +197,6 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
         ({"x.gguf": b"GGUF"}, "not_a_model"),
         ({"x.safetensors": b""}, "not_a_model"),
         ({"x-00001-of-00002.gguf": gguf(1)}, "not_a_model"),
-        ({"x.gguf": gguf(1), "x.gguf.aria2": b"x"}, "not_a_model"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, files: dict[str, bytes], code: str) -> None:
