@@ -178,7 +178,7 @@ def test_what_another_program_began_to_write_after_the_scan_is_refused(tmp_path:
     write(path, gguf(1))
     (model,) = setup.scan().models()
     write(path.with_name("x.gguf.aria2"), b"x")
-    assert setup.adopt(model)["error_code"] == "not_a_model"
+    assert setup.adopt(model)["error_code"] == "stored_model_not_found"
     assert path.read_bytes() == gguf(1)
 
 
