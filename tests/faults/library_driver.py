@@ -24,6 +24,8 @@ import picklescan.scanner  # noqa: F401
 import psutil  # noqa: F401
 from blake3 import blake3  # noqa: F401
 
+import pumas.library.formats.identify
+import pumas.library.formats.pickle_files  # noqa: F401
 from library.model_disk import DiskIndex
 from pumas.config import Layout
 from pumas.errors import PumasError
