@@ -283,17 +283,17 @@ def test_pages_neither_overlap_nor_lose_anything(index: sqlite3.Connection, text
     assert Searcher().search(index, text, filters=filters, limit=50, offset=whole.total).hits == []
 
 
+def newer_and_newer(*names: str) -> dict[str, dict[str, Any]]:
+    """Models of these names; of equal matches the last comes first."""
+    return {
+        f"llm/fam/{n}": {"official_name": name, "model_type": "llm", "updated_date": f"2026-01-01T00:00:{n:02}.000000Z"}
+        for n, name in enumerate(names)
+    }
+
+
 def test_of_equal_matches_those_come_first_whose_name_begins_with_the_first_word(index: sqlite3.Connection) -> None:
     names = ["DeepSeek R1 Distill Qwen 14B", "Qwen2.5 7B Instruct", "Qwen2.5 Coder", "Tiny Qwen"]
-    fill(
-        index,
-        {
-            f"llm/fam/{n}": {
-                "official_name": name, "model_type": "llm", "updated_date": f"2026-01-01T00:00:{n:02}.000000Z"
-            }
-            for n, name in enumerate(names)
-        },
-    )  # fmt: skip
+    fill(index, newer_and_newer(*names))
     for text in ("qw", "qwen"):
         assert [hit.official_name for hit in Searcher().search(index, text).hits] == [
             "Qwen2.5 Coder",
@@ -308,15 +308,7 @@ def test_of_equal_matches_those_come_first_whose_name_begins_with_the_first_word
 )
 def test_a_number_behind_a_word_ends_it(index: sqlite3.Connection, text: str, first: str) -> None:
     names = ["Phi 3", "Phi30", "Philo", "Phi3 mini"]
-    fill(
-        index,
-        {
-            f"llm/fam/{n}": {
-                "official_name": name, "model_type": "llm", "updated_date": f"2026-01-01T00:00:{n:02}.000000Z"
-            }
-            for n, name in enumerate(names)
-        },
-    )  # fmt: skip
+    fill(index, newer_and_newer(*names))
     assert Searcher().search(index, text).hits[0].official_name == first
 
 

@@ -62,6 +62,14 @@ serve()""",
     "killed": "import signal; os.kill(os.getpid(), signal.SIGKILL)",
     "late": "import time; time.sleep(float(sys.argv[2]) if len(sys.argv) > 2 else 1.0); serve()",
     "elsewhere": "serve(int(sys.argv[2]))",
+    # Waits at its first start until somebody has its port.
+    "loser": """
+import time
+if not os.path.exists("port"):
+    open("port.new", "w").write(sys.argv[1])
+    os.rename("port.new", "port")
+    while not os.path.exists("taken"): time.sleep(0.01)
+serve()""",
     "environment": "open('environment', 'w').write(json.dumps(dict(os.environ))); serve()",
 }
 

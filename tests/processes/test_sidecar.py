@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,6 +65,20 @@ def test_a_killed_sidecars_apps_are_found_by_the_next_one(launch: Launch, root: 
     first.signal(signal.SIGTERM)
     assert first.wait(30) == 0
     eventually(lambda: gone(root), what="the rest stopped with the sidecar")
+
+
+def test_an_app_whose_port_is_taken_while_it_starts_gets_another(launch: Launch, root: Root) -> None:
+    root.install("loser")
+    folder = root.folder("loser")
+    sidecar = launch(root=root.path)
+    with ThreadPoolExecutor(1) as pool:
+        launched = pool.submit(started, sidecar, "loser")
+        eventually((folder / "port").exists, what="the first start")
+        port = int((folder / "port").read_text())
+        with socket.create_server(("127.0.0.1", port)):
+            (folder / "taken").touch()
+            assert launched.result(60)["port"] != port
+    assert sidecar.result("stop_app", {"app_id": "loser"})["success"]
 
 
 def test_what_was_done_is_in_the_next_status(launch: Launch, root: Root, tmp_path: Path) -> None:

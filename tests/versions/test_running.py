@@ -72,3 +72,10 @@ def test_the_note_of_a_program_that_cannot_be_started_is_gone(tmp_path: Path) ->
     with pytest.raises(InstallFailed, match="cannot be started"):
         programs.run([str(tmp_path / "none")], tmp_path, os.environ, timeout_s=5.0)
     assert not (tmp_path / "note").exists()
+
+
+def test_the_note_of_a_program_that_was_never_started_names_nobody(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    note.write_text('{"mark": "0123456789abcdef"}')
+    end_noted(note)
+    assert not note.exists()

@@ -109,7 +109,7 @@ class _Tree:
     def _file(self, entry: os.DirEntry[str], name: str) -> StoredFile | None:
         if is_weights(name):
             try:
-                require_downloaded(Path(entry.path), Path(entry.path).name)
+                require_downloaded(Path(entry.path), entry.name)
             except NotAModel as error:
                 self._store.problem(entry.path, "incomplete", str(error))
                 return None

@@ -50,7 +50,7 @@ from pumas.storage.troubles import Trouble, Troubles
 
 log = logging.getLogger(__name__)
 
-# More at once are no faster, and leave the process larger for good.
+# More at once are hardly faster, and leave the process larger for good.
 _BATCH = 250
 _CHUNK = 1000
 # So many folders must have been read, and so many be waiting, before processes are started to help.

@@ -50,7 +50,7 @@ MODERATE = 4000
 _SORTED = 2000
 _REMEMBERED = 2000
 _DIGITS = frozenset("0123456789")
-# What it adds to a score that the name begins with the first word: less than any other difference.
+# What it adds to a score that the name begins with the first word: no more than any other difference.
 _FIRST = 1
 # So many models are counted faster from memory than by reading the row of each.
 _MANY = 2000

@@ -30,7 +30,8 @@ def _folders(folder: Path, foreign: set[Path], depth: int) -> Iterator[Path]:
     yield folder
     if depth == 0 or folder in foreign:
         return
+    below: list[Path] = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         below = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for one in below:
-            yield from _folders(one, foreign, depth - 1)
+    for one in below:
+        yield from _folders(one, foreign, depth - 1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pumas.storage.files import sweep
-
 CHECKOUT_VARIABLE = "PUMAS_CHECKOUT"
 """Another folder than the one that this program lies in, for tests."""
 _JOURNAL = "pumas-update"
@@ -19,10 +17,3 @@ def place() -> Path:
 def journal(folder: Path) -> Path:
     """In git's own folder, while files change and dependencies are installed: the commits before and after."""
     return folder / ".git" / _JOURNAL
-
-
-def is_begun() -> bool:
-    """Whether an update is half done. What a killed write of the journal left is removed."""
-    at = journal(place())
-    sweep([at.parent])
-    return at.exists()

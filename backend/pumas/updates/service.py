@@ -24,7 +24,8 @@ from pumas.jobs.store import Json, now
 from pumas.library.service import ANSWER_WITHIN_S
 from pumas.net.client import NetworkClient
 from pumas.storage import json_file
-from pumas.updates.place import is_begun, place
+from pumas.storage.files import sweep
+from pumas.updates.place import journal, place
 
 if TYPE_CHECKING:
     from pumas.updates.checkout import Current, Workplace
@@ -63,13 +64,17 @@ class UpdateService:
 
     async def open(self) -> None:
         """Finish an update that a kill cut off, or take it back. Call after the jobs are open."""
-        if not await asyncio.to_thread(is_begun):
+        is_begun, is_prepared = await asyncio.to_thread(self._look)
+        goes_on = is_begun and await self._jobs.go_on(KIND)
+        if (is_begun or is_prepared) and not goes_on:
             # What was only prepared is thrown away.
-            if await asyncio.to_thread(lambda: self._staging.exists() or self._note.exists()):
-                await asyncio.to_thread(self._undo)
-            return
-        if not await self._jobs.go_on(KIND):
             await asyncio.to_thread(self._undo)
+
+    def _look(self) -> tuple[bool, bool]:
+        """Whether an update is half done, and whether one was being prepared."""
+        at = journal(place())
+        sweep([at.parent])
+        return at.exists(), self._staging.exists() or self._note.exists()
 
     def _undo(self) -> None:
         from pumas.updates.checkout import Checkout

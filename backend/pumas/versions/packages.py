@@ -223,7 +223,7 @@ class Packages:
 
 def _names_its_python(venv: Path) -> bool:
     with contextlib.suppress(OSError):
-        return b"home" in (venv / "pyvenv.cfg").read_bytes()
+        return re.search(rb"(?m)^home\s*=", (venv / "pyvenv.cfg").read_bytes()) is not None
     return False
 
 

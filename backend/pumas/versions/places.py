@@ -155,8 +155,9 @@ class Places:
             self._destroy(contained(self.folder, f"{TRASH}/{removed.id}"))
 
     def tidy(self) -> list[Path]:
-        """Remove folders of ours that hold nothing, and return those that are to be removed for good, which takes long.
-        Call while nothing is being installed or removed: what begins later is not among them."""
+        """Clear the trash of what killed writes left, remove folders of ours that hold nothing, and return those that
+        are to be removed for good, which takes long. Call while nothing is being installed or removed: what begins
+        later is not among them."""
         with contextlib.suppress(OSError):
             (self.folder / WORK).rmdir()
         for name in _names(self.folder / TRASH):

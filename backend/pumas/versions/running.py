@@ -228,24 +228,26 @@ def end_noted(note: Path) -> None:
     """End the group of the process that was written down, when it is still that process."""
     try:
         noted: dict[str, Any] = orjson.loads(note.read_bytes())
-        if "mark" in noted:
-            noted = _identity(_marked(str(noted["mark"])))
-        pid, started = int(noted["pid"]), float(noted["started"])
+        known = _marked(str(noted["mark"])) if "mark" in noted else (int(noted["pid"]), float(noted["started"]))
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if _started(pid) == started:
+    if known is not None and _started(known[0]) == known[1]:
+        pid, started = known
         end_group(pid, lambda: _started(pid) != started)
     with contextlib.suppress(OSError):
         note.unlink(missing_ok=True)
 
 
-def _marked(mark: str) -> int:
-    """The process that leads a group and that, of all with this mark, is the oldest; 0 when there is none."""
+def _marked(mark: str) -> tuple[int, float] | None:
+    """Number and start of the process that leads a group and that, of all with this mark, is the oldest."""
     from pumas.processes import kernel
 
     found = [seen for seen in kernel.table().values() if not seen.ended and kernel.has_variable(seen.pid, _MARK, mark)]
     oldest = min(found, key=lambda seen: (seen.start, seen.pid), default=None)
-    return oldest.pid if oldest is not None and oldest.group == oldest.pid else 0
+    if oldest is None or oldest.group != oldest.pid:
+        return None
+    started = _started(oldest.pid)
+    return None if started is None else (oldest.pid, started)
 
 
 def end_group(pid: int, gone: Callable[[], bool], term_s: float = TERM_S) -> None:

@@ -21,7 +21,7 @@ use crate::net::{NetworkClient, Timeouts};
 use crate::nodes::addresses::check_commit;
 use crate::nodes::git::Git;
 use crate::storage::files::{
-    During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, make_folders, sweep, write_durably,
+    During as _, FILE_MODE, FOLDER_MODE, PRIVATE_FOLDER_MODE, make_folders, write_durably,
 };
 use crate::text::cut;
 use crate::versions::github::{api, host_of};
@@ -58,11 +58,9 @@ pub(super) fn place() -> PathBuf {
         .unwrap_or_default()
 }
 
-/// Whether an update of it is half done. What a killed write of the journal left is removed.
-pub(super) fn is_begun(folder: &Path) -> bool {
-    let journal = folder.join(JOURNAL);
-    sweep(journal.parent());
-    journal.exists()
+/// In git's own folder, while files change and dependencies are installed: the commits before and after.
+pub(super) fn journal(folder: &Path) -> PathBuf {
+    folder.join(JOURNAL)
 }
 
 /// What is checked out. `commit` and `branch` are "" outside a git checkout.
@@ -225,7 +223,7 @@ impl Checkout {
 
     /// Change the files, then install what they need; all back when that fails.
     fn go(&self, step: Applied, at: &Workplace) -> Result<Applied> {
-        let journal = self.folder.join(JOURNAL);
+        let journal = journal(&self.folder);
         let noted = format!("{} {}\n", step.before, step.now);
         write_durably(&journal, noted.as_bytes(), FILE_MODE).during("Beginning the update")?;
         if let Err(error) = self.gone(&step, at) {
@@ -249,7 +247,7 @@ impl Checkout {
 
     /// An update that was cut off, when it is still known between which commits.
     fn begun(&self) -> Option<Applied> {
-        let noted = fs::read_to_string(self.folder.join(JOURNAL)).ok()?;
+        let noted = fs::read_to_string(journal(&self.folder)).ok()?;
         let mut commits = noted
             .split_whitespace()
             .map(|commit| check_commit(commit, "commit").ok());
@@ -264,7 +262,7 @@ impl Checkout {
 
     fn take_back(&self, step: &Applied) -> Result<()> {
         Git::default().mend(&self.folder, &step.before, &step.now)?;
-        match fs::remove_file(self.folder.join(JOURNAL)) {
+        match fs::remove_file(journal(&self.folder)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).during("Taking the update back")
             }

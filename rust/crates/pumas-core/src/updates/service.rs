@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::checkout::{Applied, Checkout, Commit, Current, Workplace, is_begun, newest, place};
+use super::checkout::{Applied, Checkout, Commit, Current, Workplace, journal, newest, place};
 use super::restarter;
 use crate::blocking::blocking;
 use crate::config::Layout;
@@ -19,7 +19,7 @@ use crate::jobs::{JobContext, JobService, JobState, Kind, Progress};
 use crate::library::service::ANSWER_WITHIN;
 use crate::net::NetworkClient;
 use crate::storage::clock;
-use crate::storage::files::{FOLDER_MODE, make_folders};
+use crate::storage::files::{FOLDER_MODE, make_folders, sweep};
 use crate::storage::json_file::{self, JsonObject, Readers};
 use crate::storage::locked;
 
@@ -104,8 +104,12 @@ impl UpdateService {
     /// The list of jobs cannot be read.
     pub async fn open(&self) -> Result<()> {
         let at = self.workplace();
-        let (is_begun, is_prepared) =
-            blocking(move || Ok((is_begun(&place()), at.staging.exists() || at.note.exists()))).await?;
+        let (is_begun, is_prepared) = blocking(move || {
+            let journal = journal(&place());
+            sweep(journal.parent());
+            Ok((journal.exists(), at.staging.exists() || at.note.exists()))
+        })
+        .await?;
         let goes_on = is_begun && self.jobs.go_on(KIND).await?;
         if (is_begun || is_prepared) && !goes_on {
             // What was only prepared is thrown away.

@@ -118,8 +118,9 @@ impl Packages {
             return Err(failed("venv", reason));
         }
         // uv says nothing of a write that the disk refused.
-        let names_its_python =
-            fs::read_to_string(venv.join("pyvenv.cfg")).is_ok_and(|text| text.contains("home"));
+        let settings = fs::read_to_string(venv.join("pyvenv.cfg")).unwrap_or_default();
+        let mut keys = settings.lines().filter_map(|line| line.split_once('='));
+        let names_its_python = keys.any(|(key, _)| key.trim_end() == "home");
         if !names_its_python {
             let reason = "The Python environment could not be made: its pyvenv.cfg is not whole.";
             return Err(failed("venv", reason.to_owned()));

@@ -207,8 +207,9 @@ impl Places {
             .during("Emptying the trash")
     }
 
-    /// Remove folders of ours that hold nothing, and return those that are to be removed for good, which takes long. Call
-    /// while nothing is being installed or removed: what begins later is not among them.
+    /// Clear the trash of what killed writes left, remove folders of ours that hold nothing, and return those that are to
+    /// be removed for good, which takes long. Call while nothing is being installed or removed: what begins later is not
+    /// among them.
     pub(super) fn tidy(&self) -> Result<Vec<PathBuf>> {
         let _ = fs::remove_dir(self.folder.join(WORK));
         for name in names(&self.folder.join(TRASH))? {

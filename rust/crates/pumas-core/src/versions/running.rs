@@ -314,37 +314,42 @@ fn identity(pid: u32) -> Value {
     json!({"pid": pid, "started": started(pid)})
 }
 
-/// The process that leads a group and that, of all with this mark, is the oldest.
-fn marked(mark: &str) -> Option<u32> {
+fn read_identity(noted: &Value) -> Option<(u32, f64)> {
+    let pid = u32::try_from(noted.get("pid")?.as_u64()?).ok()?;
+    Some((pid, noted.get("started")?.as_f64()?))
+}
+
+/// Number and start of the process that leads a group and that, of all with this mark, is the oldest.
+fn marked(mark: &str) -> Option<(u32, f64)> {
     let everyone = kernel::table();
     let found = everyone
         .values()
         .filter(|seen| !seen.ended && kernel::has_variable(seen.pid, MARK, mark));
     let oldest = found.min_by_key(|seen| (seen.start, seen.pid))?;
-    (oldest.group == oldest.pid).then_some(oldest.pid)
+    let since = started(oldest.pid)?;
+    (oldest.group == oldest.pid).then_some((oldest.pid, since))
 }
 
 /// End the group of the process that was written down, when it is still that process.
 pub(crate) fn end_noted(note: &Path) {
-    let Some(mut noted) = fs::read(note)
+    let Some(noted) = fs::read(note)
         .ok()
         .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
     else {
         return;
     };
-    if let Some(mark) = noted.get("mark").and_then(Value::as_str) {
-        noted = marked(mark).map_or(Value::Null, identity);
-    }
-    let pid = noted
-        .get("pid")
-        .and_then(Value::as_u64)
-        .and_then(|pid| u32::try_from(pid).ok());
-    let (Some(pid), Some(since)) = (pid, noted.get("started").and_then(Value::as_f64)) else {
-        return;
+    let known = match noted.get("mark").and_then(Value::as_str) {
+        Some(mark) => marked(mark),
+        None => match read_identity(&noted) {
+            None => return,
+            read => read,
+        },
     };
-    let is_same = || started(pid).is_some_and(|now| (now - since).abs() < 1.0 / TICKS);
-    if is_same() {
-        end_group(pid, || !is_same());
+    if let Some((pid, since)) = known {
+        let is_same = || started(pid).is_some_and(|now| (now - since).abs() < 1.0 / TICKS);
+        if is_same() {
+            end_group(pid, || !is_same());
+        }
     }
     let _ = fs::remove_file(note);
 }
@@ -425,6 +430,10 @@ mod tests {
         assert!(other.try_wait().unwrap().is_none());
         end_group(other.id(), || false);
         other.wait().unwrap();
+        assert!(!note.exists());
+        // One that was never started.
+        write_note(&note, &json!({"mark": "a1"})).unwrap();
+        end_noted(&note);
         assert!(!note.exists());
     }
 

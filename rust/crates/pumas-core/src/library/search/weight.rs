@@ -7,7 +7,7 @@ use rusqlite::{Connection, Result, Row};
 use super::json;
 use crate::library::words::words;
 
-/// What it adds to a score that the name begins with the first word: less than any other difference.
+/// What it adds to a score that the name begins with the first word: no more than any other difference.
 const FIRST: i32 = 1;
 
 /// These rows, best first.
