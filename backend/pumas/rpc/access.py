@@ -46,7 +46,7 @@ class Guard:
         # Whole texts are compared: what is never taken apart cannot be taken apart wrongly.
         if len(values) == 1 and values[0].lower() in self._hosts:
             return None
-        return Refusal(421, "Misdirected request: the Host header must be this server's loopback address and port.")
+        return MISDIRECTED
 
     def check_origin(self, origins: Sequence[str], fetch_sites: Sequence[str]) -> Refusal | None:
         """A browser names the page that sends the request; only pages of this server may."""
@@ -77,9 +77,8 @@ def opens_a_page(modes: Sequence[str], destinations: Sequence[str]) -> bool:
     return [m.lower() for m in modes] == ["navigate"] and [d.lower() for d in destinations] == ["document"]
 
 
+MISDIRECTED = Refusal(421, "Misdirected request: the Host header must be this server's loopback address and port.")
 _FOREIGN = Refusal(403, "Forbidden: requests from web pages of other origins are not answered.")
-
-
 MALFORMED = Refusal(400, "Malformed HTTP request.")
 
 

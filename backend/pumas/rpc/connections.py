@@ -12,7 +12,9 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage
 
+from pumas.rpc import access
 from pumas.storage.paths import display_name
 
 log = logging.getLogger(__name__)
@@ -83,8 +85,8 @@ class Connection(web.RequestHandler):
             log.info("refused a malformed request: %s", display_name(type(exc).__name__))
         if request.writer.output_size > 0:
             raise ConnectionError("the reply is already under way")
-        text = "Malformed HTTP request." if status < 500 else "Internal error; the log has the details."
-        response = web.Response(status=status, text=text, headers=COMMON_HEADERS)
+        refusal = _INTERNAL if status >= 500 else _refusal(exc)
+        response = web.Response(status=refusal.status, text=refusal.message, headers=COMMON_HEADERS)
         response.force_close()
         return response
 
@@ -105,6 +107,16 @@ class Connection(web.RequestHandler):
         self.force_close()
         if transport is not None:
             transport.abort()
+
+
+_INTERNAL = access.Refusal(500, "Internal error; the log has the details.")
+_NOT_ONE_HOST = ("missing 'host' header in request.", "duplicate 'host' header found.")
+
+
+def _refusal(exc: BaseException | None) -> access.Refusal:
+    """The parser lets no request without exactly one Host through, and that is the guard's to answer."""
+    not_one = isinstance(exc, BadHttpMessage) and exc.message.lower() in _NOT_ONE_HOST
+    return access.MISDIRECTED if not_one else access.MALFORMED
 
 
 class ConnectionServer(web.Server):
