@@ -197,7 +197,7 @@ def test_what_older_sidecars_left_opens_as_it_is(launch: Launch, tmp_path: Path)
         "preview_image": None,
         "hashes": None,
         "files": [{"name": "model.gguf", "size": 9, "sha256": None}],
-        "x_unknown": {"kept": True},
+        "x_unknown": {"kept": True, "serial": [0, 123456789012345678901234567890, -(2**63) - 1]},
     }
     folder = model(root, "nulls", json.dumps(older).encode())
     for leftover in (".downloads/0123abcd/model.gguf", "llm/a/.tmp_import_x/model.gguf", ".tmp_import_y/model.gguf"):

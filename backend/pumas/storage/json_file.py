@@ -1,7 +1,8 @@
 """JSON state files that are never torn, and never mistaken for empty when they are damaged.
 
 A write is: temporary file, fsync, the current good file kept as `.bak`, rename, fsync of the folder. A read that meets
-a damaged file uses `.bak`; when that is bad too it raises `CorruptState`. Missing is not damaged. Unknown keys stay.
+a damaged file uses `.bak`; when that is bad too it raises `CorruptState`. Missing is not damaged. Unknown keys stay,
+and so does every digit of their numbers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import orjson
 from pumas import json_text
 from pumas.errors import CorruptState, DiskError
 from pumas.storage.files import disk_errors, fsync_folder, is_odd, put_aside, temporary_name, write_durably
+from pumas.storage.numerals import kept
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
 
@@ -61,6 +63,10 @@ def parse_object(path: str | Path) -> JsonObject:
         ValueError: it is not a regular file, too large, not an object, or as for `json_text.loads`.
         OSError: it cannot be read.
     """
+    return _object(_read(path))
+
+
+def _read(path: str | Path) -> bytes:
     # A first look at a library does this for every model, and a file object would cost more than all these calls.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -74,15 +80,22 @@ def parse_object(path: str | Path) -> JsonObject:
             data += more
     finally:
         os.close(fd)
+    return data
+
+
+def _object(data: bytes) -> JsonObject:
     value: object = json_text.loads(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return cast(JsonObject, value)
 
 
-def encode(value: JsonObject) -> bytes:
-    """The on-disk form: two-space indent, unescaped UTF-8, readable by older sidecars."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2)
+def encode(value: JsonObject, before: bytes = b"{}") -> bytes:
+    """The on-disk form: two-space indent, unescaped UTF-8, readable by older sidecars.
+
+    `before` is the object that `value` came from: numbers that are still the same are written as they stand there.
+    """
+    return orjson.dumps(kept(value, before), option=orjson.OPT_INDENT_2)
 
 
 def load(path: Path) -> Loaded:
@@ -117,9 +130,10 @@ def save(path: Path, value: JsonObject, *, private: bool = False) -> None:
     Raises:
         DiskError, NotEnoughSpace, ReadOnly: nothing was changed.
     """
-    data = encode(value)
     with disk_errors(f"Writing {path.name}"):
-        was_good = _parses(path)
+        before = _good(path)
+        was_good = before is not None
+        data = encode(value, before or _good(backup_path(path)) or b"{}")
         if was_good:
             _keep_backup(path)
         elif os.path.lexists(path):
@@ -146,13 +160,14 @@ def _take_back(path: Path, data: bytes, was_good: bool) -> None:
             path.unlink()
 
 
-def _parses(path: Path) -> bool:
-    """Only a good file may replace the backup: a damaged one would take the last good copy with it."""
+def _good(path: Path) -> bytes | None:
+    """What a good file holds. Only such may replace the backup: a damaged one would take the last good copy with it."""
     try:
-        parse_object(path)
+        data = _read(path)
+        _object(data)
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+    return data
 
 
 def _mode(path: Path) -> int:

@@ -1,8 +1,8 @@
 //! JSON state files that are never torn, and never mistaken for empty when they are damaged.
 //!
 //! A write is: temporary file, fsync, the current good file kept as `.bak`, rename, fsync of the folder. A read that
-//! meets a damaged file uses `.bak`; when that is bad too it is `CorruptState`. Missing is not damaged. Unknown keys and
-//! their order stay. All calls block.
+//! meets a damaged file uses `.bak`; when that is bad too it is `CorruptState`. Missing is not damaged. Unknown keys,
+//! their order and every digit of their numbers stay. All calls block.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::storage::files::{
     During as _, FILE_MODE, exists, fsync_folder, is_odd, put_aside, reason, temporary_name, write_durably,
 };
+use crate::storage::numerals;
 use crate::storage::state_lock::StateLock;
 
 /// Larger files are damaged.
@@ -91,8 +92,11 @@ pub fn backup_path(path: &Path) -> PathBuf {
 /// # Errors
 /// See [`Unreadable`]. A FIFO or device is refused without waiting for it.
 pub fn parse_object(path: &Path) -> Result<JsonObject, Unreadable> {
-    let data = read_bounded(path)?;
-    match serde_json::from_slice(&data) {
+    object(&read_bounded(path)?)
+}
+
+fn object(data: &[u8]) -> Result<JsonObject, Unreadable> {
+    match serde_json::from_slice(data) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Unreadable::Content("not a JSON object")),
         Err(_) => Err(Unreadable::Content("not valid JSON")),
@@ -117,8 +121,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Unreadable> {
 /// The on-disk form: two spaces of indent, unescaped UTF-8.
 #[must_use]
 pub fn encode(value: &JsonObject) -> Vec<u8> {
-    // Keys are strings and a Vec takes everything: there is nothing that could fail.
-    serde_json::to_vec_pretty(value).unwrap_or_default()
+    numerals::pretty(value, b"")
 }
 
 /// Reads the file, or its backup when the file is damaged or missing.
@@ -169,17 +172,19 @@ pub enum Readers {
 /// # Errors
 /// `DiskError`, `DiskFull`, `ReadOnly`: nothing was changed.
 pub fn save(path: &Path, value: &JsonObject, readers: Readers) -> Result<()> {
-    let data = encode(value);
     let what = format!(
         "Writing {}",
         path.file_name().unwrap_or_default().to_string_lossy()
     );
-    replace(path, &data, readers).during(&what)
+    replace(path, value, readers).during(&what)
 }
 
-fn replace(path: &Path, data: &[u8], readers: Readers) -> io::Result<()> {
+fn replace(path: &Path, value: &JsonObject, readers: Readers) -> io::Result<()> {
     // Only a good file may replace the backup: a damaged one would take the last good copy with it.
-    let was_good = parse_object(path).is_ok();
+    let before = good(path);
+    let was_good = before.is_some();
+    let before = before.or_else(|| good(&backup_path(path))).unwrap_or_default();
+    let data = numerals::pretty(value, &before);
     if was_good {
         keep_backup(path)?;
     } else if exists(path) {
@@ -191,7 +196,12 @@ fn replace(path: &Path, data: &[u8], readers: Readers) -> io::Result<()> {
     } else {
         mode
     };
-    write_durably(path, data, mode).inspect_err(|_| take_back(path, data, was_good))
+    write_durably(path, &data, mode).inspect_err(|_| take_back(path, &data, was_good))
+}
+
+fn good(path: &Path) -> Option<Vec<u8>> {
+    let data = read_bounded(path).ok()?;
+    object(&data).is_ok().then_some(data)
 }
 
 /// Undoes a replacement that could not be made durable: who is told that it failed relies on what was there before.

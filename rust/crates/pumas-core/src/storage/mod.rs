@@ -9,6 +9,7 @@ pub mod files;
 pub mod json_file;
 pub mod leftovers;
 pub mod listing;
+mod numerals;
 pub mod owner;
 pub mod paths;
 pub mod state_lock;
