@@ -75,8 +75,8 @@ def _read(path: str | Path) -> bytes:
             raise ValueError("not a regular file")
         if status.st_size > MAX_STATE_BYTES:
             raise ValueError("too large")
-        data = os.read(fd, status.st_size + 1)
-        while len(data) <= status.st_size and (more := os.read(fd, status.st_size + 1 - len(data))):
+        data = os.read(fd, status.st_size)
+        while len(data) < status.st_size and (more := os.read(fd, status.st_size - len(data))):
             data += more
     finally:
         os.close(fd)

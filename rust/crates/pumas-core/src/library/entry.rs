@@ -224,10 +224,9 @@ fn entry(model_id: &str, facts: Facts<'_>) -> IndexEntry {
         .filter_map(|file| known_extension(&file.name))
         .map(|(name, _)| name)
         .collect();
-    let quantization = or(
-        detect_quantization(&facts.quantization),
-        &detect_quantization(primary_name),
-    );
+    let said = [facts.quantization.as_str(), primary_name];
+    let mut quantizations = said.into_iter().map(detect_quantization);
+    let quantization = quantizations.find(|token| !token.is_empty()).unwrap_or_default();
     let mut properties = vec![
         ("type", model_type.clone()),
         ("subtype", facts.subtype.clone()),

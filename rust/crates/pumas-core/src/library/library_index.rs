@@ -32,7 +32,8 @@ use crate::storage::troubles::Troubles;
 /// More changes than this in one batch are told as one event.
 const EVENTS_PER_BATCH: usize = 100;
 const SHALLOW_FOLDERS: usize = 2000;
-const MOST_READERS: usize = 4;
+/// More than there are processors: a first look mostly waits for the disk.
+const MOST_READERS: usize = 6;
 
 const STALE: &str = "index_stale";
 const OFFLINE: &str = "offline";
@@ -562,9 +563,8 @@ fn tell(events: &EventStream, database: &Database, changes: &Changes) {
     }
 }
 
-/// Half of the processors: the index is written meanwhile, and calls are answered.
 fn reader_count() -> usize {
-    (thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, MOST_READERS)
+    (2 * thread::available_parallelism().map_or(1, usize::from)).min(MOST_READERS)
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

@@ -140,7 +140,7 @@ pub fn facet(kind: &str, value: &str) -> String {
     digest.update(kind.as_bytes());
     digest.update([0]);
     digest.update(value.as_bytes());
-    format!("{FACET}{}", hex(&digest.finalize()))
+    [FACET, &hex(&digest.finalize())].concat()
 }
 
 /// Lower bounds in GiB of the bands by which models are filtered by size.

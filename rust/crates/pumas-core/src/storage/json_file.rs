@@ -113,8 +113,18 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Unreadable> {
     if status.len() > MAX_STATE_BYTES {
         return Err(Unreadable::Content("too large"));
     }
-    let mut data = Vec::with_capacity(usize::try_from(status.len()).unwrap_or_default() + 1);
-    file.by_ref().take(status.len() + 1).read_to_end(&mut data)?;
+    // A first look at a library does this for every model: once the size is read, the end is not asked for.
+    let mut data = vec![0; usize::try_from(status.len()).unwrap_or_default()];
+    let mut filled = 0;
+    while filled < data.len() {
+        match file.read(&mut data[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    data.truncate(filled);
     Ok(data)
 }
 

@@ -88,6 +88,13 @@ const MAX_PATH: usize = 4096;
 /// The quantisation that a path names: its file name decides, then its folders from the innermost outwards.
 #[must_use]
 pub fn parse_quantization(path: &str) -> Option<Quantization> {
+    let (token, text) = named(path)?;
+    let mark = mark_of(&text);
+    Some(Quantization { token, mark })
+}
+
+/// The token, and the plain words of the part of the path that has it.
+fn named(path: &str) -> Option<(String, String)> {
     let start = path
         .char_indices()
         .rev()
@@ -95,10 +102,7 @@ pub fn parse_quantization(path: &str) -> Option<Quantization> {
         .map_or(0, |(at, _)| at);
     path[start..].rsplit(['/', '\\']).find_map(|part| {
         let text = plain_words(part);
-        best(&text).map(|token| Quantization {
-            token,
-            mark: mark_of(&text),
-        })
+        best(&text).map(|token| (token, text))
     })
 }
 
@@ -115,9 +119,7 @@ fn mark_of(text: &str) -> &'static str {
 /// The token of [`parse_quantization`], or `""`.
 #[must_use]
 pub fn detect_quantization(path: &str) -> String {
-    parse_quantization(path)
-        .map(|found| found.token)
-        .unwrap_or_default()
+    named(path).map(|(token, _)| token).unwrap_or_default()
 }
 
 /// Lower-case letters and digits, with one underscore for everything between them and at both ends.

@@ -21,8 +21,8 @@ use crate::storage::files::reason;
 use crate::storage::paths::{MAX_RELATIVE_BYTES, display_name, relative_path};
 use crate::storage::troubles::Trouble;
 
-const BATCH: usize = 1000;
-const CHUNK: usize = 1000;
+const BATCH: usize = 800;
+const CHUNK: usize = 400;
 /// So many new folders are worth several threads.
 const TOGETHER_FROM: usize = 64;
 /// Young stamps are not trusted: a change within one tick of the file system's clock leaves no trace in it.
