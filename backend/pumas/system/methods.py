@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pumas.errors import DiskError, InstallFailed, Offline, TimedOut
 from pumas.rpc.models import Done, NoParams
 from pumas.rpc.registry import Methods
@@ -10,13 +12,19 @@ from pumas.system.service import Status, SystemService
 
 
 def register(methods: Methods, system: SystemService) -> None:
+    shown: tuple[Status, dict[str, Any]] | None = None
+
     @methods.row("get_status", NoParams, wire.Status, errors=[TimedOut])
-    async def get_status(_p: NoParams) -> wire.Status:
+    async def get_status(_p: NoParams) -> dict[str, Any]:
         """Summarise the launcher: what runs, what is missing, what the user should do.
 
         Made to be polled twice a second: it reads neither disk nor network.
         """
-        return status(await system.status())
+        nonlocal shown
+        facts = await system.status()
+        if shown is None or shown[0] != facts:
+            shown = facts, status(facts).model_dump(mode="json")
+        return shown[1]
 
     @methods.row("get_disk_space", NoParams, wire.DiskSpace, errors=[DiskError, TimedOut])
     async def get_disk_space(_p: NoParams) -> wire.DiskSpace:
