@@ -39,4 +39,4 @@ def _kept(now: Any, was: object) -> Any:
     if isinstance(now, list) and isinstance(was, list):
         items, olds = cast(list[Any], now), cast(list[object], was)
         return [_kept(item, olds[i] if i < len(olds) else None) for i, item in enumerate(items)]
-    return now
+    return cast(Any, now)
