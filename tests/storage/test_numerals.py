@@ -52,8 +52,8 @@ def test_every_digit_stays(tmp_path_factory: pytest.TempPathFactory, document: d
 def test_what_was_changed_is_the_new_value(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text(f'{{"a": {HUGE}, "b": [{HUGE}, {HUGE}], "c": {{"d": {HUGE}}}, "e": {HUGE}}}')
-    json_file.save(path, {"a": 1, "b": [2], "c": [1.5], "e": str(HUGE)})
-    assert exactly(path.read_bytes()) == {"a": 1, "b": [2], "c": [Decimal("1.5")], "e": str(HUGE)}
+    json_file.save(path, {"a": 1, "b": [2, 3, 4], "c": [1.5], "e": str(HUGE)})
+    assert exactly(path.read_bytes()) == {"a": 1, "b": [2, 3, 4], "c": [Decimal("1.5")], "e": str(HUGE)}
 
 
 def test_the_form_on_disk_is_the_usual_one(tmp_path: Path) -> None:
