@@ -54,6 +54,8 @@ SESSION = Suite("backend/pumas/rpc/session.py", "tests/rpc/test_session.py")
 HTTP_LIMITS = Suite("backend/pumas/rpc/http.py", LIMIT_TESTS, "body or bodies or chunked or reply")
 CONNECTIONS = Suite("backend/pumas/rpc/connections.py", LIMIT_TESTS, "deadline or header or idle or reply")
 FRAMING = Suite("backend/pumas/rpc/connections.py", "tests/faults/test_requests.py", "not generated")
+TRY_OUT = Suite("backend/pumas/versions/smoke.py", "tests/versions/test_sidecar.py", "outlives")
+MARKED = Suite("backend/pumas/versions/running.py", "tests/versions/test_running.py")
 ONE_HOST = Suite("backend/pumas/rpc/connections.py", "tests/rpc/test_http.py", "refused_on_every_path")
 STREAM = Suite("backend/pumas/events/stream.py", "tests/events/test_stream.py")
 SSE = Suite("backend/pumas/rpc/sse.py", "tests/events/test_sse.py")
@@ -253,6 +255,8 @@ WEAKER: dict[Suite, list[tuple[str, str]]] = {
         ("MAX_HEADER_BYTES = 16 * 1024", "MAX_HEADER_BYTES = 16 * 1024 * 1024"),
         ("text=refusal.message", "text=str(exc)"),
     ],
+    TRY_OUT: [(", wholly=True", "")],
+    MARKED: [(" or seen.group in marked", ""), ("if seen.pid in marked or", "if")],
     ONE_HOST: [
         ("exc.message.lower() in _NOT_ONE_HOST", "exc.message.lower() in _NOT_ONE_HOST[:1]"),
         ("exc.message.lower() in _NOT_ONE_HOST", "exc.message.lower() in _NOT_ONE_HOST[1:]"),

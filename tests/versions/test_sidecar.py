@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ import pytest
 from fixtures.releases import Release, ReleaseServer
 from fixtures.releases.archives import Member, bundle, zipped
 from fixtures.releases.content import COMFYUI, OLLAMA, comfyui, ollama
+from pumas.processes import kernel
 from sidecar import Sidecar, eventually
 
 from .setup import server
@@ -260,3 +262,19 @@ def test_children_get_no_token(server: ReleaseServer, launch: Launch, tmp_path: 
     assert "TOKENS []" in log
     assert "marker" not in log
     assert not [asked for asked in server.asked if "marker" in str(asked.headers)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process is known by its environment in /proc")
+@pytest.mark.parametrize("works", [True, False])
+def test_nothing_of_an_app_outlives_its_try_out(server: ReleaseServer, launch: Launch, *, works: bool) -> None:
+    """Not even what makes itself independent, as servers do that an app starts beside it."""
+    start = 'subprocess.Popen(["sleep", "600"], start_new_session=True)'
+    trouble = f'import subprocess; print("LEFT", {start}.pid, flush=True); works = {works} or sys.exit("no")'
+    server.releases[COMFYUI] = [comfyui("v0.5.0", trouble=trouble)]
+    sidecar = launch(env=environment(server))
+    sidecar.result("get_available_versions", {"force_refresh": True})
+    ended = wait_for(sidecar, sidecar.result("install_version", {"tag": "v0.5.0"})["job_id"])
+    assert ended["state"] == ("completed" if works else "failed")
+    log = Path(sidecar.result("get_installation_progress")["log_path"]).read_text()
+    left = kernel.look(int(log.split("LEFT ")[1].split()[0]))
+    assert left is None or left.ended

@@ -1,7 +1,7 @@
 """Runs the programs of an installation (uv, pip, the app itself): no shell, a process group of their own, a log.
 
-A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk, or by
-the mark in its environment when the kill came before its pid was written down; no other process is ever touched.
+A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk and by
+the mark in its environment, which what it started in sessions of their own has too; no other process is ever touched.
 Blocks; called from the thread of an installation.
 """
 
@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
@@ -27,8 +27,13 @@ from pumas.errors import InstallFailed
 from pumas.storage.files import disk_errors
 from pumas.versions.places import write_lightly
 
+if TYPE_CHECKING:
+    from pumas.processes.kernel import Seen
+
 LOOK_S = 0.1
 TERM_S = 0.5
+_MARKED_S = 5.0
+"""How long those that are known by the mark alone are waited for, once each was told to end."""
 _LAST_WORDS_S = 1.0
 _TAIL_LINES = 40
 _LONGEST_LINE = 4096
@@ -139,8 +144,13 @@ class Programs:
         self.check = check
 
     @contextlib.contextmanager
-    def running(self, argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Generator[Running]:
+    def running(
+        self, argv: Sequence[str], folder: Path, environment: Mapping[str, str], *, wholly: bool = False
+    ) -> Generator[Running]:
         """A program that is ended, with its group, when the block is left.
+
+        `wholly`: and with what it started in sessions of their own, as an app does that makes itself independent. What
+        a tool leaves behind on purpose (a cache's server, git's upkeep) is left alone otherwise.
 
         Raises:
             InstallFailed: it cannot be started.
@@ -163,10 +173,12 @@ class Programs:
             raise InstallFailed("start", f"{Path(argv[0]).name} cannot be started: {error.strerror}.") from None
         running = Running(process, self._log)
         try:
-            self._write_note(_identity(process.pid))
+            self._write_note({**_identity(process.pid), "mark": mark})
             yield running
         finally:
             running.end()
+            if wholly:
+                _end_marked(mark)
             self._forget()
 
     def run(
@@ -225,29 +237,36 @@ def _identity(pid: int) -> dict[str, Any]:
 
 
 def end_noted(note: Path) -> None:
-    """End the group of the process that was written down, when it is still that process."""
+    """End the group of the process that was written down, when it is still that process, and all that have its mark."""
     try:
         noted: dict[str, Any] = orjson.loads(note.read_bytes())
-        known = _marked(str(noted["mark"])) if "mark" in noted else (int(noted["pid"]), float(noted["started"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        pid, started, mark = noted.get("pid"), noted.get("started"), noted.get("mark")
+    except (OSError, ValueError, AttributeError):
         return
-    if known is not None and _started(known[0]) == known[1]:
-        pid, started = known
+    if isinstance(pid, int) and isinstance(started, float) and _started(pid) == started:
         end_group(pid, lambda: _started(pid) != started)
+    if isinstance(mark, str) and mark:
+        _end_marked(mark)
     with contextlib.suppress(OSError):
         note.unlink(missing_ok=True)
 
 
-def _marked(mark: str) -> tuple[int, float] | None:
-    """Number and start of the process that leads a group and that, of all with this mark, is the oldest."""
+def _end_marked(mark: str) -> None:
+    from pumas.processes.ending import Ending
+
+    ending = Ending(lambda: _marked(mark), TERM_S)
+    ends = time.monotonic() + TERM_S + _MARKED_S
+    while not ending.step() and time.monotonic() < ends:
+        time.sleep(0.01)
+
+
+def _marked(mark: str) -> list[Seen]:
+    """Those that were started with this mark, and who is in a group that one of them leads."""
     from pumas.processes import kernel
 
-    found = [seen for seen in kernel.table().values() if not seen.ended and kernel.has_variable(seen.pid, _MARK, mark)]
-    oldest = min(found, key=lambda seen: (seen.start, seen.pid), default=None)
-    if oldest is None or oldest.group != oldest.pid:
-        return None
-    started = _started(oldest.pid)
-    return None if started is None else (oldest.pid, started)
+    everyone = [seen for seen in kernel.table().values() if not seen.ended]
+    marked = {seen.pid for seen in everyone if kernel.has_variable(seen.pid, _MARK, mark)}
+    return [seen for seen in everyone if seen.pid in marked or seen.group in marked]
 
 
 def end_group(pid: int, gone: Callable[[], bool], term_s: float = TERM_S) -> None:

@@ -29,7 +29,7 @@ def smoke_launch(app: AppDescription, folder: Path, root: Path, programs: Progra
     try:
         port = free_port()
         command = command_of(app, folder, root, port, smoke=True)
-        with programs.running(command.argv, command.folder, command.environment) as running:
+        with programs.running(command.argv, command.folder, command.environment, wholly=True) as running:
             _wait_ready(app, running, port, programs)
     except SmokeLaunchFailed:
         raise

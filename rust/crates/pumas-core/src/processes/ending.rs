@@ -17,7 +17,7 @@ const KILL: [Signal; 1] = [Signal::KILL];
 type Who = (u32, u64);
 
 /// One attempt. Call `step` again and again until it says true, or until patience is over.
-pub(super) struct Ending {
+pub(crate) struct Ending {
     kill_at: Instant,
     told: HashSet<Who>,
     killed: HashSet<Who>,
@@ -25,7 +25,7 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(grace: Duration) -> Self {
+    pub(crate) fn new(grace: Duration) -> Self {
         Self {
             kill_at: Instant::now() + grace,
             told: HashSet::new(),
@@ -46,7 +46,7 @@ impl Ending {
     }
 
     /// Whether nobody is left of those who are `here` now.
-    pub(super) fn step(&mut self, here: &[Seen]) -> bool {
+    pub(crate) fn step(&mut self, here: &[Seen]) -> bool {
         let killing = Instant::now() >= self.kill_at;
         for seen in here {
             let who = (seen.pid, seen.start);

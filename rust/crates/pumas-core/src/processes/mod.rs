@@ -1,7 +1,7 @@
 //! Runs apps. Each lives below a small process of ours ([`keeper`]) that owns its log and its children; only what that tree
 //! or the ledger proves to be ours is ever signalled.
 
-mod ending;
+pub(crate) mod ending;
 mod family;
 pub mod keeper;
 pub(crate) mod kernel;

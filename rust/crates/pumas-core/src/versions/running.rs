@@ -1,10 +1,10 @@
 //! Runs the programs of an installation (uv, pip, the app itself): no shell, a process group of their own, a log.
 //!
-//! A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk, or by the
-//! mark in its environment when the kill came before its pid was written down; no other process is ever touched. Blocks;
+//! A program that outlives a killed sidecar is ended at the next start, by pid and start time from a note on disk and by the
+//! mark in its environment, which what it started in sessions of their own has too; no other process is ever touched. Blocks;
 //! called from the thread of an installation.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -23,7 +23,8 @@ use super::places::write_lightly;
 use crate::apps::Environment;
 use crate::child;
 use crate::error::{Error, Result};
-use crate::processes::kernel::{self, look};
+use crate::processes::ending::Ending;
+use crate::processes::kernel::{self, Seen, look};
 use crate::storage::files::{During as _, random_hex, reason};
 use crate::storage::locked;
 use crate::text::cut;
@@ -32,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const TERM: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(5);
 const KILL: Duration = Duration::from_secs(5);
+/// How often those that are known by the mark alone are looked for while they end.
+const MARKED_POLL: Duration = Duration::from_millis(10);
 const TAIL_LINES: usize = 40;
 const LONGEST_LINE: usize = 4096;
 /// The environment variable that holds the mark, in a program and in all that it starts.
@@ -80,9 +83,18 @@ pub(crate) struct Running {
     tail: VecDeque<String>,
     silent: bool,
     note: PathBuf,
+    mark: String,
+    wholly: bool,
 }
 
 impl Running {
+    /// End with it what it starts in sessions of their own, as an app does that makes itself independent. What a tool
+    /// leaves behind on purpose (a cache's server, git's upkeep) is left alone otherwise.
+    pub(crate) fn wholly(mut self) -> Self {
+        self.wholly = true;
+        self
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -154,6 +166,9 @@ impl Drop for Running {
         let pid = self.child.id();
         end_group(pid, || !matches!(self.child.try_wait(), Ok(None)));
         child::wait(&mut self.child, KILL);
+        if self.wholly {
+            end_marked(&self.mark);
+        }
         let _ = fs::remove_file(&self.note);
         if let Some(reader) = self.reader.take().filter(JoinHandle::is_finished) {
             let _ = reader.join();
@@ -220,8 +235,12 @@ impl Programs {
             tail: VecDeque::new(),
             silent: false,
             note: self.note.clone(),
+            mark,
+            wholly: false,
         };
-        self.write_down(&identity(running.pid()))?;
+        let mut facts = identity(running.pid());
+        facts["mark"] = json!(running.mark);
+        self.write_down(&facts)?;
         Ok(running)
     }
 
@@ -319,37 +338,44 @@ fn read_identity(noted: &Value) -> Option<(u32, f64)> {
     Some((pid, noted.get("started")?.as_f64()?))
 }
 
-/// Number and start of the process that leads a group and that, of all with this mark, is the oldest.
-fn marked(mark: &str) -> Option<(u32, f64)> {
-    let everyone = kernel::table();
-    let found = everyone
-        .values()
-        .filter(|seen| !seen.ended && kernel::has_variable(seen.pid, MARK, mark));
-    let oldest = found.min_by_key(|seen| (seen.start, seen.pid))?;
-    let since = started(oldest.pid)?;
-    (oldest.group == oldest.pid).then_some((oldest.pid, since))
+/// Those that were started with this mark, and who is in a group that one of them leads.
+fn marked(mark: &str) -> Vec<Seen> {
+    let everyone: Vec<Seen> = kernel::table().into_values().filter(|seen| !seen.ended).collect();
+    let has_mark = |seen: &&Seen| kernel::has_variable(seen.pid, MARK, mark);
+    let marked: HashSet<u32> = everyone.iter().filter(has_mark).map(|seen| seen.pid).collect();
+    let belongs = |seen: &Seen| marked.contains(&seen.pid) || marked.contains(&seen.group);
+    everyone.into_iter().filter(belongs).collect()
 }
 
-/// End the group of the process that was written down, when it is still that process.
+fn end_marked(mark: &str) {
+    let mut ending = Ending::new(TERM);
+    let ends = Instant::now() + TERM + KILL;
+    while !ending.step(&marked(mark)) && Instant::now() < ends {
+        thread::sleep(MARKED_POLL);
+    }
+}
+
+/// End the group of the process that was written down, when it is still that process, and all that have its mark.
 pub(crate) fn end_noted(note: &Path) {
     let Some(noted) = fs::read(note)
         .ok()
         .and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+        .filter(Value::is_object)
     else {
         return;
     };
-    let known = match noted.get("mark").and_then(Value::as_str) {
-        Some(mark) => marked(mark),
-        None => match read_identity(&noted) {
-            None => return,
-            read => read,
-        },
-    };
-    if let Some((pid, since)) = known {
+    if let Some((pid, since)) = read_identity(&noted) {
         let is_same = || started(pid).is_some_and(|now| (now - since).abs() < 1.0 / TICKS);
         if is_same() {
             end_group(pid, || !is_same());
         }
+    }
+    if let Some(mark) = noted
+        .get("mark")
+        .and_then(Value::as_str)
+        .filter(|mark| !mark.is_empty())
+    {
+        end_marked(mark);
     }
     let _ = fs::remove_file(note);
 }

@@ -34,10 +34,11 @@ pub(super) fn smoke_launch(
     let port = free_port(0, &HashSet::new()).map_err(|error| unusable(error.to_string()))?;
     let command = command_of(app, folder, root, HOST, port, &[], true)?;
     let started = programs.start(&command.argv, &command.folder, &command.environment);
-    let mut running = started.map_err(|error| match error {
+    let started = started.map_err(|error| match error {
         Error::InstallFailed { reason, .. } => unusable(reason),
         other => other,
     })?;
+    let mut running = started.wholly();
     wait_ready(app, &mut running, port, programs)?;
     Ok(began.elapsed().as_secs_f64())
 }
