@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from fixtures.hub import Drop, Flip, Generated, Hub, Options, Slow, Stall
+from pumas.downloads.large import LargeFile
 from pumas.errors import DigestMismatch, Interrupted
+from pumas.library.hashing import Digests
 
 from .downloads_setup import MIB, REPO, DownloadJob, Setup, Stopper, repository
 
@@ -106,3 +108,31 @@ def test_no_thread_is_left_when_it_has_ended(setup: Setup) -> None:
         setup.download(setup.plan(allow_duplicate=True), job)
     names = [thread.name for thread in threading.enumerate() if thread.name.startswith(("download", "hash"))]
     assert names == []
+
+
+@pytest.mark.parametrize(("connections", "at_once"), [(1, 1), (2, 2)])
+def test_a_large_file_begins_when_connections_have_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: int, at_once: int
+) -> None:
+    """One after the other where one connection fills the line, and never more than two."""
+    monkeypatch.setattr("pumas.downloads.large._CONNECTIONS", ((float("inf"), connections),))
+    monkeypatch.setattr("pumas.downloads.large._FIRST_CONNECTIONS", connections)
+    large = {f"model-{n}.safetensors": Generated(20 * MIB + n, n) for n in range(1, 4)}
+    begun: list[LargeFile] = []
+    arriving: list[int] = []
+
+    class Watched(LargeFile):
+        def verify(self) -> Digests:
+            begun.append(self)
+            arriving.append(sum(not file.part.complete for file in begun))
+            try:
+                return super().verify()
+            finally:
+                begun.remove(self)
+
+    monkeypatch.setattr("pumas.downloads.fetching.LargeFile", Watched)
+    with Hub(repository(large), Options(connection_rate=40e6)) as hub:
+        made = Setup(tmp_path, hub)
+        check(made)
+        made.close()
+    assert (len(arriving), max(arriving)) == (3, at_once)

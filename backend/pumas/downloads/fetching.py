@@ -28,7 +28,9 @@ from pumas.storage.paths import contained
 
 SMALL = MIB
 _WORKERS = 8
-_LARGE_AT_ONCE = 3
+# A large file begins when connections have nothing to do at the one before: on a line that one of them fills, two would
+# take twice the memory and, with two digests beside each other, longer than one after the other.
+_LARGE_AT_ONCE = 2
 _SEGMENTS_AT_ONCE = 6
 # What small files are lost by a kill: so many bytes or seconds of them.
 _UNKEPT_BYTES, _UNKEPT_S = 4 * MIB, 1.0
@@ -146,7 +148,7 @@ class Fetch:
             if (segment := file.take()) is not None:
                 self._segments += 1
                 return lambda: self._bring_segment(file, segment)
-        if self._waiting and len(self._large) < _LARGE_AT_ONCE:
+        if self._waiting and len(self._large) < _LARGE_AT_ONCE and all(file.is_handed_out() for file in self._large):
             self._begin(self._waiting.popleft())
             return self._task()
         return None

@@ -105,6 +105,17 @@ class LargeFile:
             self._taken[blocks[0] : blocks[1]] = b"\1" * (blocks[1] - blocks[0])
             return Segment(blocks[0], blocks[1], self._generation, self._ranged)
 
+    def is_handed_out(self) -> bool:
+        """Whether another file may be begun: no more connections can help here, and not because one fills the line."""
+        with self._lock:
+            if self._resetting:
+                return False
+            if not self._ranged:
+                return self._busy > 0 or self.part.complete
+            if self._connections == 1:
+                return self.part.complete
+            return self._busy >= self._connections or self._free_blocks() is None
+
     def _free_blocks(self) -> tuple[int, int] | None:
         for first, stop in self.part.missing():
             at = self._taken.find(0, first, stop)
@@ -313,7 +324,7 @@ class LargeFile:
 
     def _follow(self, generation: int) -> Digests | None:
         """The digests of all blocks, waiting for those to come; None when the file was begun anew meanwhile."""
-        buffers = max(_LENT + 2, _HASHED_AT_ONCE // self.part.block_size)
+        buffers = max(_LENT + 1, _HASHED_AT_ONCE // self.part.block_size)
         with DigestPair(buffers, self.part.block_size) as pair:
             self._relay.open(generation, [pair.buffer() for _ in range(_LENT)])
             try:

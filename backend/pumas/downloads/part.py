@@ -26,6 +26,8 @@ from pumas.storage.files import disk_errors
 MIB = 1024 * 1024
 SMALLEST_BLOCK = MIB
 LARGEST_BLOCK = 2 * MIB
+# From this size on, a file's blocks are of two MiB.
+_LARGE = 256 * MIB
 _MAGIC = b"PUMASBK1"
 _HEADER = struct.Struct("<8sQI64s512s")  # magic, size, block size, digest (hex), ETag
 _RECORD = struct.Struct("<II")  # state, CRC-32
@@ -35,12 +37,9 @@ _DIRECT_UNIT = 4096
 
 
 def block_size_for(size: int) -> int:
-    """Bytes per block: small enough that a kill costs little (each connection loses at most one), large enough that the
-    records of a terabyte take a few MiB."""
-    block = SMALLEST_BLOCK
-    while block < LARGEST_BLOCK and size // block > 16_384:
-        block *= 2
-    return block
+    """Bytes per block: small enough that a kill costs little (each connection loses at most one), large enough that
+    passing blocks from thread to thread does not take longer than a fast line."""
+    return SMALLEST_BLOCK if size < _LARGE else LARGEST_BLOCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ use crate::text::grouped;
 
 const SMALL: u64 = MIB;
 const WORKERS: usize = 8;
-const LARGE_AT_ONCE: usize = 3;
+/// A large file begins when connections have nothing to do at the one before: on a line that one of them fills, two would
+/// take twice the memory and, with two digests beside each other, longer than one after the other.
+const LARGE_AT_ONCE: usize = 2;
 const SEGMENTS_AT_ONCE: usize = 6;
 /// What small files are lost by a kill: so many bytes or so long.
 const UNKEPT_BYTES: u64 = 4 * MIB;
@@ -219,7 +221,7 @@ impl<'a> Fetch<'a> {
                 return Ok(Some(Task::Segment(Arc::clone(file), segment)));
             }
         }
-        if state.large.len() >= LARGE_AT_ONCE {
+        if state.large.len() >= LARGE_AT_ONCE || !state.large.iter().all(|file| file.is_handed_out()) {
             return Ok(None);
         }
         match state.waiting.pop_front() {

@@ -150,9 +150,8 @@ impl LargeFile {
         }
         let blocks = if state.ranged {
             let blocks = self.size_now(&state) / self.part.block_size;
-            let free = self
-                .part
-                .free(&state.taken, usize::try_from(blocks).unwrap_or(usize::MAX));
+            let most = usize::try_from(blocks).unwrap_or(usize::MAX);
+            let free = self.part.free(&state.taken, most);
             // What was begun is gone on with where a segment begins.
             free.map(|free| {
                 let begun = state.begun.range(free.start + 1..).next();
@@ -172,6 +171,19 @@ impl LargeFile {
             generation: self.generation(),
             ranged: state.ranged,
         }))
+    }
+
+    /// Whether another file may be begun: no more connections can help here, and not because one fills the line.
+    pub(super) fn is_handed_out(&self) -> bool {
+        let state = locked(&self.state);
+        if state.resetting {
+            return false;
+        }
+        match (state.ranged, state.connections) {
+            (false, _) => state.busy > 0 || self.part.is_complete(),
+            (true, 1) => self.part.is_complete(),
+            (true, most) => state.busy >= most || self.part.free(&state.taken, 1).is_none(),
+        }
     }
 
     /// Towards the end segments get smaller, so that all connections end at about the same time.
@@ -501,7 +513,7 @@ impl LargeFile {
     fn follow(&self, generation: u64) -> Result<Option<Digests>> {
         let size = usize::try_from(self.part.block_size).unwrap_or(usize::MAX);
         let buffers = usize::try_from(HASHED_AT_ONCE / self.part.block_size).unwrap_or_default();
-        let mut pair = DigestPair::start(buffers.max(LENT + 2), size)?;
+        let mut pair = DigestPair::start(buffers.max(LENT + 1), size)?;
         self.relay
             .open(generation, (0..LENT).map(|_| pair.buffer()).collect());
         let followed = (0..self.part.count).try_fold(true, |goes_on, block| {

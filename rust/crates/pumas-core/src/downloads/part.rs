@@ -24,6 +24,8 @@ use crate::text::grouped;
 pub(super) const MIB: u64 = 1024 * 1024;
 const SMALLEST_BLOCK: u64 = MIB;
 const LARGEST_BLOCK: u64 = 2 * MIB;
+/// From this size on, a file's blocks are of two MiB.
+const LARGE: u64 = 256 * MIB;
 const MAGIC: &[u8; 8] = b"PUMASBK1";
 /// Magic, size (8 bytes), block size (4 bytes), digest in hex (64), `ETag` (512); little-endian.
 const HEADER: usize = 8 + 8 + 4 + DIGEST + ETAG;
@@ -36,14 +38,14 @@ const WHOLE: u8 = 1;
 /// Of this many bytes are writes past the page cache on all usual disks (open(2), `O_DIRECT`).
 const DIRECT_UNIT: usize = 4096;
 
-/// Bytes per block: small enough that a kill costs little (each connection loses at most one), large enough that the records
-/// of a terabyte take a few MiB.
-fn block_size_for(size: u64) -> u64 {
-    let mut block = SMALLEST_BLOCK;
-    while block < LARGEST_BLOCK && size / block > 16_384 {
-        block *= 2;
+/// Bytes per block: small enough that a kill costs little (each connection loses at most one), large enough that passing
+/// blocks from thread to thread does not take longer than a fast line.
+const fn block_size_for(size: u64) -> u64 {
+    if size < LARGE {
+        SMALLEST_BLOCK
+    } else {
+        LARGEST_BLOCK
     }
-    block
 }
 
 /// The bytes from `start` up to, not including, `stop`.
