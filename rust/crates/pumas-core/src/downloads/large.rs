@@ -43,8 +43,8 @@ const LARGEST_SEGMENT: u64 = 256 * MIB;
 const SEGMENT: Duration = Duration::from_secs(3);
 /// After so many blocks of a segment, the kernel is asked to write them to the disk.
 const WRITE_BLOCKS: usize = 8;
-/// Bytes that are on their way through the digests, and how many blocks of them connections have.
-const HASHED_AT_ONCE: u64 = 6 * MIB;
+/// Blocks that are on their way through the digests, and how many of them connections have.
+const HASHED_AT_ONCE: usize = 5;
 const LENT: usize = 2;
 
 /// Blocks that one connection brings.
@@ -512,8 +512,7 @@ impl LargeFile {
     /// The digests of all blocks, waiting for those to come; `None` when the file was begun anew meanwhile.
     fn follow(&self, generation: u64) -> Result<Option<Digests>> {
         let size = usize::try_from(self.part.block_size).unwrap_or(usize::MAX);
-        let buffers = usize::try_from(HASHED_AT_ONCE / self.part.block_size).unwrap_or_default();
-        let mut pair = DigestPair::start(buffers.max(LENT + 1), size)?;
+        let mut pair = DigestPair::start(HASHED_AT_ONCE, size)?;
         self.relay
             .open(generation, (0..LENT).map(|_| pair.buffer()).collect());
         let followed = (0..self.part.count).try_fold(true, |goes_on, block| {
