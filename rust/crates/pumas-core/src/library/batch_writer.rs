@@ -1,13 +1,17 @@
-//! Writes batches of the index in order, on a thread of its own, while the next one is being read.
+//! Writes batches of the index in order, on a thread of its own, while the next one is being read. A long run of them is
+//! copied out of the journal beside it, on another.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
 
 use crate::error::{Error, Result};
 use crate::library::store::{self, Batch, Changes};
 use crate::storage::database::Database;
 use crate::storage::troubles::Troubles;
+
+/// Beside the writing: the less of its journal is left for the writer to copy, the shorter it stops for that.
+const BATCHES_PER_CHECKPOINT: usize = 4;
 
 /// Told after each batch that changed something, from the writing thread.
 pub type OnChanges = Box<dyn Fn(&Database, &Changes) + Send + Sync>;
@@ -125,11 +129,21 @@ fn start(sink: Arc<Sink>) -> Result<Thread> {
     let (batches, inbox) = channel::<Batch>();
     let (outbox, outcomes) = channel();
     let work = move || {
-        for batch in inbox {
-            if outbox.send(sink.write(&batch)).is_err() {
-                return;
+        thread::scope(|scope| {
+            let mut checkpoint: Option<ScopedJoinHandle<'_, ()>> = None;
+            for (number, batch) in (1..).zip(inbox) {
+                if outbox.send(sink.write(&batch)).is_err() {
+                    return;
+                }
+                let is_due = number % BATCHES_PER_CHECKPOINT == 0;
+                if is_due && checkpoint.as_ref().is_none_or(ScopedJoinHandle::is_finished) {
+                    let copying = thread::Builder::new().name("index-checkpoint".to_owned());
+                    checkpoint = copying
+                        .spawn_scoped(scope, || sink.database.checkpoint_sync())
+                        .ok();
+                }
             }
-        }
+        });
     };
     let handle = thread::Builder::new().name("index-writer".to_owned()).spawn(work);
     let handle =

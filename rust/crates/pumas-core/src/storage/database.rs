@@ -278,10 +278,20 @@ impl Database {
         outcome.map_err(|(error, generation)| shared.failed(&error, generation))
     }
 
-    /// Gives back the memory that much writing took.
+    /// Copies what was written so far out of the journal into the file, beside further writes.
+    ///
+    /// What the disk refuses is met by the writer, too, and told there.
+    pub fn checkpoint_sync(&self) {
+        if self.shared.open.load(Ordering::Acquire) && !self.shared.read_only.load(Ordering::Acquire) {
+            let _ = opening::checkpoint(&self.shared.path);
+        }
+    }
+
+    /// Gives back the memory and the room on disk that much writing took.
     pub fn settle_sync(&self) {
         if let Some(writer) = locked(&self.shared.writer).as_ref() {
             // What is not given back is used again.
+            let _ = opening::shorten_journal(&self.shared.path, writer);
             let _ = writer.execute_batch("PRAGMA shrink_memory");
         }
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rustix::fs::Access;
@@ -176,7 +177,8 @@ impl Shared {
             JOURNAL_PAGES
         };
         connection.pragma_update(None, "wal_autocheckpoint", pages)?;
-        connection.pragma_update(None, "journal_size_limit", JOURNAL_PAGES * PAGE_BYTES)?;
+        // A journal that is cut each time it begins anew grows each time, too.
+        connection.pragma_update(None, "journal_size_limit", pages * PAGE_BYTES)?;
         if self.is_disposable() {
             connection.pragma_update(None, "cache_size", -BULK_CACHE_KIB)?;
         }
@@ -310,6 +312,28 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// One that waits for nobody, <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>, on a connection of its own. It
+/// makes no file where there is none.
+pub(super) fn checkpoint(path: &Path) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Copies a long journal into the file and empties it, unless a reader still needs it.
+pub(super) fn shorten_journal(path: &Path, writer: &Connection) -> rusqlite::Result<()> {
+    let bytes = with_suffix(path, "-wal")
+        .metadata()
+        .map_or(0, |status| status.len());
+    if bytes <= u64::from(JOURNAL_PAGES * PAGE_BYTES) {
+        return Ok(());
+    }
+    writer.busy_timeout(Duration::ZERO)?;
+    let emptied = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    writer.busy_timeout(BUSY_TIMEOUT)?;
+    emptied
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -52,7 +52,7 @@ fn insert(database: &Database, n: i64) {
 fn sum(database: &Database) -> i64 {
     database
         .read_sync(None, |c| {
-            c.query_row("SELECT coalesce(sum(n), 0) FROM t", [], |row| row.get(0))
+            c.query_row("SELECT CAST(total(n) AS INTEGER) FROM t", [], |row| row.get(0))
         })
         .unwrap()
 }
@@ -67,6 +67,64 @@ fn what_was_written_is_read_also_after_closing() {
     insert(&database, 2);
     assert_eq!(sum(&database), 3);
     assert_eq!(sum(&place.database(Content::Disposable { renewal: None })), 3);
+}
+
+fn bytes(path: &Path) -> u64 {
+    path.metadata().unwrap().len()
+}
+
+fn write_bytes(database: &Database, count: i64) {
+    let sql = "INSERT INTO t VALUES (zeroblob(?))";
+    database
+        .write_sync(|c| c.execute(sql, [count]).map(|_| ()))
+        .unwrap();
+}
+
+#[test]
+fn a_long_journal_is_given_back_once_no_reader_needs_it() {
+    let place = Place::new();
+    let database = place.database(Content::Disposable { renewal: None });
+    let journal = place.folder.path().join("x.db-wal");
+    insert(&database, 1);
+    database.settle_sync();
+    assert!(bytes(&journal) > 0, "a short one is kept, to be written again");
+    write_bytes(&database, 20 << 20);
+    assert!(bytes(&journal) > 20 << 20);
+
+    let begun = Instant::now();
+    let reading = database.read_sync(None, |c| {
+        let seen = c.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?;
+        insert(&database, 2);
+        database.settle_sync();
+        Ok((seen, bytes(&journal)))
+    });
+    let (seen, length) = reading.unwrap();
+    assert_eq!(seen, 2);
+    assert!(length > 20 << 20, "it is being read");
+    assert!(begun.elapsed() < BUSY_TIMEOUT / 3, "and waits for nobody");
+
+    database.settle_sync();
+    assert_eq!(bytes(&journal), 0);
+    assert_eq!(sum(&database), 3);
+}
+
+#[test]
+fn a_checkpoint_beside_the_writer_copies_what_was_written() {
+    let place = Place::new();
+    let database = place.database(Content::Disposable { renewal: None });
+    database.checkpoint_sync();
+    assert!(place.names().is_empty(), "it makes no file");
+    write_bytes(&database, 1 << 20);
+    let short = bytes(&place.path());
+    database
+        .write_sync(|c| {
+            c.execute("INSERT INTO t VALUES (3)", [])?;
+            database.checkpoint_sync();
+            Ok(())
+        })
+        .unwrap();
+    assert!(short < 1 << 20 && bytes(&place.path()) > 1 << 20);
+    assert_eq!(sum(&database), 3);
 }
 
 #[test]
