@@ -22,6 +22,8 @@ use crate::storage::files::{During as _, hex, reason};
 /// Bytes of a block.
 pub const BLOCK: usize = 1024 * 1024;
 const BLOCKS_UNDER_WAY: usize = 6;
+/// Bytes, fewer than a processor's own cache holds.
+const FETCHED_AT_ONCE: usize = 16 * 1024;
 /// How far threads that hash stand behind those that answer calls, as nice(2) counts: those are woken first, and when the
 /// processors are busy with other programs' work this one still gets its share.
 const BEHIND: i32 = 1;
@@ -124,7 +126,12 @@ impl DigestPair {
         let (to_free, free) = channel::<Block>();
         let sha256 = station("hash-sha256", move || {
             let mut digest = Sha256::new();
-            pass_on(&sha256_inbox, &to_blake3, |data| digest.update(data));
+            pass_on(&sha256_inbox, &to_blake3, |data| {
+                for part in data.chunks(FETCHED_AT_ONCE) {
+                    fetch(part);
+                    digest.update(part);
+                }
+            });
             hex(&digest.finalize())
         })?;
         let blake3 = station("hash-blake3", move || {
@@ -211,6 +218,17 @@ pub fn give_way() {
     if let Ok(before) = rustix::process::getpriority_process(Some(process)) {
         let _ = rustix::process::setpriority_process(None, before + BEHIND);
     }
+}
+
+/// Has the processor load bytes that another one has just written, all of them at once: SHA-256 asks for them one after the
+/// other, and waits each time.
+fn fetch(data: &[u8]) {
+    const LINE: usize = 64;
+    let sum = data
+        .iter()
+        .step_by(LINE)
+        .fold(0, |sum: u8, byte| sum.wrapping_add(*byte));
+    std::hint::black_box(sum);
 }
 
 fn pass_on(inbox: &Receiver<Block>, outbox: &Sender<Block>, mut hash: impl FnMut(&[u8])) {
